@@ -1,0 +1,112 @@
+#include "client/buf.h"
+
+#include <errno.h>
+#include <stdarg.h>
+
+void buf_release(struct buf *b)
+{
+	free(b->data);
+	b->data = NULL;
+	b->len = b->size = 0;
+}
+
+int buf_add(struct buf *b, const void *p, size_t n)
+{
+	if (n > b->max - b->len)
+		return -EFBIG;
+	if (b->len + n + 1 > b->size) {
+		size_t size = b->size ? b->size * 2 : 256;
+
+		while (size < b->len + n + 1)
+			size *= 2;
+		b->data = xrealloc(b->data, size);
+		b->size = size;
+	}
+	if (n)
+		memcpy(b->data + b->len, p, n);
+	b->len += n;
+	b->data[b->len] = '\0';
+	return 0;
+}
+
+int buf_addstr(struct buf *b, const char *s)
+{
+	return buf_add(b, s, strlen(s));
+}
+
+int buf_addf(struct buf *b, const char *format, ...)
+{
+	_cleanup_free_ char *s = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, format);
+	n = vasprintf(&s, format, ap);
+	va_end(ap);
+	if (n < 0) {
+		s = NULL;
+		return -EINVAL;
+	}
+	return buf_add(b, s, n);
+}
+
+struct dump {
+	struct buf *buf;
+	int r;
+};
+
+static int dump_chunk(const char *p, size_t n, void *arg)
+{
+	struct dump *d = arg;
+
+	d->r = buf_add(d->buf, p, n);
+	return d->r < 0 ? -1 : 0;
+}
+
+int buf_addjson(struct buf *b, const json_t *json, size_t flags)
+{
+	struct dump d = {.buf = b, .r = 0};
+	size_t len = b->len;
+
+	if (json_dump_callback(json, dump_chunk, &d, flags) < 0) {
+		b->len = len;
+		if (b->data)
+			b->data[len] = '\0';
+		return d.r < 0 ? d.r : -EINVAL;
+	}
+	return 0;
+}
+
+int buf_addurl(struct buf *b, const char *s)
+{
+	static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+					 "0123456789-._~";
+	int r = 0;
+
+	for (; *s && r == 0; s++) {
+		if (strchr(unreserved, *s))
+			r = buf_add(b, s, 1);
+		else
+			r = buf_addf(b, "%%%02X", (unsigned char)*s);
+	}
+	return r;
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+	if (n == 0)
+		return;
+	memmove(b->data, b->data + n, b->len - n + 1);
+	b->len -= n;
+}
+
+char *buf_steal(struct buf *b, size_t *ret_len)
+{
+	char *data = b->data ? b->data : xstrdup("");
+
+	if (ret_len)
+		*ret_len = b->len;
+	b->data = NULL;
+	b->len = b->size = 0;
+	return data;
+}

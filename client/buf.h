@@ -1,0 +1,43 @@
+/*
+ * buf: bytes that grow up to a maximum.
+ *
+ * `data` is NUL-terminated after `len` bytes once anything was added; NULL before. A buf that would
+ * grow past `max` refuses with -EFBIG and stays as it was.
+ */
+#ifndef CLIENT_BUF_H
+#define CLIENT_BUF_H
+
+#include "client/util.h"
+
+struct buf {
+	char *data;
+	size_t len, size, max;
+};
+
+#define BUF_INIT(maximum)                                                                          \
+	{                                                                                          \
+		.max = (maximum)                                                                   \
+	}
+
+void buf_release(struct buf *b); /* frees the bytes; the buf can be used again */
+
+/* 0 or -EFBIG. */
+int buf_add(struct buf *b, const void *p, size_t n);
+int buf_addstr(struct buf *b, const char *s);
+int buf_addf(struct buf *b, const char *format, ...) _printf_(2, 3);
+
+/* JSON as `flags` of json_dumps say, without an end of line. 0, -EFBIG, or -EINVAL. */
+int buf_addjson(struct buf *b, const json_t *json, size_t flags);
+
+/* Appends `s` percent-encoded for one segment of a URL's path or one value of its query. */
+int buf_addurl(struct buf *b, const char *s);
+
+/* Takes the first `n` bytes away. */
+void buf_consume(struct buf *b, size_t n);
+
+/* Hands the bytes over (never NULL; the caller frees) and empties the buf. */
+char *buf_steal(struct buf *b, size_t *ret_len);
+
+#define _cleanup_buf_ _cleanup_(buf_release)
+
+#endif
