@@ -1,0 +1,168 @@
+#include "client/api.h"
+
+#include "client/log.h"
+#include "client/status.h"
+
+#include <errno.h>
+
+struct root {
+	const char *path, *api_version, *projects;
+};
+
+static const struct root roots[] = {
+	{"/apis/image.openshift.io/v1", "image.openshift.io/v1",
+		"/apis/project.openshift.io/v1/projects"},
+	{"/oapi/v1", "v1", "/oapi/v1/projects"},
+};
+
+/* GET. 0 and the answer for 2xx; else -errno, the HTTP code and a sentence. */
+static int get(struct api *a, struct http *h, const char *path, const struct http_check *check,
+	struct http_response *ret, long *ret_code, char **ret_error)
+{
+	struct http_request request = {.path = path, .timeout_ms = a->timeout_ms};
+	_cleanup_response_ struct http_response response = {0};
+	_cleanup_status_ struct status status = {0};
+	int r = http_call(h, &request, check, &response, ret_error);
+
+	*ret_code = 0;
+	if (r < 0)
+		return r;
+	*ret_code = response.code;
+	if (response.code >= 200 && response.code < 300) {
+		*ret = response;
+		response = (struct http_response){0};
+		return 0;
+	}
+	status_parse(response.code, response.body.data, response.body.len, &status);
+	*ret_error = xasprintf("%s: %s", a->config->server, status.message);
+	return -status.error;
+}
+
+static json_t *get_json(struct api *a, struct http *h, const char *path)
+{
+	_cleanup_response_ struct http_response response = {0};
+	_cleanup_free_ char *error = NULL;
+	long code;
+
+	if (get(a, h, path, NULL, &response, &code, &error) < 0)
+		return NULL;
+	return json_loadb(response.body.data ? response.body.data : "", response.body.len, 0, NULL);
+}
+
+static int find_root(struct api *a, struct http *h, char **ret_error)
+{
+	_cleanup_free_ char *first_error = NULL;
+	int first = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+		_cleanup_response_ struct http_response response = {0};
+		char *error = NULL;
+		long code;
+		int r = get(a, h, roots[i].path, NULL, &response, &code, &error);
+
+		if (r == 0) {
+			a->root = roots[i].path;
+			a->api_version = roots[i].api_version;
+			a->namespaces_path = roots[i].projects;
+			return 0;
+		}
+		if (code != 403 && code != 404) {
+			*ret_error = error;
+			return r;
+		}
+		if (!first_error) {
+			first_error = error;
+			first = code == 404 ? -EOPNOTSUPP : r;
+		} else {
+			free(error);
+		}
+	}
+	if (first == -EOPNOTSUPP)
+		*ret_error = xasprintf("%s has no ImageStreams (neither %s nor %s is there)",
+			a->config->server, roots[0].path, roots[1].path);
+	else
+		*ret_error = steal_ptr(first_error);
+	return first;
+}
+
+/* Projects where the server has them (whatever we may do with them), else namespaces. */
+static void find_namespaces(struct api *a, struct http *h)
+{
+	_cleanup_free_ char *path = xasprintf("%s?limit=1", a->namespaces_path);
+	_cleanup_response_ struct http_response response = {0};
+	_cleanup_free_ char *error = NULL;
+	long code;
+
+	get(a, h, path, NULL, &response, &code, &error);
+	if (code == 404)
+		a->namespaces_path = "/api/v1/namespaces";
+}
+
+static char *who_am_i(struct api *a, struct http *h)
+{
+	const char *path = streq(a->api_version, "v1") ? "/oapi/v1/users/~"
+						       : "/apis/user.openshift.io/v1/users/~";
+	_cleanup_json_ json_t *user = get_json(a, h, path);
+	const char *name = json_str(json_object_get(user, "metadata"), "name");
+
+	return name ? xstrdup(name) : NULL;
+}
+
+int api_connect(struct config *config, struct journal *journal, int64_t timeout_ms,
+	struct api **ret, char **ret_error)
+{
+	struct api *a = xcalloc(1, sizeof(*a));
+	struct http *h = http_new(config);
+	int r;
+
+	a->config = config;
+	a->journal = journal;
+	a->timeout_ms = timeout_ms;
+	r = find_root(a, h, ret_error);
+	if (r == 0) {
+		find_namespaces(a, h);
+		a->version = get_json(a, h, "/version");
+		a->user = who_am_i(a, h);
+		log_info("%s: %s, as %s", config->server, a->root, a->user ? a->user : "unknown");
+		*ret = steal_ptr(a);
+	}
+	http_free(h);
+	api_free(a);
+	return r;
+}
+
+void api_free(struct api *a)
+{
+	if (!a)
+		return;
+	json_decref(a->version);
+	free(a->user);
+	free(a);
+}
+
+int api_find_namespace(
+	struct api *a, struct http *h, const char *name, const struct http_check *check)
+{
+	_cleanup_buf_ struct buf streams = BUF_INIT(4096), project = BUF_INIT(4096);
+	_cleanup_response_ struct http_response list = {0}, response = {0};
+	_cleanup_free_ char *error = NULL, *project_error = NULL;
+	_cleanup_json_ json_t *json = NULL;
+	long code;
+	int r;
+
+	buf_addf(&streams, "%s/namespaces/", a->root);
+	buf_addurl(&streams, name);
+	buf_addstr(&streams, "/imagestreams?limit=1");
+	r = get(a, h, streams.data, check, &list, &code, &error);
+	if (r < 0)
+		return code == 403 ? -ENOENT : r;
+	json = json_loadb(
+		list.body.data ? list.body.data : "", list.body.len, JSON_ALLOW_NUL, NULL);
+	if (json_array_size(json_object_get(json, "items")) > 0)
+		return 0;
+	/* An admin may list a namespace that doesn't exist: 200 and empty. */
+	buf_addf(&project, "%s/", a->namespaces_path);
+	buf_addurl(&project, name);
+	r = get(a, h, project.data, check, &response, &code, &project_error);
+	return code == 403 ? 0 : r;
+}

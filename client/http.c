@@ -1,0 +1,388 @@
+#include "client/http.h"
+
+#include "client/log.h"
+#include "version.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+
+#define CONNECT_TIMEOUT_MS 10000
+#define CHECK_INTERVAL_MS  100
+
+struct http {
+	struct config *config;
+	CURLM *multi;
+	struct http_transfer *transfers;
+};
+
+struct http_transfer {
+	struct http *http;
+	struct http_transfer *next;
+	CURL *easy;
+	struct curl_slist *headers;
+	http_data_fn *data;
+	http_done_fn *done;
+	void *arg;
+	int64_t deadline;	    /* monotonic ns, 0: none */
+	int64_t silence, last_byte; /* ns, 0: no limit */
+	int data_error;
+	char curl_error[CURL_ERROR_SIZE];
+};
+
+int http_global_init(void)
+{
+	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
+}
+
+void http_global_cleanup(void)
+{
+	curl_global_cleanup();
+}
+
+struct http *http_new(struct config *config)
+{
+	struct http *h = xcalloc(1, sizeof(*h));
+
+	h->config = config;
+	h->multi = curl_multi_init();
+	if (!h->multi) {
+		free(h);
+		return NULL;
+	}
+	return h;
+}
+
+void http_free(struct http *h)
+{
+	if (!h)
+		return;
+	while (h->transfers)
+		http_abort(h->transfers);
+	curl_multi_cleanup(h->multi);
+	free(h);
+}
+
+static size_t on_data(char *p, size_t size, size_t n, void *arg)
+{
+	struct http_transfer *t = arg;
+	long code = 0;
+
+	t->last_byte = now_monotonic();
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
+	t->data_error = t->data(t->arg, code, p, size * n);
+	return t->data_error < 0 ? 0 : size * n;
+}
+
+static void set_blob(CURL *easy, CURLoption option, const char *pem)
+{
+	struct curl_blob blob = {(void *)pem, strlen(pem), CURL_BLOB_COPY};
+
+	curl_easy_setopt(easy, option, &blob);
+}
+
+static void set_pem(CURL *easy, const struct config_pem *pem, CURLoption file, CURLoption blob)
+{
+	if (pem->data)
+		set_blob(easy, blob, pem->data);
+	else if (pem->file)
+		curl_easy_setopt(easy, file, pem->file);
+}
+
+static void set_tls(CURL *easy, const struct config *c)
+{
+	if (c->insecure_skip_tls_verify) {
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	if (c->certificate_authority.data || c->certificate_authority.file) {
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+		set_pem(easy, &c->certificate_authority, CURLOPT_CAINFO, CURLOPT_CAINFO_BLOB);
+	}
+	set_pem(easy, &c->client_certificate, CURLOPT_SSLCERT, CURLOPT_SSLCERT_BLOB);
+	set_pem(easy, &c->client_key, CURLOPT_SSLKEY, CURLOPT_SSLKEY_BLOB);
+}
+
+static void add_header(struct http_transfer *t, const char *name, const char *value)
+{
+	_cleanup_free_ char *line = xasprintf("%s: %s", name, value);
+	struct curl_slist *list = curl_slist_append(t->headers, line);
+
+	if (list)
+		t->headers = list;
+	explicit_bzero(line, strlen(line));
+}
+
+static void set_credentials(struct http_transfer *t, struct config *c)
+{
+	char *token = config_token(c);
+
+	if (token) {
+		_cleanup_free_ char *value = xasprintf("Bearer %s", token);
+
+		add_header(t, "Authorization", value);
+		explicit_bzero(value, strlen(value));
+		explicit_bzero(token, strlen(token));
+		free(token);
+	} else if (c->username) {
+		curl_easy_setopt(t->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+		curl_easy_setopt(t->easy, CURLOPT_USERNAME, c->username);
+		curl_easy_setopt(t->easy, CURLOPT_PASSWORD, c->password ? c->password : "");
+	}
+}
+
+static void set_request(struct http_transfer *t, const struct http_request *r)
+{
+	_cleanup_free_ char *url = xasprintf("%s%s", t->http->config->server, r->path);
+
+	curl_easy_setopt(t->easy, CURLOPT_URL, url);
+	curl_easy_setopt(t->easy, CURLOPT_PATH_AS_IS, 1L);
+	if (r->body) {
+		curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, r->body);
+		curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+		add_header(t, "Content-Type", r->content_type);
+		add_header(t, "Expect", "");
+	}
+	if (r->method)
+		curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, r->method);
+	add_header(t, "Accept", r->accept ? r->accept : "application/json");
+}
+
+struct http_transfer *http_start(struct http *h, const struct http_request *request,
+	http_data_fn *data, http_done_fn *done, void *arg)
+{
+	struct http_transfer *t = xcalloc(1, sizeof(*t));
+
+	t->http = h;
+	t->data = data;
+	t->done = done;
+	t->arg = arg;
+	t->easy = curl_easy_init();
+	if (!t->easy)
+		abort(); /* only memory can be missing here */
+	t->last_byte = now_monotonic();
+	t->silence = request->silence_ms * NSEC_PER_MSEC;
+	if (request->timeout_ms)
+		t->deadline = t->last_byte + request->timeout_ms * NSEC_PER_MSEC;
+	curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->curl_error);
+	curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
+	curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https,http");
+	curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "gzip");
+	curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "imagestreamfs/" IMAGESTREAMFS_VERSION);
+	curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
+	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPIDLE, 30L);
+	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPINTVL, 10L);
+	curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L * 1024);
+	curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_data);
+	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
+	set_tls(t->easy, h->config);
+	set_request(t, request);
+	set_credentials(t, h->config);
+	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
+	t->next = h->transfers;
+	h->transfers = t;
+	curl_multi_add_handle(h->multi, t->easy);
+	return t;
+}
+
+void http_abort(struct http_transfer *t)
+{
+	struct http_transfer **p = &t->http->transfers;
+
+	while (*p != t)
+		p = &(*p)->next;
+	*p = t->next;
+	curl_multi_remove_handle(t->http->multi, t->easy);
+	curl_easy_cleanup(t->easy);
+	curl_slist_free_all(t->headers);
+	free(t);
+}
+
+static int curl_errno(const struct http_transfer *t, CURLcode code)
+{
+	long os_errno = 0;
+
+	switch (code) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+		return -EHOSTUNREACH;
+	case CURLE_COULDNT_CONNECT:
+		curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno);
+		if (os_errno == EHOSTUNREACH || os_errno == ENETUNREACH)
+			return -EHOSTUNREACH;
+		return os_errno == ETIMEDOUT ? -ETIMEDOUT : -ECONNREFUSED;
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+	case CURLE_SSL_CIPHER:
+	case CURLE_USE_SSL_FAILED:
+		return -EPROTO;
+	case CURLE_WRITE_ERROR:
+		return t->data_error < 0 ? t->data_error : -EIO;
+	default:
+		return -ECONNRESET;
+	}
+}
+
+static void finish(struct http_transfer *t, int error, const char *message)
+{
+	struct http_result result = {.error = error};
+	_cleanup_free_ char *sentence = NULL;
+	curl_off_t retry_after = 0;
+
+	if (error < 0)
+		sentence = xasprintf("%s: %s", t->http->config->server, message);
+	result.message = sentence;
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
+	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
+	result.retry_after = retry_after;
+	t->done(t->arg, &result);
+	http_abort(t);
+}
+
+static void finish_curl(struct http_transfer *t, CURLcode code)
+{
+	int error = curl_errno(t, code);
+
+	finish(t, error, t->curl_error[0] ? t->curl_error : curl_easy_strerror(code));
+}
+
+/* When the transfer is out of time, and why. */
+static int64_t transfer_limit(const struct http_transfer *t)
+{
+	int64_t silent = t->silence ? t->last_byte + t->silence : INT64_MAX;
+	int64_t whole = t->deadline ? t->deadline : INT64_MAX;
+
+	return silent < whole ? silent : whole;
+}
+
+static void finish_late(struct http *h)
+{
+	int64_t now = now_monotonic();
+	struct http_transfer *t = h->transfers;
+
+	while (t) {
+		if (transfer_limit(t) <= now) {
+			finish(t, -ETIMEDOUT, "no answer within the deadline");
+			t = h->transfers; /* done() may have changed the list */
+		} else {
+			t = t->next;
+		}
+	}
+}
+
+static int64_t next_limit_ms(const struct http *h, int64_t wait_ms)
+{
+	int64_t now = now_monotonic();
+
+	for (const struct http_transfer *t = h->transfers; t; t = t->next) {
+		int64_t limit = transfer_limit(t), left;
+
+		if (limit == INT64_MAX)
+			continue;
+		left = limit > now ? (limit - now) / NSEC_PER_MSEC + 1 : 0;
+		if (left < wait_ms)
+			wait_ms = left;
+	}
+	return wait_ms;
+}
+
+void http_run(struct http *h, int64_t wait_ms)
+{
+	int running, left;
+	CURLMsg *message;
+
+	curl_multi_perform(h->multi, &running);
+	while ((message = curl_multi_info_read(h->multi, &left))) {
+		CURLcode code = message->data.result;
+		struct http_transfer *t;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &t);
+		finish_curl(t, code);
+		wait_ms = 0; /* the caller may have something to do now */
+	}
+	finish_late(h);
+	wait_ms = next_limit_ms(h, wait_ms);
+	if (wait_ms > 0)
+		curl_multi_poll(h->multi, NULL, 0, wait_ms > 1000000 ? 1000000 : wait_ms, NULL);
+}
+
+void http_wakeup(struct http *h)
+{
+	curl_multi_wakeup(h->multi);
+}
+
+struct call {
+	struct http_response *response;
+	bool done;
+	int error;
+	char *message;
+};
+
+static int call_data(void *arg, long code, const char *data, size_t len)
+{
+	struct call *c = arg;
+
+	return buf_add(&c->response->body, data, len);
+}
+
+static void call_done(void *arg, const struct http_result *result)
+{
+	struct call *c = arg;
+
+	c->done = true;
+	c->error = result->error;
+	c->message = result->message ? xstrdup(result->message) : NULL;
+	c->response->code = result->code;
+	c->response->retry_after = result->retry_after;
+}
+
+int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
+	struct http_response *ret, char **ret_error)
+{
+	struct http_response response = {.body = BUF_INIT(HTTP_BODY_MAX)};
+	struct call call = {.response = &response};
+	struct http_transfer *t = http_start(h, request, call_data, call_done, &call);
+	int r = 0;
+
+	while (!call.done) {
+		r = check ? check->fn(check->arg) : 0;
+		if (r < 0) {
+			http_abort(t);
+			call.message = xasprintf("cancelled: %s", strerror(-r));
+			break;
+		}
+		http_run(h, CHECK_INTERVAL_MS);
+	}
+	if (r == 0)
+		r = call.error;
+	log_debug("%s %s: %ld%s%s", request->method ? request->method : "GET", request->path,
+		response.code, call.message ? " " : "", call.message ? call.message : "");
+	if (r < 0) {
+		buf_release(&response.body);
+		if (ret_error)
+			*ret_error = steal_ptr(call.message);
+		free(call.message);
+		return r;
+	}
+	free(call.message);
+	*ret = response;
+	return 0;
+}
+
+void http_response_release(struct http_response *r)
+{
+	buf_release(&r->body);
+}

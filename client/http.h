@@ -1,0 +1,87 @@
+/*
+ * http: requests to the API server. The only file that includes curl.
+ *
+ * A struct http is one thread's connections: everything but http_wakeup is called by the thread
+ * that owns it. Connections are kept alive and reused (HTTP/1.1: on HTTP/2 one dead connection
+ * would hold every watch and every request up together), gzip is accepted, TLS is verified as the
+ * configuration says, redirects are not followed.
+ */
+#ifndef CLIENT_HTTP_H
+#define CLIENT_HTTP_H
+
+#include "client/buf.h"
+#include "client/config.h"
+
+struct http;
+struct http_transfer;
+
+struct http_request {
+	const char *method;	  /* NULL: GET */
+	const char *path;	  /* path and query, below the server's URL */
+	const char *accept;	  /* NULL: application/json */
+	const char *content_type; /* with a body */
+	const char *body;
+	size_t body_len;
+	int64_t timeout_ms; /* from start to end; 0: none */
+	int64_t silence_ms; /* without a single byte; 0: none */
+};
+
+struct http_result {
+	int error;	  /* 0, or -errno: there was no (whole) answer */
+	char *message;	  /* with an error: one sentence; owned by the transfer */
+	long code;	  /* HTTP status, 0 where none came */
+	long retry_after; /* seconds, 0 where the server said nothing */
+};
+
+/* Called by http_run. A negative errno ends the transfer with that error. */
+typedef int http_data_fn(void *arg, long code, const char *data, size_t len);
+/* Called by http_run, once, as the transfer's last act. */
+typedef void http_done_fn(void *arg, const struct http_result *result);
+
+/* Once a process, before threads; the last call frees what curl holds. */
+int http_global_init(void);
+void http_global_cleanup(void);
+
+struct http *http_new(struct config *config); /* config is borrowed */
+void http_free(struct http *h);		      /* aborts what runs; NULL is fine */
+
+/* Starts a transfer; what `request` points at but for `body` may go afterwards. */
+struct http_transfer *http_start(struct http *h, const struct http_request *request,
+	http_data_fn *data, http_done_fn *done, void *arg);
+/* Ends it without calling done. Not from within its own callbacks. */
+void http_abort(struct http_transfer *t);
+
+/* Moves every transfer on; waits for at most wait_ms for something to do. */
+void http_run(struct http *h, int64_t wait_ms);
+/* Makes a waiting http_run return at once. From any thread. */
+void http_wakeup(struct http *h);
+
+/*
+ * A whole request. `check` (may be NULL) is asked at each wake-up and at least every 100 ms; a
+ * negative errno from it cancels the request with that errno.
+ */
+struct http_check {
+	int (*fn)(void *arg);
+	void *arg;
+};
+
+struct http_response {
+	long code;
+	long retry_after;
+	struct buf body;
+};
+
+#define HTTP_BODY_MAX ((size_t)256 << 20)
+
+/*
+ * 0 when an answer came, whatever its code. Else -ECONNREFUSED, -EHOSTUNREACH, -EPROTO (TLS),
+ * -ETIMEDOUT, -ECONNRESET (lost on the way), -EFBIG (answer over HTTP_BODY_MAX) or what check
+ * said, and then *ret_error is one sentence (the caller frees it).
+ */
+int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
+	struct http_response *ret, char **ret_error);
+void http_response_release(struct http_response *r);
+
+#define _cleanup_response_ _cleanup_(http_response_release)
+
+#endif

@@ -1,0 +1,231 @@
+#include "client/object.h"
+
+#include "client/buf.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define TEXT_MAX   ((size_t)64 << 20)
+#define CACHE_SIZE 16
+#define CACHE_TEXT ((size_t)4 << 20) /* all texts whose trees are held; a tree is ten times that */
+
+static void newer(int64_t *newest, const json_t *object, const char *key)
+{
+	const char *s = json_str(object, key);
+	int64_t t;
+
+	if (s && rfc3339_parse(s, &t) == 0 && t > *newest)
+		*newest = t;
+}
+
+static int64_t newest_time(const json_t *json, int64_t newest)
+{
+	const json_t *fields = json_object_get(json_object_get(json, "metadata"), "managedFields");
+	const json_t *tags = json_object_get(json_object_get(json, "status"), "tags");
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(fields, i, entry) newer(&newest, entry, "time");
+	json_array_foreach(tags, i, entry)
+	{
+		const json_t *item;
+		size_t k;
+
+		json_array_foreach(json_object_get(entry, "items"), k, item)
+			newer(&newest, item, "created");
+	}
+	return newest;
+}
+
+/* The same document with kind and apiVersion in front and without managedFields. Shallow. */
+static json_t *normalize(const json_t *json, const char *api_version)
+{
+	const char *own = json_str(json, "apiVersion");
+	json_t *metadata = json_copy(json_object_get(json, "metadata"));
+	json_t *copy = json_pack(
+		"{s:s, s:s}", "kind", "ImageStream", "apiVersion", own ? own : api_version);
+	const char *key;
+	json_t *value;
+
+	json_object_del(metadata, "managedFields");
+	json_object_foreach((json_t *)json, key, value)
+	{
+		if (streq(key, "metadata"))
+			json_object_set(copy, key, metadata);
+		else if (!streq(key, "kind") && !streq(key, "apiVersion"))
+			json_object_set(copy, key, value);
+	}
+	json_decref(metadata);
+	return copy;
+}
+
+static const char *append(char **p, const char *s, size_t n)
+{
+	char *start = *p;
+
+	memcpy(start, s, n);
+	start[n] = '\0';
+	*p += n + 1;
+	return start;
+}
+
+static struct object *object_build(
+	const json_t *metadata, const char *namespace, const struct buf *text)
+{
+	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
+	const char *rv = json_str(metadata, "resourceVersion");
+	_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name);
+	struct object *o =
+		xmalloc(sizeof(*o) + strlen(key) + strlen(uid) + strlen(rv) + text->len + 4);
+	char *p = o->bytes;
+
+	atomic_init(&o->refs, 1);
+	o->key = append(&p, key, strlen(key));
+	o->name = o->key + strlen(namespace) + 1;
+	o->uid = append(&p, uid, strlen(uid));
+	o->resource_version = append(&p, rv, strlen(rv));
+	o->text = append(&p, text->data, text->len);
+	o->len = text->len;
+	return o;
+}
+
+int object_from_json(const json_t *json, const char *api_version, struct object **ret)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+	_cleanup_json_ json_t *normal = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(TEXT_MAX);
+	struct object *o;
+	int r;
+
+	if (!namespace || !name || !json_str(metadata, "uid") ||
+		!json_str(metadata, "resourceVersion"))
+		return -EINVAL;
+	normal = normalize(json, api_version);
+	r = buf_addjson(&text, normal, JSON_COMPACT);
+	if (r < 0)
+		return r;
+	o = object_build(metadata, namespace, &text);
+	o->created = 0;
+	newer(&o->created, metadata, "creationTimestamp");
+	o->newest = newest_time(json, o->created);
+	*ret = o;
+	return 0;
+}
+
+struct object *object_ref(struct object *o)
+{
+	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
+	return o;
+}
+
+void object_unref(struct object *o)
+{
+	if (o && atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)
+		free(o);
+}
+
+json_t *object_parse(const struct object *o)
+{
+	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
+
+	if (!json)
+		abort(); /* our own output */
+	return json;
+}
+
+struct slot {
+	struct object *object;
+	json_t *json;
+	uint64_t used;
+};
+
+struct object_cache {
+	pthread_mutex_t lock;
+	struct slot slots[CACHE_SIZE]; /* lock */
+	size_t text;		       /* lock; of all slots */
+	uint64_t clock;		       /* lock */
+};
+
+struct object_cache *object_cache_new(void)
+{
+	struct object_cache *c = xcalloc(1, sizeof(*c));
+
+	pthread_mutex_init(&c->lock, NULL);
+	return c;
+}
+
+static void slot_clear(struct object_cache *c, struct slot *s)
+{
+	if (!s->object)
+		return;
+	c->text -= s->object->len;
+	json_decref(s->json);
+	object_unref(s->object);
+	*s = (struct slot){0};
+}
+
+void object_cache_free(struct object_cache *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < CACHE_SIZE; i++)
+		slot_clear(c, &c->slots[i]);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+static struct slot *cache_find(struct object_cache *c, const struct object *o)
+{
+	for (size_t i = 0; i < CACHE_SIZE; i++)
+		if (c->slots[i].object == o)
+			return &c->slots[i];
+	return NULL;
+}
+
+static struct slot *cache_oldest(struct object_cache *c)
+{
+	struct slot *oldest = NULL;
+
+	for (size_t i = 0; i < CACHE_SIZE; i++)
+		if (c->slots[i].object && (!oldest || c->slots[i].used < oldest->used))
+			oldest = &c->slots[i];
+	return oldest;
+}
+
+static void cache_add(struct object_cache *c, struct object *o, json_t *json)
+{
+	struct slot *s;
+
+	while (c->text && c->text + o->len > CACHE_TEXT)
+		slot_clear(c, cache_oldest(c));
+	s = cache_find(c, NULL);
+	if (!s) {
+		s = cache_oldest(c);
+		slot_clear(c, s);
+	}
+	*s = (struct slot){object_ref(o), json_incref(json), ++c->clock};
+	c->text += o->len;
+}
+
+json_t *object_cache_get(struct object_cache *c, struct object *o)
+{
+	struct slot *s;
+	json_t *json = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	s = cache_find(c, o);
+	if (s) {
+		s->used = ++c->clock;
+		json = json_incref(s->json);
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (json)
+		return json;
+	json = object_parse(o);
+	pthread_mutex_lock(&c->lock);
+	if (!cache_find(c, o))
+		cache_add(c, o, json);
+	pthread_mutex_unlock(&c->lock);
+	return json;
+}

@@ -1,0 +1,58 @@
+/*
+ * object: one version of an ImageStream: immutable, counted, and kept as compact JSON.
+ *
+ * What was received is stored as text (without managedFields, with kind and apiVersion in front),
+ * since a parsed tree costs about ten times as much; whoever needs the tree parses it, through an
+ * object_cache where it is likely to be needed again.
+ */
+#ifndef CLIENT_OBJECT_H
+#define CLIENT_OBJECT_H
+
+#include "client/util.h"
+
+#include <stdatomic.h>
+
+struct object {
+	atomic_uint refs;
+	int64_t created; /* creationTimestamp, ns since 1970 */
+	int64_t newest;	 /* the newest time that the object itself names */
+	const char *key; /* NAMESPACE/NAME */
+	const char *name;
+	const char *uid;
+	const char *resource_version;
+	const char *text; /* compact JSON, NUL-terminated */
+	size_t len;
+	char bytes[]; /* what the pointers point at */
+};
+
+/*
+ * From a received document; `api_version` for list items, which carry none. One reference for the
+ * caller. -EINVAL where it isn't an object with namespace, name, uid and resourceVersion.
+ */
+int object_from_json(const json_t *json, const char *api_version, struct object **ret);
+
+struct object *object_ref(struct object *o);
+void object_unref(struct object *o); /* NULL is fine */
+
+static inline void cleanup_object(struct object **o)
+{
+	object_unref(*o);
+}
+#define _cleanup_object_ _cleanup_(cleanup_object)
+
+/* A new parsed tree. The caller owns the reference. */
+json_t *object_parse(const struct object *o);
+
+/* The newest object's trees, so that reading file after file of one stream parses it once. */
+struct object_cache;
+
+struct object_cache *object_cache_new(void);
+void object_cache_free(struct object_cache *c);
+
+/*
+ * The parsed tree, to be read only: other threads hold it too. The caller owns the reference.
+ * Thread-safe; parsing happens outside the cache's lock.
+ */
+json_t *object_cache_get(struct object_cache *c, struct object *o);
+
+#endif

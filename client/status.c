@@ -1,0 +1,113 @@
+#include "client/status.h"
+
+#include "client/buf.h"
+
+#include <errno.h>
+
+#define MESSAGE_MAX 1024
+
+struct row {
+	long code;
+	const char *reason; /* NULL: any */
+	int error;
+};
+
+/* The first row that fits decides. */
+static const struct row rows[] = {
+	{400, NULL, EINVAL},
+	{401, NULL, EKEYEXPIRED},
+	{403, NULL, EACCES},
+	{404, NULL, ENOENT},
+	{405, NULL, EOPNOTSUPP},
+	{409, "AlreadyExists", EEXIST},
+	{409, NULL, ESTALE},
+	{410, NULL, ESTALE},
+	{413, NULL, EFBIG},
+	{415, NULL, EINVAL},
+	{422, NULL, EINVAL},
+	{429, NULL, EAGAIN},
+	{500, "ServerTimeout", EAGAIN},
+	{501, NULL, EOPNOTSUPP},
+	{503, NULL, EAGAIN},
+	{504, NULL, ETIMEDOUT},
+};
+
+static bool reason_is(const struct status *s, const char *reason)
+{
+	return s->reason && streq(s->reason, reason);
+}
+
+/* 422 whose only cause is metadata.uid: somebody made the object anew meanwhile. */
+static bool only_uid_cause(const struct status *s)
+{
+	const json_t *causes = json_object_get(json_object_get(s->body, "details"), "causes");
+	const char *field = json_str(json_array_get(causes, 0), "field");
+
+	return json_array_size(causes) == 1 && field && streq(field, "metadata.uid");
+}
+
+static int status_errno(const struct status *s)
+{
+	if (s->code >= 200 && s->code < 300)
+		return 0;
+	if (s->code == 403 && strstr(s->message, "exceeded quota"))
+		return EDQUOT;
+	if (s->code == 422 && only_uid_cause(s))
+		return ESTALE;
+	if (s->code >= 500 && strstr(s->message, "request is too large"))
+		return EFBIG;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (s->code == rows[i].code && (!rows[i].reason || reason_is(s, rows[i].reason)))
+			return rows[i].error;
+	return EIO;
+}
+
+/* What a person can read of a body that is no Status: its first line, or the code alone. */
+static char *text_message(long code, const char *body, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && n < MESSAGE_MAX && (unsigned char)body[n] >= 0x20)
+		n++;
+	if (n == 0 || body[0] == '<' || body[0] == '{')
+		return xasprintf("the server answered %ld", code);
+	return xstrndup(body, n);
+}
+
+void status_from_json(long http_code, json_t *object, struct status *ret)
+{
+	const json_t *code = json_object_get(object, "code");
+	const char *message = json_str(object, "message"), *reason = json_str(object, "reason");
+	struct status s = {.code = http_code};
+
+	s.body = json_incref(object);
+	if (json_is_integer(code))
+		s.code = json_integer_value(code);
+	s.reason = reason ? xstrdup(reason) : NULL;
+	s.message = message ? xstrdup(message) : text_message(s.code, "", 0);
+	s.error = status_errno(&s);
+	*ret = s;
+}
+
+void status_parse(long http_code, const char *body, size_t len, struct status *ret)
+{
+	_cleanup_json_ json_t *json = json_loadb(body ? body : "", len, JSON_ALLOW_NUL, NULL);
+	const char *kind = json_str(json, "kind");
+	struct status s = {.code = http_code};
+
+	if (kind && streq(kind, "Status")) {
+		status_from_json(http_code, json, ret);
+		return;
+	}
+	s.message = text_message(http_code, body, len);
+	s.error = status_errno(&s);
+	*ret = s;
+}
+
+void status_release(struct status *s)
+{
+	free(s->reason);
+	free(s->message);
+	json_decref(s->body);
+	*s = (struct status){0};
+}

@@ -1,0 +1,28 @@
+/*
+ * status: what an answer that isn't a success means: an errno and the server's sentence.
+ *
+ * Pure. The body is a Kubernetes Status in nearly all cases; text and HTML come from what stands
+ * before the API server (api-facts.md 2.9).
+ */
+#ifndef CLIENT_STATUS_H
+#define CLIENT_STATUS_H
+
+#include "client/util.h"
+
+struct status {
+	int error;     /* a positive errno (DESIGN.md, errno table); 0 for 2xx */
+	long code;     /* the HTTP code, or the Status's own in an ERROR event */
+	char *reason;  /* "NotFound", or NULL */
+	char *message; /* one sentence, never NULL */
+	json_t *body;  /* the Status, or NULL when the body was none */
+};
+
+/* For an answer. Fills *ret; the caller calls status_release. */
+void status_parse(long http_code, const char *body, size_t len, struct status *ret);
+/* For the object of a watch's ERROR event, which may be anything. */
+void status_from_json(long http_code, json_t *object, struct status *ret);
+void status_release(struct status *s);
+
+#define _cleanup_status_ _cleanup_(status_release)
+
+#endif
