@@ -1,0 +1,763 @@
+#include "client/reflector.h"
+
+#include "client/frame.h"
+#include "client/log.h"
+#include "client/map.h"
+#include "client/status.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+
+#define PAGE_LIMIT	 500
+#define BACKOFF_FIRST	 (800 * NSEC_PER_MSEC)
+#define BACKOFF_MAX	 (30 * NSEC_PER_SEC)
+#define LIST_SILENCE_MS	 30000
+#define WATCH_GRACE_S	 30 /* how long after its timeoutSeconds a watch may still be open */
+#define BOOKMARK_GRACE_S 180
+#define POLL_INTERVAL	 (60 * NSEC_PER_SEC) /* where a list is allowed and a watch isn't */
+#define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
+#define SHORT_WATCH	 NSEC_PER_SEC
+#define ERROR_BODY_MAX	 ((size_t)64 << 10)
+
+enum scope_state { LISTING, WATCHING, WAITING, POLLING, REFUSED };
+
+static const char *const state_names[] = {"listing", "watching", "waiting", "polling", "refused"};
+
+struct scope {
+	struct reflector *reflector;
+	struct scope *next;
+	char *namespace; /* of a namespace's streams; NULL: of all */
+	bool namespaces; /* the scope of the namespaces themselves */
+	char *path;	 /* of the collection */
+
+	/* The reflector thread's own. */
+	struct http_transfer *transfer;
+	struct buf body;    /* of a list, or of an error */
+	struct frame frame; /* of a watch */
+	char *version;	    /* where the next watch starts; NULL: list first */
+	char *list_version; /* of the list under way */
+	char *next_page;
+	unsigned list;	/* the store's number of the list under way */
+	bool unpaged;	/* a page expired: the next list comes in one piece */
+	bool bookmarks; /* this server sends them */
+	int64_t listed, watch_started, due;
+	int64_t backoff;
+	size_t events;
+	int watch_error; /* an ERROR event's HTTP code, or 0 */
+
+	/* reflector->lock */
+	enum scope_state state;
+	bool synced;
+	int error; /* of the last try, positive errno; 0: it went well */
+	char *error_message;
+	int64_t contact; /* monotonic ns: when the server was last heard */
+};
+
+struct reflector {
+	struct api *api;
+	struct store *store;
+	struct reflector_options options;
+	struct http *http;
+	pthread_t thread;
+	bool started;
+	unsigned seed;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a scope's synced, error or state */
+	struct scope *scopes;	/* lock for the links; scopes stay until reflector_free */
+	struct scope *cluster;	/* set by reflector_new, as is namespaces */
+	struct scope *namespaces;
+	struct map by_namespace; /* lock; name -> struct scope */
+	bool stop;		 /* lock */
+};
+
+static struct scope *scope_new(struct reflector *r, const char *namespace, char *path)
+{
+	struct scope *s = xcalloc(1, sizeof(*s));
+
+	s->reflector = r;
+	s->namespace = namespace ? xstrdup(namespace) : NULL;
+	s->path = path;
+	s->body.max = HTTP_BODY_MAX;
+	s->frame.buf.max = FRAME_MAX;
+	s->state = LISTING;
+	s->next = r->scopes;
+	r->scopes = s;
+	return s;
+}
+
+static void scope_free(struct scope *s)
+{
+	buf_release(&s->body);
+	frame_release(&s->frame);
+	free(s->namespace);
+	free(s->path);
+	free(s->version);
+	free(s->list_version);
+	free(s->next_page);
+	free(s->error_message);
+	free(s);
+}
+
+struct reflector *reflector_new(
+	struct api *api, struct store *store, const struct reflector_options *options)
+{
+	struct reflector *r = xcalloc(1, sizeof(*r));
+	pthread_condattr_t attr;
+
+	r->api = api;
+	r->store = store;
+	r->options = *options;
+	r->seed = (unsigned)now_realtime() ^ (unsigned)getpid();
+	r->http = http_new(api->config);
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	r->cluster = scope_new(r, NULL, xasprintf("%s/imagestreams", api->root));
+	r->namespaces = scope_new(r, NULL, xstrdup(api->namespaces_path));
+	r->namespaces->namespaces = true;
+	return r;
+}
+
+void reflector_free(struct reflector *r)
+{
+	if (!r)
+		return;
+	while (r->scopes) {
+		struct scope *s = r->scopes;
+
+		r->scopes = s->next;
+		scope_free(s);
+	}
+	map_release(&r->by_namespace);
+	http_free(r->http);
+	pthread_cond_destroy(&r->changed);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+static void set_state(struct scope *s, enum scope_state state)
+{
+	struct reflector *r = s->reflector;
+
+	pthread_mutex_lock(&r->lock);
+	s->state = state;
+	if (state == WATCHING || state == POLLING) {
+		s->synced = true;
+		s->error = 0;
+	}
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void set_error(struct scope *s, enum scope_state state, int error, const char *message)
+{
+	struct reflector *r = s->reflector;
+
+	pthread_mutex_lock(&r->lock);
+	s->state = state;
+	s->error = error;
+	free(s->error_message);
+	s->error_message = xstrdup(message);
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void heard(struct scope *s)
+{
+	struct reflector *r = s->reflector;
+
+	pthread_mutex_lock(&r->lock);
+	s->contact = now_monotonic();
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Waits 0.8 s, doubling to 30 s, each plus up to as much again at random. */
+static void back_off(struct scope *s, long retry_after)
+{
+	struct reflector *r = s->reflector;
+	int64_t wait;
+
+	s->backoff = s->backoff ? s->backoff * 2 : BACKOFF_FIRST;
+	if (s->backoff > BACKOFF_MAX)
+		s->backoff = BACKOFF_MAX;
+	wait = s->backoff + s->backoff * (rand_r(&r->seed) % 1000) / 1000;
+	if (wait < retry_after * NSEC_PER_SEC)
+		wait = retry_after * NSEC_PER_SEC;
+	s->due = now_monotonic() + wait;
+}
+
+static void note_failure(
+	struct scope *s, const char *verb, long code, int error, const char *message)
+{
+	_cleanup_free_ char *request = xasprintf("%s %s", verb, s->path);
+
+	journal_add(s->reflector->api->journal, NULL, request, code, error, message);
+}
+
+static void fail(struct scope *s, const char *verb, long code, int error, const char *message,
+	long retry_after)
+{
+	note_failure(s, verb, code, error, message);
+	set_error(s, WAITING, error, message);
+	back_off(s, retry_after);
+}
+
+/* The server says that we may not, or that there is no such thing: what was there goes. */
+static void refuse(struct scope *s, long code, const struct status *status)
+{
+	struct reflector *r = s->reflector;
+
+	if (s != r->cluster)
+		note_failure(s, "LIST", code, status->error, status->message);
+	if (s->namespaces)
+		store_sweep_namespaces(r->store, store_list_begin(r->store));
+	else
+		store_drop(r->store, s->namespace);
+	if (s->namespace) { /* perhaps the project went: look at once */
+		r->namespaces->listed = 0;
+		free(r->namespaces->version);
+		r->namespaces->version = NULL;
+	}
+	free(s->version);
+	s->version = NULL;
+	set_error(s, REFUSED, status->error, status->message);
+	s->due = now_monotonic() + POLL_INTERVAL;
+}
+
+/* ---- list ---- */
+
+static void list_page(struct scope *s);
+static void watch(struct scope *s);
+
+static void put_namespace(struct scope *s, const json_t *json, unsigned list)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
+	const char *created = json_str(metadata, "creationTimestamp");
+	int64_t time = 0;
+
+	if (!name || !*name || strchr(name, '/'))
+		return;
+	if (created)
+		rfc3339_parse(created, &time);
+	store_put_namespace(s->reflector->store, name, uid, time, list);
+}
+
+static void put(struct scope *s, const json_t *json, unsigned list)
+{
+	struct reflector *r = s->reflector;
+	struct object *o;
+
+	if (s->namespaces)
+		put_namespace(s, json, list);
+	else if (object_from_json(json, r->api->api_version, &o) == 0)
+		store_put(r->store, o, list);
+	else
+		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
+}
+
+static void list_done_whole(struct scope *s)
+{
+	struct reflector *r = s->reflector;
+
+	if (s->namespaces)
+		store_sweep_namespaces(r->store, s->list);
+	else
+		store_sweep(r->store, s->namespace, s->list, s->list_version);
+	free(s->version);
+	s->version = steal_ptr(s->list_version);
+	s->unpaged = false;
+	s->listed = now_monotonic();
+	s->backoff = 0;
+	s->due = 0;
+	set_state(s, WATCHING);
+}
+
+/* One page: the next one is asked for before this one's items are taken in. */
+static void take_page(struct scope *s, const json_t *page)
+{
+	const json_t *metadata = json_object_get(page, "metadata"), *item;
+	const char *more = json_str(metadata, "continue");
+	const char *version = json_str(metadata, "resourceVersion");
+	bool last = !more || !*more;
+	size_t i;
+
+	if (!s->list_version)
+		s->list_version = xstrdup(version && *version ? version : "0");
+	free(s->next_page);
+	s->next_page = last ? NULL : xstrdup(more);
+	if (!last)
+		list_page(s);
+	json_array_foreach(json_object_get(page, "items"), i, item) put(s, item, s->list);
+	if (last)
+		list_done_whole(s);
+}
+
+static void restart_list(struct scope *s)
+{
+	free(s->version);
+	free(s->next_page);
+	free(s->list_version);
+	s->version = s->next_page = s->list_version = NULL;
+}
+
+static void list_refused(struct scope *s, const struct http_result *result)
+{
+	_cleanup_status_ struct status status = {0};
+
+	status_parse(result->code, s->body.data, s->body.len, &status);
+	if (status.code == 410) { /* the next page expired: once more, in one piece */
+		s->unpaged = s->next_page;
+		restart_list(s);
+		fail(s, "LIST", 410, status.error, status.message, 0);
+		s->due = 0;
+	} else if (status.code == 403 || status.code == 404 || status.code == 405) {
+		restart_list(s);
+		refuse(s, result->code, &status);
+	} else {
+		restart_list(s);
+		fail(s, "LIST", result->code, status.error, status.message, result->retry_after);
+	}
+}
+
+static void on_list_done(void *arg, const struct http_result *result)
+{
+	struct scope *s = arg;
+	_cleanup_json_ json_t *page = NULL;
+
+	s->transfer = NULL;
+	if (result->error < 0) {
+		restart_list(s);
+		fail(s, "LIST", 0, -result->error, result->message, 0);
+		return;
+	}
+	if (result->code != 200) {
+		list_refused(s, result);
+		return;
+	}
+	page = json_loadb(s->body.data ? s->body.data : "", s->body.len, JSON_ALLOW_NUL, NULL);
+	buf_release(&s->body);
+	if (!json_is_array(json_object_get(page, "items")) &&
+		!json_is_null(json_object_get(page, "items"))) {
+		restart_list(s);
+		fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+		return;
+	}
+	heard(s);
+	take_page(s, page);
+}
+
+static int on_list_data(void *arg, long code, const char *data, size_t len)
+{
+	struct scope *s = arg;
+
+	return buf_add(&s->body, data, len);
+}
+
+static void list_page(struct scope *s)
+{
+	struct reflector *r = s->reflector;
+	_cleanup_buf_ struct buf path = BUF_INIT(1 << 20);
+	struct http_request request = {.silence_ms = LIST_SILENCE_MS};
+
+	if (r->api->timeout_ms < LIST_SILENCE_MS)
+		request.silence_ms = r->api->timeout_ms;
+	buf_addf(&path, "%s", s->path);
+	if (!s->unpaged)
+		buf_addf(&path, "?limit=%d", PAGE_LIMIT);
+	if (s->next_page) {
+		buf_addstr(&path, "&continue=");
+		buf_addurl(&path, s->next_page);
+	}
+	request.path = path.data;
+	buf_release(&s->body);
+	s->transfer = http_start(r->http, &request, on_list_data, on_list_done, s);
+}
+
+static void list(struct scope *s)
+{
+	restart_list(s);
+	s->list = store_list_begin(s->reflector->store);
+	list_page(s);
+}
+
+/* ---- watch ---- */
+
+static void set_version(struct scope *s, const json_t *object)
+{
+	const char *version = json_str(json_object_get(object, "metadata"), "resourceVersion");
+
+	if (!version || !*version || s->namespaces) /* a project watch has no place to resume at */
+		return;
+	free(s->version);
+	s->version = xstrdup(version);
+}
+
+static void take_deleted(struct scope *s, const json_t *object)
+{
+	const json_t *metadata = json_object_get(object, "metadata");
+	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+
+	if (!name)
+		return;
+	if (s->namespaces) {
+		store_delete_namespace(s->reflector->store, name);
+	} else if (namespace) {
+		_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name);
+
+		store_delete(s->reflector->store, key, json_str(metadata, "resourceVersion"));
+	}
+}
+
+/* 0, or a negative errno that ends the watch. */
+static int take_event(struct scope *s, const json_t *event)
+{
+	const char *type = json_str(event, "type");
+	json_t *object = json_object_get(event, "object");
+
+	if (!type || !json_is_object(object))
+		return -EBADMSG;
+	if (streq(type, "ERROR")) {
+		_cleanup_status_ struct status status = {0};
+
+		status_from_json(500, object, &status);
+		s->watch_error = status.code;
+		note_failure(s, "WATCH", status.code, status.error, status.message);
+		return -ESTALE;
+	}
+	if (streq(type, "BOOKMARK"))
+		s->bookmarks = true;
+	else if (streq(type, "DELETED"))
+		take_deleted(s, object);
+	else if (streq(type, "ADDED") || streq(type, "MODIFIED"))
+		put(s, object, 0);
+	set_version(s, object);
+	s->events++;
+	return 0;
+}
+
+static int take_events(struct scope *s)
+{
+	const char *text;
+	size_t len;
+	int r;
+
+	while ((r = frame_next(&s->frame, &text, &len)) > 0) {
+		_cleanup_json_ json_t *event = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+
+		if (!event)
+			return -EBADMSG;
+		r = take_event(s, event);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+static int on_watch_data(void *arg, long code, const char *data, size_t len)
+{
+	struct scope *s = arg;
+	int r;
+
+	if (code != 200)
+		return s->body.len + len > ERROR_BODY_MAX ? 0 : buf_add(&s->body, data, len);
+	heard(s);
+	r = frame_feed(&s->frame, data, len);
+	return r < 0 ? r : take_events(s);
+}
+
+static void watch_refused(struct scope *s, const struct http_result *result)
+{
+	_cleanup_status_ struct status status = {0};
+
+	status_parse(result->code, s->body.data, s->body.len, &status);
+	if (status.code == 410 || status.code == 400) {
+		note_failure(s, "WATCH", result->code, status.error, status.message);
+		restart_list(s);
+	} else if (status.code == 403 || status.code == 404 || status.code == 405) {
+		/* Perhaps only the watch: the next list tells. */
+		note_failure(s, "WATCH", result->code, status.error, status.message);
+		restart_list(s);
+		set_state(s, POLLING);
+		s->due = now_monotonic() + (s->events ? 0 : POLL_INTERVAL);
+	} else {
+		fail(s, "WATCH", result->code, status.error, status.message, result->retry_after);
+	}
+}
+
+/* A watch that was granted has ended: go on where it stopped, or list again. */
+static void watch_ended(struct scope *s, const struct http_result *result)
+{
+	bool brief = now_monotonic() - s->watch_started < SHORT_WATCH && s->events == 0;
+
+	if (s->watch_error == 410)
+		restart_list(s);
+	else if (s->watch_error)
+		fail(s, "WATCH", s->watch_error, EIO, "the watch ended with an error", 0);
+	else if (result->error == -EBADMSG || result->error == -EFBIG)
+		fail(s, "WATCH", 200, -result->error, "what came is no watch event", 0);
+	else if (brief)
+		fail(s, "WATCH", 200, EIO, "the watch ended at once", 0);
+	else
+		s->backoff = 0;
+}
+
+static void on_watch_done(void *arg, const struct http_result *result)
+{
+	struct scope *s = arg;
+
+	s->transfer = NULL;
+	s->due = 0;
+	frame_release(&s->frame); /* a cut event is no event */
+	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
+	if (result->code == 200)
+		watch_ended(s, result);
+	else if (result->error < 0)
+		fail(s, "WATCH", 0, -result->error, result->message, 0);
+	else
+		watch_refused(s, result);
+}
+
+static int watch_timeout(struct reflector *r)
+{
+	return r->options.watch_timeout ? r->options.watch_timeout : 300 + rand_r(&r->seed) % 301;
+}
+
+static void watch(struct scope *s)
+{
+	struct reflector *r = s->reflector;
+	int timeout = watch_timeout(r), grace = WATCH_GRACE_S;
+	_cleanup_buf_ struct buf path = BUF_INIT(1 << 16);
+	struct http_request request = {0};
+
+	if (r->options.watch_timeout && r->options.watch_timeout < grace)
+		grace = r->options.watch_timeout;
+	buf_addf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%d&resourceVersion=",
+		s->path, timeout);
+	buf_addurl(&path, s->namespaces ? "0" : s->version);
+	request.path = path.data;
+	request.silence_ms = (timeout + grace) * INT64_C(1000);
+	if (s->bookmarks && timeout > BOOKMARK_GRACE_S)
+		request.silence_ms = BOOKMARK_GRACE_S * 1000;
+	s->events = 0;
+	s->watch_error = 0;
+	s->watch_started = now_monotonic();
+	buf_release(&s->body);
+	s->transfer = http_start(r->http, &request, on_watch_data, on_watch_done, s);
+	set_state(s, WATCHING);
+}
+
+/* ---- the thread ---- */
+
+/* Starts what is due; when to look again. */
+static int64_t step(struct scope *s, int64_t now)
+{
+	struct reflector *r = s->reflector;
+	bool relist = s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL;
+
+	if (s->transfer && s->namespaces && !s->version && s->state == WATCHING)
+		relist = true;
+	if (relist && s->transfer) {
+		http_abort(s->transfer);
+		s->transfer = NULL;
+		s->due = 0;
+	}
+	if (s->transfer)
+		return s->namespaces ? s->listed + RELIST_INTERVAL : INT64_MAX;
+	if (s->due > now)
+		return s->due;
+	if (s == r->cluster && s->state == REFUSED)
+		return INT64_MAX; /* the namespaces have their own */
+	if (s->version && !relist)
+		watch(s);
+	else
+		list(s);
+	return INT64_MAX;
+}
+
+static bool stopping(struct reflector *r)
+{
+	bool stop;
+
+	pthread_mutex_lock(&r->lock);
+	stop = r->stop;
+	pthread_mutex_unlock(&r->lock);
+	return stop;
+}
+
+/* The links only grow at the head, so the rest of the list can be walked without the lock. */
+static struct scope *first_scope(struct reflector *r)
+{
+	struct scope *s;
+
+	pthread_mutex_lock(&r->lock);
+	s = r->scopes;
+	pthread_mutex_unlock(&r->lock);
+	return s;
+}
+
+static void *run(void *arg)
+{
+	struct reflector *r = arg;
+
+	while (!stopping(r)) {
+		int64_t now = now_monotonic(), next = now + NSEC_PER_SEC;
+
+		for (struct scope *s = first_scope(r); s; s = s->next) {
+			int64_t due = step(s, now);
+
+			if (due < next)
+				next = due;
+		}
+		http_run(r->http, next > now ? (next - now) / NSEC_PER_MSEC + 1 : 0);
+	}
+	for (struct scope *s = first_scope(r); s; s = s->next)
+		if (s->transfer)
+			http_abort(s->transfer);
+	return NULL;
+}
+
+void reflector_start(struct reflector *r)
+{
+	if (pthread_create(&r->thread, NULL, run, r) != 0)
+		abort();
+	r->started = true;
+}
+
+void reflector_stop(struct reflector *r)
+{
+	if (!r->started)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->stop = true;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+	http_wakeup(r->http);
+	pthread_join(r->thread, NULL);
+	r->started = false;
+}
+
+static bool first_answer(const struct scope *s)
+{
+	return s->synced || s->state == REFUSED || s->error;
+}
+
+int reflector_wait_start(struct reflector *r, char **ret_error)
+{
+	const struct scope *failed = NULL;
+	int error = 0;
+
+	pthread_mutex_lock(&r->lock);
+	while (!first_answer(r->cluster) || !first_answer(r->namespaces))
+		pthread_cond_wait(&r->changed, &r->lock);
+	if (r->cluster->error && r->cluster->state != REFUSED)
+		failed = r->cluster;
+	else if (r->namespaces->error && r->namespaces->state != REFUSED)
+		failed = r->namespaces;
+	if (failed) {
+		error = failed->error;
+		*ret_error = xstrdup(failed->error_message);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return -error;
+}
+
+bool reflector_covers_cluster(struct reflector *r)
+{
+	bool covers;
+
+	pthread_mutex_lock(&r->lock);
+	covers = r->cluster->synced && r->cluster->state != REFUSED;
+	pthread_mutex_unlock(&r->lock);
+	return covers;
+}
+
+/* r->lock held. */
+static struct scope *scope_of(struct reflector *r, const char *namespace, bool *ret_new)
+{
+	struct scope *s = r->cluster;
+
+	if (s->state == REFUSED) {
+		s = map_get(&r->by_namespace, namespace);
+		if (!s) {
+			_cleanup_buf_ struct buf path = BUF_INIT(4096);
+
+			buf_addf(&path, "%s/namespaces/", r->api->root);
+			buf_addurl(&path, namespace);
+			buf_addstr(&path, "/imagestreams");
+			s = scope_new(r, namespace, buf_steal(&path, NULL));
+			map_set(&r->by_namespace, s->namespace, s);
+			*ret_new = true;
+		}
+	}
+	return s;
+}
+
+int reflector_need(struct reflector *r, const char *namespace)
+{
+	struct scope *s;
+	bool is_new = false;
+	int error;
+
+	pthread_mutex_lock(&r->lock);
+	s = scope_of(r, namespace, &is_new);
+	if (s->state == REFUSED)
+		error = -s->error;
+	else if (s->synced)
+		error = 0;
+	else
+		error = -EAGAIN;
+	pthread_mutex_unlock(&r->lock);
+	if (is_new)
+		http_wakeup(r->http);
+	return error;
+}
+
+int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
+	int64_t timeout_ms)
+{
+	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	int error;
+
+	while ((error = reflector_need(r, namespace)) == -EAGAIN) {
+		int64_t now = now_monotonic(), until = now + 100 * NSEC_PER_MSEC;
+		struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+		if (now >= deadline)
+			return -ETIMEDOUT;
+		if (check && check->fn(check->arg) < 0)
+			return check->fn(check->arg);
+		pthread_mutex_lock(&r->lock);
+		if (!r->stop)
+			pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+		else
+			deadline = 0;
+		pthread_mutex_unlock(&r->lock);
+	}
+	return error;
+}
+
+json_t *reflector_status(struct reflector *r)
+{
+	json_t *scopes = json_array();
+	int64_t now = now_monotonic();
+
+	pthread_mutex_lock(&r->lock);
+	for (struct scope *s = r->scopes; s; s = s->next) {
+		json_t *o = json_pack("{s:s, s:s, s:b}", "path", s->path, "state",
+			state_names[s->state], "listed", s->synced);
+
+		json_object_set_new(o, "ageSeconds",
+			s->contact ? json_real((double)((now - s->contact) / NSEC_PER_MSEC) / 1000)
+				   : json_null());
+		json_object_set_new(
+			o, "error", s->error ? json_string(s->error_message) : json_null());
+		json_array_append_new(scopes, o);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return scopes;
+}

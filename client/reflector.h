@@ -1,0 +1,51 @@
+/*
+ * reflector: keeps the store true by list and watch (the model is client-go's tools/cache).
+ *
+ * One thread runs every scope: the namespaces, and the streams of the whole cluster or of single
+ * namespaces. A scope lists in pages, watches from the list's resourceVersion, resumes there when
+ * the watch ends, and lists again after a 410.
+ */
+#ifndef CLIENT_REFLECTOR_H
+#define CLIENT_REFLECTOR_H
+
+#include "client/api.h"
+#include "client/store.h"
+
+struct reflector;
+
+struct reflector_options {
+	int watch_timeout; /* seconds to ask for; 0: random, 300 to 600 */
+};
+
+/* Everything is borrowed until reflector_free. */
+struct reflector *reflector_new(
+	struct api *api, struct store *store, const struct reflector_options *options);
+/* Starts the thread with the namespaces and the whole cluster as scopes. */
+void reflector_start(struct reflector *r);
+/* Ends the thread within moments, whatever it waits for. */
+void reflector_stop(struct reflector *r);
+void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
+
+/*
+ * Waits until the first answers are in: the namespaces are listed, and the cluster's streams are
+ * listed or refused. 0; or why the server doesn't answer, with one sentence in *ret_error.
+ */
+int reflector_wait_start(struct reflector *r, char **ret_error);
+
+/* Whether one watch covers every namespace. */
+bool reflector_covers_cluster(struct reflector *r);
+
+/*
+ * Whether the streams of a namespace are in the store. Starts its list and watch at the first call
+ * where no watch of the cluster covers it. 0: they are; -EAGAIN: not yet; else why not (-EACCES …).
+ */
+int reflector_need(struct reflector *r, const char *namespace);
+
+/* reflector_need, waiting for the list; `check` as for http_call. -ETIMEDOUT after timeout_ms. */
+int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
+	int64_t timeout_ms);
+
+/* An array of the scopes: what is watched, state, age, last error. New reference. */
+json_t *reflector_status(struct reflector *r);
+
+#endif
