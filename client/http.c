@@ -62,15 +62,26 @@ void http_free(struct http *h)
 	free(h);
 }
 
-static size_t on_data(char *p, size_t size, size_t n, void *arg)
+static int hand_over(struct http_transfer *t, const char *p, size_t n)
 {
-	struct http_transfer *t = arg;
 	long code = 0;
 
 	t->last_byte = now_monotonic();
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
-	t->data_error = t->data(t->arg, code, p, size * n);
-	return t->data_error < 0 ? 0 : size * n;
+	t->data_error = t->data(t->arg, code, p, n);
+	return t->data_error;
+}
+
+static size_t on_data(char *p, size_t size, size_t n, void *arg)
+{
+	return hand_over(arg, p, size * n) < 0 ? 0 : size * n;
+}
+
+static size_t on_header(char *p, size_t size, size_t n, void *arg)
+{
+	bool end = size * n == 2 && p[0] == '\r';
+
+	return end && hand_over(arg, "", 0) < 0 ? 0 : size * n;
 }
 
 static void set_blob(CURL *easy, CURLoption option, const char *pem)
@@ -178,6 +189,8 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L * 1024);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
+	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(t->easy, CURLOPT_HEADERDATA, t);
 	set_tls(t->easy, h->config);
 	set_request(t, request);
 	set_credentials(t, h->config);

@@ -33,7 +33,10 @@ struct http_result {
 	long retry_after; /* seconds, 0 where the server said nothing */
 };
 
-/* Called by http_run. A negative errno ends the transfer with that error. */
+/*
+ * Called by http_run: once with len 0 when the headers are in, then with each piece of the body. A
+ * negative errno ends the transfer with that error.
+ */
 typedef int http_data_fn(void *arg, long code, const char *data, size_t len);
 /* Called by http_run, once, as the transfer's last act. */
 typedef void http_done_fn(void *arg, const struct http_result *result);

@@ -12,12 +12,13 @@
 #define PAGE_LIMIT	 500
 #define BACKOFF_FIRST	 (800 * NSEC_PER_MSEC)
 #define BACKOFF_MAX	 (30 * NSEC_PER_SEC)
-#define LIST_SILENCE_MS	 30000
-#define WATCH_GRACE_S	 30 /* how long after its timeoutSeconds a watch may still be open */
+#define LIST_TIMEOUT_MS	 300000 /* one page; the server gives up after 60 s of its own time */
+#define WATCH_GRACE_S	 30	/* how long after its timeoutSeconds a watch may still be open */
 #define BOOKMARK_GRACE_S 180
 #define POLL_INTERVAL	 (60 * NSEC_PER_SEC) /* where a list is allowed and a watch isn't */
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
 #define SHORT_WATCH	 NSEC_PER_SEC
+#define JUST_LISTED	 (5 * NSEC_PER_SEC)
 #define ERROR_BODY_MAX	 ((size_t)64 << 10)
 
 enum scope_state { LISTING, WATCHING, WAITING, POLLING, REFUSED };
@@ -40,6 +41,7 @@ struct scope {
 	char *next_page;
 	unsigned list;	/* the store's number of the list under way */
 	bool unpaged;	/* a page expired: the next list comes in one piece */
+	bool relist;	/* instead of going on with the watch */
 	bool bookmarks; /* this server sends them */
 	int64_t listed, watch_started, due;
 	int64_t backoff;
@@ -217,11 +219,8 @@ static void refuse(struct scope *s, long code, const struct status *status)
 		store_sweep_namespaces(r->store, store_list_begin(r->store));
 	else
 		store_drop(r->store, s->namespace);
-	if (s->namespace) { /* perhaps the project went: look at once */
-		r->namespaces->listed = 0;
-		free(r->namespaces->version);
-		r->namespaces->version = NULL;
-	}
+	if (s->namespace) /* perhaps the project went: look at once */
+		r->namespaces->relist = true;
 	free(s->version);
 	s->version = NULL;
 	set_error(s, REFUSED, status->error, status->message);
@@ -362,10 +361,8 @@ static void list_page(struct scope *s)
 {
 	struct reflector *r = s->reflector;
 	_cleanup_buf_ struct buf path = BUF_INIT(1 << 20);
-	struct http_request request = {.silence_ms = LIST_SILENCE_MS};
-
-	if (r->api->timeout_ms < LIST_SILENCE_MS)
-		request.silence_ms = r->api->timeout_ms;
+	struct http_request request = {
+		.timeout_ms = LIST_TIMEOUT_MS, .silence_ms = r->api->timeout_ms};
 	buf_addf(&path, "%s", s->path);
 	if (!s->unpaged)
 		buf_addf(&path, "?limit=%d", PAGE_LIMIT);
@@ -381,6 +378,7 @@ static void list_page(struct scope *s)
 static void list(struct scope *s)
 {
 	restart_list(s);
+	s->relist = false;
 	s->list = store_list_begin(s->reflector->store);
 	list_page(s);
 }
@@ -466,6 +464,8 @@ static int on_watch_data(void *arg, long code, const char *data, size_t len)
 	if (code != 200)
 		return s->body.len + len > ERROR_BODY_MAX ? 0 : buf_add(&s->body, data, len);
 	heard(s);
+	if (len == 0) /* granted */
+		set_state(s, WATCHING);
 	r = frame_feed(&s->frame, data, len);
 	return r < 0 ? r : take_events(s);
 }
@@ -479,11 +479,13 @@ static void watch_refused(struct scope *s, const struct http_result *result)
 		note_failure(s, "WATCH", result->code, status.error, status.message);
 		restart_list(s);
 	} else if (status.code == 403 || status.code == 404 || status.code == 405) {
-		/* Perhaps only the watch: the next list tells. */
+		/* Perhaps only the watch: a list tells, at once unless one just did. */
+		int64_t now = now_monotonic();
+
 		note_failure(s, "WATCH", result->code, status.error, status.message);
 		restart_list(s);
 		set_state(s, POLLING);
-		s->due = now_monotonic() + (s->events ? 0 : POLL_INTERVAL);
+		s->due = now - s->listed < JUST_LISTED ? now + POLL_INTERVAL : 0;
 	} else {
 		fail(s, "WATCH", result->code, status.error, status.message, result->retry_after);
 	}
@@ -548,7 +550,6 @@ static void watch(struct scope *s)
 	s->watch_started = now_monotonic();
 	buf_release(&s->body);
 	s->transfer = http_start(r->http, &request, on_watch_data, on_watch_done, s);
-	set_state(s, WATCHING);
 }
 
 /* ---- the thread ---- */
@@ -557,22 +558,21 @@ static void watch(struct scope *s)
 static int64_t step(struct scope *s, int64_t now)
 {
 	struct reflector *r = s->reflector;
-	bool relist = s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL;
 
-	if (s->transfer && s->namespaces && !s->version && s->state == WATCHING)
-		relist = true;
-	if (relist && s->transfer) {
+	if (s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL)
+		s->relist = true;
+	if (s->relist && s->version && s->transfer) {
 		http_abort(s->transfer);
 		s->transfer = NULL;
 		s->due = 0;
 	}
 	if (s->transfer)
-		return s->namespaces ? s->listed + RELIST_INTERVAL : INT64_MAX;
+		return s->namespaces && s->version ? s->listed + RELIST_INTERVAL : INT64_MAX;
 	if (s->due > now)
 		return s->due;
 	if (s == r->cluster && s->state == REFUSED)
 		return INT64_MAX; /* the namespaces have their own */
-	if (s->version && !relist)
+	if (s->version && !s->relist)
 		watch(s);
 	else
 		list(s);
