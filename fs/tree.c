@@ -1,0 +1,73 @@
+#include "fs/tree.h"
+
+#include <errno.h>
+
+/* clang-format off */
+const struct tree_node tree_nodes[NODE_KINDS] = {
+	[NODE_ROOT] =					{NODE_ROOT,	 NULL, true, false},
+	[NODE_API] =					{NODE_ROOT,	 ".api", true, true},
+	[NODE_API_STATUS] =				{NODE_API,	 "status.json", false, false},
+	[NODE_API_ERRORS] =				{NODE_API,	 "errors", false, false},
+	[NODE_NAMESPACE] =				{NODE_ROOT,	 NULL, true, false},
+	[NODE_STREAM] =					{NODE_NAMESPACE, NULL, true, false},
+	[NODE_IMAGESTREAM_JSON] =			{NODE_STREAM,	 "imagestream.json", false, false},
+	[NODE_METADATA_JSON] =				{NODE_STREAM,	 "metadata.json", false, false},
+	[NODE_SPEC_JSON] =				{NODE_STREAM,	 "spec.json", false, false},
+	[NODE_STATUS_JSON] =				{NODE_STREAM,	 "status.json", false, false},
+	[NODE_TAGS] =					{NODE_STREAM,	 "tags", true, false},
+	[NODE_TAG] =					{NODE_TAGS,	 NULL, true, false},
+	[NODE_TAG_SPEC] =				{NODE_TAG,	 "spec.json", false, false},
+	[NODE_TAG_STATUS] =				{NODE_TAG,	 "status.json", false, false},
+	[NODE_TAG_IMAGE] =				{NODE_TAG,	 "image", false, false},
+};
+/* clang-format on */
+
+enum node_kind tree_child(enum node_kind parent, const char *name)
+{
+	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS; kind++)
+		if (tree_nodes[kind].parent == parent && tree_nodes[kind].name &&
+			streq(tree_nodes[kind].name, name))
+			return kind;
+	return NODE_KINDS;
+}
+
+static bool is_escaped(unsigned char c, size_t at)
+{
+	return c == '/' || c == '%' || c < 0x20 || c == 0x7f || (c == '.' && at == 0);
+}
+
+int tree_escape(const char *tag, size_t len, char ret[NAME_SIZE])
+{
+	char name[NAME_SIZE];
+	size_t n = 0;
+
+	if (len == 1 && tag[0] == '\0')
+		return -EINVAL;
+	if (len == 0) {
+		strcpy(ret, "%00");
+		return 0;
+	}
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = tag[i];
+
+		if (n + (is_escaped(c, i) ? 3 : 1) >= NAME_SIZE)
+			return -ENAMETOOLONG;
+		if (is_escaped(c, i))
+			n += sprintf(name + n, "%%%02X", c);
+		else
+			name[n++] = c;
+	}
+	memcpy(ret, name, n);
+	ret[n] = '\0';
+	return 0;
+}
+
+uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, unsigned born)
+{
+	uint64_t h = hash_str(HASH_INIT, uid);
+
+	h = hash_bytes(h, &kind, sizeof(kind));
+	h = hash_str(h, tag);
+	h = hash_bytes(h, &born, sizeof(born));
+	return h > 1 ? h : 2;
+}

@@ -1,0 +1,77 @@
+/*
+ * tree: the layout of the mount: what there is and how it is called.
+ *
+ * A tree_path names a place by what it means (kind, namespace, stream, tag), not by its parents,
+ * so it stays right whatever comes and goes around it.
+ */
+#ifndef FS_TREE_H
+#define FS_TREE_H
+
+#include "client/util.h"
+
+#define NAME_SIZE 256 /* NAME_MAX and its NUL */
+
+/* clang-format off */
+enum node_kind {
+	NODE_ROOT,
+		NODE_API,
+			NODE_API_STATUS,
+			NODE_API_ERRORS,
+		NODE_NAMESPACE,
+			NODE_STREAM,
+				NODE_IMAGESTREAM_JSON,
+				NODE_METADATA_JSON,
+				NODE_SPEC_JSON,
+				NODE_STATUS_JSON,
+				NODE_TAGS,
+					NODE_TAG,
+						NODE_TAG_SPEC,
+						NODE_TAG_STATUS,
+						NODE_TAG_IMAGE,
+	NODE_KINDS
+};
+/* clang-format on */
+
+#define STREAM_FILES 4 /* from NODE_IMAGESTREAM_JSON on */
+#define TAG_FILES    3 /* from NODE_TAG_SPEC on */
+
+struct tree_node {
+	enum node_kind parent;
+	const char *name; /* NULL: the names of objects */
+	bool directory;
+	bool hidden; /* found by name, never listed */
+};
+
+extern const struct tree_node tree_nodes[NODE_KINDS];
+
+struct tree_path {
+	enum node_kind kind;
+	char namespace[NAME_SIZE];
+	char stream[NAME_SIZE];
+	char tag[NAME_SIZE]; /* as a file name, escaped */
+};
+
+struct tree_attr {
+	uint64_t ino;
+	uint64_t size;
+	int64_t mtime; /* ns since 1970; ctime is the same */
+	unsigned nlink;
+};
+
+/* The kind of the fixed child of that name, or NODE_KINDS. */
+enum node_kind tree_child(enum node_kind parent, const char *name);
+
+/*
+ * A tag's name as a file name: '/', NUL, '%', control characters and a leading '.' are escaped as
+ * %XX, the empty name is %00. -ENAMETOOLONG where that has no room in a name, -EINVAL for the tag
+ * that consists of one NUL, whose file name belongs to the empty one.
+ */
+int tree_escape(const char *tag, size_t len, char ret[NAME_SIZE]);
+
+/*
+ * st_ino: from what an object is (its uid), the place in it, and how often the thing at that place
+ * was made anew. Never 0 or 1.
+ */
+uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, unsigned born);
+
+#endif

@@ -1,0 +1,306 @@
+#include "fs/view.h"
+
+#include "client/map.h"
+
+#include <errno.h>
+
+struct view *view_ref(struct view *v)
+{
+	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
+	return v;
+}
+
+static void index_free(struct view_index *x)
+{
+	if (!x)
+		return;
+	for (size_t i = 0; i < x->ntags; i++) {
+		free(x->tags[i].name);
+		free(x->tags[i].raw);
+	}
+	free(x->tags);
+	if (x->by_name)
+		map_release(x->by_name);
+	free(x->by_name);
+	free(x);
+}
+
+void view_unref(struct view *v)
+{
+	if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	index_free(atomic_load(&v->index));
+	object_unref(v->object);
+	free(v);
+}
+
+/* Measures one file: whether it is there, its size, and a hash to tell changes by. */
+static void measure(struct view_file *f, enum node_kind kind, const json_t *object,
+	const struct attr_tag *tag, int64_t mtime)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+
+	if (attr_show(kind, object, tag, &bytes) < 0)
+		return;
+	f->there = true;
+	f->size = bytes.len;
+	f->hash = hash_bytes(HASH_INIT, bytes.data, bytes.len);
+	f->mtime = mtime;
+}
+
+static void add_tag(
+	struct view_index *x, const struct view *v, const json_t *name, struct map *seen)
+{
+	char file_name[NAME_SIZE];
+	const char *raw = json_string_value(name);
+	size_t len = json_string_length(name);
+	struct view_tag *t;
+	int r;
+
+	if (!raw)
+		return;
+	r = tree_escape(raw, len, file_name);
+	if (r < 0) {
+		_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
+
+		journal_add(v->journal, path, NULL, 0, -r, "a tag's name can't be a file name");
+		return;
+	}
+	if (map_get(seen, file_name))
+		return;
+	t = &x->tags[x->ntags++];
+	*t = (struct view_tag){.name = xstrdup(file_name), .raw = xmalloc(len + 1), .raw_len = len};
+	memcpy(t->raw, raw, len + 1);
+	map_set(seen, t->name, t->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct view_tag *)a)->name, ((const struct view_tag *)b)->name);
+}
+
+static int by_cookie(const void *a, const void *b)
+{
+	unsigned x = ((const struct view_tag *)a)->cookie;
+	unsigned y = ((const struct view_tag *)b)->cookie;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The union of spec.tags and status.tags, sorted by name. */
+static void collect_tags(struct view_index *x, const struct view *v, const json_t *object)
+{
+	const json_t *spec = json_object_get(json_object_get(object, "spec"), "tags");
+	const json_t *status = json_object_get(json_object_get(object, "status"), "tags");
+	const json_t *element;
+	struct map seen = {0};
+	size_t i;
+
+	x->tags = xcalloc(json_array_size(spec) + json_array_size(status), sizeof(*x->tags));
+	json_array_foreach(spec, i, element) add_tag(x, v, json_object_get(element, "name"), &seen);
+	json_array_foreach(status, i, element)
+		add_tag(x, v, json_object_get(element, "tag"), &seen);
+	map_release(&seen);
+	qsort(x->tags, x->ntags, sizeof(*x->tags), by_name);
+}
+
+/* What a version looks like that follows no other one. */
+static struct view_index *index_new(const struct view *v, int64_t mtime)
+{
+	struct view_index *x = xcalloc(1, sizeof(*x));
+	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
+
+	for (unsigned i = 0; i < STREAM_FILES; i++)
+		measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
+	collect_tags(x, v, object);
+	for (size_t k = 0; k < x->ntags; k++) {
+		struct view_tag *t = &x->tags[k];
+		struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
+
+		t->cookie = ++x->counter;
+		t->mtime = mtime;
+		for (unsigned i = 0; i < TAG_FILES; i++)
+			measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
+	}
+	x->mtime = x->tags_mtime = mtime;
+	return x;
+}
+
+static void index_names(struct view_index *x)
+{
+	x->by_name = xcalloc(1, sizeof(*x->by_name));
+	for (size_t i = 0; i < x->ntags; i++)
+		map_set(x->by_name, x->tags[i].name, &x->tags[i]);
+}
+
+/* Later than before, whatever the clock says. */
+static int64_t bump(int64_t old, int64_t now)
+{
+	return now > old ? now : old + 1;
+}
+
+static bool same_bytes(const struct view_file *a, const struct view_file *b)
+{
+	return a->there == b->there && a->size == b->size && a->hash == b->hash;
+}
+
+/* Carries what stays over from the old file; true when it came or went. */
+static bool follow_file(
+	struct view_file *f, const struct view_file *old, int64_t now, unsigned *counter)
+{
+	if (same_bytes(f, old)) {
+		*f = *old;
+		return false;
+	}
+	if (f->there)
+		f->mtime = bump(old->mtime, now);
+	f->born = f->there && !old->there ? ++*counter : old->born;
+	return f->there != old->there;
+}
+
+static void follow_tag(
+	struct view_index *x, struct view_tag *t, const struct view_tag *old, int64_t now)
+{
+	bool moved = false;
+
+	t->cookie = old->cookie;
+	t->born = old->born;
+	for (unsigned i = 0; i < TAG_FILES; i++)
+		moved |= follow_file(&t->files[i], &old->files[i], now, &x->counter);
+	t->mtime = moved ? bump(old->mtime, now) : old->mtime;
+}
+
+static void new_tag(struct view_index *x, struct view_tag *t, int64_t now)
+{
+	t->cookie = t->born = ++x->counter;
+	t->mtime = now;
+	for (unsigned i = 0; i < TAG_FILES; i++)
+		t->files[i].born = t->born;
+}
+
+static struct view_index *index_follow(
+	const struct view *v, const struct view_index *old, int64_t now)
+{
+	struct view_index *x = index_new(v, now);
+	size_t kept = 0;
+
+	x->counter = old->counter;
+	x->mtime = old->mtime; /* the names in STREAM/ are always the same */
+	for (unsigned i = 0; i < STREAM_FILES; i++)
+		follow_file(&x->files[i], &old->files[i], now, &x->counter);
+	for (size_t k = 0; k < x->ntags; k++) {
+		const struct view_tag *before = map_get(old->by_name, x->tags[k].name);
+
+		if (before)
+			follow_tag(x, &x->tags[k], before, now);
+		else
+			new_tag(x, &x->tags[k], now);
+		kept += before != NULL;
+	}
+	if (kept == x->ntags && kept == old->ntags)
+		x->tags_mtime = old->tags_mtime;
+	else
+		x->tags_mtime = bump(old->tags_mtime, now);
+	qsort(x->tags, x->ntags, sizeof(*x->tags), by_cookie);
+	return x;
+}
+
+const struct view_index *view_index(struct view *v)
+{
+	struct view_index *x = atomic_load(&v->index), *expected = NULL;
+
+	if (x)
+		return x;
+	x = index_new(v, v->object->newest);
+	index_names(x);
+	if (atomic_compare_exchange_strong(&v->index, &expected, x))
+		return x;
+	index_free(x); /* somebody else was faster */
+	return expected;
+}
+
+struct view *view_new(struct object *object, struct view *old, int64_t now,
+	struct object_cache *cache, struct journal *journal)
+{
+	struct view *v = xcalloc(1, sizeof(*v));
+
+	atomic_init(&v->refs, 1);
+	v->object = object_ref(object);
+	v->cache = cache;
+	v->journal = journal;
+	if (old) {
+		struct view_index *x = index_follow(v, view_index(old), now);
+
+		index_names(x);
+		atomic_init(&v->index, x);
+	}
+	return v;
+}
+
+const struct view_tag *view_find_tag(struct view *v, const char *name)
+{
+	return map_get(view_index(v)->by_name, name);
+}
+
+int64_t view_mtime(const struct view *v)
+{
+	const struct view_index *x = atomic_load(&v->index);
+
+	return x ? x->mtime : v->object->newest;
+}
+
+static int file_attr(const struct view *v, enum node_kind kind, const char *tag,
+	const struct view_file *f, struct tree_attr *ret)
+{
+	if (!f->there)
+		return -ENOENT;
+	*ret = (struct tree_attr){
+		tree_ino(v->object->uid, kind, tag, f->born), f->size, f->mtime, 1};
+	return 0;
+}
+
+static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+{
+	const struct view_tag *t = view_find_tag(v, tag);
+
+	if (!t)
+		return -ENOENT;
+	if (kind != NODE_TAG)
+		return file_attr(v, kind, tag, &t->files[kind - NODE_TAG_SPEC], ret);
+	*ret = (struct tree_attr){tree_ino(v->object->uid, kind, tag, t->born), 0, t->mtime, 2};
+	return 0;
+}
+
+int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+{
+	const struct view_index *x;
+
+	if (kind == NODE_STREAM) {
+		*ret = (struct tree_attr){
+			tree_ino(v->object->uid, kind, "", 0), 0, view_mtime(v), 3};
+		return 0;
+	}
+	if (kind >= NODE_TAG)
+		return tag_attr(v, kind, tag, ret);
+	x = view_index(v);
+	if (kind != NODE_TAGS)
+		return file_attr(v, kind, "", &x->files[kind - NODE_IMAGESTREAM_JSON], ret);
+	*ret = (struct tree_attr){
+		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
+	return 0;
+}
+
+int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out)
+{
+	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
+	struct attr_tag elements = {0};
+
+	if (kind >= NODE_TAG) {
+		const struct view_tag *t = view_find_tag(v, tag);
+
+		if (!t)
+			return -ENOENT;
+		elements = attr_find_tag(object, t->raw, t->raw_len);
+	}
+	return attr_show(kind, object, &elements, out);
+}

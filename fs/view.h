@@ -1,0 +1,79 @@
+/*
+ * view: one published version of a stream: its object, and what its files and tags look like.
+ *
+ * Immutable and counted. A view that follows another one knows which files' bytes changed, so that
+ * a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names, sizes
+ * and times cost a parse and a rendering of every file, so they are made at the first question.
+ */
+#ifndef FS_VIEW_H
+#define FS_VIEW_H
+
+#include "client/journal.h"
+#include "client/object.h"
+#include "fs/attr.h"
+
+#include <pthread.h>
+
+struct view_file {
+	bool there;
+	unsigned born; /* part of its st_ino */
+	uint64_t size, hash;
+	int64_t mtime;
+};
+
+struct view_tag {
+	char *name; /* as a file name */
+	char *raw;  /* as the API has it */
+	size_t raw_len;
+	unsigned cookie; /* its place in listings; never used again in this stream */
+	unsigned born;
+	int64_t mtime;
+	struct view_file files[TAG_FILES];
+};
+
+struct view_index {
+	struct view_file files[STREAM_FILES];
+	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
+	unsigned counter;	   /* the last cookie given */
+	size_t ntags;
+	struct view_tag *tags; /* by cookie */
+	struct map *by_name;
+};
+
+struct view {
+	atomic_uint refs;
+	struct object *object;
+	struct object_cache *cache;
+	struct journal *journal;
+	_Atomic(struct view_index *) index; /* NULL: nobody asked yet */
+};
+
+/*
+ * The first version of a stream, or the one after `old`. Takes a reference of its own on the
+ * object; cache and journal are borrowed for the view's life. `now` is the mtime of what changed.
+ */
+struct view *view_new(struct object *object, struct view *old, int64_t now,
+	struct object_cache *cache, struct journal *journal);
+struct view *view_ref(struct view *v);
+void view_unref(struct view *v); /* NULL is fine */
+
+static inline void cleanup_view(struct view **v)
+{
+	view_unref(*v);
+}
+#define _cleanup_view_ _cleanup_(cleanup_view)
+
+/* Names, sizes, times. Borrowed from the view. */
+const struct view_index *view_index(struct view *v);
+const struct view_tag *view_find_tag(struct view *v, const char *name);
+
+/* The mtime of STREAM/, without making the index. */
+int64_t view_mtime(const struct view *v);
+
+/* Attributes of the stream, of its tags or of a file in it. -ENOENT where it isn't there. */
+int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret);
+
+/* The file's bytes. -ENOENT. */
+int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out);
+
+#endif
