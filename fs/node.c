@@ -1,0 +1,204 @@
+#include "fs/node.h"
+
+#include <pthread.h>
+
+struct node {
+	uint64_t id, ino, lookups;
+	struct node *next_id, *next_ino; /* in their buckets */
+	enum node_kind kind;
+	char names[]; /* namespace, stream, tag: three strings */
+};
+
+struct node_table {
+	pthread_mutex_t lock;	       /* guards all below */
+	struct node **by_id, **by_ino; /* `size` buckets each */
+	size_t size, count;
+	uint64_t last_id;
+};
+
+static struct node **id_bucket(struct node_table *t, uint64_t id)
+{
+	return &t->by_id[id & (t->size - 1)];
+}
+
+static struct node **ino_bucket(struct node_table *t, uint64_t ino)
+{
+	return &t->by_ino[ino & (t->size - 1)];
+}
+
+static void node_add(struct node_table *t, struct node *n)
+{
+	struct node **id = id_bucket(t, n->id), **ino = ino_bucket(t, n->ino);
+
+	n->next_id = *id;
+	*id = n;
+	n->next_ino = *ino;
+	*ino = n;
+}
+
+static void grow(struct node_table *t)
+{
+	struct node **old = t->by_id;
+	size_t size = t->size;
+
+	t->size *= 2;
+	free(t->by_ino);
+	t->by_id = xcalloc(t->size, sizeof(*t->by_id));
+	t->by_ino = xcalloc(t->size, sizeof(*t->by_ino));
+	for (size_t i = 0; i < size; i++) {
+		for (struct node *n = old[i], *next; n; n = next) {
+			next = n->next_id;
+			node_add(t, n);
+		}
+	}
+	free(old);
+}
+
+static struct node *node_new(struct node_table *t, const struct tree_path *path, uint64_t ino)
+{
+	size_t ns = strlen(path->namespace) + 1, stream = strlen(path->stream) + 1;
+	size_t tag = strlen(path->tag) + 1;
+	struct node *n = xcalloc(1, sizeof(*n) + ns + stream + tag);
+
+	n->id = ++t->last_id;
+	n->ino = ino;
+	n->kind = path->kind;
+	memcpy(n->names, path->namespace, ns);
+	memcpy(n->names + ns, path->stream, stream);
+	memcpy(n->names + ns + stream, path->tag, tag);
+	if (++t->count > t->size)
+		grow(t);
+	node_add(t, n);
+	return n;
+}
+
+struct node_table *node_table_new(void)
+{
+	struct node_table *t = xcalloc(1, sizeof(*t));
+	struct tree_path root = {.kind = NODE_ROOT};
+
+	pthread_mutex_init(&t->lock, NULL);
+	t->size = 1024;
+	t->by_id = xcalloc(t->size, sizeof(*t->by_id));
+	t->by_ino = xcalloc(t->size, sizeof(*t->by_ino));
+	node_new(t, &root, NODE_ID_ROOT)->lookups = 1;
+	return t;
+}
+
+void node_table_free(struct node_table *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->size; i++) {
+		for (struct node *n = t->by_id[i], *next; n; n = next) {
+			next = n->next_id;
+			free(n);
+		}
+	}
+	free(t->by_id);
+	free(t->by_ino);
+	pthread_mutex_destroy(&t->lock);
+	free(t);
+}
+
+static struct node *by_id(struct node_table *t, uint64_t id)
+{
+	struct node *n = *id_bucket(t, id);
+
+	while (n && n->id != id)
+		n = n->next_id;
+	return n;
+}
+
+static struct node *by_ino(struct node_table *t, uint64_t ino)
+{
+	struct node *n = *ino_bucket(t, ino);
+
+	while (n && n->ino != ino)
+		n = n->next_ino;
+	return n;
+}
+
+static void node_remove(struct node_table *t, struct node *n)
+{
+	struct node **p;
+
+	for (p = id_bucket(t, n->id); *p != n; p = &(*p)->next_id)
+		;
+	*p = n->next_id;
+	for (p = ino_bucket(t, n->ino); *p != n; p = &(*p)->next_ino)
+		;
+	*p = n->next_ino;
+	t->count--;
+	free(n);
+}
+
+uint64_t node_lookup(struct node_table *t, const struct tree_path *path, uint64_t ino)
+{
+	struct node *n;
+	uint64_t id;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_ino(t, ino);
+	if (!n)
+		n = node_new(t, path, ino);
+	n->lookups++;
+	id = n->id;
+	pthread_mutex_unlock(&t->lock);
+	return id;
+}
+
+void node_forget(struct node_table *t, uint64_t id, uint64_t count)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_id(t, id);
+	if (n && id != NODE_ID_ROOT) {
+		n->lookups -= count < n->lookups ? count : n->lookups;
+		if (n->lookups == 0)
+			node_remove(t, n);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool node_get(struct node_table *t, uint64_t id, struct tree_path *ret_path, uint64_t *ret_ino)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_id(t, id);
+	if (n) {
+		const char *stream = n->names + strlen(n->names) + 1;
+
+		ret_path->kind = n->kind;
+		strcpy(ret_path->namespace, n->names);
+		strcpy(ret_path->stream, stream);
+		strcpy(ret_path->tag, stream + strlen(stream) + 1);
+		*ret_ino = n->ino;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
+uint64_t node_find(struct node_table *t, uint64_t ino)
+{
+	struct node *n;
+	uint64_t id;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_ino(t, ino);
+	id = n ? n->id : 0;
+	pthread_mutex_unlock(&t->lock);
+	return id;
+}
+
+size_t node_count(struct node_table *t)
+{
+	size_t count;
+
+	pthread_mutex_lock(&t->lock);
+	count = t->count;
+	pthread_mutex_unlock(&t->lock);
+	return count;
+}
