@@ -652,13 +652,16 @@ int reflector_wait_start(struct reflector *r, char **ret_error)
 	int error = 0;
 
 	pthread_mutex_lock(&r->lock);
-	while (!first_answer(r->cluster) || !first_answer(r->namespaces))
+	while (!r->stop && (!first_answer(r->cluster) || !first_answer(r->namespaces)))
 		pthread_cond_wait(&r->changed, &r->lock);
 	if (r->cluster->error && r->cluster->state != REFUSED)
 		failed = r->cluster;
 	else if (r->namespaces->error && r->namespaces->state != REFUSED)
 		failed = r->namespaces;
-	if (failed) {
+	if (r->stop) {
+		error = EINTR;
+		*ret_error = xstrdup("told to stop");
+	} else if (failed) {
 		error = failed->error;
 		*ret_error = xstrdup(failed->error_message);
 	}

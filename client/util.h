@@ -58,7 +58,7 @@ static inline void cleanup_fclose(FILE **f)
 
 /* Hands a pointer over: returns it and sets the variable to NULL. */
 #define steal_ptr(p)                                                                               \
-	({                                                                                         \
+	__extension__({                                                                            \
 		__typeof__(p) _stolen = (p);                                                       \
 		(p) = NULL;                                                                        \
 		_stolen;                                                                           \

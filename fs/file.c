@@ -234,8 +234,12 @@ static void follow(struct file *f, struct view *view)
 void file_publish(struct file_table *t, const char *key, struct view *view)
 {
 	struct list *list;
+	bool open;
 
-	if (!view)
+	pthread_mutex_lock(&t->lock);
+	open = map_get(&t->by_key, key);
+	pthread_mutex_unlock(&t->lock);
+	if (!open)
 		return;
 	view_index(view); /* made outside the lock */
 	pthread_mutex_lock(&t->lock);

@@ -35,7 +35,7 @@ int file_read(struct file_table *t, struct file *f, size_t size, uint64_t offset
 /* The last attributes of what is gone but still open; false where nobody holds it open. */
 bool file_last_attr(struct file_table *t, uint64_t ino, struct tree_attr *ret);
 
-/* The stream has a new view, or none: its open files follow. */
+/* The stream has a new view: its open files follow. */
 void file_publish(struct file_table *t, const char *key, struct view *view);
 
 #endif

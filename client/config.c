@@ -1,0 +1,665 @@
+#include "client/config.h"
+
+#include "client/kubeconfig.h"
+#include "client/log.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <resolv.h>
+#include <stdarg.h>
+
+#define SERVICEACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount"
+#define FILE_MAX       ((size_t)1 << 20)
+#define TOKEN_AGE      (50 * NSEC_PER_SEC) /* client-go transport/token_source.go: 60 less 10 */
+
+enum field_kind {
+	FIELD_TEXT,
+	FIELD_FLAG,
+	FIELD_PATH,		/* relative to the file that names it */
+	FIELD_DATA,		/* base64 of PEM */
+	FIELD_UNSUPPORTED,	/* refused */
+	FIELD_UNSUPPORTED_AUTH, /* likewise, but only where nothing else says who the user is */
+};
+
+struct field {
+	const char *name;
+	enum field_kind kind;
+	size_t offset; /* in struct config */
+};
+
+#define FIELD(name, kind, member)                                                                  \
+	{                                                                                          \
+		name, kind, offsetof(struct config, member)                                        \
+	}
+
+static const struct field context_fields[] = {
+	FIELD("cluster", FIELD_TEXT, cluster),
+	FIELD("user", FIELD_TEXT, user),
+	FIELD("namespace", FIELD_TEXT, namespace),
+	{0},
+};
+
+static const struct field cluster_fields[] = {
+	FIELD("server", FIELD_TEXT, server),
+	FIELD("tls-server-name", FIELD_TEXT, tls_server_name),
+	FIELD("insecure-skip-tls-verify", FIELD_FLAG, insecure_skip_tls_verify),
+	FIELD("certificate-authority", FIELD_PATH, certificate_authority.file),
+	FIELD("certificate-authority-data", FIELD_DATA, certificate_authority.data),
+	{"proxy-url", FIELD_UNSUPPORTED},
+	{0},
+};
+
+static const struct field user_fields[] = {
+	FIELD("client-certificate", FIELD_PATH, client_certificate.file),
+	FIELD("client-certificate-data", FIELD_DATA, client_certificate.data),
+	FIELD("client-key", FIELD_PATH, client_key.file),
+	FIELD("client-key-data", FIELD_DATA, client_key.data),
+	FIELD("token", FIELD_TEXT, token),
+	FIELD("tokenFile", FIELD_PATH, token_file),
+	FIELD("username", FIELD_TEXT, username),
+	FIELD("password", FIELD_TEXT, password),
+	{"as", FIELD_UNSUPPORTED},
+	{"as-uid", FIELD_UNSUPPORTED},
+	{"as-groups", FIELD_UNSUPPORTED},
+	{"as-user-extra", FIELD_UNSUPPORTED},
+	{"exec", FIELD_UNSUPPORTED_AUTH},
+	{"auth-provider", FIELD_UNSUPPORTED_AUTH},
+	{0},
+};
+
+/* What config_load works on. An entry without a file isn't there: flags alone say everything. */
+struct load {
+	const struct config_flags *flags;
+	struct kubeconfig kubeconfig;
+	struct kubeconfig_entry context, cluster, user;
+	struct config *config;
+	char **ret_error;
+};
+
+static bool given(const char *s)
+{
+	return s && *s;
+}
+
+static void wipe(char **s)
+{
+	if (*s)
+		explicit_bzero(*s, strlen(*s));
+	free(steal_ptr(*s));
+}
+
+static void wipe_pem(struct config_pem *pem)
+{
+	free(steal_ptr(pem->file));
+	wipe(&pem->data);
+}
+
+static void wipe_user(struct config *c)
+{
+	wipe_pem(&c->client_certificate);
+	wipe_pem(&c->client_key);
+	wipe(&c->token);
+	wipe(&c->username);
+	wipe(&c->password);
+	free(steal_ptr(c->token_file));
+}
+
+/* "user "dev" in /home/u/.kube/config: …", as far as there is such an entry. */
+static int fail_entry(struct load *l, const struct kubeconfig_entry *e, int r, const char *format,
+	...) _printf_(4, 5);
+
+static int fail_entry(
+	struct load *l, const struct kubeconfig_entry *e, int r, const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, format);
+	if (vasprintf(&text, format, ap) < 0)
+		text = xstrdup("out of memory");
+	va_end(ap);
+	if (!e->file)
+		return kubeconfig_fail(l->ret_error, r, "%s", text);
+	return kubeconfig_fail(
+		l->ret_error, r, "%s \"%s\" in %s: %s", e->kind, e->name, e->file, text);
+}
+
+/* The words are those of YAML 1.1, as kubectl's parser takes them. */
+static int parse_flag(const char *text, bool *ret)
+{
+	static const char *const yes[] = {"true", "yes", "on", "y"};
+	static const char *const no[] = {"false", "no", "off", "n"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		if (strcasecmp(text, yes[i]) == 0) {
+			*ret = true;
+			return 0;
+		} else if (strcasecmp(text, no[i]) == 0) {
+			*ret = false;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* b64_pton passes over white space by itself. */
+static int decode_pem(const char *text, char **ret)
+{
+	size_t size = strlen(text) / 4 * 3 + 4;
+	char *pem = xcalloc(size, 1);
+	int n = b64_pton(text, (unsigned char *)pem, size - 1);
+
+	if (n < 0 || memchr(pem, '\0', n) || !strstr(pem, "-----BEGIN ")) {
+		explicit_bzero(pem, size);
+		free(pem);
+		return -EINVAL;
+	}
+	pem[n] = '\0'; /* it writes a byte ahead */
+	*ret = pem;
+	return 0;
+}
+
+static int read_field(
+	struct load *l, const struct kubeconfig_entry *e, const struct field *f, const char *text)
+{
+	void *member = (char *)l->config + f->offset;
+
+	switch (f->kind) {
+	case FIELD_FLAG:
+		if (parse_flag(text, member) < 0)
+			return fail_entry(l, e, -EINVAL, "%s is neither true nor false", f->name);
+		return 0;
+	case FIELD_DATA:
+		if (decode_pem(text, member) < 0)
+			return fail_entry(l, e, -EINVAL, "%s isn't base64 of PEM", f->name);
+		return 0;
+	case FIELD_PATH:
+		*(char **)member = kubeconfig_resolve(e->file, text);
+		return 0;
+	default:
+		*(char **)member = xstrdup(text);
+		return 0;
+	}
+}
+
+/* As in Go, an empty value is an absent one. */
+static bool is_set(const json_t *value)
+{
+	if (json_is_string(value))
+		return json_string_length(value) > 0;
+	return json_array_size(value) > 0 || json_object_size(value) > 0;
+}
+
+static int read_fields(struct load *l, const struct kubeconfig_entry *e, const struct field *fields)
+{
+	for (const struct field *f = fields; f->name; f++) {
+		const json_t *value = json_object_get(e->fields, f->name);
+		int r;
+
+		if (!value || json_is_null(value) || f->kind >= FIELD_UNSUPPORTED)
+			continue;
+		if (!json_is_string(value))
+			return fail_entry(l, e, -EINVAL, "%s isn't text", f->name);
+		if (!is_set(value))
+			continue;
+		r = read_field(l, e, f, json_string_value(value));
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Refuses an entry that asks for what isn't there yet. */
+static int check_unsupported(struct load *l, const struct kubeconfig_entry *e,
+	const struct field *fields, enum field_kind kind)
+{
+	for (const struct field *f = fields; f->name; f++)
+		if (f->kind == kind && is_set(json_object_get(e->fields, f->name)))
+			return fail_entry(l, e, -EOPNOTSUPP, "%s isn't supported yet", f->name);
+	return 0;
+}
+
+static int find(struct load *l, enum kubeconfig_kind kind, const char *name,
+	const struct kubeconfig_entry *from, struct kubeconfig_entry *ret)
+{
+	if (kubeconfig_find(&l->kubeconfig, kind, name, ret) == 0)
+		return 0;
+	if (from && from->file)
+		return fail_entry(
+			l, from, -EINVAL, "there is no %s \"%s\"", kubeconfig_word(kind), name);
+	return kubeconfig_fail(l->ret_error, -EINVAL, "there is no %s \"%s\" in %s",
+		kubeconfig_word(kind), name, l->kubeconfig.tried);
+}
+
+static int load_context(struct load *l)
+{
+	struct config *c = l->config;
+	const char *name =
+		given(l->flags->context) ? l->flags->context : l->kubeconfig.current_context;
+	int r;
+
+	if (!name)
+		return 0;
+	r = find(l, KUBECONFIG_CONTEXT, name, NULL, &l->context);
+	if (r < 0)
+		return r;
+	c->context = xstrdup(name);
+	return read_fields(l, &l->context, context_fields);
+}
+
+/* The entry that the flag names, else the one that the context names, if any. */
+static int load_entry(struct load *l, enum kubeconfig_kind kind, const char *flag, char **name,
+	const struct field *fields, struct kubeconfig_entry *entry)
+{
+	int r;
+
+	if (given(flag)) {
+		free(*name);
+		*name = xstrdup(flag);
+	}
+	if (!*name)
+		return 0;
+	r = find(l, kind, *name, given(flag) ? NULL : &l->context, entry);
+	return r < 0 ? r : read_fields(l, entry, fields);
+}
+
+static int load_files(struct load *l)
+{
+	struct config *c = l->config;
+	int r = load_context(l);
+
+	if (r == 0)
+		r = load_entry(l, KUBECONFIG_CLUSTER, l->flags->cluster, &c->cluster,
+			cluster_fields, &l->cluster);
+	if (r == 0)
+		r = load_entry(l, KUBECONFIG_USER, l->flags->user, &c->user, user_fields, &l->user);
+	return r;
+}
+
+static char *trim(char *s)
+{
+	size_t n;
+
+	while (isspace((unsigned char)*s))
+		s++;
+	n = strlen(s);
+	while (n > 0 && isspace((unsigned char)s[n - 1]))
+		s[--n] = '\0';
+	return s;
+}
+
+/* A small file, white space trimmed. -ENODATA where nothing is left. */
+static int read_line(const char *path, char **ret)
+{
+	char *text;
+	size_t len;
+	int r = read_file(path, FILE_MAX, &text, &len);
+
+	if (r < 0)
+		return r;
+	if (*trim(text))
+		*ret = xstrdup(trim(text));
+	else
+		r = -ENODATA;
+	explicit_bzero(text, len);
+	free(text);
+	return r;
+}
+
+/* The rules are client-go's: rest.InClusterConfig, and clientcmd's for the namespace. */
+static bool in_cluster(const struct load *l, const char *directory)
+{
+	const struct config_flags *f = l->flags;
+	_cleanup_free_ char *token = xasprintf("%s/token", directory);
+
+	if (!kubeconfig_empty(&l->kubeconfig) || given(f->server) || given(f->context) ||
+		given(f->cluster) || given(f->user))
+		return false;
+	return given(getenv("KUBERNETES_SERVICE_HOST")) &&
+	       given(getenv("KUBERNETES_SERVICE_PORT")) && access(token, F_OK) == 0;
+}
+
+static void load_in_cluster(struct config *c, const char *directory)
+{
+	const char *host = getenv("KUBERNETES_SERVICE_HOST");
+	const char *port = getenv("KUBERNETES_SERVICE_PORT");
+	const char *namespace = getenv("POD_NAMESPACE");
+	_cleanup_free_ char *ca = xasprintf("%s/ca.crt", directory);
+	_cleanup_free_ char *namespace_file = xasprintf("%s/namespace", directory);
+
+	c->server = xasprintf(strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s", host, port);
+	c->token_file = xasprintf("%s/token", directory);
+	if (access(ca, R_OK) == 0)
+		c->certificate_authority.file = steal_ptr(ca);
+	else
+		log_info("can't read %s: the system's certificate authorities are used", ca);
+	if (given(namespace))
+		c->namespace = xstrdup(namespace);
+	else
+		read_line(namespace_file, &c->namespace); /* may be missing */
+}
+
+static void override(char **value, const char *flag)
+{
+	if (given(flag)) {
+		wipe(value);
+		*value = xstrdup(flag);
+	}
+}
+
+static void override_pem(struct config_pem *pem, const char *flag)
+{
+	if (given(flag)) {
+		wipe_pem(pem);
+		pem->file = kubeconfig_absolute(flag);
+	}
+}
+
+/* client-go tools/clientcmd/client_config.go, getCluster. */
+static void override_cluster(struct config *c, const struct config_flags *f)
+{
+	override(&c->server, f->server);
+	if (given(f->server)) /* the name was that of another server */
+		free(steal_ptr(c->tls_server_name));
+	override(&c->tls_server_name, f->tls_server_name);
+	if (f->insecure_skip_tls_verify || given(f->certificate_authority)) {
+		wipe_pem(&c->certificate_authority);
+		c->insecure_skip_tls_verify = f->insecure_skip_tls_verify;
+	}
+	override_pem(&c->certificate_authority, f->certificate_authority);
+}
+
+static void override_user(struct config *c, const struct config_flags *f)
+{
+	override_pem(&c->client_certificate, f->client_certificate);
+	override_pem(&c->client_key, f->client_key);
+	if (!given(f->token) && !given(f->token_file))
+		return;
+	wipe(&c->username);
+	wipe(&c->password);
+	wipe(&c->token);
+	free(steal_ptr(c->token_file));
+	override(&c->token, f->token);
+	if (given(f->token_file))
+		c->token_file = kubeconfig_absolute(f->token_file);
+}
+
+static int no_server(struct load *l)
+{
+	const struct kubeconfig *k = &l->kubeconfig;
+
+	if (l->cluster.file)
+		return fail_entry(l, &l->cluster, -EINVAL, "no server is given");
+	if (l->context.file)
+		return fail_entry(l, &l->context, -EINVAL, "no cluster is given");
+	if (!k->found)
+		return kubeconfig_fail(l->ret_error, -EINVAL,
+			"no kubeconfig found (tried %s); give --kubeconfig or --server", k->tried);
+	return kubeconfig_fail(l->ret_error, -EINVAL,
+		"no current-context in the kubeconfig (%s); give --context or --server", k->tried);
+}
+
+/* A user in the URL would be a credential, and the URL stands in messages: it is never quoted. */
+static int check_server(struct load *l)
+{
+	char *server = l->config->server;
+	const char *host;
+
+	if (!server)
+		return no_server(l);
+	if (strncasecmp(server, "https://", 8) != 0 && strncasecmp(server, "http://", 7) != 0)
+		return fail_entry(l, &l->cluster, -EINVAL,
+			"the server's URL has to start with https:// or http://");
+	host = strstr(server, "://") + 3;
+	for (const char *p = server; *p; p++)
+		if ((unsigned char)*p <= 0x20 || *p == 0x7f || strchr("?#@", *p))
+			return fail_entry(l, &l->cluster, -EINVAL,
+				"the server's URL has to be a host and maybe a path, no more");
+	for (size_t n = strlen(host); n > 0 && host[n - 1] == '/'; n--)
+		server[strlen(server) - 1] = '\0';
+	if (!*host)
+		return fail_entry(l, &l->cluster, -EINVAL, "the server's URL has no host");
+	return 0;
+}
+
+static int check_readable(
+	struct load *l, const struct kubeconfig_entry *e, const char *name, const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char byte;
+
+	if (fd < 0 || read(fd, &byte, 1) < 0) {
+		int r = -errno;
+
+		return fail_entry(l, e, r, "can't read %s %s: %s", name, path, strerror(-r));
+	}
+	return 0;
+}
+
+static int check_pem(struct load *l, const struct kubeconfig_entry *e, const char *name,
+	const struct config_pem *pem)
+{
+	if (pem->file && pem->data)
+		return fail_entry(
+			l, e, -EINVAL, "%s and %s-data are given, but only one may be", name, name);
+	return pem->file ? check_readable(l, e, name, pem->file) : 0;
+}
+
+static bool pem_given(const struct config_pem *pem)
+{
+	return pem->file || pem->data;
+}
+
+static int check_cluster(struct load *l)
+{
+	struct config *c = l->config;
+	int r = check_unsupported(l, &l->cluster, cluster_fields, FIELD_UNSUPPORTED);
+
+	if (r == 0)
+		r = check_server(l);
+	if (r == 0)
+		r = check_pem(l, &l->cluster, "certificate-authority", &c->certificate_authority);
+	if (r == 0 && c->insecure_skip_tls_verify && pem_given(&c->certificate_authority))
+		r = fail_entry(l, &l->cluster, -EINVAL,
+			"insecure-skip-tls-verify contradicts certificate-authority");
+	return r;
+}
+
+static int check_certificate(struct load *l)
+{
+	struct config *c = l->config;
+	bool certificate = pem_given(&c->client_certificate), key = pem_given(&c->client_key);
+	int r = check_pem(l, &l->user, "client-certificate", &c->client_certificate);
+
+	if (r == 0)
+		r = check_pem(l, &l->user, "client-key", &c->client_key);
+	if (r == 0 && certificate && !key)
+		r = fail_entry(l, &l->user, -EINVAL, "client-certificate without client-key");
+	if (r == 0 && key && !certificate)
+		r = fail_entry(l, &l->user, -EINVAL, "client-key without client-certificate");
+	return r;
+}
+
+/* It stands in a header: anything but visible ASCII could end that. */
+static bool token_valid(const char *token)
+{
+	for (; *token; token++)
+		if (*token <= ' ' || *token > '~')
+			return false;
+	return true;
+}
+
+/* Reads the token file. The old token stays where that fails. */
+static int renew_token(struct config *c)
+{
+	char *token;
+	int r = read_line(c->token_file, &token);
+
+	if (r < 0)
+		return r;
+	if (!token_valid(token)) {
+		wipe(&token);
+		return -EINVAL;
+	}
+	wipe(&c->token);
+	c->token = token;
+	c->token_read = now_monotonic();
+	return 0;
+}
+
+/* In the words of the user: what a file can lack that has nothing to do with the system. */
+static const char *token_file_error(int r)
+{
+	if (r == -ENODATA)
+		return "it is empty";
+	if (r == -EINVAL)
+		return "it doesn't hold a token";
+	return strerror(-r);
+}
+
+static int check_token(struct load *l)
+{
+	struct config *c = l->config;
+
+	if (c->token) {
+		_cleanup_free_ char *old = c->token;
+
+		c->token = xstrdup(trim(old));
+		explicit_bzero(old, strlen(old));
+		if (!token_valid(c->token))
+			return fail_entry(l, &l->user, -EINVAL,
+				"the token holds white space or control characters");
+	}
+	if (c->token_file) {
+		int r = renew_token(c);
+
+		if (r < 0 && !c->token)
+			return fail_entry(l, &l->user, r, "can't read token file %s: %s",
+				c->token_file, token_file_error(r));
+	}
+	return 0;
+}
+
+static int check_user(struct load *l)
+{
+	struct config *c = l->config;
+	bool token = c->token || c->token_file, basic = c->username || c->password;
+	int r = check_unsupported(l, &l->user, user_fields, FIELD_UNSUPPORTED);
+
+	if (r == 0 && !token && !basic && !pem_given(&c->client_certificate))
+		r = check_unsupported(l, &l->user, user_fields, FIELD_UNSUPPORTED_AUTH);
+	if (r == 0)
+		r = check_certificate(l);
+	if (r == 0 && token && basic)
+		r = fail_entry(l, &l->user, -EINVAL,
+			"a token and username/password are given, but only one may be");
+	if (r < 0)
+		return r;
+	if (basic && !c->username)
+		c->username = xstrdup("");
+	if (basic && !c->password)
+		c->password = xstrdup("");
+	return check_token(l);
+}
+
+/* RFC 1123, as Kubernetes names a namespace. */
+static bool is_dns_label(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return n > 0 && n <= 63 && !s[n] && s[0] != '-' && s[n - 1] != '-';
+}
+
+static int check(struct load *l)
+{
+	const char *namespace = l->config->namespace;
+	int r = check_cluster(l);
+
+	if (r == 0)
+		r = check_user(l);
+	if (r == 0 && namespace && !is_dns_label(namespace))
+		r = fail_entry(l, &l->context, -EINVAL, "the namespace \"%s\" isn't a DNS label",
+			namespace);
+	return r;
+}
+
+static void drop_credentials(struct config *c)
+{
+	if (strncasecmp(c->server, "https://", 8) == 0)
+		return;
+	if (c->token || c->username || pem_given(&c->client_certificate))
+		log_info("the server's URL is http://, so no credentials are sent");
+	wipe_user(c);
+}
+
+static int load(struct load *l)
+{
+	const struct config_flags *f = l->flags;
+	const char *directory = given(f->serviceaccount) ? f->serviceaccount : SERVICEACCOUNT;
+	int r = kubeconfig_load(
+		given(f->kubeconfig) ? f->kubeconfig : NULL, &l->kubeconfig, l->ret_error);
+
+	if (r < 0)
+		return r;
+	if (in_cluster(l, directory))
+		load_in_cluster(l->config, directory);
+	else
+		r = load_files(l);
+	if (r < 0)
+		return r;
+	override_cluster(l->config, f);
+	override_user(l->config, f);
+	r = check(l);
+	if (r == 0)
+		drop_credentials(l->config);
+	return r;
+}
+
+int config_load(const struct config_flags *flags, struct config **ret, char **ret_error)
+{
+	struct load l = {.flags = flags, .ret_error = ret_error};
+	int r;
+
+	l.config = xcalloc(1, sizeof(*l.config));
+	pthread_mutex_init(&l.config->lock, NULL);
+	r = load(&l);
+	kubeconfig_release(&l.kubeconfig);
+	if (r < 0)
+		config_free(l.config);
+	else
+		*ret = l.config;
+	return r;
+}
+
+void config_free(struct config *c)
+{
+	if (!c)
+		return;
+	wipe_user(c);
+	wipe_pem(&c->certificate_authority);
+	free(c->server);
+	free(c->context);
+	free(c->cluster);
+	free(c->user);
+	free(c->namespace);
+	free(c->tls_server_name);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+char *config_token(struct config *c)
+{
+	char *token;
+	int r = 0;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->token_file && (!c->token_read || now_monotonic() - c->token_read > TOKEN_AGE))
+		r = renew_token(c);
+	token = c->token ? xstrdup(c->token) : NULL;
+	pthread_mutex_unlock(&c->lock);
+	if (r < 0)
+		log_info("can't read token file %s: %s; the old token is kept", c->token_file,
+			token_file_error(r));
+	return token;
+}

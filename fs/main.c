@@ -1,0 +1,411 @@
+/*
+ * imagestreamfs: options, start order, stop order.
+ *
+ * The process that was started waits for its child to say that the mount is up; threads and curl
+ * start in the child, since neither survives a fork.
+ */
+#include "fs/ops.h"
+#include "fs/options.h"
+
+#include "client/log.h"
+#include "version.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#define FUSE_THREADS  4
+#define WAKE_INTERVAL 10 /* ms */
+
+struct program {
+	struct options options;
+	struct mount mount;
+	char *mountpoint; /* absolute */
+	struct fuse_session *_Atomic session;
+	int ready_fd; /* to the process that waits for us, or -1 */
+
+	pthread_t main_thread, supervisor;
+	int signal_fd, finished_fd;
+	atomic_bool finished;
+};
+
+static int complain(int error, const char *format, ...) _printf_(2, 3);
+static int complain(int error, const char *format, ...)
+{
+	va_list ap;
+
+	fputs("imagestreamfs: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return error;
+}
+
+/* ---- the mountpoint ---- */
+
+/* Takes a mount away whose program is gone. */
+static void remove_dead_mount(const char *path)
+{
+	char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", (char *)path, NULL};
+	extern char **environ;
+	pid_t pid;
+
+	if (umount2(path, MNT_DETACH) == 0)
+		return;
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) == 0)
+		waitpid(pid, NULL, 0);
+}
+
+static int check_mountpoint(const char *path)
+{
+	_cleanup_free_ char *above = xasprintf("%s/..", path);
+	struct stat st, parent;
+
+	if (stat(path, &st) < 0 && errno == ENOTCONN)
+		remove_dead_mount(path);
+	if (stat(path, &st) < 0)
+		return complain(-errno, "%s: %s", path, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return complain(-ENOTDIR, "%s: not a directory", path);
+	if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev)
+		return complain(-EBUSY, "%s: something is mounted there already", path);
+	return 0;
+}
+
+/* ---- going to the background ---- */
+
+/*
+ * Forks. In the child: 0, and p->ready_fd tells the parent. The parent doesn't come back: it ends
+ * with success once the mount is up, else with failure (the child has said why).
+ */
+static int go_to_background(struct program *p)
+{
+	int fds[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return complain(-errno, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return complain(-errno, "fork: %s", strerror(errno));
+	if (pid > 0) {
+		close(fds[1]);
+		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+	}
+	close(fds[0]);
+	p->ready_fd = fds[1];
+	setsid();
+	return 0;
+}
+
+static void tell_ready(struct program *p)
+{
+	int null;
+
+	if (p->ready_fd < 0)
+		return;
+	log_to_syslog();
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	if (write(p->ready_fd, "", 1) != 1)
+		log_info("the process that started us has gone");
+	close(p->ready_fd);
+	p->ready_fd = -1;
+}
+
+static void make_absolute(char **path)
+{
+	char *absolute = *path ? realpath(*path, NULL) : NULL;
+
+	if (absolute) {
+		free(*path);
+		*path = absolute;
+	}
+}
+
+static int load_config(struct program *p)
+{
+	_cleanup_free_ char *error = NULL;
+	int r = config_load(&p->options.flags, &p->mount.config, &error);
+
+	if (r < 0)
+		return complain(r, "%s", error);
+	make_absolute(&p->mount.config->certificate_authority.file);
+	make_absolute(&p->mount.config->client_certificate.file);
+	make_absolute(&p->mount.config->client_key.file);
+	make_absolute(&p->mount.config->token_file);
+	return 0;
+}
+
+/* ---- stopping ---- */
+
+static void on_wake(int signal)
+{
+}
+
+/*
+ * In this order: no more HTTP, then no notification under way (it may need a worker to come to its
+ * end), then the session. fuse_session_exit() alone doesn't wake a loop that waits.
+ */
+static void stop(struct program *p)
+{
+	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
+
+	reflector_stop(p->mount.reflector);
+	pool_stop(p->mount.pool);
+	publish_stop(p->mount.publish);
+	while (!atomic_load(&p->finished)) {
+		if (p->session) /* it may come only now */
+			fuse_session_exit(p->session);
+		pthread_kill(p->main_thread, SIGUSR1);
+		nanosleep(&wait, NULL);
+	}
+}
+
+static void *supervise(void *arg)
+{
+	struct program *p = arg;
+	struct pollfd fds[] = {{p->signal_fd, POLLIN, 0}, {p->finished_fd, POLLIN, 0}};
+
+	while (poll(fds, 2, -1) < 0)
+		;
+	if (fds[0].revents)
+		stop(p);
+	return NULL;
+}
+
+static int start_supervisor(struct program *p)
+{
+	struct sigaction wake = {.sa_handler = on_wake};
+	sigset_t stops;
+
+	sigemptyset(&stops);
+	sigaddset(&stops, SIGTERM);
+	sigaddset(&stops, SIGINT);
+	sigaddset(&stops, SIGHUP);
+	p->signal_fd = signalfd(-1, &stops, SFD_CLOEXEC);
+	p->finished_fd = eventfd(0, EFD_CLOEXEC);
+	if (p->signal_fd < 0 || p->finished_fd < 0)
+		return complain(-errno, "signalfd: %s", strerror(errno));
+	p->main_thread = pthread_self();
+	sigaction(SIGUSR1, &wake, NULL);
+	if (pthread_create(&p->supervisor, NULL, supervise, p) != 0)
+		abort();
+	return 0;
+}
+
+static void end_supervisor(struct program *p)
+{
+	uint64_t one = 1;
+
+	atomic_store(&p->finished, true);
+	if (write(p->finished_fd, &one, sizeof(one)) != sizeof(one))
+		abort();
+	pthread_join(p->supervisor, NULL);
+	close(p->signal_fd);
+	close(p->finished_fd);
+}
+
+/* Every signal is blocked in every thread; the main thread alone can be woken. */
+static void block_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+static void let_main_be_woken(void)
+{
+	sigset_t wake;
+
+	sigemptyset(&wake);
+	sigaddset(&wake, SIGUSR1);
+	pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
+}
+
+/* ---- starting ---- */
+
+static int connect_to_server(struct program *p)
+{
+	_cleanup_free_ char *error = NULL;
+	struct mount *m = &p->mount;
+	int r;
+
+	m->journal = journal_new();
+	r = api_connect(m->config, m->journal, p->options.request_timeout_ms, &m->api, &error);
+	return r < 0 ? complain(r, "%s", error) : 0;
+}
+
+static void make_mount(struct program *p)
+{
+	struct mount *m = &p->mount;
+	struct reflector_options options = {.watch_timeout = p->options.watch_timeout};
+
+	m->started = now_realtime();
+	m->uid = getuid();
+	m->gid = getgid();
+	m->cache = object_cache_new();
+	m->published = published_new(m->cache, m->journal);
+	m->nodes = node_table_new();
+	m->files = file_table_new();
+	m->publish = publish_new(m->published, m->nodes, m->files);
+	m->store = store_new(publish_key, m->publish);
+	publish_set_store(m->publish, m->store);
+	m->pool = pool_new(m->config);
+	m->reflector = reflector_new(m->api, m->store, &options);
+}
+
+/* The first lists: what is mounted is whole. */
+static int fill(struct program *p)
+{
+	struct mount *m = &p->mount;
+	_cleanup_free_ char *error = NULL;
+	int r;
+
+	publish_start(m->publish);
+	reflector_start(m->reflector);
+	r = reflector_wait_start(m->reflector, &error);
+	if (r < 0)
+		return complain(r, "%s", error);
+	publish_flush(m->publish);
+	if (reflector_covers_cluster(m->reflector))
+		published_set_ready(m->published, NULL);
+	return 0;
+}
+
+static void inval_inode(void *arg, uint64_t node_id)
+{
+	fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
+}
+
+static int open_session(struct program *p)
+{
+	struct publish_notify notify = {.inval_inode = inval_inode};
+	_cleanup_free_ char *name =
+		xasprintf("-ofsname=%s,subtype=imagestreamfs", p->mount.config->server);
+
+	fuse_opt_add_arg(&p->options.fuse, name);
+	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
+	if (!p->session)
+		return -EINVAL; /* libfuse has said why */
+	if (fuse_session_mount(p->session, p->mountpoint) < 0)
+		return -EIO;
+	notify.arg = p->session;
+	publish_set_notify(p->mount.publish, &notify);
+	return 0;
+}
+
+static int serve(struct program *p)
+{
+	struct fuse_loop_config *config;
+	int r;
+
+	let_main_be_woken();
+	if (p->options.single_threaded) {
+		r = fuse_session_loop(p->session);
+	} else {
+		config = fuse_loop_cfg_create();
+		fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
+		r = fuse_session_loop_mt(p->session, config);
+		fuse_loop_cfg_destroy(config);
+	}
+	block_signals();
+	return r < 0 ? r : 0;
+}
+
+static void release(struct program *p)
+{
+	struct mount *m = &p->mount;
+
+	if (m->reflector)
+		reflector_stop(m->reflector);
+	if (m->pool)
+		pool_stop(m->pool);
+	if (m->publish)
+		publish_stop(m->publish);
+	if (p->session) {
+		fuse_session_unmount(p->session);
+		fuse_session_destroy(p->session);
+	}
+	reflector_free(m->reflector);
+	pool_free(m->pool);
+	publish_free(m->publish);
+	store_free(m->store);
+	file_table_free(m->files);
+	node_table_free(m->nodes);
+	published_free(m->published);
+	object_cache_free(m->cache);
+	api_free(m->api);
+	journal_free(m->journal);
+}
+
+static int run(struct program *p)
+{
+	int r = http_global_init();
+
+	if (r == 0)
+		r = connect_to_server(p);
+	if (r == 0) {
+		block_signals(); /* until here a signal just ends us */
+		make_mount(p);
+		r = start_supervisor(p);
+	}
+	if (r < 0)
+		goto out;
+	r = fill(p);
+	if (r == 0)
+		r = open_session(p);
+	if (r == 0) {
+		tell_ready(p);
+		r = serve(p);
+	}
+	end_supervisor(p);
+out:
+	release(p);
+	http_global_cleanup();
+	return r;
+}
+
+int main(int argc, char *argv[])
+{
+	struct program p = {.ready_fd = -1};
+	int r = options_parse(&p.options, argc, argv);
+
+	if (r == 0 && p.options.help) {
+		options_usage(stdout);
+	} else if (r == 0 && p.options.version) {
+		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
+	} else if (r == 0) {
+		log_setup(p.options.verbosity);
+		r = check_mountpoint(p.options.mountpoint);
+		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
+		if (r == 0)
+			r = load_config(&p);
+		if (r == 0 && !p.options.foreground)
+			r = go_to_background(&p);
+		if (r == 0) {
+			if (p.ready_fd >= 0 && chdir("/") < 0)
+				log_error("/: %s", strerror(errno));
+			r = run(&p);
+		}
+	}
+	config_free(p.mount.config);
+	free(p.mountpoint);
+	options_release(&p.options);
+	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,205 @@
+#include "fs/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+
+#define DEFAULT_TIMEOUT_MS 10000
+
+enum type { TYPE_STRING, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS, TYPE_IGNORED };
+
+struct row {
+	const char *name;
+	char letter; /* 0: none */
+	enum type type;
+	size_t offset;
+	const char *value, *help;
+};
+
+#define FIELD(f) offsetof(struct options, f)
+
+static const struct row rows[] = {
+	{"kubeconfig", 0, TYPE_STRING, FIELD(flags.kubeconfig), "FILE", "use this file only"},
+	{"context", 0, TYPE_STRING, FIELD(flags.context), "NAME", "context of the kubeconfig"},
+	{"cluster", 0, TYPE_STRING, FIELD(flags.cluster), "NAME", "cluster of the kubeconfig"},
+	{"user", 0, TYPE_STRING, FIELD(flags.user), "NAME", "user of the kubeconfig"},
+	{"server", 's', TYPE_STRING, FIELD(flags.server), "URL", "the API server"},
+	{"token", 0, TYPE_STRING, FIELD(flags.token), "TOKEN",
+		"bearer token (everybody sees it in ps: prefer --token-file)"},
+	{"token-file", 0, TYPE_STRING, FIELD(flags.token_file), "FILE",
+		"file with the bearer token, read again while mounted"},
+	{"certificate-authority", 0, TYPE_STRING, FIELD(flags.certificate_authority), "FILE",
+		"CA to verify the server with"},
+	{"client-certificate", 0, TYPE_STRING, FIELD(flags.client_certificate), "FILE",
+		"TLS client certificate"},
+	{"client-key", 0, TYPE_STRING, FIELD(flags.client_key), "FILE", "its key"},
+	{"insecure-skip-tls-verify", 0, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify), NULL,
+		"don't verify the server's certificate"},
+	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
+		"deadline of a request (10s)"},
+	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
+		"how long one watch may last (300 to 600, at random)"},
+	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
+		"one thread for the kernel's requests"},
+	{"read-only", 0, TYPE_IGNORED, 0, NULL, "nothing can be changed (so far always)"},
+	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
+	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
+	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
+	{"help", 'h', TYPE_FLAG, FIELD(help), NULL, "print this"},
+};
+
+#define ROWS ARRAY_SIZE(rows)
+
+void options_usage(FILE *out)
+{
+	fputs("usage: imagestreamfs [options] MOUNTPOINT\n"
+	      "       imagestreamfs [options] CONTEXT MOUNTPOINT\n\n"
+	      "Mounts the ImageStreams of an OpenShift cluster.\n\n",
+		out);
+	for (size_t i = 0; i < ROWS; i++) {
+		const struct row *r = &rows[i];
+		_cleanup_free_ char *name = xasprintf(
+			"--%s%s%s", r->name, r->value ? "=" : "", r->value ? r->value : "");
+
+		fprintf(out, "  %c%c%c %-30s %s\n", r->letter ? '-' : ' ',
+			r->letter ? r->letter : ' ', r->letter ? ',' : ' ', name, r->help);
+	}
+	fputs("  -o OPTION[,OPTION...]              any of the long ones, or FUSE's\n", out);
+}
+
+/* "10s", "1500ms", "2m" or plain seconds, as kubectl takes it. */
+static int parse_duration(const char *text, int *ret_ms)
+{
+	static const struct {
+		const char *unit;
+		int ms;
+	} units[] = {{"", 1000}, {"s", 1000}, {"ms", 1}, {"m", 60000}};
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (end == text || n <= 0 || n > 86400)
+		return -EINVAL;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (streq(end, units[i].unit)) {
+			*ret_ms = n * units[i].ms;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int set(struct options *o, const struct row *r, const char *value)
+{
+	void *field = (char *)o + r->offset;
+	int ms, error = 0;
+
+	switch (r->type) {
+	case TYPE_STRING:
+		*(const char **)field = value;
+		break;
+	case TYPE_FLAG:
+		if (r->offset == FIELD(verbosity))
+			o->verbosity++;
+		else
+			*(bool *)field = true;
+		break;
+	case TYPE_DURATION_MS:
+		error = parse_duration(value, field);
+		break;
+	case TYPE_SECONDS:
+		error = parse_duration(value, &ms);
+		*(int *)field = error ? 0 : (ms + 999) / 1000;
+		break;
+	case TYPE_IGNORED:
+		break;
+	}
+	if (error)
+		fprintf(stderr, "imagestreamfs: --%s: %s is no duration\n", r->name, value);
+	return error;
+}
+
+/* One item of -o: ours, or left to FUSE. */
+static int set_mount_option(struct options *o, char *item)
+{
+	char *value = strchr(item, '=');
+	size_t len = value ? (size_t)(value - item) : strlen(item);
+
+	for (size_t i = 0; i < ROWS; i++) {
+		const struct row *r = &rows[i];
+
+		if (strlen(r->name) != len || strncmp(r->name, item, len) != 0)
+			continue;
+		if ((value != NULL) != (r->value != NULL)) {
+			fprintf(stderr, "imagestreamfs: -o %s %s a value\n", r->name,
+				r->value ? "needs" : "takes no");
+			return -EINVAL;
+		}
+		return set(o, r, value ? value + 1 : NULL);
+	}
+	fuse_opt_add_arg(&o->fuse, "-o");
+	fuse_opt_add_arg(&o->fuse, item);
+	return 0;
+}
+
+static int set_mount_options(struct options *o, char *list)
+{
+	char *item;
+	int r = 0;
+
+	while (r == 0 && (item = strsep(&list, ",")))
+		if (*item)
+			r = set_mount_option(o, item);
+	return r;
+}
+
+static int set_positional(struct options *o, int argc, char *argv[])
+{
+	if (argc == 2)
+		o->flags.context = *argv++;
+	if (argc < 1 || argc > 2) {
+		fprintf(stderr, "imagestreamfs: %s; see imagestreamfs --help\n",
+			argc < 1 ? "no mountpoint given" : "too many arguments");
+		return -EINVAL;
+	}
+	o->mountpoint = *argv;
+	return 0;
+}
+
+int options_parse(struct options *o, int argc, char *argv[])
+{
+	struct option long_options[ROWS + 1] = {0};
+	char letters[2 * ROWS + 3] = "o:";
+	int c, r = 0, index;
+
+	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS};
+	fuse_opt_add_arg(&o->fuse, "imagestreamfs");
+	for (size_t i = 0; i < ROWS; i++) {
+		size_t n = strlen(letters);
+
+		long_options[i] = (struct option){
+			rows[i].name, rows[i].value ? required_argument : no_argument, NULL, 0};
+		if (rows[i].letter)
+			snprintf(letters + n, sizeof(letters) - n, "%c%s", rows[i].letter,
+				rows[i].value ? ":" : "");
+	}
+	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, &index)) != -1) {
+		if (c == 'o') {
+			r = set_mount_options(o, optarg);
+		} else if (c == 0) {
+			r = set(o, &rows[index], optarg);
+		} else if (c == '?') {
+			r = -EINVAL; /* getopt has said why */
+		} else {
+			for (size_t i = 0; i < ROWS; i++)
+				if (rows[i].letter == c)
+					r = set(o, &rows[i], optarg);
+		}
+	}
+	if (r == 0 && !o->help && !o->version)
+		r = set_positional(o, argc - optind, argv + optind);
+	return r;
+}
+
+void options_release(struct options *o)
+{
+	fuse_opt_free_args(&o->fuse);
+}

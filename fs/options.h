@@ -1,0 +1,28 @@
+/*
+ * options: the command line.
+ */
+#ifndef FS_OPTIONS_H
+#define FS_OPTIONS_H
+
+#define FUSE_USE_VERSION 314
+
+#include "client/config.h"
+
+#include <fuse_lowlevel.h>
+
+struct options {
+	struct config_flags flags;
+	char *mountpoint; /* as given */
+	bool foreground, help, version, single_threaded;
+	int verbosity;
+	int request_timeout_ms;
+	int watch_timeout;     /* seconds; 0: random */
+	struct fuse_args fuse; /* what is left for FUSE */
+};
+
+/* -EINVAL, and then one line was written to stderr. */
+int options_parse(struct options *o, int argc, char *argv[]);
+void options_release(struct options *o);
+void options_usage(FILE *out);
+
+#endif

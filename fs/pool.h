@@ -1,0 +1,44 @@
+/*
+ * pool: threads for the calls that have to wait for the server, so that no FUSE worker ever does.
+ *
+ * Threads are started as they are needed, up to POOL_THREADS; what comes beyond waits in line. Each
+ * has its own connections (client/http.h).
+ */
+#ifndef FS_POOL_H
+#define FS_POOL_H
+
+#define FUSE_USE_VERSION 314
+
+#include "client/http.h"
+
+#include <fuse_lowlevel.h>
+
+#define POOL_THREADS 32
+
+struct pool;
+
+struct pool_call {
+	fuse_req_t req;
+	struct http *http;	 /* the thread's own */
+	struct http_check check; /* negative when the caller was told to stop, or the pool is */
+};
+
+/* Answers the request; `arg` is the function's to free. */
+typedef void pool_fn(struct pool_call *call, void *arg);
+
+struct pool *pool_new(struct config *config);
+
+/*
+ * Runs fn(call, arg) on a thread. The call is cancelled with -EINTR when its caller has a signal
+ * pending that means stop (not a resized terminal), with -ESHUTDOWN by pool_stop.
+ */
+void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg);
+
+/* To be called by fn before it replies: from here on the request is its own again. */
+void pool_settle(struct pool_call *call);
+
+/* Cancels every call and waits for the threads. */
+void pool_stop(struct pool *p);
+void pool_free(struct pool *p); /* NULL is fine */
+
+#endif
