@@ -328,6 +328,8 @@ static void load_in_cluster(struct config *c, const char *directory)
 	_cleanup_free_ char *ca = xasprintf("%s/ca.crt", directory);
 	_cleanup_free_ char *namespace_file = xasprintf("%s/namespace", directory);
 
+	if (!host || !port)
+		abort(); /* the caller has looked */
 	c->server = xasprintf(strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s", host, port);
 	c->token_file = xasprintf("%s/token", directory);
 	if (access(ca, R_OK) == 0)

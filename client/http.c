@@ -279,19 +279,22 @@ static int64_t transfer_limit(const struct http_transfer *t)
 	return silent < whole ? silent : whole;
 }
 
+static struct http_transfer *find_late(const struct http *h, int64_t now)
+{
+	struct http_transfer *t = h->transfers;
+
+	while (t && transfer_limit(t) > now)
+		t = t->next;
+	return t;
+}
+
 static void finish_late(struct http *h)
 {
 	int64_t now = now_monotonic();
-	struct http_transfer *t = h->transfers;
+	struct http_transfer *t;
 
-	while (t) {
-		if (transfer_limit(t) <= now) {
-			finish(t, -ETIMEDOUT, "no answer within the deadline");
-			t = h->transfers; /* done() may have changed the list */
-		} else {
-			t = t->next;
-		}
-	}
+	while ((t = find_late(h, now))) /* anew each time: done() may have changed the list */
+		finish(t, -ETIMEDOUT, "no answer within the deadline");
 }
 
 static int64_t next_limit_ms(const struct http *h, int64_t wait_ms)

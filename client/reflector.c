@@ -755,8 +755,7 @@ json_t *reflector_status(struct reflector *r)
 			state_names[s->state], "listed", s->synced);
 
 		json_object_set_new(o, "ageSeconds",
-			s->contact ? json_real((double)((now - s->contact) / NSEC_PER_MSEC) / 1000)
-				   : json_null());
+			s->contact ? json_real((double)(now - s->contact) / NSEC_PER_SEC) : json_null());
 		json_object_set_new(
 			o, "error", s->error ? json_string(s->error_message) : json_null());
 		json_array_append_new(scopes, o);

@@ -69,7 +69,7 @@ static char *text_message(long code, const char *body, size_t len)
 
 	while (n < len && n < MESSAGE_MAX && (unsigned char)body[n] >= 0x20)
 		n++;
-	if (n == 0 || body[0] == '<' || body[0] == '{')
+	if (!body || n == 0 || body[0] == '<' || body[0] == '{')
 		return xasprintf("the server answered %ld", code);
 	return xstrndup(body, n);
 }

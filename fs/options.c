@@ -133,7 +133,7 @@ static int set_mount_option(struct options *o, char *item)
 				r->value ? "needs" : "takes no");
 			return -EINVAL;
 		}
-		return set(o, r, value ? value + 1 : NULL);
+		return set(o, r, value ? value + 1 : "");
 	}
 	fuse_opt_add_arg(&o->fuse, "-o");
 	fuse_opt_add_arg(&o->fuse, item);
@@ -185,13 +185,13 @@ int options_parse(struct options *o, int argc, char *argv[])
 		if (c == 'o') {
 			r = set_mount_options(o, optarg);
 		} else if (c == 0) {
-			r = set(o, &rows[index], optarg);
+			r = set(o, &rows[index], optarg ? optarg : "");
 		} else if (c == '?') {
 			r = -EINVAL; /* getopt has said why */
 		} else {
 			for (size_t i = 0; i < ROWS; i++)
 				if (rows[i].letter == c)
-					r = set(o, &rows[i], optarg);
+					r = set(o, &rows[i], optarg ? optarg : "");
 		}
 	}
 	if (r == 0 && !o->help && !o->version)

@@ -1,0 +1,44 @@
+# Shared by the scripts: where we are, and Debian packages that are missing. Sourced by bash.
+
+set -euo pipefail
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top"
+
+build_packages="gcc meson ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev
+	libjansson-dev libyaml-dev libcmocka-dev"
+server_packages="python3 python3-yaml python3-cryptography"
+demo_packages="jq curl"
+test_packages="python3-pytest jq curl rsync git grep findutils tar attr libasan8 libubsan1"
+check_packages="clang-format clang-tidy"
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install PACKAGE...: those that aren't there yet.
+install_packages() {
+	local package missing=()
+	for package in "$@"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+			missing+=("$package")
+	done
+	[ ${#missing[@]} = 0 ] && return
+	echo "installing: ${missing[*]}"
+	as_root apt-get update -qq
+	as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# /dev/fuse is for everybody on an ordinary Debian.
+open_dev_fuse() {
+	[ -e /dev/fuse ] || as_root modprobe fuse
+	[ -w /dev/fuse ] || as_root chmod 0666 /dev/fuse
+}
+
+# build DIRECTORY [MESON OPTION...]
+build() {
+	local directory=$1
+	shift
+	[ -f "$directory/build.ninja" ] || meson setup "$directory" "$@" >/dev/null
+	ninja -C "$directory" --quiet
+}

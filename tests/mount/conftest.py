@@ -1,0 +1,249 @@
+"""A real mount of the embedded API server for each test that asks for one."""
+
+import json
+import os
+import pathlib
+import re
+import select
+import shutil
+import signal
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("IMAGESTREAMFS", str(TOP / "build-test/fs/imagestreamfs"))
+STOP_SECONDS = 2
+
+
+def wait_for(condition, seconds=10, what="condition"):
+    """Polls what has no event to wait for: the state of another process."""
+    end = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+def is_mounted(path):
+    with open("/proc/self/mountinfo") as f:
+        return any(line.split()[4] == str(path) for line in f)
+
+
+def wait_until_mounted(path, process, seconds=60):
+    """The kernel tells about changes of the mount table through poll()."""
+    end = time.monotonic() + seconds
+    with open("/proc/self/mountinfo") as table:
+        poller = select.poll()
+        poller.register(table, select.POLLPRI | select.POLLERR)
+        while not is_mounted(path):
+            assert process.poll() is None, "the program ended before it mounted"
+            assert time.monotonic() < end, "not mounted in time"
+            poller.poll(100)
+
+
+class Server:
+    """The embedded API server as its own process."""
+
+    def __init__(self, directory, *arguments):
+        self.kubeconfig = directory / "kubeconfig"
+        self.ca = directory / "ca.crt"
+        self.token_file = directory / "token"
+        self.errors = open(directory / "server.stderr", "w+")
+        self.process = subprocess.Popen(
+            ["/usr/bin/python3", str(TOP / "tests/apiserver"), "--port", "0",
+             "--kubeconfig", str(self.kubeconfig), "--ca", str(self.ca),
+             "--token-file", str(self.token_file), *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        line = self.process.stdout.readline()
+        assert line.startswith("ready "), f"the server said {line!r}: {self.error_text()}"
+        self.url = line.split()[1]
+        self.context = ssl.create_default_context(cafile=str(self.ca))
+        self.token = self.token_file.read_text().strip()
+
+    def error_text(self):
+        self.errors.flush()
+        return pathlib.Path(self.errors.name).read_text()
+
+    def request(self, method, path, body=None, content_type="application/json"):
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers={
+            "Authorization": "Bearer " + self.token, "Accept": "application/json",
+            "User-Agent": "tests", "Content-Type": content_type})
+        with urllib.request.urlopen(request, context=self.context, timeout=30) as response:
+            text = response.read()
+            return json.loads(text) if text else None
+
+    def control(self, method, name, body=None):
+        return self.request(method, "/_control/" + name, body)
+
+    def streams(self, namespace, name=""):
+        path = f"/apis/image.openshift.io/v1/namespaces/{namespace}/imagestreams"
+        return path + ("/" + name if name else "")
+
+    def get(self, namespace, name):
+        return self.request("GET", self.streams(namespace, name))
+
+    def create(self, namespace, name, **spec):
+        return self.request("POST", self.streams(namespace), {
+            "kind": "ImageStream", "apiVersion": "image.openshift.io/v1",
+            "metadata": {"name": name}, "spec": spec})
+
+    def delete(self, namespace, name):
+        return self.request("DELETE", self.streams(namespace, name))
+
+    def label(self, namespace, name, **labels):
+        return self.request("PATCH", self.streams(namespace, name),
+                            {"metadata": {"labels": labels}}, "application/merge-patch+json")
+
+    def counts(self):
+        """Requests since the last reset, but for those of the tests themselves."""
+        return self.control("GET", "requests")["counts"]
+
+    def reset(self):
+        self.control("POST", "reset", {})
+
+    def fault(self, **spec):
+        self.control("POST", "faults", spec)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class Mount:
+    """One run of the program in the foreground."""
+
+    def __init__(self, directory, kubeconfig, *arguments, user=None, wait=True):
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=directory))
+        self.path = self.directory / "mnt"
+        self.path.mkdir()
+        self.stderr = self.directory / "stderr"
+        self.expected = []
+        command = [PROGRAM, "-f", "--kubeconfig", str(kubeconfig), *map(str, arguments),
+                   str(self.path)]
+        if user:
+            for path in (self.directory, self.path):
+                shutil.chown(path, user)
+                path.chmod(0o755)
+            command = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", *command]
+        environment = dict(os.environ, ASAN_OPTIONS=f"log_path={self.directory}/san:detect_leaks=1",
+                           UBSAN_OPTIONS=f"log_path={self.directory}/san:print_stacktrace=1")
+        with open(self.stderr, "w") as stderr:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr,
+                                            env=environment)
+        if wait:
+            try:
+                wait_until_mounted(self.path, self.process)
+            except AssertionError as error:
+                self.kill()
+                raise AssertionError(f"{error}: {self.stderr.read_text()}") from None
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def status(self):
+        return json.loads((self.path / ".api/status.json").read_text())
+
+    def errors(self):
+        return [json.loads(line) for line in (self.path / ".api/errors").read_text().splitlines()]
+
+    def expect(self, pattern):
+        """A line on stderr that this test brings about."""
+        self.expected.append(re.compile(pattern))
+
+    def stop(self, sig=signal.SIGTERM):
+        """Ends the program; how long that took, in seconds."""
+        begin = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        try:
+            self.process.wait(STOP_SECONDS + 8)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the program didn't end") from None
+        return time.monotonic() - begin
+
+    def kill(self):
+        self.process.kill()
+        subprocess.run(["umount", "-l", str(self.path)], capture_output=True, check=False)
+        self.process.wait()
+
+    def check(self):
+        """Nothing unexpected was said, nothing is left behind."""
+        assert not is_mounted(self.path), "the mount is still there"
+        reports = [path.read_text() for path in self.directory.glob("san.*")]
+        assert not reports, "\n".join(reports)
+        unexpected = [line for line in self.stderr.read_text().splitlines()
+                      if not any(p.search(line) for p in self.expected)]
+        assert not unexpected, "on stderr:\n" + "\n".join(unexpected)
+        assert self.process.returncode == 0, f"exit code {self.process.returncode}"
+
+
+def pytest_configure(config):
+    if not os.access("/dev/fuse", os.W_OK):
+        raise pytest.UsageError("/dev/fuse can't be opened: run scripts/test")
+
+
+@pytest.fixture(scope="session")
+def directory():
+    """Not below /tmp: editors treat files there in another way."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="imagestreamfs-test-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def start_server(directory):
+    servers = []
+
+    def start(*arguments):
+        place = pathlib.Path(tempfile.mkdtemp(dir=directory))
+        place.chmod(0o755)
+        server = Server(place, *arguments)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def start_mount(directory):
+    mounts = []
+
+    def start(server, *arguments, **options):
+        mount = Mount(directory, server.kubeconfig, *arguments, **options)
+        mounts.append(mount)
+        return mount
+
+    yield start
+    failures = []
+    for mount in mounts:
+        try:
+            took = mount.stop()
+            assert took < STOP_SECONDS, f"it took {took:.1f} s to end"
+            mount.check()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def server(start_server):
+    return start_server("--sample")
+
+
+@pytest.fixture
+def mount(server, start_mount):
+    return start_mount(server)
