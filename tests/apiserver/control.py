@@ -1,0 +1,318 @@
+"""/_control/: counting requests, faults, bursts and disasters, for tests."""
+
+import json
+import re
+import threading
+import time
+from collections import Counter, deque
+
+import auth
+import imagestream
+import projects
+import schema
+from server import Disconnected, Response
+from store import encode, new_uid, now
+
+RECORDS = 10000
+HEADERS = ("content-type", "accept", "user-agent", "impersonate-user", "impersonate-uid")
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Fault:
+    def __init__(self, spec):
+        self.spec = spec
+        self.left = spec.get("count", 1)
+        self.path = re.compile(spec.get("path", ""))
+        self.freed = threading.Event()
+
+    def matches(self, method, path, watch):
+        return (self.left > 0 and self.spec.get("method") in (None, method)
+                and self.spec.get("watch") in (None, watch) and bool(self.path.search(path)))
+
+
+class Control:
+    def __init__(self, app):
+        self.app = app
+        self.lock = threading.Lock()
+        self.counts = Counter()
+        self.records = deque(maxlen=RECORDS)
+        self.faults = []
+        self.server = None
+        self.silence_new = False
+
+    # What every ordinary request goes through.
+
+    def record(self, request):
+        headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+        headers["authorization"] = "authorization" in request.headers
+        if request.groups:
+            headers["impersonate-group"] = request.groups
+        entry = {"method": request.method, "path": request.path, "query": request.raw_query,
+                 "headers": headers, "time": time.time()}
+        if request.method in WRITES:
+            entry["body"] = request.body.decode("utf-8", "replace")
+        with self.lock:
+            self.counts["%s %s" % (request.method, request.path)] += 1
+            self.records.append(entry)
+
+    @staticmethod
+    def is_watch(request):
+        return request.method == "GET" and (request.flag("watch") or "/watch/" in request.path)
+
+    def take_fault(self, method, path, watch, in_event=False):
+        """The first fault that matches, counted down. Faults in events wait for an event."""
+        with self.lock:
+            for fault in self.faults:
+                if bool(fault.spec.get("cutInEvent")) == in_event and \
+                        fault.matches(method, path, watch):
+                    fault.left -= 1
+                    return fault
+        return None
+
+    def take_cut(self, path):
+        """Whether the event that a watch is about to send is to be cut in the middle."""
+        return bool(self.faults) and self.take_fault("GET", path, True, True) is not None
+
+    def apply_fault(self, request, connection):
+        """Does what the matching fault says; gives the answer if that's the fault's too."""
+        fault = self.take_fault(request.method, request.path, self.is_watch(request))
+        if fault is None:
+            return None
+        spec = fault.spec
+        if "delay" in spec:
+            self.hold(fault, connection, spec["delay"])
+        if spec.get("hang"):
+            self.hold(fault, connection, None if spec["hang"] is True else spec["hang"])
+        connection.cut_after = spec.get("cutAfter")
+        if "slow" in spec:
+            connection.slow = (spec["slow"]["bytes"], spec["slow"]["delay"])
+        if not {"status", "text", "json"} & spec.keys():
+            return None
+        headers = [("Retry-After", str(spec["retryAfter"]))] if "retryAfter" in spec else []
+        if "text" in spec:
+            return Response(spec.get("status", 200), spec["text"].encode(),
+                            "text/plain; charset=utf-8",
+                            headers + [("X-Content-Type-Options", "nosniff")])
+        return Response(spec.get("status", 200), encode(spec.get("json", status_of(spec))) + b"\n",
+                        headers=headers)
+
+    @staticmethod
+    def hold(fault, connection, seconds):
+        """Holds a request until the time is over, the fault is cleared or the client left."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not fault.freed.is_set():
+            left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
+            if left <= 0:
+                return
+            fault.freed.wait(left)
+            if connection.client_gone():
+                raise Disconnected
+
+    # The control calls.
+
+    def answer(self, request):
+        name = request.path[len("/_control/"):].strip("/")
+        handler = {
+            ("GET", "requests"): self.show_requests, ("POST", "reset"): self.reset,
+            ("POST", "faults"): self.add_fault, ("DELETE", "faults"): self.clear_faults,
+            ("POST", "compact"): self.compact, ("POST", "drop"): self.drop,
+            ("POST", "silence"): self.silence, ("POST", "restart"): self.restart,
+            ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
+            ("POST", "grant"): self.grant, ("POST", "token"): self.token,
+            ("POST", "bulk"): self.bulk,
+        }.get((request.method, name))
+        if handler is None:
+            return Response(404, b'{"error":"no such control call"}\n')
+        try:
+            value = json.loads(request.body) if request.body else {}
+            return Response(200, encode(handler(value)) + b"\n")
+        except (ValueError, KeyError, TypeError, AttributeError, schema.DecodeError) as why:
+            return Response(400, encode({"error": repr(why)}) + b"\n")
+
+    def show_requests(self, value):
+        with self.lock:
+            return {"counts": dict(self.counts), "requests": list(self.records)}
+
+    def reset(self, value):
+        with self.lock:
+            self.counts.clear()
+            self.records.clear()
+        return self.clear_faults(value)
+
+    def add_fault(self, value):
+        with self.lock:
+            for spec in value if isinstance(value, list) else [value]:
+                self.faults.append(Fault(spec))
+        return {}
+
+    def clear_faults(self, value):
+        with self.lock:
+            for fault in self.faults:
+                fault.freed.set()
+            self.faults = []
+        return {}
+
+    def compact(self, value):
+        """{"style": "event" | "status"}: how an expired watch is answered from now on."""
+        if "style" in value:
+            self.app.options.gone_by_status = value["style"] == "status"
+        self.app.store.compact()
+        return {"resourceVersion": str(self.app.store.rv)}
+
+    def open_watches(self, value):
+        wanted = re.compile(value.get("path", ""))
+        with self.app.store.changed:
+            return [one for one in self.app.lister.watches if wanted.search(one.path)]
+
+    def drop(self, value):
+        """{"clean": true} ends the answers properly; otherwise connections are cut."""
+        watches = self.open_watches(value)
+        for watch in watches:
+            watch.drop(value.get("clean", False))
+        return {"dropped": len(watches)}
+
+    def silence(self, value):
+        watches = self.open_watches(value)
+        for watch in watches:
+            watch.silent = True
+        return {"silenced": len(watches)}
+
+    def restart(self, value):
+        seconds = value.get("seconds", 0)
+        # A moment later, so that this answer still gets out.
+        self.app.later(0.05, self.server.go_away, seconds)
+        return {}
+
+    def state(self, value):
+        store = self.app.store
+        with store.changed:
+            return {"watches": len(self.app.lister.watches), "resourceVersion": str(store.rv),
+                    "objects": {name: len(collection.versions)
+                                for name, collection in store.collections.items()},
+                    "window": str(store["imagestreams"].window),
+                    "compacted": str(store["imagestreams"].compacted)}
+
+    def revoke(self, value):
+        self.app.auth.revoke(value["user"], value.get("role"), value.get("namespace"))
+        self.app.store.notify()
+        return {}
+
+    def grant(self, value):
+        self.app.auth.add_user(value["user"])
+        if value["role"] not in auth.ROLES:
+            raise ValueError("no such role")
+        self.app.auth.grant(value["user"], value["role"], value.get("namespace", ""))
+        self.app.store.notify()
+        return {}
+
+    def token(self, value):
+        self.app.auth.set_token(value["user"], value["token"])
+        return {}
+
+    # Many changes at once.
+
+    def bulk(self, value):
+        """Changes back to back, under one lock, past access checks and validation."""
+        store = self.app.store
+        with store.changed:
+            first = store.rv
+            if isinstance(value, list):
+                for one in value:
+                    self.change(one)
+            else:
+                self.modify(value["modify"])
+            return {"changes": store.rv - first, "resourceVersion": str(store.rv)}
+
+    def change(self, one):
+        operation = one["op"]
+        obj = one.get("object")
+        namespace = one.get("namespace") or (obj or {}).get("metadata", {}).get("namespace", "")
+        name = one.get("name") or (obj or {}).get("metadata", {}).get("name", "")
+        streams = self.app.store["imagestreams"]
+        if operation == "delete":
+            self.app.store.delete("imagestreams", namespace, name)
+        elif operation in ("create", "replace"):
+            self.store_stream(namespace, name, obj)
+        elif operation == "create-namespace":
+            self.app.projects.ensure(name or namespace)
+        elif operation == "delete-namespace":
+            self.app.projects.finish(name or namespace)
+        else:
+            self.touch(streams.get(namespace, name), operation.partition("touch-")[2])
+
+    def store_stream(self, namespace, name, value):
+        """Stores a whole stream, status included."""
+        obj = imagestream.decode(value, schema.Report(), self.app.options.import_modes)
+        old = self.app.store["imagestreams"].get(namespace, name)
+        if self.app.store["namespaces"].get("", namespace) is None:
+            self.app.store.put("namespaces", projects.namespace_object(
+                namespace, managed=self.app.options.managed_fields))
+        self.app.store.put("imagestreams", complete(obj, namespace, name, old))
+
+    def modify(self, spec):
+        pattern = re.compile(spec.get("match", ""))
+        kind = spec.get("change", "label")
+        collection = self.app.store["imagestreams"]
+        chosen = [v for v in collection.select(spec.get("namespace", ""))
+                  if pattern.search(v.name)]
+        for _ in range(spec.get("times", 1)):
+            for version in chosen:
+                self.touch(collection.get(version.namespace, version.name), kind)
+
+    def touch(self, version, kind):
+        """A small change: of a label, an annotation, the newest image or the spec of a tag."""
+        store, obj, serial = self.app.store, version.obj, str(self.app.store.rv)
+        if kind in ("label", "annotation"):
+            old = obj["metadata"].get(kind + "s") or {}
+            changed = dict(sorted({**old, "touched": serial}.items()))
+            obj = imagestream.with_meta(obj, **{kind + "s": changed})
+        elif kind == "image":
+            obj = self.pushed(obj, serial)
+        elif kind == "tag":
+            tags = imagestream.tags_of(obj)
+            generation = obj["metadata"].get("generation", 0) + 1
+            tags["touched"] = imagestream.with_defaults({
+                "name": "touched", "annotations": {"touched": serial}, "generation": generation,
+                "importPolicy": {}, "referencePolicy": {"type": ""}})
+            obj = imagestream.with_meta(imagestream.with_spec_tags(obj, tags),
+                                        generation=generation)
+        else:
+            raise ValueError("no such change: " + kind)
+        if obj is not version.obj:
+            # The store writes the resourceVersion into metadata, so that must be a copy.
+            store.put("imagestreams", {**obj, "metadata": dict(obj["metadata"])})
+
+    def pushed(self, obj, serial):
+        history = imagestream.history_of(obj)
+        tag = next(iter(history), "latest")
+        digest = "sha256:" + serial.rjust(64, "0")
+        imagestream.add_item(history, tag, {
+            "created": now(), "dockerImageReference": "%s@%s" % (
+                imagestream.repository(obj), digest),
+            "image": digest, "generation": obj["metadata"].get("generation", 1)})
+        return imagestream.with_history(obj, history)
+
+
+def complete(obj, namespace, name, old=None):
+    """A stream from a file or a bulk change with what the server must have set."""
+    kept = old.obj["metadata"] if old else {}
+    meta = obj["metadata"]
+    obj = imagestream.with_meta(
+        obj, name=name, namespace=namespace, resourceVersion="0",
+        uid=meta.get("uid") or kept.get("uid") or new_uid(),
+        generation=meta.get("generation") or kept.get("generation") or 1,
+        creationTimestamp=meta.get("creationTimestamp") or kept.get("creationTimestamp") or now())
+    return imagestream.with_repository(obj)
+
+
+def status_of(spec):
+    """A Status body for a fault that names only a code."""
+    code = spec["status"]
+    reason = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound",
+              409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests",
+              500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}.get(code, "")
+    out = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+           "message": "injected fault", "reason": reason, "code": code}
+    if "retryAfter" in spec:
+        out["details"] = {"retryAfterSeconds": spec["retryAfter"]}
+    return out

@@ -1,0 +1,68 @@
+"""Who am I and what may I do: the access reviews, and users/~."""
+
+from store import now
+
+
+def self_subject(user):
+    info = {"username": user.name, "uid": user.uid, "groups": user.groups}
+    return {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"creationTimestamp": now()}, "status": {"userInfo": info}}
+
+
+def self_access(auth, user, body):
+    spec = body.get("spec") or {}
+    asked = spec.get("resourceAttributes")
+    if asked is not None:
+        allowed = auth.allowed(
+            user, asked.get("verb", ""), asked.get("group", ""), asked.get("resource", ""),
+            asked.get("subresource", ""), asked.get("namespace", ""), asked.get("name", ""))
+    else:
+        asked = spec.get("nonResourceAttributes") or {}
+        allowed = _path_allowed(auth, user, asked)
+    status = {"allowed": allowed}
+    if allowed:
+        status["reason"] = "RBAC: allowed by ClusterRoleBinding or RoleBinding"
+    return {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+            "metadata": {}, "spec": spec, "status": status}
+
+
+def _path_allowed(auth, user, asked):
+    from errors import StatusError
+    try:
+        auth.check_path(user, asked.get("verb", ""), asked.get("path", ""))
+    except StatusError:
+        return False
+    return True
+
+
+def _rules(auth, user, namespace):
+    return [{"verbs": list(verbs), "apiGroups": list(groups), "resources": list(resources)}
+            for groups, resources, verbs in auth.rules(user, namespace)]
+
+
+def self_rules(auth, user, body):
+    """The review of authorization.k8s.io."""
+    namespace = (body.get("spec") or {}).get("namespace", "")
+    paths = [{"verbs": ["get"], "nonResourceURLs": [
+        "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*",
+        "/readyz", "/version", "/version/"]}]
+    return {"kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1",
+            "metadata": {}, "spec": {}, "status": {
+                "resourceRules": _rules(auth, user, namespace), "nonResourceRules": paths,
+                "incomplete": False}}
+
+
+def openshift_rules(auth, user, namespace, body, api_version):
+    """OpenShift's own review; the namespace is that of the path."""
+    rules = [{"verbs": rule["verbs"], "attributeRestrictions": None,
+              "apiGroups": rule["apiGroups"], "resources": rule["resources"]}
+             for rule in _rules(auth, user, namespace)]
+    scopes = (body.get("spec") or {}).get("scopes")
+    return {"kind": "SelfSubjectRulesReview", "apiVersion": api_version,
+            "spec": {"scopes": scopes}, "status": {"rules": rules}}
+
+
+def whoami(user, api_version):
+    return {"kind": "User", "apiVersion": api_version,
+            "metadata": {"name": user.name, "uid": user.uid, "creationTimestamp": now()},
+            "identities": None, "groups": user.groups}

@@ -1,0 +1,236 @@
+"""Objects, resourceVersions and the history of changes.
+
+Every stored object is a Version: immutable, with its encoded bytes cached. One counter numbers all
+writes of all resources. The store's condition is its lock: whoever holds it sees one consistent
+state, and it is notified of every change.
+"""
+
+import bisect
+import json
+import threading
+import uuid
+from datetime import datetime, timezone
+
+# How many changes a watch can be resumed over before it gets 410.
+HISTORY = 20000
+
+
+def now():
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_uid():
+    return str(uuid.uuid4())
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def encode(value):
+    """Compact JSON with the characters escaped that Go escapes for HTML."""
+    text = _encoder.encode(value)
+    for char, escaped in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"),
+                          ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
+        if char in text:
+            text = text.replace(char, escaped)
+    # A lone surrogate from a \ud800 in a request has no UTF-8 form; Go stores U+FFFD.
+    return text.encode("utf-8", "replace")
+
+
+class Version:
+    """One version of one object. obj must never be changed."""
+
+    __slots__ = ("obj", "rv", "namespace", "name", "_bytes")
+
+    def __init__(self, obj, rv):
+        meta = obj["metadata"]
+        self.obj = obj
+        self.rv = rv
+        self.namespace = meta.get("namespace", "")
+        self.name = meta["name"]
+        self._bytes = {}
+
+    @property
+    def uid(self):
+        return self.obj["metadata"]["uid"]
+
+    @property
+    def labels(self):
+        return self.obj["metadata"].get("labels") or {}
+
+    def body(self, view):
+        """The object as a list holds it, without kind and apiVersion, as the view shows it."""
+        got = self._bytes.get(view)
+        if got is None:
+            got = self._bytes[view] = encode(view.show(self.obj))
+        return got
+
+    def document(self, view):
+        """The object as it stands alone."""
+        return view.head + self.body(view)[1:]
+
+
+class Event:
+    """A change: what was (None for a creation) and what is. For a deletion both are set, and
+    `version` is the last state with the resourceVersion of the deletion."""
+
+    __slots__ = ("type", "rv", "version", "previous", "_bytes")
+
+    def __init__(self, kind, rv, version, previous):
+        self.type = kind
+        self.rv = rv
+        self.version = version
+        self.previous = previous
+        self._bytes = {}
+
+    def line(self, view):
+        """The event as a watch without selectors sends it."""
+        got = self._bytes.get(view)
+        if got is None:
+            got = self._bytes[view] = event_line(self.type, self.version.document(view))
+        return got
+
+
+def event_line(kind, document):
+    return b'{"type":"' + kind.encode() + b'","object":' + document + b"}\n"
+
+
+class Collection:
+    """All objects of one resource, and the recent changes to them."""
+
+    def __init__(self):
+        self.versions = {}
+        self.keys = []  # sorted as etcd sorts them: namespace/name
+        self.events = []
+        self.dropped = 0  # changes forgotten from the front of events
+        self.window = 0  # a watch can start at this resourceVersion or later
+        self.compacted = 0  # a list can be read at this resourceVersion or later
+
+    def get(self, namespace, name):
+        return self.versions.get(namespace + "/" + name)
+
+    def select(self, namespace=""):
+        """The current objects of a namespace, or all of them, in key order."""
+        if not namespace:
+            return [self.versions[key] for key in self.keys]
+        low = bisect.bisect_left(self.keys, namespace + "/")
+        high = bisect.bisect_left(self.keys, namespace + "0")
+        return [self.versions[key] for key in self.keys[low:high]]
+
+    def select_at(self, rv, namespace=""):
+        """The objects as they were at an earlier resourceVersion, by undoing what came since."""
+        state = {v.namespace + "/" + v.name: v for v in self.select(namespace)}
+        for event in reversed(self.events):
+            if event.rv <= rv:
+                break
+            version = event.version
+            if namespace and version.namespace != namespace:
+                continue
+            key = version.namespace + "/" + version.name
+            if event.previous is None:
+                state.pop(key, None)
+            else:
+                state[key] = event.previous
+        return [state[key] for key in sorted(state) if state[key].rv <= rv]
+
+    def next_index(self):
+        return self.dropped + len(self.events)
+
+    def since(self, index):
+        """Changes from that index on, or None when they are forgotten."""
+        if index < self.dropped:
+            return None
+        return self.events[index - self.dropped:]
+
+    def index_after(self, rv):
+        """Index of the first change after rv."""
+        return self.dropped + bisect.bisect_right(self.events, rv, key=lambda e: e.rv)
+
+    def _record(self, event):
+        self.events.append(event)
+        if len(self.events) > 2 * HISTORY:
+            gone = self.events[:HISTORY]
+            del self.events[:HISTORY]
+            self.dropped += HISTORY
+            self.window = self.compacted = gone[-1].rv
+
+
+class Store:
+    """All collections under one resourceVersion counter."""
+
+    def __init__(self, first_rv=1000):
+        self.changed = threading.Condition(threading.RLock())
+        self.rv = first_rv
+        self.collections = {name: Collection() for name in (
+            "imagestreams", "namespaces", "images", "secrets")}
+
+    def __getitem__(self, resource):
+        return self.collections[resource]
+
+    def begin_history(self):
+        """Called once the initial objects are loaded: a watch can't go further back."""
+        for collection in self.collections.values():
+            collection.events.clear()
+            collection.window = self.rv
+
+    def put(self, resource, obj):
+        """Stores a new object or a new version of one; obj gets its resourceVersion."""
+        with self.changed:
+            collection = self.collections[resource]
+            self.rv += 1
+            obj["metadata"]["resourceVersion"] = str(self.rv)
+            version = Version(obj, self.rv)
+            key = version.namespace + "/" + version.name
+            previous = collection.versions.get(key)
+            if previous is None:
+                bisect.insort(collection.keys, key)
+            collection.versions[key] = version
+            collection._record(Event("MODIFIED" if previous else "ADDED", self.rv, version,
+                                     previous))
+            self.changed.notify_all()
+            return version
+
+    def load(self, resource, objects):
+        """Stores many new objects at once, without history."""
+        with self.changed:
+            collection = self.collections[resource]
+            for obj in objects:
+                self.rv += 1
+                obj["metadata"]["resourceVersion"] = str(self.rv)
+                version = Version(obj, self.rv)
+                collection.versions[version.namespace + "/" + version.name] = version
+            collection.keys = sorted(collection.versions)
+
+    def delete(self, resource, namespace, name):
+        with self.changed:
+            collection = self.collections[resource]
+            key = namespace + "/" + name
+            previous = collection.versions.pop(key)
+            del collection.keys[bisect.bisect_left(collection.keys, key)]
+            self.rv += 1
+            last = Version(at_version(previous.obj, self.rv), self.rv)
+            collection._record(Event("DELETED", self.rv, last, previous))
+            self.changed.notify_all()
+            return previous
+
+    def compact(self):
+        """Forgets all history, as etcd's compaction plus a restart of the server does."""
+        with self.changed:
+            self.rv += 1
+            for collection in self.collections.values():
+                collection.dropped = collection.next_index()
+                collection.events = []
+                collection.window = collection.compacted = self.rv
+
+    def notify(self):
+        with self.changed:
+            self.changed.notify_all()
+
+
+def at_version(obj, rv):
+    """The object with another resourceVersion."""
+    meta = dict(obj["metadata"])
+    meta["resourceVersion"] = str(rv)
+    out = dict(obj)
+    out["metadata"] = meta
+    return out

@@ -1,0 +1,316 @@
+"""imagestreamtags, imagetags and imagestreamimages: views of the streams, with writes of their own."""
+
+import json
+
+import bodies
+import errors
+import images
+import imagestream
+import patch
+import render
+import schema
+from imagestream import history_of, tags_of
+from lists import Selection
+from server import Response
+from store import encode
+
+
+class _Tags:
+    """What the two tag resources have in common."""
+
+    resource = ""
+    kind = ""
+    schema = None
+
+    def __init__(self, app):
+        self.app = app
+        self.store = app.store
+        self.streams = app.streams
+
+    def answer(self, context):
+        return {"get": self.get, "list": self.list, "create": self.create, "update": self.replace,
+                "patch": self.patch, "delete": self.delete}[context.verb](context)
+
+    def split(self, context, name):
+        """(stream, tag) of an object's name. An encoded slash made two path elements of the tag;
+        the first alone counts then."""
+        stream, colon, tag = name.partition(":")
+        if not colon or not stream or ":" in tag:
+            raise errors.bad_request("%ss must be retrieved with <name>:<tag>" % self.kind)
+        return stream, tag or "latest"
+
+    def stream(self, context, name):
+        version = self.store["imagestreams"].get(context.namespace, name)
+        if version is None:
+            raise errors.not_found(self.resource, context.group, name)
+        return version
+
+    def not_found(self, context, name=None):
+        return errors.not_found(self.resource, context.group, name or context.name)
+
+    def list(self, context):
+        selection = Selection(context.request, self.app.kinds["imagestreams"])
+        with self.store.changed:
+            versions = self.store["imagestreams"].select(context.namespace)
+        items = []
+        for version in versions:
+            if selection.labels is None or selection.labels(version.labels):
+                items += self.items(version.obj)
+        data = encode({"kind": self.kind + "List", "apiVersion": context.api_version,
+                       "metadata": {}, "items": items})
+        accept = render.negotiate(context.request.headers.get("accept"), self.app.options.forms)
+        if accept.form == "table":
+            data = render.encode_table(
+                [render.NAME_COLUMN, render.column("Image Reference", "Image reference."),
+                 render.column("Updated", "Last update time.")], self.cells, items, {},
+                context.request.param("includeObject", "Metadata"), accept.version)
+        return Response(200, render.document(data, context.request, accept.media),
+                        accept.content_type)
+
+    @staticmethod
+    def cells(item):
+        image = item.get("image") or {}
+        return [item["metadata"]["name"], image.get("dockerImageReference", ""), ""]
+
+    def document(self, context, obj, status=200, headers=()):
+        data = encode({"kind": self.kind, "apiVersion": context.api_version, **obj})
+        return self.app.document(context, data, status, headers)
+
+    def decode(self, context):
+        value = bodies.parse(context.request, self.kind)
+        bodies.check_kind(value, self.kind, context.api_version)
+        return self.typed(context, value)
+
+    def typed(self, context, value):
+        obj, report = bodies.decoded(
+            lambda one, found: self.schema.decode(one, "", self.kind, found), value, self.kind)
+        try:
+            warnings = bodies.field_validation(context.request, report, self.app.options)
+        except bodies.StrictFailure as why:
+            raise errors.bad_request('%s in version "v1" cannot be handled as a %s: %s' % (
+                self.kind, self.kind, why))
+        return obj, warnings
+
+    def create(self, context):
+        obj, warnings = self.decode(context)
+        dry = self.streams.dry(context)
+        with self.store.changed:
+            self.streams.check_namespace(context, self.resource, obj["metadata"].get("name", ""))
+            made = self.write(context, obj, obj["metadata"].get("name", ""), True, dry)
+        return self.document(context, made, 201, warnings)
+
+    def replace(self, context):
+        obj, warnings = self.decode(context)
+        if obj["metadata"].get("name") != context.name:
+            raise errors.bad_request(
+                "the name of the object (%s) does not match the name on the URL (%s)" % (
+                    obj["metadata"].get("name", ""), context.name))
+        dry = self.streams.dry(context)
+        with self.store.changed:
+            before = self.spec_tag(context)
+            made = self.write(context, obj, context.name, False, dry)
+        return self.document(context, made, 200 if before else 201, warnings)
+
+    def patch(self, context):
+        kind = {"application/json-patch+json": "json", "application/merge-patch+json": "merge",
+                "application/strategic-merge-patch+json": "strategic"}.get(
+                    bodies.media_type(context.request))
+        if kind is None:
+            raise errors.StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type",
+                                     {})
+        change = self.streams.parse_patch(context.request.body, kind)
+        dry = self.streams.dry(context)
+        with self.store.changed:
+            shown = {"kind": self.kind, "apiVersion": context.api_version,
+                     **self.shown(context, context.name, True)}
+            shown = json.loads(encode(shown))
+            value = patch.json_patch(shown, change) if kind == "json" else \
+                patch.merge(shown, change)
+            obj, warnings = self.typed(context, value)
+            made = self.write(context, obj, context.name, False, dry)
+        return self.document(context, made, 200, warnings)
+
+    def spec_tag(self, context):
+        stream, tag = self.split(context, context.name)
+        version = self.store["imagestreams"].get(context.namespace, stream)
+        return tags_of(version.obj).get(tag) if version else None
+
+    def save_tag(self, context, name, tag, wanted, create, dry, version_given):
+        """Puts a spec tag into its stream, which is made if it's missing; gives the Version."""
+        wanted = imagestream.with_defaults({**wanted, "name": tag},
+                                           self.app.options.import_modes)
+        old = self.store["imagestreams"].get(context.namespace, name)
+        if version_given and old is not None and version_given != str(old.rv):
+            raise errors.conflict(self.resource, context.group, "%s:%s" % (name, tag), (
+                "another caller has updated the resource version to %d" % old.rv))
+        if old is None:
+            obj = schema.IMAGE_STREAM.blank()
+            obj = imagestream.with_meta(obj, name=name, namespace=context.namespace)
+            obj = imagestream.with_spec_tags(obj, {tag: wanted})
+            return self.streams.save(self.streams.rules(context).new(obj), None, dry)
+        tags = tags_of(old.obj)
+        if create and tag in tags:
+            raise errors.already_exists("imagestreamtag", context.group, "%s:%s" % (name, tag))
+        if tag not in tags:
+            wanted = {**wanted, "generation": None}
+        tags[tag] = wanted
+        obj = imagestream.with_spec_tags(old.obj, tags)
+        obj = self.streams.rules(context).changed(obj, old.obj, True)
+        return self.streams.save(obj, old, dry)
+
+    def delete(self, context):
+        preconditions, dry = self.streams.delete_options(context)
+        name, tag = self.split(context, context.name)
+        with self.store.changed:
+            old = self.stream(context, name)
+            uid = preconditions.get("uid")
+            if uid and uid != old.uid:
+                raise errors.conflict(self.resource, context.group, context.name, (
+                    "the UID in the precondition (%s) does not match the UID in record (%s). The "
+                    "object might have been deleted and then recreated" % (uid, old.uid)))
+            tags, history = tags_of(old.obj), history_of(old.obj)
+            if tags.pop(tag, None) is None and tag not in history:
+                raise self.not_found(context)
+            history.pop(tag, None)
+            obj = imagestream.with_spec_tags(old.obj, tags)
+            obj = imagestream.with_history(obj, history)
+            obj = self.streams.rules(context).changed(obj, old.obj, True)
+            self.streams.save(obj, old, dry)
+        return self.app.document(context, encode({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}))
+
+
+class StreamTags(_Tags):
+    """imagestreamtags: tags that have an image."""
+
+    resource = "imagestreamtags"
+    kind = "ImageStreamTag"
+    schema = schema.IMAGE_STREAM_TAG
+
+    def get(self, context):
+        return self.document(context, self.shown(context, context.name))
+
+    def shown(self, context, name, allow_empty=False):
+        stream_name, tag = self.split(context, name)
+        version = self.stream(context, stream_name)
+        history = history_of(version.obj).get(tag)
+        item = history["items"][0] if history and history["items"] else None
+        image = self.app.images.of(item) if item else None
+        if image is None and not (allow_empty and tag in tags_of(version.obj)):
+            raise self.not_found(context, "%s:%s" % (stream_name, tag))
+        if image is None:
+            item, image = None, images.bare("", "")
+        return self.build(version.obj, tag, item, image)
+
+    @staticmethod
+    def build(stream, tag, item, image):
+        meta = stream["metadata"]
+        out = {"name": "%s:%s" % (meta["name"], tag), "namespace": meta["namespace"],
+               "uid": meta["uid"], "resourceVersion": meta["resourceVersion"],
+               "creationTimestamp": item["created"] if item else meta["creationTimestamp"]}
+        spec = tags_of(stream).get(tag)
+        if meta.get("labels"):
+            out["labels"] = meta["labels"]
+        if spec and spec["annotations"]:
+            out["annotations"] = spec["annotations"]
+        shown = {"metadata": out, "tag": spec, "generation": item["generation"] if item else 0,
+                 "lookupPolicy": stream["spec"]["lookupPolicy"]}
+        conditions = history_of(stream).get(tag, {}).get("conditions")
+        if conditions:
+            shown["conditions"] = conditions
+        return {**shown, "image": image}
+
+    def items(self, stream):
+        out = []
+        for name, tag in history_of(stream).items():
+            if tag["items"]:
+                item = tag["items"][0]
+                out.append(self.build(stream, name, item, images.bare(
+                    item["image"], item["dockerImageReference"])))
+        return out
+
+    def write(self, context, obj, name, create, dry):
+        stream, tag = self.split(context, name)
+        wanted = obj.get("tag")
+        if wanted is None:
+            known = self.store["imagestreams"].get(context.namespace, stream)
+            wanted = tags_of(known.obj).get(tag) if known else None
+            if wanted is None:
+                raise errors.bad_request(
+                    "imagestreamtag %s:%s is not a spec tag in imagestream %s/%s, cannot be "
+                    "updated" % (stream, tag, context.namespace, stream))
+        elif obj["metadata"].get("annotations") and wanted["annotations"] is None:
+            wanted = {**wanted, "annotations": obj["metadata"]["annotations"]}
+        self.save_tag(context, stream, tag, wanted, create, dry,
+                      obj["metadata"].get("resourceVersion"))
+        return self.shown(context, name, True)
+
+    def stream_image(self, context):
+        """imagestreamimages: GET stream@image."""
+        name, at, wanted = context.name.partition("@")
+        if not at or not name or not wanted:
+            raise errors.bad_request("ImageStreamImages must be retrieved with <name>@<id>")
+        version = self.store["imagestreams"].get(context.namespace, name)
+        if version is None:
+            raise errors.not_found("imagestreams", context.group, name)
+        try:
+            item = imagestream.find_image(history_of(version.obj), wanted)
+        except ValueError:
+            raise errors.not_found("imagestreamimages", context.group, context.name)
+        image = self.app.images.of(item)
+        meta = {"name": context.name, "namespace": context.namespace,
+                "creationTimestamp": image["metadata"]["creationTimestamp"]}
+        for key in ("labels", "annotations"):
+            if version.obj["metadata"].get(key):
+                meta[key] = version.obj["metadata"][key]
+        data = encode({"kind": "ImageStreamImage", "apiVersion": context.api_version,
+                       "metadata": meta, "image": image})
+        return self.app.document(context, data)
+
+
+class ImageTags(_Tags):
+    """imagetags: the union of the spec and status tags."""
+
+    resource = "imagetags"
+    kind = "ImageTag"
+    schema = schema.IMAGE_TAG
+
+    def get(self, context):
+        return self.document(context, self.shown(context, context.name))
+
+    def shown(self, context, name, allow_empty=False):
+        stream_name, tag = self.split(context, name)
+        version = self.stream(context, stream_name)
+        spec = tags_of(version.obj).get(tag)
+        history = history_of(version.obj).get(tag)
+        if spec is None and history is None:
+            raise self.not_found(context, "%s:%s" % (stream_name, tag))
+        items = history["items"] if history else None
+        return self.build(version.obj, tag, self.app.images.of(items[0]) if items else None)
+
+    @staticmethod
+    def build(stream, tag, image):
+        meta = {**stream["metadata"], "name": "%s:%s" % (stream["metadata"]["name"], tag)}
+        return {"metadata": meta, "spec": tags_of(stream).get(tag),
+                "status": history_of(stream).get(tag), "image": image}
+
+    def items(self, stream):
+        names = sorted(tags_of(stream).keys() | history_of(stream).keys())
+        return [self.build(stream, name, None) for name in names]
+
+    def write(self, context, obj, name, create, dry):
+        stream, tag = self.split(context, name)
+        if obj.get("spec") is None:
+            self.remove_spec(context, stream, tag, dry)
+        else:
+            self.save_tag(context, stream, tag, obj["spec"], create, dry,
+                          obj["metadata"].get("resourceVersion"))
+        return self.shown(context, name)
+
+    def remove_spec(self, context, stream, tag, dry):
+        old = self.stream(context, stream)
+        tags = tags_of(old.obj)
+        if tags.pop(tag, None) is None:
+            raise self.not_found(context)
+        obj = imagestream.with_spec_tags(old.obj, tags)
+        self.streams.save(self.streams.rules(context).changed(obj, old.obj, True), old, dry)
