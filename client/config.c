@@ -143,7 +143,7 @@ static int parse_flag(const char *text, bool *ret)
 	return -EINVAL;
 }
 
-/* b64_pton passes over white space by itself. */
+/* b64_pton passes over white space by itself. It adds no NUL, but the buffer ends in one. */
 static int decode_pem(const char *text, char **ret)
 {
 	size_t size = strlen(text) / 4 * 3 + 4;
@@ -155,7 +155,6 @@ static int decode_pem(const char *text, char **ret)
 		free(pem);
 		return -EINVAL;
 	}
-	pem[n] = '\0'; /* it writes a byte ahead */
 	*ret = pem;
 	return 0;
 }
