@@ -19,7 +19,7 @@ struct http_transfer {
 	struct http *http;
 	struct http_transfer *next;
 	CURL *easy;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *connect_to;
 	http_data_fn *data;
 	http_done_fn *done;
 	void *arg;
@@ -142,10 +142,45 @@ static void set_credentials(struct http_transfer *t, struct config *c)
 	}
 }
 
+/*
+ * The certificate is to be for another name than the URL's: ask that name, but connect to the
+ * URL's host. Returns the URL to ask.
+ */
+static char *set_server_name(struct http_transfer *t, const char *url, const char *name)
+{
+	CURLU *parts = curl_url();
+	char *host = NULL, *port = NULL, *changed = NULL, *copy = NULL;
+
+	if (curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		curl_url_set(parts, CURLUPART_HOST, name, 0) == CURLUE_OK &&
+		curl_url_get(parts, CURLUPART_URL, &changed, 0) == CURLUE_OK) {
+		_cleanup_free_ char *target = xasprintf("::%s:%s", host, port);
+
+		t->connect_to = curl_slist_append(NULL, target);
+		curl_easy_setopt(t->easy, CURLOPT_CONNECT_TO, t->connect_to);
+		copy = xstrdup(changed);
+	}
+	curl_free(host);
+	curl_free(port);
+	curl_free(changed);
+	curl_url_cleanup(parts);
+	return copy ? copy : xstrdup(url);
+}
+
 static void set_request(struct http_transfer *t, const struct http_request *r)
 {
 	_cleanup_free_ char *url = xasprintf("%s%s", t->http->config->server, r->path);
 
+	const char *name = t->http->config->tls_server_name;
+
+	if (name) {
+		char *plain = url;
+
+		url = set_server_name(t, plain, name);
+		free(plain);
+	}
 	curl_easy_setopt(t->easy, CURLOPT_URL, url);
 	curl_easy_setopt(t->easy, CURLOPT_PATH_AS_IS, 1L);
 	if (r->body) {
@@ -211,6 +246,7 @@ void http_abort(struct http_transfer *t)
 	curl_multi_remove_handle(t->http->multi, t->easy);
 	curl_easy_cleanup(t->easy);
 	curl_slist_free_all(t->headers);
+	curl_slist_free_all(t->connect_to);
 	free(t);
 }
 

@@ -32,6 +32,8 @@ static const struct row rows[] = {
 	{"client-certificate", 0, TYPE_STRING, FIELD(flags.client_certificate), "FILE",
 		"TLS client certificate"},
 	{"client-key", 0, TYPE_STRING, FIELD(flags.client_key), "FILE", "its key"},
+	{"tls-server-name", 0, TYPE_STRING, FIELD(flags.tls_server_name), "NAME",
+		"the name that the server's certificate is for"},
 	{"insecure-skip-tls-verify", 0, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify), NULL,
 		"don't verify the server's certificate"},
 	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
