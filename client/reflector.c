@@ -62,7 +62,6 @@ struct reflector {
 	struct reflector_options options;
 	struct http *http;
 	pthread_t thread;
-	bool started;
 	unsigned seed;
 
 	pthread_mutex_t lock;
@@ -71,7 +70,7 @@ struct reflector {
 	struct scope *cluster;	/* set by reflector_new, as is namespaces */
 	struct scope *namespaces;
 	struct map by_namespace; /* lock; name -> struct scope */
-	bool stop;		 /* lock */
+	bool started, stop;	 /* lock */
 };
 
 static struct scope *scope_new(struct reflector *r, const char *namespace, char *path)
@@ -623,22 +622,27 @@ static void *run(void *arg)
 
 void reflector_start(struct reflector *r)
 {
+	pthread_mutex_lock(&r->lock);
 	if (pthread_create(&r->thread, NULL, run, r) != 0)
 		abort();
 	r->started = true;
+	pthread_mutex_unlock(&r->lock);
 }
 
 void reflector_stop(struct reflector *r)
 {
-	if (!r->started)
-		return;
+	bool started;
+
 	pthread_mutex_lock(&r->lock);
 	r->stop = true;
+	started = r->started;
+	r->started = false;
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
+	if (!started)
+		return;
 	http_wakeup(r->http);
 	pthread_join(r->thread, NULL);
-	r->started = false;
 }
 
 static bool first_answer(const struct scope *s)
@@ -755,7 +759,8 @@ json_t *reflector_status(struct reflector *r)
 			state_names[s->state], "listed", s->synced);
 
 		json_object_set_new(o, "ageSeconds",
-			s->contact ? json_real((double)(now - s->contact) / NSEC_PER_SEC) : json_null());
+			s->contact ? json_real((double)(now - s->contact) / NSEC_PER_SEC)
+				   : json_null());
 		json_object_set_new(
 			o, "error", s->error ? json_string(s->error_message) : json_null());
 		json_array_append_new(scopes, o);

@@ -22,7 +22,7 @@ struct reflector *reflector_new(
 	struct api *api, struct store *store, const struct reflector_options *options);
 /* Starts the thread with the namespaces and the whole cluster as scopes. */
 void reflector_start(struct reflector *r);
-/* Ends the thread within moments, whatever it waits for. */
+/* Ends the thread within moments, whatever it waits for, also one that is started only later. */
 void reflector_stop(struct reflector *r);
 void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
 

@@ -15,7 +15,6 @@ struct publish {
 	struct file_table *files;
 	struct store *store;
 	pthread_t thread;
-	bool started;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -23,7 +22,7 @@ struct publish {
 	struct map queued;	      /* lock; what stands in it */
 	uint64_t added, done;	      /* lock */
 	struct publish_notify notify; /* lock */
-	bool stop;		      /* lock */
+	bool started, stop;	      /* lock */
 };
 
 struct publish *publish_new(
@@ -175,9 +174,11 @@ static void *run(void *arg)
 
 void publish_start(struct publish *p)
 {
+	pthread_mutex_lock(&p->lock);
 	if (pthread_create(&p->thread, NULL, run, p) != 0)
 		abort();
 	p->started = true;
+	pthread_mutex_unlock(&p->lock);
 }
 
 void publish_set_notify(struct publish *p, const struct publish_notify *notify)
@@ -189,13 +190,16 @@ void publish_set_notify(struct publish *p, const struct publish_notify *notify)
 
 void publish_stop(struct publish *p)
 {
+	bool started;
+
 	pthread_mutex_lock(&p->lock);
 	p->stop = true;
+	started = p->started;
+	p->started = false;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
-	if (p->started)
+	if (started)
 		pthread_join(p->thread, NULL);
-	p->started = false;
 }
 
 void publish_flush(struct publish *p)
