@@ -10,18 +10,21 @@ struct text {
 	size_t len;
 };
 
+struct list;
+
 struct file {
 	struct tree_path path;
 	bool snapshot;
 	struct tree_attr attr; /* lock; of `view` */
 	struct view *view;     /* lock; NULL for a file that was made at its open */
 	struct text *text;     /* lock; its bytes, once somebody read */
-	struct file *next;     /* lock; of the same stream */
+	struct list *list;
+	struct file *next; /* lock; of the same stream */
 };
 
 struct file_table {
 	pthread_mutex_t lock;
-	struct map by_key; /* lock; NAMESPACE/NAME -> struct list */
+	struct map by_key; /* lock; NAMESPACE/NAME -> struct list; "": made at their open */
 };
 
 struct list {
@@ -87,17 +90,10 @@ void file_table_free(struct file_table *t)
 	free(t);
 }
 
-struct file *file_open(struct file_table *t, struct view *view, const struct tree_path *path,
-	const struct tree_attr *attr)
+static void enlist(struct file_table *t, struct file *f, const char *key)
 {
-	struct file *f = xcalloc(1, sizeof(*f));
-	const char *key = view->object->key;
 	struct list *list;
 
-	f->path = *path;
-	f->attr = *attr;
-	f->view = view_ref(view);
-	f->snapshot = attr->size > FILE_SNAPSHOT_SIZE;
 	pthread_mutex_lock(&t->lock);
 	list = map_get(&t->by_key, key);
 	if (!list) {
@@ -105,9 +101,22 @@ struct file *file_open(struct file_table *t, struct view *view, const struct tre
 		strcpy(list->key, key);
 		map_set(&t->by_key, list->key, list);
 	}
+	f->list = list;
 	f->next = list->first;
 	list->first = f;
 	pthread_mutex_unlock(&t->lock);
+}
+
+struct file *file_open(struct file_table *t, struct view *view, const struct tree_path *path,
+	const struct tree_attr *attr)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+
+	f->path = *path;
+	f->attr = *attr;
+	f->view = view_ref(view);
+	f->snapshot = attr->size > FILE_SNAPSHOT_SIZE;
+	enlist(t, f, view->object->key);
 	return f;
 }
 
@@ -117,12 +126,13 @@ struct file *file_open_text(struct file_table *t, char *data, size_t len)
 
 	f->text = text_new(data, len);
 	f->snapshot = true;
+	enlist(t, f, "");
 	return f;
 }
 
 static void unlist(struct file_table *t, struct file *f)
 {
-	struct list *list = map_get(&t->by_key, f->view->object->key);
+	struct list *list = f->list;
 	struct file **p = &list->first;
 
 	while (*p != f)
@@ -137,8 +147,7 @@ static void unlist(struct file_table *t, struct file *f)
 void file_close(struct file_table *t, struct file *f)
 {
 	pthread_mutex_lock(&t->lock);
-	if (f->view)
-		unlist(t, f);
+	unlist(t, f);
 	pthread_mutex_unlock(&t->lock);
 	file_free(f);
 }
