@@ -6,6 +6,7 @@
  */
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/session.h"
 
 #include "client/log.h"
 #include "version.h"
@@ -305,6 +306,8 @@ static int open_session(struct program *p)
 		return -EINVAL; /* libfuse has said why */
 	if (fuse_session_mount(p->session, p->mountpoint) < 0)
 		return -EIO;
+	if (session_allow_parallel_dirops(p->session) < 0)
+		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
 	publish_set_notify(p->mount.publish, &notify);
 	return 0;

@@ -164,8 +164,7 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	/* A lookup that waits for the server must not hold up its whole directory. */
-	conn->want |= conn->capable & FUSE_CAP_PARALLEL_DIROPS;
+
 	conn->want &=
 		~(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE);
 }

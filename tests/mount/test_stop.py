@@ -22,7 +22,8 @@ def place(directory):
 
 def start(place, *arguments):
     """In the background, as users do it."""
-    place.mkdir(exist_ok=True)
+    if place.name not in os.listdir(place.parent):
+        place.mkdir()
     return subprocess.run([conftest.PROGRAM, *map(str, arguments), str(place)], text=True,
                           stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30,
                           env={"PATH": os.environ["PATH"], "HOME": str(place.parent)})

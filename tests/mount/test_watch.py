@@ -49,7 +49,16 @@ def wait_for_watches(server, number=2):
 
 
 def labels(mount, namespace, name):
-    return json.loads((mount / namespace / name / "metadata.json").read_text()).get("labels", {})
+    """None in the middle of a change, where two versions may meet, as in a file on disk."""
+    text = (mount / namespace / name / "metadata.json").read_text()
+    try:
+        return json.loads(text).get("labels", {})
+    except ValueError:
+        return None
+
+
+def has_label(mount, namespace, name, label):
+    return label in (labels(mount, namespace, name) or {})
 
 
 def scope(mount, path=STREAMS):
@@ -82,19 +91,20 @@ def test_tags_come_change_and_go(server, mount):
     path = server.streams("dev", "scratch")
     patch = "application/merge-patch+json"
 
-    def put(*names_):
+    def put(*wanted):
         server.request("PATCH", path, {"spec": {"tags": [
             {"name": name, "from": {"kind": "DockerImage", "name": "example.org/" + image}}
-            for name, image in names_]}}, patch)
+            for name, image in wanted]}}, patch)
 
-    def image_of(name):
-        return json.loads((tags / name / "spec.json").read_text())["from"]["name"]
+    def names(name, image):
+        return f'"example.org/{image}"' in (tags / name / "spec.json").read_text()
 
     put(("one", "a"), ("two", "b"))
     wait_for(lambda: {"one", "two"} <= set(os.listdir(tags)), SECOND, "the tags")
-    assert image_of("one") == "example.org/a"
+    assert names("one", "a")
+    assert names("one", "a")
     put(("one", "c"))
-    wait_for(lambda: image_of("one") == "example.org/c", SECOND, "the tag's change")
+    wait_for(lambda: names("one", "c"), SECOND, "the tag's change")
     wait_for(lambda: not (tags / "two").exists(), SECOND, "the tag's end")
     assert "two" not in os.listdir(tags)
 
@@ -161,7 +171,7 @@ def test_label_moves_only_its_files(server, mount):
     names = [path for path in walk(top)]
     before = {name: os.stat(name).st_mtime_ns for name in names}
     server.label("openshift", "nginx", moved="yes")
-    wait_for(lambda: labels(mount, "openshift", "nginx").get("moved") == "yes", SECOND)
+    wait_for(lambda: has_label(mount, "openshift", "nginx", "moved"), SECOND)
     wait_for(lambda: (top / "imagestream.json").stat().st_mtime_ns
              > before[str(top / "imagestream.json")], SECOND, "the whole object's time")
     wait_for(lambda: (top / "metadata.json").stat().st_mtime_ns
@@ -262,7 +272,7 @@ def test_list_again_after_410(server, mount, style):
     assert (mount / "dev/doomed").is_dir()
     wait_for((mount / "dev/meanwhile").is_dir, LATER, "the new list")
     wait_for(lambda: not (mount / "dev/doomed").exists(), SECOND, "the end of what vanished")
-    wait_for(lambda: labels(mount, "openshift", "nginx").get("found") == "yes", SECOND)
+    wait_for(lambda: has_label(mount, "openshift", "nginx", "found"), SECOND)
     assert lists(server)
     assert any(one["code"] == 410 for one in mount.errors())
     assert (mount / "openshift/nginx").stat().st_ino == inode
@@ -276,7 +286,7 @@ def test_error_event_of_another_kind(server, mount):
     server.reset()
     event = {"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "code": 500,
                                          "status": "Failure", "message": "etcd is unwell"}}
-    server.fault(path=STREAMS + "$", watch=True, json=event, count=1)
+    server.fault(path=STREAMS + "$", watch=True, status=200, json=event, count=1)
     server.control("POST", "drop", {"path": STREAMS})
     server.create("dev", "meanwhile")
     wait_for((mount / "dev/meanwhile").is_dir, LATER + 4, "the change")
@@ -348,7 +358,7 @@ def test_old_servers(start_server, start_mount, flavor):
     mount = start_mount(server)
     assert len(walk(mount.path)) > 100
     server.label("openshift", "nginx", old="yes")
-    wait_for(lambda: labels(mount, "openshift", "nginx").get("old") == "yes", SECOND)
+    wait_for(lambda: has_label(mount, "openshift", "nginx", "old"), SECOND)
     server.delete("dev", "scratch")
     wait_for(lambda: not (mount / "dev/scratch").exists(), SECOND)
     wait_for_watches(server)
@@ -397,7 +407,7 @@ def test_openshift_is_found_though_not_listed(server, start_mount):
     assert "nginx" in os.listdir(mount / "openshift")
     assert json.loads((mount / "openshift/nginx/metadata.json").read_text())["name"] == "nginx"
     server.label("openshift", "nginx", found="yes")
-    wait_for(lambda: labels(mount, "openshift", "nginx").get("found") == "yes", SECOND)
+    wait_for(lambda: has_label(mount, "openshift", "nginx", "found"), SECOND)
     for name in ("no-such-namespace", "monitoring", "Not_A_Namespace"):
         with pytest.raises(FileNotFoundError):
             os.stat(mount / name)

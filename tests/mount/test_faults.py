@@ -1,0 +1,95 @@
+"""The server fails: the last known tree stays readable, and changes arrive again by themselves."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from conftest import wait_for
+
+FAULTS = {
+    "500": {"status": 500}, "503": {"status": 503, "text": "the pod is away"},
+    "429": {"status": 429, "text": "slow down", "retryAfter": 1}, "401": {"status": 401},
+    "404": {"status": 404}, "410": {"status": 410}, "delay": {"delay": 0.5},
+    "hang": {"hang": 1}, "cutAfter": {"cutAfter": 30}, "cutInEvent": {"cutInEvent": True},
+    "slow": {"slow": {"bytes": 64, "delay": 0.01}},
+}
+STREAMS = "/apis/image.openshift.io/v1/imagestreams$"
+NAMED = ("500", "503", "429", "401", "410")
+
+
+class Reader(threading.Thread):
+    """Reads files of a stream that doesn't change, again and again."""
+
+    def __init__(self, top):
+        super().__init__(daemon=True)
+        self.files = [top / name for name in ("imagestream.json", "spec.json", "status.json")]
+        self.end = threading.Event()
+        self.slowest, self.problems, self.rounds = 0, [], 0
+
+    def run(self):
+        while not self.end.is_set():
+            for path in self.files:
+                begin = time.monotonic()
+                try:
+                    json.loads(path.read_text())
+                except (OSError, ValueError) as error:
+                    self.problems.append(repr(error))
+                self.slowest = max(self.slowest, time.monotonic() - begin)
+            self.rounds += 1
+            self.end.wait(0.005)
+
+
+@pytest.fixture
+def reader(mount):
+    thread = Reader(mount / "openshift/nginx")
+    thread.start()
+    yield thread
+    thread.end.set()
+    thread.join(5)
+    assert not thread.is_alive() and thread.rounds
+    assert not thread.problems
+    assert thread.slowest < 1
+
+
+def wait_for_watches(server):
+    wait_for(lambda: server.control("GET", "state")["watches"] >= 2, 10, "the watches")
+
+
+def comes_back(server, mount):
+    server.create("dev", "afterwards")
+    wait_for((mount / "dev/afterwards").is_dir, 12, "the change after the fault")
+
+
+@pytest.mark.parametrize("where", ["watch", "list"])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_fault(server, mount, reader, kind, where):
+    if where == "list" and kind == "cutInEvent":
+        pytest.skip("a list has no events")
+    wait_for_watches(server)
+    server.fault(path=STREAMS, watch=where == "watch", count=1, **FAULTS[kind])
+    if where == "list":
+        server.create("dev", "forgotten")
+        server.control("POST", "compact", {"style": "status"})
+    server.control("POST", "drop", {"path": "imagestreams"})
+    comes_back(server, mount)
+    if kind in NAMED:
+        assert int(kind) in [one["code"] for one in mount.errors()]
+        assert mount.status()["lastError"]
+
+
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_server_away(server, mount, reader, seconds):
+    wait_for_watches(server)
+    server.control("POST", "restart", {"seconds": seconds})
+    wait_for(mount.errors, 10, "the failure")
+
+    def back():
+        try:
+            return server.control("GET", "state")
+        except OSError:
+            return None
+
+    wait_for(back, 10, "the server")
+    comes_back(server, mount)
