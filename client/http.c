@@ -301,9 +301,14 @@ static void finish(struct http_transfer *t, int error, const char *message)
 
 static void finish_curl(struct http_transfer *t, CURLcode code)
 {
+	const char *why = t->curl_error[0] ? t->curl_error : curl_easy_strerror(code);
 	int error = curl_errno(t, code);
+	_cleanup_free_ char *tls = NULL;
 
-	finish(t, error, t->curl_error[0] ? t->curl_error : curl_easy_strerror(code));
+	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
+	if (error == -EPROTO)
+		why = tls = xasprintf("the TLS connection or certificate is refused: %s", why);
+	finish(t, error, why);
 }
 
 /* When the transfer is out of time, and why. */

@@ -18,8 +18,8 @@
 #define POLL_INTERVAL	 (60 * NSEC_PER_SEC) /* where a list is allowed and a watch isn't */
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
 #define SHORT_WATCH	 NSEC_PER_SEC
-#define JUST_LISTED	 (5 * NSEC_PER_SEC)
-#define ERROR_BODY_MAX	 ((size_t)64 << 10)
+
+#define ERROR_BODY_MAX ((size_t)64 << 10)
 
 enum scope_state { LISTING, WATCHING, WAITING, POLLING, REFUSED };
 
@@ -43,6 +43,7 @@ struct scope {
 	bool unpaged;	/* a page expired: the next list comes in one piece */
 	bool relist;	/* instead of going on with the watch */
 	bool bookmarks; /* this server sends them */
+	bool granted;	/* a watch, since the last list */
 	int64_t listed, watch_started, due;
 	int64_t backoff;
 	size_t events;
@@ -268,7 +269,7 @@ static void list_done_whole(struct scope *s)
 		store_sweep(r->store, s->namespace, s->list, s->list_version);
 	free(s->version);
 	s->version = steal_ptr(s->list_version);
-	s->unpaged = false;
+	s->unpaged = s->granted = false;
 	s->listed = now_monotonic();
 	s->backoff = 0;
 	s->due = 0;
@@ -308,12 +309,11 @@ static void list_refused(struct scope *s, const struct http_result *result)
 	_cleanup_status_ struct status status = {0};
 
 	status_parse(result->code, s->body.data, s->body.len, &status);
-	if (status.code == 410) { /* the next page expired: once more, in one piece */
-		s->unpaged = s->next_page;
+	if (status.code == 410 && s->next_page) { /* it expired: once more, in one piece */
+		note_failure(s, "LIST", 410, status.error, status.message);
+		s->unpaged = true;
 		restart_list(s);
-		fail(s, "LIST", 410, status.error, status.message, 0);
-		s->due = 0;
-	} else if (status.code == 403 || status.code == 404 || status.code == 405) {
+	} else if (status.code == 403 || (!s->synced && status.code >= 404 && status.code <= 405)) {
 		restart_list(s);
 		refuse(s, result->code, &status);
 	} else {
@@ -463,8 +463,10 @@ static int on_watch_data(void *arg, long code, const char *data, size_t len)
 	if (code != 200)
 		return s->body.len + len > ERROR_BODY_MAX ? 0 : buf_add(&s->body, data, len);
 	heard(s);
-	if (len == 0) /* granted */
+	if (len == 0) {
+		s->granted = true;
 		set_state(s, WATCHING);
+	}
 	r = frame_feed(&s->frame, data, len);
 	return r < 0 ? r : take_events(s);
 }
@@ -478,13 +480,12 @@ static void watch_refused(struct scope *s, const struct http_result *result)
 		note_failure(s, "WATCH", result->code, status.error, status.message);
 		restart_list(s);
 	} else if (status.code == 403 || status.code == 404 || status.code == 405) {
-		/* Perhaps only the watch: a list tells, at once unless one just did. */
-		int64_t now = now_monotonic();
+		/* Perhaps only the watch: a list tells, at once unless the last one did. */
 
 		note_failure(s, "WATCH", result->code, status.error, status.message);
 		restart_list(s);
 		set_state(s, POLLING);
-		s->due = now - s->listed < JUST_LISTED ? now + POLL_INTERVAL : 0;
+		s->due = s->granted ? 0 : now_monotonic() + POLL_INTERVAL;
 	} else {
 		fail(s, "WATCH", result->code, status.error, status.message, result->retry_after);
 	}
@@ -505,6 +506,8 @@ static void watch_ended(struct scope *s, const struct http_result *result)
 		fail(s, "WATCH", 200, EIO, "the watch ended at once", 0);
 	else
 		s->backoff = 0;
+	if (result->error == -ETIMEDOUT)
+		note_failure(s, "WATCH", 200, ETIMEDOUT, "silent for too long");
 }
 
 static void on_watch_done(void *arg, const struct http_result *result)

@@ -152,7 +152,10 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 	struct mount *m = mount_of(req);
 	struct waiting *copy;
 
-	if (w->path.kind != NODE_NAMESPACE || published_is_ready(m->published, w->path.namespace))
+	if (w->path.kind != NODE_NAMESPACE)
+		return false;
+	if (published_is_ready(m->published, w->path.namespace) &&
+		reflector_need(m->reflector, w->path.namespace) != -EAGAIN)
 		return false;
 	copy = xmalloc(sizeof(*copy));
 	*copy = *w;
