@@ -55,6 +55,8 @@ def parse_args():
     add("--import-controller", action="store_true", help="import new DockerImage tags")
     add("--import-delay", type=float, default=0.08, metavar="SECONDS")
     add("--import-fail", default="", metavar="REGEX", help="references whose import fails")
+    add("--import-unreachable", default="", metavar="REGEX",
+        help="references whose registry can't be reached")
     return parser.parse_args()
 
 
@@ -139,7 +141,7 @@ def main():
     auth = make_auth(args)
     store = Store()
     app = App(store, auth, options, args.deletion_delay,
-              Importer(args.import_fail, args.import_delay))
+              Importer(args.import_fail, args.import_delay, args.import_unreachable))
     load_all(app, args)
     if args.import_controller:
         app.import_controller.start()

@@ -49,7 +49,7 @@ ROLES = {"cluster-admin": CLUSTER_ADMIN, "admin": ADMIN, "edit": EDIT, "view": V
 
 UIDS = {"admin": "u-admin", "developer": "u-dev", "viewer": "u-view", "nobody": "u-none"}
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
-DISCOVERY_PATHS = ("/api", "/apis", "/oapi", "/openapi")
+DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
 
 
 class User:
@@ -172,7 +172,8 @@ class Auth:
         if path.startswith(OPEN_PATHS):
             return
         first = "/" + path.strip("/").partition("/")[0]
-        if not user.anonymous and first in DISCOVERY_PATHS:
+        if not user.anonymous and (first in DISCOVERY_PATHS or (
+                first == "/oapi" and self.wording != "4")):
             return
         if any(grant[0] == user.name and grant[1] == "cluster-admin" for grant in self.grants):
             return

@@ -32,7 +32,7 @@ def parse(request, kind):
         raise unrecognized(kind, "json parse error: json: cannot unmarshal %s into Go value of "
                            "type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; "
                            "Kind string \"json:\\\"kind,omitempty\\\"\" }" % (
-                               schema._go_kind(value) if value is not None else "null"),
+                               schema.go_kind(value) if value is not None else "null"),
                            request.body)
     return value
 

@@ -38,7 +38,6 @@ class Control:
         self.records = deque(maxlen=RECORDS)
         self.faults = []
         self.server = None
-        self.silence_new = False
 
     # What every ordinary request goes through.
 
@@ -90,9 +89,10 @@ class Control:
             return None
         headers = [("Retry-After", str(spec["retryAfter"]))] if "retryAfter" in spec else []
         if "text" in spec:
+            if spec.get("nosniff", True):
+                headers.append(("X-Content-Type-Options", "nosniff"))
             return Response(spec.get("status", 200), spec["text"].encode(),
-                            "text/plain; charset=utf-8",
-                            headers + [("X-Content-Type-Options", "nosniff")])
+                            "text/plain; charset=utf-8", headers)
         return Response(spec.get("status", 200), encode(spec.get("json", status_of(spec))) + b"\n",
                         headers=headers)
 
@@ -233,12 +233,22 @@ class Control:
             self.app.store.delete("imagestreams", namespace, name)
         elif operation in ("create", "replace"):
             self.store_stream(namespace, name, obj)
+        elif operation == "put":
+            self.app.store.put(one["resource"], obj)
+        elif operation == "clear":
+            self.clear()
         elif operation == "create-namespace":
             self.app.projects.ensure(name or namespace)
         elif operation == "delete-namespace":
             self.app.projects.finish(name or namespace)
         else:
             self.touch(streams.get(namespace, name), operation.partition("touch-")[2])
+
+    def clear(self):
+        """Empties the server; namespaces stay."""
+        for resource in ("imagestreams", "images", "secrets"):
+            for version in self.app.store[resource].select():
+                self.app.store.delete(resource, version.namespace, version.name)
 
     def store_stream(self, namespace, name, value):
         """Stores a whole stream, status included."""

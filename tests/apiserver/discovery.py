@@ -58,7 +58,8 @@ class Discovery:
     def __init__(self, options):
         self.options = options
         drop = set(options.missing_resources)
-        groups = [("authentication.k8s.io", AUTHENTICATION), ("authorization.k8s.io", AUTHORIZATION),
+        groups = [("authentication.k8s.io", AUTHENTICATION),
+                  ("authorization.k8s.io", AUTHORIZATION),
                   ("authorization.openshift.io", RULES_REVIEW), ("image.openshift.io", IMAGE),
                   ("project.openshift.io", PROJECT), ("user.openshift.io", USER)]
         self.groups = {
@@ -196,7 +197,8 @@ READY_CHECKS = (
     "poststarthook/apiservice-status-remote-available-controller",
     "poststarthook/apiservice-registration-controller",
     "poststarthook/apiservice-wait-for-first-sync",
-    "poststarthook/apiservice-discovery-controller", "poststarthook/kube-apiserver-autoregistration",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
     "autoregister-completion", "poststarthook/apiservice-openapi-controller",
     "poststarthook/apiservice-openapiv3-controller", "shutdown")
 

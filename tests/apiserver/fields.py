@@ -1,14 +1,16 @@
 """metadata.managedFields: who set which field.
 
-A field set is a Python set of paths; a path is a tuple of the elements that fieldsV1 uses ("f:spec",
-'k:{"name":"1.0"}', 'v:"x"').
+A field set is a Python set of paths; a path is a tuple of the elements that fieldsV1 uses
+("f:spec", 'k:{"name":"1.0"}', 'v:"x"').
 """
+
+import json
 
 import errors
 from store import encode, now
 
 CONTAINER = object()
-ATOMIC = {("f:from",), ("f:items",), ("f:conditions",), ("f:ownerReferences",)}
+ATOMIC = {("f:from",), ("f:items",), ("f:conditions",), ("f:ownerReferences",), ("f:images",)}
 LIST_KEYS = {("f:spec", "f:tags"): "name", ("f:status", "f:tags"): "tag"}
 EMPTY = {"metadata": {}, "spec": {"lookupPolicy": {"local": False}},
          "status": {"dockerImageRepository": ""}}
@@ -75,9 +77,16 @@ def to_set(fields_v1):
     return out
 
 
+def _order(element):
+    """Fields by name, list items by the value of their key."""
+    if element.startswith("k:"):
+        return "k", str(next(iter(json.loads(element[2:]).values())))
+    return element[:1], element[2:]
+
+
 def from_set(field_set):
     root = {}
-    for path in sorted(field_set):
+    for path in field_set:
         node = root
         for element in path:
             node = node.setdefault(element, {})
@@ -85,7 +94,7 @@ def from_set(field_set):
 
     def dotted(node, path):
         out = {".": {}} if path in field_set and path in prefixes else {}
-        for key in sorted(node):
+        for key in sorted(node, key=_order):
             out[key] = dotted(node[key], path + (key,))
         return out
     return dotted(root, ())
@@ -103,23 +112,22 @@ class Managers:
             self.entries[key] = entry
             self.sets[key] = to_set(entry.get("fieldsV1"))
 
-    def rendered(self):
+    def rendered(self, touched=None):
+        """managedFields again; the entry of the manager `touched` gets the time of now."""
         out = []
         for key, field_set in self.sets.items():
             if not field_set:
                 continue
-            old = self.entries.get(key)
-            if old is not None and to_set(old.get("fieldsV1")) == field_set:
-                out.append(old)
-                continue
+            old = self.entries.get(key, {})
             operation, manager, version, subresource = key
             entry = {"manager": manager, "operation": operation, "apiVersion": version,
-                     "time": now(), "fieldsType": "FieldsV1", "fieldsV1": from_set(field_set)}
+                     "time": now() if key == touched else old.get("time") or now(),
+                     "fieldsType": "FieldsV1", "fieldsV1": from_set(field_set)}
             if subresource:
                 entry["subresource"] = subresource
             out.append(entry)
-        out.sort(key=lambda e: (e["operation"], e.get("time") or "", e["manager"],
-                                e["apiVersion"], e.get("subresource", "")))
+        out.sort(key=lambda e: (e["operation"], e["time"], e["manager"], e["apiVersion"],
+                                e.get("subresource", "")))
         return out
 
     def lose(self, mine, changed, removed):
@@ -128,16 +136,32 @@ class Managers:
                 self.sets[key] = self.sets[key] - changed - removed
 
 
+def track_create(new, key, empty=EMPTY):
+    """managedFields of a new object; empty is what an object of its type always has."""
+    return _track(empty, new, key, [])
+
+
 def track_update(live, new, key, entries):
-    """managedFields after a write of `new` over `live` (None: a creation) by the manager `key`;
-    entries are those that the write starts from."""
-    if live is not None and not entries:
-        return []  # an object that nobody tracked stays untracked until the first apply
+    """managedFields after a write of `new` over `live` by the manager `key`; entries are those that
+    the write starts from. An object that nobody tracked stays so until the first apply."""
+    return _track(live, new, key, entries) if entries else []
+
+
+def _track(live, new, key, entries):
     managers = Managers(entries)
-    changed, removed = compare(live or EMPTY, new)
+    changed, removed = compare(live, new)
     managers.lose(key, changed, removed)
     managers.sets[key] = (managers.sets.get(key, set()) - removed) | changed
-    return managers.rendered()
+    return managers.rendered(key if changed else None)
+
+
+def same_but_times(obj, other):
+    """Whether two objects differ in nothing but the times in managedFields."""
+    def timeless(one):
+        entries = one["metadata"].get("managedFields") or ()
+        bare = [{**entry, "time": None} for entry in entries]
+        return {**one, "metadata": {**one["metadata"], "managedFields": bare}}
+    return obj == other or timeless(obj) == timeless(other)
 
 
 def applied_set(config):

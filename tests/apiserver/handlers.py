@@ -1,6 +1,7 @@
 """Routes: from a request to the function that answers it."""
 
 import threading
+import traceback
 
 import bodies
 import discovery
@@ -98,10 +99,11 @@ class App:
         if request.path.startswith("/_control/"):
             return self.control.answer(request)
         self.control.record(request)
+        aggregated = self.is_aggregated(request.path)
         faulty = self.control.apply_fault(request, connection)
         if faulty is not None:
+            faulty.aggregated = aggregated and faulty.content_type == "application/json"
             return faulty
-        aggregated = self.is_aggregated(request.path)
         try:
             user = self.auth.authenticate(request, request.certificate_user)
         except errors.StatusError as why:
@@ -118,6 +120,10 @@ class App:
         except errors.TextError as why:
             return Response(why.code, why.text.encode(), "text/plain; charset=utf-8",
                             why.headers + [("X-Content-Type-Options", "nosniff")])
+        except Exception:
+            traceback.print_exc()
+            return self.error(request, errors.StatusError(500, "InternalError",
+                                                          "Internal error occurred"))
         response.aggregated = aggregated
         response.close = not within_limit
         return response

@@ -1,4 +1,4 @@
-"""What an ImageStream is: decoding, defaults, generations, how spec.tags reach status.tags, validation.
+"""What an ImageStream is: decoding, defaults, generations, from spec.tags to status.tags, validation.
 
 Objects are dicts in the order in which the server prints them, and are never changed in place.
 """
@@ -19,6 +19,8 @@ NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 NAME_TEXT = 'must match "[a-z0-9]+(?:[._-][a-z0-9]+)*"'
 QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
 LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
+SUBDOMAIN = re.compile(
+    r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 ANNOTATIONS_LIMIT = 262144
 
 
@@ -177,62 +179,76 @@ class Rules:
 
     def _resolve(self, obj, old_tags):
         """Turns new and changed tags into history. Gives the object and what is wrong."""
-        problems = []
-        forbidden = []
         history = history_of(obj)
         meta = obj["metadata"]
+        problems = []
         for name, tag in tags_of(obj).items():
             old = old_tags.get(name)
-            if old is not None and not reference_changed(old, tag, meta["namespace"]):
-                continue
-            source = tag.get("from")
-            if source is None:
-                continue
-            field = "spec.tags[%s].from" % name
-            if source.get("kind") == "DockerImage" and source.get("name"):
-                if tag.get("reference"):
-                    add_item(history, name, {
-                        "created": now(), "dockerImageReference": source["name"], "image": "",
-                        "generation": meta["generation"]})
-                continue
-            try:
-                stream, item_name = split_source(source)
-            except ValueError:
-                problems.append(errors.value_invalid(field + ".name", source.get("name", ""), (
-                    "must be of the form <tag>, <repo>:<tag>, <id>, or <repo>@<id>")))
-                continue
-            namespace = source.get("namespace") or meta["namespace"]
-            if stream in ("", meta["name"]) and namespace == meta["namespace"]:
-                source_history, ours = history, True
-            else:
-                if namespace != meta["namespace"] and not self.may_pull(namespace, stream):
-                    forbidden.append(errors.value_forbidden(
-                        field, '%s/%s: "" ""' % (namespace, stream)))
-                found = self.streams.get(namespace, stream)
-                if found is None:
-                    problems.append(errors.value_not_found(field + ".name", source["name"]))
-                    continue
-                source_history, ours = history_of(found.obj), False
-            try:
-                item = source_item(source["kind"], item_name, source_history, meta["generation"])
-            except ValueError as why:
-                problems.append(errors.value_invalid(
-                    field + ".name", source["name"], "error generating tag event: %s" % why))
-                continue
-            if item is None:
-                continue
-            if ours and source["kind"] == "ImageStreamTag":
-                # The two tags share the item on the real server, so the source is numbered too.
-                items = history[item_name]["items"]
-                history[item_name] = {**history[item_name], "items": [item] + items[1:]}
-            if not tag.get("reference") and not ours:
-                item = self._pulled_through(item, namespace, stream, obj)
-            add_item(history, name, item)
-        problems = forbidden + problems
+            if "from" in tag and (
+                    old is None or reference_changed(old, tag, meta["namespace"])):
+                problems += self._resolve_tag(obj, name, tag, history)
         if problems:
+            # Access is checked before anything is looked up.
+            problems.sort(key=lambda one: one["reason"] != "FieldValueForbidden")
             problems = [errors.internal("imagestreams %s is invalid: %s" % (
                 errors.quote(meta["name"]), errors.aggregate(problems)))]
         return with_history(obj, history), problems
+
+    def _resolve_tag(self, obj, name, tag, history):
+        """Puts what one tag refers to into the history; gives what is wrong with it."""
+        source, meta = tag["from"], obj["metadata"]
+        field = "spec.tags[%s].from.name" % name
+        if source.get("kind") == "DockerImage" and source.get("name"):
+            if tag.get("reference"):
+                add_item(history, name, {
+                    "created": now(), "dockerImageReference": source["name"], "image": "",
+                    "generation": meta["generation"]})
+            return []
+        try:
+            stream, item_name = split_source(source)
+        except ValueError:
+            return [errors.value_invalid(field, source.get("name", ""), (
+                "must be of the form <tag>, <repo>:<tag>, <id>, or <repo>@<id>"))]
+        namespace = source.get("namespace") or meta["namespace"]
+        if stream in ("", meta["name"]) and namespace == meta["namespace"]:
+            return self._follow(obj, name, tag, history, item_name, field)
+        problems = []
+        if namespace != meta["namespace"] and not self.may_pull(namespace, stream):
+            problems.append(errors.value_forbidden(
+                "spec.tags[%s].from" % name, '%s/%s: "" ""' % (namespace, stream)))
+        found = self.streams.get(namespace, stream)
+        if found is None:
+            return problems + [errors.value_not_found(field, source["name"])]
+        try:
+            item = source_item(source["kind"], item_name, history_of(found.obj),
+                               meta["generation"])
+        except ValueError as why:
+            return problems + [errors.value_invalid(
+                field, source["name"], "error generating tag event: %s" % why)]
+        if item is not None:
+            if not tag.get("reference"):
+                item = self._pulled_through(item, namespace, stream, obj)
+            add_item(history, name, item)
+        return problems
+
+    @staticmethod
+    def _follow(obj, name, tag, history, item_name, field):
+        """A tag that refers to another tag or image of its own stream."""
+        source = tag["from"]
+        try:
+            item = source_item(source["kind"], item_name, history,
+                               obj["metadata"]["generation"])
+        except ValueError as why:
+            return [errors.value_invalid(field, source["name"],
+                                         "error generating tag event: %s" % why)]
+        if item is None:
+            return []
+        if source["kind"] == "ImageStreamTag":
+            # The two tags share the item on the real server, so the source is numbered too.
+            items = history[item_name]["items"]
+            history[item_name] = {**history[item_name], "items": [item] + items[1:]}
+        add_item(history, name, item)
+        return []
 
     @staticmethod
     def _pulled_through(item, namespace, stream, obj):
@@ -266,19 +282,24 @@ def source_item(kind, name, history, generation):
 
 def find_image(history, wanted):
     """The newest item whose image has that name or begins with it; ValueError otherwise."""
+    found = matching_images(history, wanted)
+    if len(found) > 1:
+        raise ValueError('multiple images match the prefix %s: %s' % (
+            errors.quote(wanted), ", ".join(sorted(found))))
+    if not found:
+        raise ValueError("imagestreamimage.%s %s not found" % (GROUP, errors.quote(wanted)))
+    return next(iter(found.values()))
+
+
+def matching_images(history, wanted):
+    """image -> item for the images whose name or digest begins with wanted."""
     found = {}
     for tag in history.values():
         for item in tag["items"] or ():
             digest = item["image"].partition(":")[2]
-            if item["image"] == wanted or (wanted and (
-                    digest.startswith(wanted) or item["image"].startswith(wanted))):
+            if item["image"] and (item["image"].startswith(wanted) or digest.startswith(wanted)):
                 found.setdefault(item["image"], item)
-    if len(found) != 1:
-        if found:
-            raise ValueError('multiple images match the prefix %s: %s' % (
-                errors.quote(wanted), ", ".join(sorted(found))))
-        raise ValueError("imagestreamimage.%s %s not found" % (GROUP, errors.quote(wanted)))
-    return next(iter(found.values()))
+    return found
 
 
 def add_item(history, name, item):
@@ -419,8 +440,7 @@ def validate_labels(obj):
 def validate_key(field, key):
     prefix, slash, name = key.rpartition("/")
     problems = []
-    if slash and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-                                  prefix):
+    if slash and not SUBDOMAIN.match(prefix):
         problems.append(errors.value_invalid(field, key, (
             "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric "
             "characters, '-' or '.', and must start and end with an alphanumeric character (e.g. "

@@ -6,6 +6,7 @@ import threading
 
 import bodies
 import errors
+import fields
 import images
 import imagestream
 import reference
@@ -14,14 +15,16 @@ from imagestream import history_of, tags_of
 from store import encode, new_uid, now
 
 CHECK = "openshift.io/image.dockerRepositoryCheck"
+NOTHING = {"metadata": {}, "spec": {"import": False}}
 REPOSITORY_TAGS = ("1.0", "2.0", "latest")
 
 
 class Importer:
     """The registry: which images there are, which imports fail, and how long one takes."""
 
-    def __init__(self, fail="", delay=0.08):
+    def __init__(self, fail="", delay=0.08, unreachable=""):
         self.fail = re.compile(fail) if fail else None
+        self.unreachable = re.compile(unreachable) if unreachable else None
         self.delay = delay
 
     def fetch(self, name):
@@ -30,6 +33,11 @@ class Importer:
             raise errors.StatusError(404, "NotFound", "dockerimage.%s %s not found" % (
                 imagestream.GROUP, errors.quote(name)), {
                     "name": name, "group": imagestream.GROUP, "kind": "dockerimage"})
+        if self.unreachable and self.unreachable.search(name):
+            host = name.partition("/")[0]
+            raise errors.StatusError(500, "InternalError", (
+                'Internal error occurred: %s: Get "https://%s/v2/": dial tcp %s: connect: '
+                'connection refused' % (name, host, host)))
         parsed = reference.parse(name)
         digest = parsed.digest or images.digest(name)
         return images.made_up(digest, parsed.by_digest(digest), now())
@@ -61,6 +69,9 @@ class Imports:
                 stream = self.write(context, obj["metadata"]["name"],
                                     results + (from_repository or []))
             status["import"] = stream.obj
+            for result in results:
+                if "image" in result:
+                    result["stored"] = self.app.images.keep(result["image"])
         if from_repository is not None:
             status["repository"] = {"status": {"metadata": {}, "status": "Success"}, "images": [
                 self.shown(result) for result in from_repository]}
@@ -68,6 +79,10 @@ class Imports:
             status["images"] = [self.shown(result) for result in results]
         meta = {"name": obj["metadata"]["name"], "namespace": context.namespace,
                 "uid": new_uid(), "creationTimestamp": now()}
+        if self.app.options.managed_fields:
+            key = ("Update", context.manager(), context.api_version, "")
+            meta["managedFields"] = fields.track_create(
+                {"metadata": {}, "spec": spec}, key, NOTHING)
         return self.app.document(context, encode({
             "kind": "ImageStreamImport", "apiVersion": context.api_version, "metadata": meta,
             "spec": spec, "status": status}), 201, warnings)
@@ -133,9 +148,11 @@ class Imports:
                       if key not in ("kind", "apiVersion")}
             name = (result["spec"].get("from") or {}).get("name", "")
             return {"status": status, "tag": Imports.tag_of({}, name)}
-        image = {**result["image"]}
-        image["metadata"] = {key: value for key, value in image["metadata"].items()
-                             if key != "resourceVersion"}
+        image = result.get("stored")
+        if image is None:
+            image = {**result["image"], "metadata": {
+                key: value for key, value in result["image"]["metadata"].items()
+                if key != "resourceVersion"}}
         return {"status": {"metadata": {}, "status": "Success"}, "image": image,
                 "tag": result["tag"]}
 

@@ -268,6 +268,7 @@ class Watch:
         # A watch that is about to end sends one last bookmark.
         self.last_words = self.deadline - (1 if seconds and seconds < 10 else 2)
         self.columns_sent = False
+        self.bookmarked = 0  # resourceVersion of the last bookmark
         self.silent = False
         self.connection = None
 
@@ -329,7 +330,8 @@ class Watch:
             if now >= self.deadline:
                 return
             if self.bookmarks and now >= min(next_bookmark, self.last_words):
-                self.send(self.bookmark(rv))
+                if now >= next_bookmark or rv != self.bookmarked:
+                    self.send(self.bookmark(rv))
                 next_bookmark = now + self.options.bookmark_interval
                 if now >= self.last_words:
                     self.last_words = self.deadline + 1
@@ -402,6 +404,7 @@ class Watch:
                                    self.accept.version)
 
     def bookmark(self, rv, annotations=None):
+        self.bookmarked = rv
         if self.accept.form == "table":
             return event_line("BOOKMARK", self.table([], {"resourceVersion": str(rv)}))
         meta = {"resourceVersion": str(rv)}

@@ -61,7 +61,7 @@ class Projects:
 
     def answer(self, context, version, status=200):
         accept = render.negotiate(context.request.headers.get("accept"), self.app.options.forms)
-        kind = self.app.kinds[context.resource]
+        kind = self.app.kinds["namespaces" if context.resource == "namespaces" else "projects"]
         if accept.form == "table":
             data = render.encode_table(kind.columns, kind.cells, [version.obj],
                                        {"resourceVersion": str(version.rv)}, "Metadata",
@@ -168,11 +168,12 @@ class Projects:
 
 
 class ProjectWatch:
-    """Compares what the user may see with what was last sent, at every change."""
+    """A watch of the projects that one user may see."""
 
     def __init__(self, projects, context):
         self.projects = projects
         self.store = projects.store
+        self.collection = projects.collection
         self.user = context.user
         self.view = context.view
         self.path = context.request.path
@@ -201,29 +202,44 @@ class ProjectWatch:
         self.store.notify()
 
     def follow(self):
-        sent = {} if self.initial else self.projects.visible(self.user)
+        with self.store.changed:
+            index = self.collection.next_index()
+            sent = {} if self.initial else self.projects.visible(self.user)
         while True:
-            sent = self.send_changes(sent)
+            index = self.send_changes(index, sent)
             with self.store.changed:
-                self.store.changed.wait(min(lists.HEARTBEAT,
-                                            max(0, self.deadline - time.monotonic())))
+                if self.collection.next_index() == index:
+                    self.store.changed.wait(min(lists.HEARTBEAT,
+                                                max(0, self.deadline - time.monotonic())))
             if time.monotonic() >= self.deadline:
                 return
             if self.connection.client_gone():
                 raise Disconnected
 
-    def send_changes(self, sent):
-        seen = self.projects.visible(self.user)
+    def send_changes(self, index, sent):
+        """Sends what changed in the namespaces, then what changed in the user's rights."""
+        with self.store.changed:
+            events = self.collection.since(index) or ()
+            index = self.collection.next_index()
+            seen = self.projects.visible(self.user)
+        for event in events:
+            if event.type != "DELETED" and event.version.name in seen:
+                self.show(event.version, sent)
         for name in sorted(seen):
-            old = sent.get(name)
-            if old is None or old.uid != seen[name].uid:
-                self.send("ADDED", seen[name].document(self.view))
-            elif old.rv != seen[name].rv:
-                self.send("MODIFIED", seen[name].document(self.view))
+            self.show(seen[name], sent)
         for name in sorted(sent.keys() - seen.keys()):
+            del sent[name]
             gone = {"metadata": {"name": name}, "spec": {}, "status": {}}
             self.send("DELETED", self.view.head + encode(gone)[1:])
-        return seen
+        return index
+
+    def show(self, version, sent):
+        old = sent.get(version.name)
+        if old is not None and old.rv >= version.rv:
+            return
+        sent[version.name] = version
+        new = old is None or old.uid != version.uid
+        self.send("ADDED" if new else "MODIFIED", version.document(self.view))
 
     def send(self, kind, document):
         if self.silent:

@@ -3,7 +3,8 @@
 import re
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = r"%s(?:\.%s)*" % (_LABEL, _LABEL)
 _REFERENCE = re.compile(
     r"(?P<name>(?:%s(?::[0-9]+)?/)?%s(?:/%s)*)"
     r"(?::(?P<tag>[\w][\w.-]{0,127}))?"

@@ -1,5 +1,6 @@
 """Who am I and what may I do: the access reviews, and users/~."""
 
+import errors
 from store import now
 
 
@@ -27,10 +28,9 @@ def self_access(auth, user, body):
 
 
 def _path_allowed(auth, user, asked):
-    from errors import StatusError
     try:
         auth.check_path(user, asked.get("verb", ""), asked.get("path", ""))
-    except StatusError:
+    except errors.StatusError:
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Streams to start with: a set like that of a real OpenShift 4, and generated ones of realistic size."""
+"""Streams to start with: a set like that of OpenShift 4, and generated ones of realistic size."""
 
 import hashlib
 import random

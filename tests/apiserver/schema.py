@@ -1,11 +1,12 @@
 """Typed decoding: Go structs as tables.
 
-Decoding a JSON value by a table drops unknown fields (and reports them), refuses wrong types in Go's
-words, and gives back a dict in the order and with the null/absent rules in which Go prints it.
+Decoding a JSON value by a table drops unknown fields (and reports them), refuses wrong types in
+Go's words, and gives back a dict in the order and with the null/absent rules of Go's printing.
 """
 
 import json
 import re
+from datetime import datetime, timezone
 
 
 class Duplicates(dict):
@@ -53,7 +54,7 @@ class Report:
         self.problems.append('duplicate field "%s"' % path)
 
 
-def _go_kind(value):
+def go_kind(value):
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -79,7 +80,7 @@ class Type:
         raise NotImplementedError
 
     def refuse(self, value, path, struct):
-        shown = _go_kind(value)
+        shown = go_kind(value)
         if shown == "number" and self.name.startswith("int"):
             shown = "number " + repr(value)
         raise DecodeError("json: cannot unmarshal %s into Go struct field %s.%s of type %s" % (
@@ -134,7 +135,6 @@ class Time(Type):
 
 
 def _to_utc(clock, zone):
-    from datetime import datetime, timezone
     when = datetime.fromisoformat(clock.upper() + zone)
     return when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

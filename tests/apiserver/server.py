@@ -188,10 +188,13 @@ class Connection:
         body = response.body
         audit = str(uuid.uuid4())
         head = ["HTTP/1.1 %d %s" % (response.status, REASONS.get(response.status, "")),
-                "Audit-Id: " + audit, "Cache-Control: no-cache, private"]
+                "Audit-Id: " + audit]
         if response.aggregated:
-            head[2:] = ["Audit-Id: " + audit, "Cache-Control: no-cache, private",
-                        "Cache-Control: no-store"]
+            # The aggregated server and the one in front of it both add theirs.
+            head += ["Audit-Id: " + audit, "Cache-Control: no-cache, private",
+                     "Cache-Control: no-store"]
+        elif not any(name == "Cache-Control" for name, _ in response.headers):
+            head.append("Cache-Control: no-cache, private")
         for name, value in response.headers:
             head.append("%s: %s" % (name, value))
         head += ["Content-Type: " + response.content_type,
@@ -205,7 +208,8 @@ class Connection:
             response.stream(self)
             self.sock.sendall(b"0\r\n\r\n")
             return
-        if len(body) > GZIP_FLOOR and "gzip" in request.headers.get("accept-encoding", ""):
+        if self.server.app.options.gzip and len(body) > GZIP_FLOOR and \
+                "gzip" in request.headers.get("accept-encoding", ""):
             body = gzip.compress(body, 1)
             head += ["Content-Encoding: gzip", "Vary: Accept-Encoding"]
         chunked = len(body) > CHUNK_FLOOR and self.cut_after is None

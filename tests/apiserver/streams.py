@@ -63,7 +63,7 @@ class Streams:
 
     def save(self, obj, old=None, dry=False):
         """Stores a stream unless it is what's stored; gives the Version to answer with."""
-        if old is not None and obj == old.obj:
+        if old is not None and fields.same_but_times(obj, old.obj):
             return old
         if len(encode(obj)) > ETCD_LIMIT:
             bare = imagestream.with_meta(obj, managedFields=None)
@@ -80,10 +80,6 @@ class Streams:
         # Room for the version in the order of printing; the store fills it in.
         obj = imagestream.with_meta(obj, resourceVersion=meta.get("resourceVersion") or "0")
         return self.store.put("imagestreams", obj)
-
-    def save_internal(self, context, obj, old):
-        """A write by another resource: status is taken as it is, nobody's fields are tracked."""
-        return self.save(self.rules(context).changed(obj, old.obj, True), old)
 
     def answer(self, context, version, status=200, headers=()):
         accept = render.negotiate(context.request.headers.get("accept"), self.options.forms)
@@ -216,11 +212,13 @@ class Streams:
         empty list wipes them."""
         if not self.options.managed_fields:
             return []
+        key = ("Update", context.manager(), context.api_version, context.subresource)
+        if live is None:
+            return fields.track_create(obj, key)
         given = value.get("metadata") or {}
-        entries = (live or {"metadata": {}})["metadata"].get("managedFields", [])
+        entries = live["metadata"].get("managedFields", [])
         if "managedFields" in given and given["managedFields"] is not None:
             entries = [one for one in obj["metadata"].get("managedFields", []) if one]
-        key = ("Update", context.manager(), context.api_version, context.subresource)
         return fields.track_update(live, obj, key, entries)
 
     def replace(self, context):
@@ -313,7 +311,7 @@ class Streams:
         if not isinstance(change, wanted):
             raise errors.bad_request(
                 "error decoding patch: json: cannot unmarshal %s into Go value of type %s" % (
-                    schema._go_kind(change), name))
+                    schema.go_kind(change), name))
         if kind == "json" and len(change) > 10000:
             raise errors.StatusError(413, "RequestEntityTooLarge", (
                 "Request entity too large: The allowed maximum operations in a JSON patch is "
@@ -338,7 +336,7 @@ class Streams:
         try:
             if not isinstance(value, dict):
                 raise schema.DecodeError("json: cannot unmarshal %s into Go value of type "
-                                         "v1.ImageStream" % schema._go_kind(value))
+                                         "v1.ImageStream" % schema.go_kind(value))
             obj = self._decode(value, report)
             return obj, bodies.field_validation(context.request, report, self.options)
         except (schema.DecodeError, bodies.StrictFailure) as why:
@@ -393,8 +391,9 @@ class Streams:
         taken = {path for path in applied if wanted[path] is not fields.CONTAINER
                  and wanted[path] != current.get(path)}
         managers.lose(key, taken, dropped)
+        changed = managers.sets.get(key) != applied or taken
         managers.sets[key] = applied
-        return merged, managers.rendered()
+        return merged, managers.rendered(key if changed else None)
 
     # DELETE.
 

@@ -1,4 +1,4 @@
-"""imagestreamtags, imagetags and imagestreamimages: views of the streams, with writes of their own."""
+"""imagestreamtags, imagetags, imagestreamimages: views of the streams, with their own writes."""
 
 import json
 
@@ -13,6 +13,11 @@ from imagestream import history_of, tags_of
 from lists import Selection
 from server import Response
 from store import encode
+
+
+def joined(stream, tag):
+    """The object's name; the empty tag is shown as latest."""
+    return "%s:%s" % (stream, tag or "latest")
 
 
 class _Tags:
@@ -32,12 +37,11 @@ class _Tags:
                 "patch": self.patch, "delete": self.delete}[context.verb](context)
 
     def split(self, context, name):
-        """(stream, tag) of an object's name. An encoded slash made two path elements of the tag;
-        the first alone counts then."""
-        stream, colon, tag = name.partition(":")
-        if not colon or not stream or ":" in tag:
+        """(stream, tag) of an object's name."""
+        stream, _, tag = name.partition(":")
+        if not stream or not tag or ":" in tag:
             raise errors.bad_request("%ss must be retrieved with <name>:<tag>" % self.kind)
-        return stream, tag or "latest"
+        return stream, tag
 
     def stream(self, context, name):
         version = self.store["imagestreams"].get(context.namespace, name)
@@ -205,7 +209,7 @@ class StreamTags(_Tags):
     @staticmethod
     def build(stream, tag, item, image):
         meta = stream["metadata"]
-        out = {"name": "%s:%s" % (meta["name"], tag), "namespace": meta["namespace"],
+        out = {"name": joined(meta["name"], tag), "namespace": meta["namespace"],
                "uid": meta["uid"], "resourceVersion": meta["resourceVersion"],
                "creationTimestamp": item["created"] if item else meta["creationTimestamp"]}
         spec = tags_of(stream).get(tag)
@@ -239,8 +243,11 @@ class StreamTags(_Tags):
                 raise errors.bad_request(
                     "imagestreamtag %s:%s is not a spec tag in imagestream %s/%s, cannot be "
                     "updated" % (stream, tag, context.namespace, stream))
-        elif obj["metadata"].get("annotations") and wanted["annotations"] is None:
-            wanted = {**wanted, "annotations": obj["metadata"]["annotations"]}
+        elif not create and self.spec_tag(context) is not None:
+            # An update takes the object's annotations, whatever the tag in it says.
+            wanted = {**wanted, "annotations": obj["metadata"].get("annotations")}
+        elif wanted["annotations"] is None:
+            wanted = {**wanted, "annotations": obj["metadata"].get("annotations")}
         self.save_tag(context, stream, tag, wanted, create, dry,
                       obj["metadata"].get("resourceVersion"))
         return self.shown(context, name, True)
@@ -253,11 +260,11 @@ class StreamTags(_Tags):
         version = self.store["imagestreams"].get(context.namespace, name)
         if version is None:
             raise errors.not_found("imagestreams", context.group, name)
-        try:
-            item = imagestream.find_image(history_of(version.obj), wanted)
-        except ValueError:
+        found = imagestream.matching_images(history_of(version.obj), wanted)
+        if not found:
             raise errors.not_found("imagestreamimages", context.group, context.name)
-        image = self.app.images.of(item)
+        # Where a short name fits several images, one of them is as good as another.
+        image = self.app.images.of(list(found.values())[-1])
         meta = {"name": context.name, "namespace": context.namespace,
                 "creationTimestamp": image["metadata"]["creationTimestamp"]}
         for key in ("labels", "annotations"):
@@ -290,7 +297,7 @@ class ImageTags(_Tags):
 
     @staticmethod
     def build(stream, tag, image):
-        meta = {**stream["metadata"], "name": "%s:%s" % (stream["metadata"]["name"], tag)}
+        meta = {**stream["metadata"], "name": joined(stream["metadata"]["name"], tag)}
         return {"metadata": meta, "spec": tags_of(stream).get(tag),
                 "status": history_of(stream).get(tag), "image": image}
 

@@ -1,0 +1,407 @@
+"""What tests lean on: the control calls, faults, bursts, and the flavors of the server."""
+
+import base64
+import gzip
+import http.client
+import json
+import ssl
+import threading
+import time
+
+import pytest
+
+from apiclient import until
+
+GROUP = "/apis/image.openshift.io/v1"
+SHOP = GROUP + "/namespaces/shop/imagestreams"
+
+
+@pytest.fixture(scope="module")
+def server(start_server):
+    return start_server("--sample", "--user", "alice:view:shop", "--bookmark-interval", "0.2",
+                        "--deletion-delay", "0.1")
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request):
+    yield
+    if "server" in request.fixturenames:
+        request.getfixturevalue("server").control("reset", {})
+
+
+def version(server):
+    return server.call("GET", SHOP)[1]["metadata"]["resourceVersion"]
+
+
+def test_sample_looks_real(server):
+    status, listed = server.call("GET", GROUP + "/namespaces/openshift/imagestreams")
+    assert status == 200 and len(listed["items"]) == 20
+    nodejs = next(item for item in listed["items"] if item["metadata"]["name"] == "nodejs")
+    tags = {tag["name"]: tag for tag in nodejs["spec"]["tags"]}
+    assert tags["latest"]["from"] == {"kind": "ImageStreamTag", "name": "22-ubi9"}
+    assert "sampleRepo" in tags["20-ubi9"]["annotations"]
+    shop = {item["metadata"]["name"] for item in server.call("GET", SHOP)[1]["items"]}
+    assert shop == {"web", "api", "worker"}
+
+
+def test_requests_are_counted(server):
+    server.control("reset", {})
+    server.call("GET", SHOP + "/web?pretty=true", user="alice", User_Agent="test/1")
+    server.call("PATCH", SHOP + "/web", {"metadata": {}}, "alice",
+                Content_Type="application/merge-patch+json")
+    seen = server.control("requests")
+    assert seen["counts"] == {"GET " + SHOP + "/web": 1, "PATCH " + SHOP + "/web": 1}
+    get, patch = seen["requests"]
+    assert get["query"] == "pretty=true"
+    assert get["headers"] == {"authorization": True, "user-agent": "test/1"}
+    assert patch["headers"]["content-type"] == "application/merge-patch+json"
+    assert json.loads(patch["body"]) == {"metadata": {}}
+    server.control("reset", {})
+    assert server.control("requests") == {"counts": {}, "requests": []}
+
+
+def test_fault_status_with_retry_after(server):
+    server.control("faults", {"method": "GET", "path": "/imagestreams$", "status": 429,
+                              "retryAfter": 3, "text": "Too many requests\n", "count": 2})
+    for _ in range(2):
+        status, headers, data = server.exchange("GET", SHOP, headers=server.headers())
+        assert (status, headers["Retry-After"], data) == (429, "3", b"Too many requests\n")
+    assert server.call("GET", SHOP)[0] == 200
+
+
+def test_fault_matches_watches_only(server):
+    server.control("faults", {"watch": True, "status": 410})
+    assert server.call("GET", SHOP)[0] == 200
+    status, answer = server.call("GET", SHOP + "?watch=true")
+    assert status == 410 and answer["reason"] == "Expired"
+
+
+def test_fault_delay(server):
+    server.control("faults", {"delay": 0.3})
+    start = time.monotonic()
+    assert server.call("GET", SHOP)[0] == 200
+    assert time.monotonic() - start >= 0.3
+
+
+def test_hang_is_freed_by_reset(server):
+    server.control("faults", {"hang": True, "path": "/web$"})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(server.call("GET", SHOP + "/web")))
+    thread.start()
+    until(lambda: server.control("requests")["counts"].get("GET %s/web" % SHOP))
+    assert not answers
+    server.control("faults", method="DELETE")
+    thread.join(5)
+    assert answers[0][0] == 200
+
+
+def test_cut_after(server):
+    server.control("faults", {"cutAfter": 100})
+    with pytest.raises(Exception) as why:
+        server.exchange("GET", SHOP, headers=server.headers())
+    assert len(why.value.partial) == 100
+
+
+def test_slow_body(server):
+    server.control("faults", {"slow": {"bytes": 2000, "delay": 0.02}})
+    status, headers, data = server.exchange("GET", SHOP, headers=server.headers())
+    assert status == 200 and json.loads(data)["kind"] == "ImageStreamList"
+
+
+def test_cut_in_event(server):
+    stream = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    server.control("faults", {"cutInEvent": True, "count": 1})
+    server.control("bulk", {"modify": {"namespace": "shop", "match": "^web$"}})
+    with pytest.raises(Exception):
+        line = stream.line()
+        # A cut line can still come out of the client's buffer; it must not be whole.
+        assert not line.endswith("\n")
+        raise EOFError
+    stream.close()
+
+
+@pytest.mark.parametrize("style", ["status", "event"])
+def test_compact(server, style):
+    old = version(server)
+    server.control("bulk", {"modify": {"namespace": "shop", "match": "web"}})
+    server.control("compact", {"style": style})
+    stream = server.watch(SHOP + "?watch=true&resourceVersion=" + old)
+    if style == "status":
+        assert stream.status == 410 and json.loads(stream.response.read())["reason"] == "Gone"
+    else:
+        assert stream.status == 200
+        event = stream.event()
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
+        assert stream.line() is None
+    stream.close()
+    status, answer = server.call(
+        "GET", SHOP + "?resourceVersionMatch=Exact&resourceVersion=" + old)
+    assert (status, answer["reason"]) == (410, "Expired")
+
+
+def test_drop_and_state(server):
+    streams = [server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+               for _ in range(3)]
+    until(lambda: server.watches() == 3)
+    assert server.control("drop", {}) == {"dropped": 3}
+    for stream in streams:
+        with pytest.raises(Exception):
+            if stream.line() is None:
+                raise EOFError
+        stream.close()
+    until(lambda: not server.watches())
+
+
+def test_closed_clients_are_noticed(server):
+    stream = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    until(lambda: server.watches() == 1)
+    stream.close()
+    until(lambda: not server.watches())
+
+
+def test_silence(server):
+    start = version(server)
+    silent = server.watch(SHOP + "?watch=true&resourceVersion=" + start)
+    until(lambda: server.watches() == 1)
+    assert server.control("silence", {}) == {"silenced": 1}
+    server.control("bulk", {"modify": {"namespace": "shop", "match": "web"}})
+    talking = server.watch(SHOP + "?watch=true&resourceVersion=" + start)
+    assert talking.event()["type"] == "MODIFIED"
+    silent.connection.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        silent.line()
+    silent.close()
+    talking.close()
+
+
+def test_bookmarks(server):
+    stream = server.watch(SHOP + "?watch=true&allowWatchBookmarks=true&resourceVersion="
+                          + version(server))
+    assert [stream.event()["type"] for _ in range(2)] == ["BOOKMARK", "BOOKMARK"]
+    stream.close()
+
+
+def test_bulk_is_one_event_a_change(server):
+    start = version(server)
+    stream = server.watch(SHOP + "?watch=true&resourceVersion=" + start)
+    answer = server.control("bulk", {"modify": {"namespace": "shop", "match": "", "times": 500}})
+    assert answer["changes"] == 1500
+    seen = [int(stream.event()["object"]["metadata"]["resourceVersion"]) for _ in range(1500)]
+    assert seen == list(range(int(start) + 1, int(start) + 1501))
+    stream.close()
+
+
+def test_bulk_operations(server):
+    server.control("bulk", [
+        {"op": "create", "namespace": "fresh", "name": "a", "object": {"metadata": {}}},
+        {"op": "touch-image", "namespace": "fresh", "name": "a"},
+        {"op": "touch-tag", "namespace": "fresh", "name": "a"},
+        {"op": "touch-annotation", "namespace": "fresh", "name": "a"}])
+    path = GROUP + "/namespaces/fresh/imagestreams/a"
+    status, obj = server.call("GET", path)
+    assert obj["metadata"]["generation"] == 2 and obj["spec"]["tags"][0]["name"] == "touched"
+    assert len(obj["status"]["tags"][0]["items"]) == 1
+    server.control("bulk", [{"op": "delete", "namespace": "fresh", "name": "a"},
+                            {"op": "delete-namespace", "name": "fresh"}])
+    assert server.call("GET", path)[0] == 404
+
+
+def test_rights_come_and_go(server):
+    path = GROUP + "/namespaces/dev/imagestreams"
+    assert server.call("GET", path, user="alice")[0] == 403
+    server.control("grant", {"user": "alice", "role": "edit", "namespace": "dev"})
+    assert server.call("GET", path, user="alice")[0] == 200
+    server.control("revoke", {"user": "alice", "namespace": "dev"})
+    assert server.call("GET", path, user="alice")[0] == 403
+    assert server.call("GET", SHOP, user="alice")[0] == 200
+
+
+def test_token_rotates(server):
+    old = server.tokens["alice"]
+    server.control("token", {"user": "alice", "token": "sha256~fresh"})
+    assert server.call("GET", SHOP, user="alice")[0] == 401
+    assert server.call("GET", SHOP, user="sha256~fresh")[0] == 200
+    server.control("token", {"user": "alice", "token": old})
+
+
+def test_access_reviews(server):
+    def may(user, verb, namespace):
+        return server.call(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+             "spec": {"resourceAttributes": {
+                 "group": "image.openshift.io", "resource": "imagestreams", "verb": verb,
+                 "namespace": namespace}}}, user)[1]["status"]["allowed"]
+    assert may("developer", "update", "dev") and not may("developer", "update", "prod")
+    assert may("developer", "get", "openshift") and not may("nobody", "get", "dev")
+    status, review = server.call(
+        "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        {"spec": {"namespace": "prod"}}, "developer")
+    assert status == 201
+    verbs = {verb for rule in review["status"]["resourceRules"] for verb in rule["verbs"]
+             if "imagestreams" in rule["resources"]}
+    assert verbs == {"get", "list", "watch"}
+    status, review = server.call(
+        "POST", "/apis/authorization.openshift.io/v1/namespaces/dev/selfsubjectrulesreviews",
+        {"kind": "SelfSubjectRulesReview", "apiVersion": "authorization.openshift.io/v1",
+         "spec": {"scopes": None}}, "developer")
+    assert status == 201 and review["status"]["rules"]
+    assert server.call("GET", "/apis/user.openshift.io/v1/users/~",
+                       user="viewer")[1]["metadata"]["name"] == "viewer"
+
+
+def test_impersonation(server):
+    status, answer = server.call("GET", SHOP, Impersonate_User="alice")
+    assert status == 200
+    status, answer = server.call("GET", GROUP + "/namespaces/dev/imagestreams",
+                                 Impersonate_User="alice")
+    assert status == 403 and 'User "alice"' in answer["message"]
+    assert server.call("GET", SHOP, user="developer", Impersonate_User="admin")[0] == 403
+
+
+def test_client_certificate(server, tmp_path):
+    user = next(one["user"] for one in server.config["users"] if one["name"] == "admin-cert")
+    file = tmp_path / "client.pem"
+    file.write_bytes(base64.b64decode(user["client-certificate-data"])
+                     + base64.b64decode(user["client-key-data"]))
+    context = ssl.create_default_context(cadata=base64.b64decode(
+        server.config["clusters"][0]["cluster"]["certificate-authority-data"]).decode())
+    context.load_cert_chain(file)
+    connection = http.client.HTTPSConnection(server.host, context=context)
+    assert server.exchange("GET", GROUP + "/imagestreams", connection=connection)[0] == 200
+
+
+def test_gzip_for_long_answers(server):
+    headers = server.headers(Accept_Encoding="gzip")
+    status, seen, data = server.exchange("GET", GROUP + "/namespaces/openshift/imagestreams",
+                                         headers=headers)
+    assert seen["Content-Encoding"] == "gzip" and len(gzip.decompress(data)) > 128 * 1024
+    status, seen, data = server.exchange("GET", SHOP, headers=headers)
+    assert "Content-Encoding" not in seen
+
+
+def test_finalizers_hold_a_project(server):
+    name = GROUP + "/namespaces/held/imagestreams/s"
+    server.control("bulk", [{"op": "create", "namespace": "held", "name": "s", "object": {
+        "metadata": {"finalizers": ["example.test/hold"]}}}])
+    assert server.call("DELETE", "/apis/project.openshift.io/v1/projects/held")[0] == 200
+    until(lambda: "deletionTimestamp" in server.call("GET", name)[1]["metadata"])
+    assert server.call("PATCH", name, {"metadata": {"finalizers": None}},
+                       Content_Type="application/merge-patch+json")[0] == 200
+    until(lambda: server.call("GET", "/api/v1/namespaces/held")[0] == 404)
+
+
+def answers(server):
+    try:
+        return server.call("GET", SHOP)[0] == 200
+    except ConnectionRefusedError:
+        return False
+
+
+def test_restart(server):
+    before = server.call("GET", SHOP)[1]
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    server.control("restart", {"seconds": 0.3})
+    with pytest.raises(Exception):
+        while watch.line() is not None:
+            pass
+        raise EOFError
+    watch.close()
+    with pytest.raises(ConnectionRefusedError):
+        server.connect().connect()
+    until(lambda: answers(server))
+    assert server.call("GET", SHOP)[1] == before
+
+
+def test_strategic_replace_empties_the_list(server):
+    """A danger of the real server: $patch: replace in one element stands for the whole list."""
+    path = SHOP + "/web"
+    before = server.call("GET", path)[1]
+    status, answer = server.call(
+        "PATCH", path + "?dryRun=All", {"spec": {"tags": [{"name": "1.0", "$patch": "replace"}]}},
+        Content_Type="application/strategic-merge-patch+json")
+    assert status == 200 and "tags" not in answer["spec"]
+    assert server.call("GET", path)[1] == before
+
+
+def test_tag_generation_zero_asks_for_an_import(server):
+    path = SHOP + "/worker"
+    before = server.call("GET", path)[1]
+    tag = dict(before["spec"]["tags"][0], generation=0)
+    status, after = server.call("PATCH", path, {"spec": {"tags": [tag]}},
+                                Content_Type="application/strategic-merge-patch+json")
+    generation = before["metadata"]["generation"] + 1
+    assert after["metadata"]["generation"] == generation
+    assert after["spec"]["tags"][0]["generation"] == generation
+
+
+@pytest.mark.parametrize("flavor", ["3.7", "3.11"])
+def test_old_flavors(start_server, flavor):
+    old = start_server("--flavor", flavor, "--sample")
+    status, both = old.call("GET", "/oapi/v1/namespaces/shop/imagestreams")
+    assert status == 200 and both["apiVersion"] == "v1"
+    meta = both["items"][0]["metadata"]
+    assert meta["selfLink"] == "/oapi/v1/namespaces/shop/imagestreams/" + meta["name"]
+    assert "managedFields" not in meta and "imagetags" not in json.dumps(
+        old.call("GET", GROUP)[1])
+    status, limited = old.call("GET", SHOP + "?limit=1")
+    assert len(limited["items"]) == (3 if flavor == "3.7" else 1)
+    status, made = old.call("POST", "/oapi/v1/imagestreams", {
+        "kind": "ImageStream", "apiVersion": "v1",
+        "metadata": {"name": "x", "namespace": "dev"},
+        "spec": {"tags": [{"name": "t", "from": {"kind": "DockerImage", "name": "a.test/b:1"}}]}})
+    assert status == 201 and made["spec"]["tags"][0]["importPolicy"] == {}
+    assert old.call("GET", GROUP + "/namespaces/dev/imagestreams/x")[1]["metadata"]["uid"] == \
+        made["metadata"]["uid"]
+    status, clean = old.call("GET", "/oapi/v1/namespaces/dev/imagestreams/x?export=true")
+    assert "uid" not in clean["metadata"] and "status" in clean
+    status, answer = old.call("GET", "/oapi/v1/namespaces/dev/imagestreams/nope")
+    assert answer["message"] == 'imagestreams "nope" not found'
+    assert ("layers" in json.dumps(old.call("GET", GROUP)[1])) == (flavor == "3.11")
+    old.control("compact", {})
+    assert old.call("GET", SHOP + "?watch=1&resourceVersion=1")[0] == 410
+
+
+def test_no_oapi_in_4(server):
+    assert server.call("GET", "/oapi/v1")[0] == 404
+    assert server.call("GET", "/oapi/v1/namespaces/dev/imagestreams", user="developer")[0] == 403
+
+
+def test_big_data(start_server):
+    big = start_server("--big-stream", "1500000", "--stream-tags", "1000", "--tag-items", "4000",
+                       "--streams", "300", "--tags", "2", "--namespaces", "3")
+    path = GROUP + "/namespaces/big/imagestreams/"
+    status, _, data = big.exchange("GET", path + "big-stream", headers=big.headers())
+    assert 1400000 < len(data) < 1600000
+    assert len(big.call("GET", path + "many-tags")[1]["spec"]["tags"]) == 1000
+    assert len(big.call("GET", path + "many-items")[1]["status"]["tags"][0]["items"]) == 4000
+    assert len(big.call("GET", GROUP + "/imagestreams")[1]["items"]) == 303
+    assert len(big.call("GET", GROUP + "/namespaces/ns-0001/imagestreams")[1]["items"]) == 100
+
+
+def test_load_keeps_what_was_saved(server, start_server, tmp_path):
+    listed = server.call("GET", SHOP)[1]
+    file = tmp_path / "streams.json"
+    file.write_text(json.dumps(listed))
+    loaded = start_server("--load", str(file)).call("GET", SHOP)[1]
+    for one in listed["items"] + loaded["items"]:
+        del one["metadata"]["resourceVersion"]
+    assert loaded["items"] == listed["items"]
+
+
+def test_import_controller_follows_a_save(start_server):
+    importing = start_server("--import-controller", "--import-fail", "broken")
+    path = GROUP + "/namespaces/dev/imagestreams"
+    stream = importing.watch(path + "?watch=true")
+    importing.call("POST", path, {"metadata": {"name": "i"}, "spec": {"tags": [
+        {"name": "good", "from": {"kind": "DockerImage", "name": "a.test/good:1"}},
+        {"name": "bad", "from": {"kind": "DockerImage", "name": "a.test/broken:1"}}]}})
+    added, modified = stream.event(), stream.event()
+    assert (added["type"], modified["type"]) == ("ADDED", "MODIFIED")
+    meta = modified["object"]["metadata"]
+    assert meta["generation"] == 2 and "openshift.io/image.dockerRepositoryCheck" in meta[
+        "annotations"]
+    bad, good = modified["object"]["status"]["tags"]
+    assert bad["items"] is None and bad["conditions"][0]["reason"] == "NotFound"
+    assert good["items"][0]["generation"] == 2
+    stream.close()

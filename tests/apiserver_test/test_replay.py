@@ -1,0 +1,65 @@
+"""Replays the recorded exchanges, one test a recording."""
+
+import pytest
+
+import replay
+import seeds
+import transcript
+from special import SPECIAL
+
+# Recordings that aren't compared, and why. README.md has the list, too.
+NOT_COMPARED = {
+    "00-openapi-v3-image": "OpenAPI documents aren't served",
+    "00-discovery-api-v1-kube": "only namespaces and secrets of the core group are served",
+    "20-get-protobuf": "protobuf isn't spoken: the answer is 406",
+    "c1-apiservice-while-down": "apiregistration.k8s.io isn't served",
+    "c1-sigterm-window-openshift-apiserver": "a log, not an exchange",
+    "c3-sigterm-window-kube-apiserver": "a log, not an exchange",
+    "c3-startup-sequence": "a log, not an exchange",
+    "e0-oc-session": "a terminal session; its calls are those of d0 to d4",
+    "f0-scale": "a table of timings",
+}
+
+
+def exchanges():
+    return [name for name, one in transcript.load_all().items()
+            if one.method is not None and not one.is_watch and name not in NOT_COMPARED]
+
+
+@pytest.fixture(scope="module")
+def server(start_server):
+    return start_server("--deletion-delay", "0.2", "--import-fail", ":nosuch$")
+
+
+@pytest.mark.parametrize("name", exchanges())
+def test_exchange(server, name):
+    one = transcript.load_all()[name]
+    if name in SPECIAL:
+        SPECIAL[name](server, one)
+    else:
+        replay.check(server, one, replay.seed(server, one, seeds.streams_for(one)))
+
+
+def watch_names():
+    return [name for name, one in transcript.load_all().items()
+            if one.method is not None and one.is_watch]
+
+
+@pytest.fixture(scope="module")
+def importing(start_server):
+    """A server with the import controller."""
+    return start_server("--import-controller", "--import-fail", ":nosuch$",
+                        "--import-unreachable", "^127.0.0.1:1/")
+
+
+@pytest.fixture(scope="module")
+def patient(start_server):
+    """A server that keeps deleted projects for longer than a watch lasts."""
+    return start_server("--deletion-delay", "60")
+
+
+@pytest.mark.parametrize("name", watch_names())
+def test_watch(request, name):
+    other = "importing" if name in ("d0-watch", "d1-watch") else \
+        "patient" if name.startswith("b3") else "server"
+    replay.check_watch(request.getfixturevalue(other), transcript.load_all()[name])
