@@ -12,7 +12,7 @@ import yaml
 import imagestream
 import sample
 import schema
-from auth import Auth
+from auth import ROLES, Auth
 from control import complete
 from handlers import App
 from imports import Importer
@@ -57,10 +57,15 @@ def parse_args():
     add("--import-fail", default="", metavar="REGEX", help="references whose import fails")
     add("--import-unreachable", default="", metavar="REGEX",
         help="references whose registry can't be reached")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for spec in args.user:
+        if spec.count(":") not in (1, 2) or spec.split(":")[1] not in ROLES:
+            parser.error("--user wants NAME:ROLE[:NAMESPACE], ROLE one of " + ", ".join(ROLES))
+    return args
 
 
 def load(app, streams):
+    streams = [imagestream.canonical(obj, app.options.import_modes) for obj in streams]
     for namespace in sorted({obj["metadata"]["namespace"] for obj in streams}):
         app.projects.ensure(namespace)
     app.store.load("imagestreams", streams)

@@ -1,4 +1,4 @@
-"""What an ImageStream is: decoding, defaults, generations, from spec.tags to status.tags, validation.
+"""What an ImageStream is: decoding, defaults, generations, spec.tags to status.tags, validation.
 
 Objects are dicts in the order in which the server prints them, and are never changed in place.
 """
@@ -61,6 +61,8 @@ def with_defaults(tag, import_modes=True):
         policy.pop("importMode", None)
     elif "importMode" not in policy:
         policy["importMode"] = "Legacy"
+    elif tag["referencePolicy"]["type"]:
+        return tag
     return {**tag, "importPolicy": policy,
             "referencePolicy": {"type": tag["referencePolicy"]["type"] or "Source"}}
 

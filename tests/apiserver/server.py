@@ -304,6 +304,11 @@ class Server:
             connections = list(self.connections)
         for connection in connections:
             connection.hang_up()
-        timer = threading.Timer(seconds, self.listen)
-        timer.daemon = True
-        timer.start()
+        self.app.later(seconds, self.come_back)
+
+    def come_back(self):
+        """Listens again; somebody else may hold the port for a moment."""
+        try:
+            self.listen()
+        except OSError:
+            self.app.later(0.05, self.come_back)

@@ -1,5 +1,8 @@
 """Replays the recorded exchanges, one test a recording."""
 
+import os
+import re
+
 import pytest
 
 import replay
@@ -63,3 +66,13 @@ def test_watch(request, name):
     other = "importing" if name in ("d0-watch", "d1-watch") else \
         "patient" if name.startswith("b3") else "server"
     replay.check_watch(request.getfixturevalue(other), transcript.load_all()[name])
+
+
+def test_readme_names_what_is_not_compared():
+    with open(os.path.join(os.path.dirname(__file__), "README.md"), encoding="utf-8") as file:
+        text = file.read()
+    rows = dict(re.findall(r"^\| (\S+) \| (.+) \|$", text.partition("Not compared at all")[2],
+                           re.M))
+    rows.pop("recording"), rows.pop("---|---|", None)
+    assert rows == NOT_COMPARED
+    assert set(exchanges()) | set(watch_names()) | set(NOT_COMPARED) == set(transcript.load_all())

@@ -366,8 +366,8 @@ static void test_rv_compare(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(ascending); i++)
 		for (size_t j = 0; j < ARRAY_SIZE(ascending); j++)
-			assert_int_equal(sign(rv_compare(ascending[i], ascending[j])),
-				i < j ? -1 : i > j);
+			assert_int_equal(
+				sign(rv_compare(ascending[i], ascending[j])), i < j ? -1 : i > j);
 }
 
 /* The lines of the journal as a JSON array. */

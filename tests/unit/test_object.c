@@ -1,0 +1,383 @@
+/* What is kept of a received ImageStream, and the cache of parsed trees. */
+#include "client/object.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#define API "image.openshift.io/v1"
+
+static json_t *load(const char *text)
+{
+	json_error_t error;
+	json_t *json = json_loads(text, JSON_ALLOW_NUL, &error);
+
+	if (!json)
+		fail_msg("%s: %s", text, error.text);
+	return json;
+}
+
+static struct object *from(const char *text)
+{
+	_cleanup_json_ json_t *json = load(text);
+	struct object *o = NULL;
+
+	assert_int_equal(object_from_json(json, API, &o), 0);
+	assert_non_null(o);
+	return o;
+}
+
+#define METADATA                                                                                   \
+	"\"name\":\"web\",\"namespace\":\"shop\",\"uid\":\"u-1\",\"resourceVersion\":\"42\""
+
+static void test_fields(void **state)
+{
+	_cleanup_object_ struct object *o = from(
+		"{\"metadata\":{" METADATA ",\"creationTimestamp\":\"2026-11-23T19:48:08Z\"}}");
+
+	assert_string_equal(o->key, "shop/web");
+	assert_string_equal(o->name, "web");
+	assert_string_equal(o->uid, "u-1");
+	assert_string_equal(o->resource_version, "42");
+	assert_int_equal(o->created, INT64_C(1795463288) * NSEC_PER_SEC);
+	assert_int_equal(o->newest, o->created);
+	assert_int_equal(o->len, strlen(o->text));
+}
+
+static void test_no_times(void **state)
+{
+	_cleanup_object_ struct object *none = from("{\"metadata\":{" METADATA "}}");
+	_cleanup_object_ struct object *bad =
+		from("{\"metadata\":{" METADATA ",\"creationTimestamp\":\"yesterday\"}}");
+
+	assert_int_equal(none->created, 0);
+	assert_int_equal(none->newest, 0);
+	assert_int_equal(bad->created, 0);
+	assert_int_equal(bad->newest, 0);
+}
+
+/* Items of a list carry neither kind nor apiVersion. */
+static void test_list_item(void **state)
+{
+	_cleanup_object_ struct object *o =
+		from("{\"status\":{},\"metadata\":{" METADATA "},\"spec\":{}}");
+
+	assert_string_equal(o->text,
+		"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API "\",\"status\":{},"
+		"\"metadata\":{" METADATA "},\"spec\":{}}");
+}
+
+/* What names them itself keeps its apiVersion, and has both in front. */
+static void test_kind_first(void **state)
+{
+	_cleanup_object_ struct object *o = from(
+		"{\"metadata\":{" METADATA "},\"apiVersion\":\"v1\",\"kind\":\"ImageStream\"}");
+
+	assert_string_equal(o->text,
+		"{\"kind\":\"ImageStream\",\"apiVersion\":\"v1\",\"metadata\":{" METADATA "}}");
+}
+
+static void test_managed_fields(void **state)
+{
+	_cleanup_json_ json_t *json =
+		load("{\"metadata\":{\"managedFields\":[{\"manager\":\"oc\"}]," METADATA "},"
+		     "\"spec\":{\"managedFields\":\"mine\"}}");
+	_cleanup_json_ json_t *before = json_deep_copy(json);
+	_cleanup_object_ struct object *o = NULL;
+
+	assert_int_equal(object_from_json(json, API, &o), 0);
+	assert_string_equal(o->text,
+		"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API "\",\"metadata\":{" METADATA "},"
+		"\"spec\":{\"managedFields\":\"mine\"}}");
+	assert_true(json_equal(json, before)); /* the caller's document stays as it was */
+}
+
+static void test_key_order(void **state)
+{
+	_cleanup_object_ struct object *o = from(
+		"{\"z\":{\"y\":1,\"b\":{\"k\":1,\"j\":2},\"a\":2},\"metadata\":{\"zz\":1," METADATA
+		",\"aa\":2},\"a\":[{\"2\":0,\"1\":0}]}");
+
+	assert_string_equal(o->text,
+		"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API "\","
+		"\"z\":{\"y\":1,\"b\":{\"k\":1,\"j\":2},\"a\":2},"
+		"\"metadata\":{\"zz\":1," METADATA ",\"aa\":2},\"a\":[{\"2\":0,\"1\":0}]}");
+}
+
+static void test_integers(void **state)
+{
+	_cleanup_object_ struct object *o =
+		from("{\"metadata\":{" METADATA "},\"n\":[9007199254740993,-9223372036854775808,"
+		     "9223372036854775807,0,-1]}");
+	_cleanup_json_ json_t *json = object_parse(o);
+	const json_t *n = json_object_get(json, "n");
+
+	assert_non_null(strstr(
+		o->text, "[9007199254740993,-9223372036854775808,9223372036854775807,0,-1]"));
+	assert_true(json_integer_value(json_array_get(n, 0)) == INT64_C(9007199254740993));
+	assert_true(json_integer_value(json_array_get(n, 1)) == INT64_MIN);
+	assert_true(json_integer_value(json_array_get(n, 2)) == INT64_MAX);
+}
+
+/* The server lets a tag's name be anything. */
+static void test_nul(void **state)
+{
+	_cleanup_object_ struct object *o = from(
+		"{\"metadata\":{" METADATA "},\"spec\":{\"tags\":[{\"name\":\"a\\u0000b\"}]}}");
+	_cleanup_json_ json_t *json = object_parse(o);
+	const json_t *tags = json_object_get(json_object_get(json, "spec"), "tags");
+	const json_t *name = json_object_get(json_array_get(tags, 0), "name");
+
+	assert_int_equal(json_string_length(name), 3);
+	assert_memory_equal(json_string_value(name), "a\0b", 3);
+	assert_non_null(strstr(o->text, "\"a\\u0000b\""));
+	assert_int_equal(o->len, strlen(o->text));
+}
+
+static void test_text_survives(void **state)
+{
+	static const char text[] =
+		"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API "\",\"metadata\":{" METADATA "},"
+		"\"spec\":{\"s\":\"\\\"\\\\\\n\\u0001\xc3\xa4\xf0\x9f\x90\x8b\",\"e\":\"\","
+		"\"l\":[],\"o\":{},\"n\":null,\"t\":true,\"f\":false,\"r\":1.5}}";
+	_cleanup_object_ struct object *o = from(text), *again = NULL;
+	_cleanup_json_ json_t *json = object_parse(o);
+
+	assert_string_equal(o->text, text);
+	assert_int_equal(object_from_json(json, "other/v1", &again), 0);
+	assert_string_equal(again->text, text);
+}
+
+#define AT(second) "\"2026-11-23T19:48:" second "Z\""
+#define NS(second) ((INT64_C(1795463280) + (second)) * NSEC_PER_SEC)
+
+static void test_newest(void **state)
+{
+	static const struct {
+		const char *created, *fields, *tags;
+		int64_t newest;
+	} rows[] = {
+		{AT("08"), "[]", "[]", NS(8)},
+		{AT("08"), "null", "null", NS(8)},
+		{AT("08"), "[{\"time\":" AT("10") "},{\"time\":" AT("09") "}]", "[]", NS(10)},
+		{AT("08"), "[{\"time\":" AT("07") "}]", "[]", NS(8)},
+		{AT("08"), "[{},{\"time\":7},{\"time\":\"x\"},[]]", "[]", NS(8)},
+		{AT("08"), "[]", "[{\"items\":[{\"created\":" AT("20") "}]}]", NS(20)},
+		{AT("08"), "[]",
+			"[{\"items\":null},{\"items\":[{\"created\":" AT("11") "},{\"created\":" AT(
+				"30") "}]},{\"items\":[{\"created\":" AT("29") "}]},{}]",
+			NS(30)},
+		{AT("08"), "[{\"time\":" AT("40") "}]",
+			"[{\"items\":[{\"created\":" AT("39") "}]}]", NS(40)},
+		{AT("08"), "[{\"time\":" AT("40") "}]",
+			"[{\"items\":[{\"created\":" AT("41") "}]}]", NS(41)},
+		{"null", "[{\"time\":" AT("10") "}]", "[]", NS(10)},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			"{\"metadata\":{" METADATA
+			",\"creationTimestamp\":%s,\"managedFields\":%s},\"status\":{\"tags\":%s}}",
+			rows[i].created, rows[i].fields, rows[i].tags);
+		_cleanup_object_ struct object *o = from(text);
+
+		if (o->newest != rows[i].newest)
+			fail_msg("row %zu: %jd", i, (intmax_t)o->newest);
+		assert_int_equal(o->created, streq(rows[i].created, "null") ? 0 : NS(8));
+	}
+}
+
+static void test_refused(void **state)
+{
+	static const char *const texts[] = {"{}", "[]", "{\"metadata\":null}",
+		"{\"metadata\":{\"namespace\":\"n\",\"uid\":\"u\",\"resourceVersion\":\"1\"}}",
+		"{\"metadata\":{\"name\":\"n\",\"uid\":\"u\",\"resourceVersion\":\"1\"}}",
+		"{\"metadata\":{\"name\":\"n\",\"namespace\":\"n\",\"resourceVersion\":\"1\"}}",
+		"{\"metadata\":{\"name\":\"n\",\"namespace\":\"n\",\"uid\":\"u\"}}",
+		"{\"metadata\":{\"name\":\"n\",\"namespace\":\"n\",\"uid\":\"u\","
+		"\"resourceVersion\":1}}",
+		"{\"metadata\":{\"name\":[],\"namespace\":\"n\",\"uid\":\"u\","
+		"\"resourceVersion\":\"1\"}}"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		_cleanup_json_ json_t *json = load(texts[i]);
+		struct object *o = NULL;
+
+		assert_int_equal(object_from_json(json, API, &o), -EINVAL);
+		assert_null(o);
+	}
+	assert_int_equal(object_from_json(NULL, API, &(struct object *){NULL}), -EINVAL);
+}
+
+static void test_references(void **state)
+{
+	struct object *o = from("{\"metadata\":{" METADATA "}}");
+
+	assert_ptr_equal(object_ref(o), o);
+	object_unref(o);
+	assert_string_equal(o->name, "web");
+	object_unref(o);
+	object_unref(NULL);
+}
+
+static struct object *numbered(int i, size_t padding)
+{
+	_cleanup_free_ char *pad = xcalloc(padding + 1, 1);
+	_cleanup_free_ char *text = NULL;
+
+	memset(pad, 'x', padding);
+	text = xasprintf("{\"metadata\":{\"name\":\"web-%d\",\"namespace\":\"shop\",\"uid\":\"u\","
+			 "\"resourceVersion\":\"%d\"},\"pad\":\"%s\"}",
+		i, i, pad);
+	return from(text);
+}
+
+static void assert_cached(struct object_cache *c, struct object *o)
+{
+	_cleanup_json_ json_t *json = object_cache_get(c, o);
+	_cleanup_json_ json_t *expected = object_parse(o);
+
+	assert_true(json_equal(json, expected));
+}
+
+static void test_cache_hit(void **state)
+{
+	struct object_cache *c = object_cache_new();
+	_cleanup_object_ struct object *o = numbered(1, 0);
+	_cleanup_json_ json_t *first = object_cache_get(c, o), *second = object_cache_get(c, o);
+
+	assert_ptr_equal(first, second); /* parsed once */
+	object_cache_free(c);
+	assert_string_equal(json_str(json_object_get(first, "metadata"), "name"), "web-1");
+	object_cache_free(NULL);
+}
+
+/* Every second question is about an object that was dropped meanwhile. */
+static void test_cache_many(void **state)
+{
+	struct object_cache *c = object_cache_new();
+	struct object *objects[100];
+
+	for (int i = 0; i < 100; i++)
+		objects[i] = numbered(i, i * 10);
+	for (int round = 0; round < 3; round++)
+		for (int i = 0; i < 100; i++) {
+			assert_cached(c, objects[i]);
+			assert_cached(c, objects[i * 37 % 100]);
+			assert_cached(c, objects[i]);
+		}
+	/* It holds a few references, not a hundred. */
+	for (int i = 0, held = 0; i < 100; i++) {
+		held += atomic_load(&objects[i]->refs) > 1;
+		assert_true(held < 50);
+	}
+	for (int i = 0; i < 100; i++)
+		object_unref(objects[i]);
+	object_cache_free(c);
+}
+
+/* Large texts push each other out, also one that is larger than everything the cache likes. */
+static void test_cache_large(void **state)
+{
+	static const size_t sizes[] = {3 << 20, 100, 2 << 20, 6 << 20, 100, 1 << 20, 4 << 20};
+	struct object_cache *c = object_cache_new();
+	struct object *objects[ARRAY_SIZE(sizes)];
+	size_t held = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		objects[i] = numbered(i, sizes[i]);
+	for (int round = 0; round < 2; round++)
+		for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+			assert_cached(c, objects[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		held += atomic_load(&objects[i]->refs) > 1 ? sizes[i] : 0;
+	assert_true(held <= (size_t)6 << 20);
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		object_unref(objects[i]);
+	object_cache_free(c);
+}
+
+/* What the cache gave stays whole after it was dropped, and after the object went. */
+static void test_cache_outlived(void **state)
+{
+	struct object_cache *c = object_cache_new();
+	struct object *o = numbered(0, 0);
+	_cleanup_json_ json_t *json = object_cache_get(c, o);
+
+	object_unref(o);
+	for (int i = 1; i < 100; i++) {
+		_cleanup_object_ struct object *other = numbered(i, 0);
+
+		assert_cached(c, other);
+	}
+	assert_string_equal(json_str(json_object_get(json, "metadata"), "name"), "web-0");
+	object_cache_free(c);
+}
+
+struct race {
+	struct object_cache *cache;
+	struct object *objects[40];
+	atomic_int wrong;
+};
+
+static void *ask(void *arg)
+{
+	struct race *race = arg;
+
+	for (int i = 0; i < 4000; i++) {
+		struct object *o = race->objects[i * 7 % 40];
+		_cleanup_json_ json_t *json = object_cache_get(race->cache, o);
+		const char *name = json_str(json_object_get(json, "metadata"), "name");
+
+		if (!name || !streq(name, o->name))
+			race->wrong++;
+	}
+	return NULL;
+}
+
+static void test_cache_threads(void **state)
+{
+	struct race race = {.cache = object_cache_new()};
+	pthread_t threads[4];
+
+	for (int i = 0; i < 40; i++)
+		race.objects[i] = numbered(i, 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask, &race), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(race.wrong, 0);
+	object_cache_free(race.cache);
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(atomic_load(&race.objects[i]->refs), 1);
+		object_unref(race.objects[i]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_no_times),
+		cmocka_unit_test(test_list_item),
+		cmocka_unit_test(test_kind_first),
+		cmocka_unit_test(test_managed_fields),
+		cmocka_unit_test(test_key_order),
+		cmocka_unit_test(test_integers),
+		cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_text_survives),
+		cmocka_unit_test(test_newest),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_references),
+		cmocka_unit_test(test_cache_hit),
+		cmocka_unit_test(test_cache_many),
+		cmocka_unit_test(test_cache_large),
+		cmocka_unit_test(test_cache_outlived),
+		cmocka_unit_test(test_cache_threads),
+	};
+
+	return cmocka_run_group_tests_name("object", tests, NULL, NULL);
+}
