@@ -50,6 +50,14 @@ int buf_addf(struct buf *b, const char *format, ...)
 	return buf_add(b, s, n);
 }
 
+/* Takes back what was added since the length was `len`. */
+static void buf_truncate(struct buf *b, size_t len)
+{
+	b->len = len;
+	if (b->data)
+		b->data[len] = '\0';
+}
+
 struct dump {
 	struct buf *buf;
 	int r;
@@ -69,9 +77,7 @@ int buf_addjson(struct buf *b, const json_t *json, size_t flags)
 	size_t len = b->len;
 
 	if (json_dump_callback(json, dump_chunk, &d, flags) < 0) {
-		b->len = len;
-		if (b->data)
-			b->data[len] = '\0';
+		buf_truncate(b, len);
 		return d.r < 0 ? d.r : -EINVAL;
 	}
 	return 0;
@@ -81,6 +87,7 @@ int buf_addurl(struct buf *b, const char *s)
 {
 	static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 					 "0123456789-._~";
+	size_t len = b->len;
 	int r = 0;
 
 	for (; *s && r == 0; s++) {
@@ -89,6 +96,8 @@ int buf_addurl(struct buf *b, const char *s)
 		else
 			r = buf_addf(b, "%%%02X", (unsigned char)*s);
 	}
+	if (r < 0)
+		buf_truncate(b, len);
 	return r;
 }
 

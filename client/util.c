@@ -68,30 +68,66 @@ int64_t now_realtime(void)
 	return now(CLOCK_REALTIME);
 }
 
+/* "2026-11-23T19:48:08" with each digit in its place; strptime alone is more generous. */
+static const char *parse_seconds(const char *s, time_t *ret)
+{
+	static const char shape[] = "dddd-dd-ddTdd:dd:dd";
+	struct tm tm = {0}, again;
+
+	for (size_t i = 0; shape[i]; i++)
+		if (shape[i] == 'd' ? s[i] < '0' || s[i] > '9' : s[i] != shape[i])
+			return NULL;
+	if (!strptime(s, "%Y-%m-%dT%H:%M:%S", &tm))
+		return NULL;
+	again = tm;
+	*ret = timegm(&again);
+	/* A day that no month has was moved to the next one. */
+	return again.tm_mday == tm.tm_mday && again.tm_sec == tm.tm_sec ? s + strlen(shape) : NULL;
+}
+
+static const char *parse_fraction(const char *p, int64_t *ret_ns)
+{
+	int64_t scale = NSEC_PER_SEC / 10;
+
+	if (*p != '.')
+		return p;
+	if (p[1] < '0' || p[1] > '9')
+		return NULL;
+	for (p++; *p >= '0' && *p <= '9'; p++, scale /= 10)
+		*ret_ns += (*p - '0') * scale;
+	return p;
+}
+
+/* "Z", or "+hh:mm" and the like, to the end of the text. */
+static int parse_offset(const char *p, int64_t *ret_seconds)
+{
+	unsigned hours, minutes;
+	int used = 0;
+
+	if (streq(p, "Z"))
+		return 0;
+	if ((*p != '+' && *p != '-') || strlen(p) != 6 || strspn(p + 1, "0123456789:") != 5 ||
+		sscanf(p + 1, "%2u:%2u%n", &hours, &minutes, &used) != 2 || used != 5 ||
+		hours > 23 || minutes > 59)
+		return -EINVAL;
+	*ret_seconds = (hours * 60 + minutes) * INT64_C(60) * (*p == '-' ? -1 : 1);
+	return 0;
+}
+
 int rfc3339_parse(const char *s, int64_t *ret_ns)
 {
-	struct tm tm = {0};
-	int64_t ns = 0, offset = 0;
-	const char *p = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t fraction = 0, offset = 0, ns;
+	time_t seconds;
+	const char *p = parse_seconds(s, &seconds);
 
-	if (!p)
+	if (p)
+		p = parse_fraction(p, &fraction);
+	if (!p || parse_offset(p, &offset) < 0)
 		return -EINVAL;
-	if (*p == '.') {
-		int64_t scale = NSEC_PER_SEC / 10;
-
-		for (p++; *p >= '0' && *p <= '9'; p++, scale /= 10)
-			ns += (*p - '0') * scale;
-	}
-	if (*p == '+' || *p == '-') {
-		int hours, minutes, used = 0;
-
-		if (sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &used) != 2 || p[1 + used])
-			return -EINVAL;
-		offset = (hours * 60 + minutes) * INT64_C(60) * (*p == '-' ? -1 : 1);
-	} else if (!streq(p, "Z")) {
+	if (__builtin_mul_overflow(seconds - offset, NSEC_PER_SEC, &ns) ||
+		__builtin_add_overflow(ns, fraction, &ns))
 		return -EINVAL;
-	}
-	*ret_ns = (timegm(&tm) - offset) * NSEC_PER_SEC + ns;
+	*ret_ns = ns;
 	return 0;
 }
 
