@@ -62,7 +62,7 @@ def with_defaults(tag, import_modes=True):
     elif "importMode" not in policy:
         policy["importMode"] = "Legacy"
     elif tag["referencePolicy"]["type"]:
-        return tag
+        return tag  # nothing to fill in, as is the rule when thousands are loaded
     return {**tag, "importPolicy": policy,
             "referencePolicy": {"type": tag["referencePolicy"]["type"] or "Source"}}
 

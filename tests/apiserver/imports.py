@@ -189,7 +189,8 @@ class Imports:
                     "created": now(), "dockerImageReference": result["image"][
                         "dockerImageReference"], "image": image["metadata"]["name"],
                     "generation": generation})
-                history[tag].pop("conditions", None)
+                history[tag] = {"tag": tag, "items": history[tag]["items"]}
+                follow_aliases(obj, history, tag)
             else:
                 history[tag] = {
                     "tag": tag, "items": history.get(tag, {"items": None})["items"],

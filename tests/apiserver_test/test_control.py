@@ -389,6 +389,17 @@ def test_load_keeps_what_was_saved(server, start_server, tmp_path):
     assert loaded["items"] == listed["items"]
 
 
+def test_aliases_follow_a_push(server):
+    path = GROUP + "/namespaces/shop/imagestreams/web"
+    name = "sha256:" + "ab" * 32
+    mapping = {"metadata": {"name": "web", "namespace": "shop"}, "tag": "2.0", "image": {
+        "metadata": {"name": name}, "dockerImageReference": "a.test/b@" + name}}
+    assert server.call("POST", GROUP + "/namespaces/shop/imagestreammappings", mapping)[0] == 201
+    tags = {tag["tag"]: tag for tag in server.call("GET", path)[1]["status"]["tags"]}
+    assert [tags[tag]["items"][0]["image"] == name for tag in ("2.0", "latest", "1.1")] == [
+        True, True, False]
+
+
 def test_import_controller_follows_a_save(start_server):
     importing = start_server("--import-controller", "--import-fail", "broken")
     path = GROUP + "/namespaces/dev/imagestreams"

@@ -1,0 +1,275 @@
+/* The layout, tags' file names, and inode numbers. */
+#include "client/map.h"
+#include "fs/tree.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+/* Back from a file name to the tag: the escaping is reversible. */
+static size_t unescape(const char *name, char ret[NAME_SIZE])
+{
+	size_t n = 0;
+
+	if (streq(name, "%00"))
+		return 0;
+	while (*name) {
+		unsigned byte = (unsigned char)*name;
+
+		if (*name == '%') {
+			assert_int_equal(sscanf(name + 1, "%2X", &byte), 1);
+			name += 2;
+		}
+		name++;
+		ret[n++] = byte;
+	}
+	return n;
+}
+
+/* The file name, which has to be one, and which has to lead back. */
+static void escape(const char *tag, size_t len, char ret[NAME_SIZE])
+{
+	char back[NAME_SIZE];
+
+	assert_int_equal(tree_escape(tag, len, ret), 0);
+	assert_in_range(strlen(ret), 1, 255);
+	assert_true(ret[0] != '.');
+	for (const char *p = ret; *p; p++)
+		assert_true(*p != '/' && (unsigned char)*p >= 0x20 && *p != 0x7f);
+	assert_int_equal(unescape(ret, back), len);
+	assert_memory_equal(back, tag, len);
+}
+
+static void test_escape(void **state)
+{
+	static const struct {
+		const char *tag;
+		size_t len;
+		const char *name;
+	} rows[] = {
+		{"latest", 6, "latest"},
+		{"1.0", 3, "1.0"},
+		{"a b:c@d\\~", 9, "a b:c@d\\~"},
+		{"\xc3\xa4\xff", 3, "\xc3\xa4\xff"},
+		{"", 0, "%00"},
+		{".", 1, "%2E"},
+		{"..", 2, "%2E."},
+		{".api", 4, "%2Eapi"},
+		{"a.", 2, "a."},
+		{"a/b", 3, "a%2Fb"},
+		{"/", 1, "%2F"},
+		{"%", 1, "%25"},
+		{"%2F", 3, "%252F"},
+		{"%00", 3, "%2500"},
+		{"a\0b", 3, "a%00b"},
+		{"\0\0", 2, "%00%00"},
+		{"\0a", 2, "%00a"},
+		{"\n\t\x1f\x7f", 4, "%0A%09%1F%7F"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char name[NAME_SIZE];
+
+		escape(rows[i].tag, rows[i].len, name);
+		assert_string_equal(name, rows[i].name);
+	}
+}
+
+static void test_escape_single_nul(void **state)
+{
+	char name[NAME_SIZE] = "untouched";
+
+	assert_int_equal(tree_escape("\0", 1, name), -EINVAL);
+	assert_string_equal(name, "untouched");
+}
+
+static void test_escape_length(void **state)
+{
+	static const struct {
+		int plain, escaped; /* bytes of each sort */
+		bool fits;
+	} rows[] = {
+		{254, 0, true},
+		{255, 0, true},
+		{256, 0, false},
+		{1000, 0, false},
+		{0, 85, true},
+		{0, 86, false},
+		{1, 85, false},
+		{252, 1, true},
+		{253, 1, false},
+		{3, 84, true},
+		{4, 84, false},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		size_t len = rows[i].plain + rows[i].escaped;
+		char tag[1024], name[NAME_SIZE] = "untouched";
+
+		/* Whichever comes first. */
+		for (int slashes_first = 0; slashes_first < 2; slashes_first++) {
+			memset(tag, slashes_first ? '/' : 'a', len);
+			if (slashes_first)
+				memset(tag + rows[i].escaped, 'a', rows[i].plain);
+			else
+				memset(tag + rows[i].plain, '/', rows[i].escaped);
+			if (rows[i].fits) {
+				escape(tag, len, name);
+				assert_int_equal(
+					strlen(name), rows[i].plain + 3 * rows[i].escaped);
+				strcpy(name, "untouched");
+			} else {
+				assert_int_equal(tree_escape(tag, len, name), -ENAMETOOLONG);
+				assert_string_equal(name, "untouched");
+			}
+		}
+	}
+}
+
+/* No two tags share a file name: all of one and two bytes, and the empty one. */
+static void test_escape_injective(void **state)
+{
+	struct map seen = {0};
+	char *names = xcalloc(1 + 256 + 65536, 8), *next = names;
+
+	for (int i = -257; i < 65536; i++) {
+		char tag[2] = {i < 0 ? i & 0xff : i >> 8, i & 0xff}, name[NAME_SIZE];
+		size_t len = i >= 0 ? 2 : i == -257 ? 0 : 1;
+
+		if (len == 1 && tag[0] == '\0')
+			continue;
+		escape(tag, len, name);
+		assert_true(strlen(name) < 8);
+		strcpy(next, name);
+		if (map_set(&seen, next, next))
+			fail_msg("twice: %s", next);
+		next += 8;
+	}
+	assert_int_equal(seen.count, 1 + 255 + 65536);
+	map_release(&seen);
+	free(names);
+}
+
+static void test_escape_random(void **state)
+{
+	uint64_t hash = HASH_INIT;
+
+	for (int round = 0; round < 20000; round++) {
+		char tag[85], name[NAME_SIZE];
+		size_t len = round % (sizeof(tag) + 1);
+
+		for (size_t i = 0; i < len; i++) {
+			hash = hash_bytes(hash, &round, sizeof(round));
+			/* Often one of those that matter. */
+			tag[i] = hash >> 60 ? hash >> 32 : "/%.\0\n0F2"[hash >> 40 & 7];
+		}
+		if (len == 1 && tag[0] == '\0')
+			continue;
+		escape(tag, len, name);
+	}
+}
+
+static void test_child(void **state)
+{
+	static const struct {
+		enum node_kind parent;
+		const char *name;
+		enum node_kind kind;
+	} rows[] = {
+		{NODE_ROOT, ".api", NODE_API},
+		{NODE_API, "status.json", NODE_API_STATUS},
+		{NODE_API, "errors", NODE_API_ERRORS},
+		{NODE_STREAM, "imagestream.json", NODE_IMAGESTREAM_JSON},
+		{NODE_STREAM, "metadata.json", NODE_METADATA_JSON},
+		{NODE_STREAM, "spec.json", NODE_SPEC_JSON},
+		{NODE_STREAM, "status.json", NODE_STATUS_JSON},
+		{NODE_STREAM, "tags", NODE_TAGS},
+		{NODE_TAG, "spec.json", NODE_TAG_SPEC},
+		{NODE_TAG, "status.json", NODE_TAG_STATUS},
+		{NODE_TAG, "image", NODE_TAG_IMAGE},
+		{NODE_ROOT, "shop", NODE_KINDS},
+		{NODE_ROOT, "spec.json", NODE_KINDS},
+		{NODE_ROOT, "", NODE_KINDS},
+		{NODE_NAMESPACE, "tags", NODE_KINDS},
+		{NODE_STREAM, "image", NODE_KINDS},
+		{NODE_STREAM, "spec.jso", NODE_KINDS},
+		{NODE_STREAM, "spec.json2", NODE_KINDS},
+		{NODE_TAGS, "spec.json", NODE_KINDS},
+		{NODE_TAG, "metadata.json", NODE_KINDS},
+		{NODE_TAG_IMAGE, "image", NODE_KINDS},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		assert_int_equal(tree_child(rows[i].parent, rows[i].name), rows[i].kind);
+}
+
+static void test_nodes(void **state)
+{
+	for (enum node_kind kind = NODE_ROOT; kind < NODE_KINDS; kind++) {
+		const struct tree_node *node = &tree_nodes[kind];
+
+		assert_true(tree_nodes[node->parent].directory);
+		assert_int_equal(node->hidden, kind == NODE_API);
+		if (node->name)
+			assert_int_equal(tree_child(node->parent, node->name), kind);
+		else
+			assert_true(node->directory);
+	}
+	for (int i = 0; i < STREAM_FILES; i++) {
+		assert_int_equal(tree_nodes[NODE_IMAGESTREAM_JSON + i].parent, NODE_STREAM);
+		assert_false(tree_nodes[NODE_IMAGESTREAM_JSON + i].directory);
+	}
+	for (int i = 0; i < TAG_FILES; i++) {
+		assert_int_equal(tree_nodes[NODE_TAG_SPEC + i].parent, NODE_TAG);
+		assert_false(tree_nodes[NODE_TAG_SPEC + i].directory);
+	}
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void test_ino(void **state)
+{
+	static const char *const uids[] = {"", "a", "ab", "abc", "u-1", "u-2"};
+	static const char *const tags[] = {"", "a", "b", "bc", "c", "latest", "v1"};
+	static uint64_t inos[ARRAY_SIZE(uids) * NODE_KINDS * ARRAY_SIZE(tags) * 20];
+	size_t n = 0;
+
+	for (size_t u = 0; u < ARRAY_SIZE(uids); u++)
+		for (enum node_kind kind = NODE_ROOT; kind < NODE_KINDS; kind++)
+			for (size_t t = 0; t < ARRAY_SIZE(tags); t++)
+				for (unsigned born = 0; born < 20; born++) {
+					uint64_t ino = tree_ino(uids[u], kind, tags[t], born);
+
+					assert_true(ino > 1);
+					assert_true(
+						ino == tree_ino(uids[u], kind, tags[t], born));
+					inos[n++] = ino;
+				}
+	assert_int_equal(n, ARRAY_SIZE(inos));
+	qsort(inos, n, sizeof(inos[0]), compare);
+	for (size_t i = 1; i < n; i++)
+		assert_true(inos[i] != inos[i - 1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_escape),
+		cmocka_unit_test(test_escape_single_nul),
+		cmocka_unit_test(test_escape_length),
+		cmocka_unit_test(test_escape_injective),
+		cmocka_unit_test(test_escape_random),
+		cmocka_unit_test(test_child),
+		cmocka_unit_test(test_nodes),
+		cmocka_unit_test(test_ino),
+	};
+
+	return cmocka_run_group_tests_name("tree", tests, NULL, NULL);
+}
