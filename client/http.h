@@ -51,7 +51,7 @@ void http_free(struct http *h);		      /* aborts what runs; NULL is fine */
 /* Starts a transfer; what `request` points at but for `body` may go afterwards. */
 struct http_transfer *http_start(struct http *h, const struct http_request *request,
 	http_data_fn *data, http_done_fn *done, void *arg);
-/* Ends it without calling done. Not from within its own callbacks. */
+/* Ends it without calling done. Not from within a callback. */
 void http_abort(struct http_transfer *t);
 
 /* Moves every transfer on; waits for at most wait_ms for something to do. */

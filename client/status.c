@@ -67,9 +67,13 @@ static char *text_message(long code, const char *body, size_t len)
 {
 	size_t n = 0;
 
+	if (!body) {
+		body = "";
+		len = 0;
+	}
 	while (n < len && n < MESSAGE_MAX && (unsigned char)body[n] >= 0x20)
 		n++;
-	if (!body || n == 0 || body[0] == '<' || body[0] == '{')
+	if (n == 0 || body[0] == '<' || body[0] == '{')
 		return xasprintf("the server answered %ld", code);
 	return xstrndup(body, n);
 }

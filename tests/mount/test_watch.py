@@ -148,7 +148,7 @@ def test_many_changes_all_arrive(server, mount):
     truth = {(one["metadata"]["namespace"], one["metadata"]["name"]): one
              for one in server.request("GET", STREAMS)["items"]}
     wait_for(lambda: all(labels(mount, *key) == one["metadata"]["labels"]
-                         for key, one in truth.items()), 2 * SECOND, "the labels")
+                         for key, one in truth.items()), 20 * SECOND, "the labels")
 
 
 def test_walks_ask_nothing(server, mount):

@@ -163,7 +163,7 @@ static void test_escape_random(void **state)
 		for (size_t i = 0; i < len; i++) {
 			hash = hash_bytes(hash, &round, sizeof(round));
 			/* Often one of those that matter. */
-			tag[i] = hash >> 60 ? hash >> 32 : "/%.\0\n0F2"[hash >> 40 & 7];
+			tag[i] = hash >> 63 ? (char)(hash >> 32) : "/%.\0\n0F2"[hash >> 40 & 7];
 		}
 		if (len == 1 && tag[0] == '\0')
 			continue;
