@@ -16,8 +16,8 @@ static struct tree_path tag_path(const char *namespace, const char *stream, cons
 	return path;
 }
 
-static void assert_known(struct node_table *t, uint64_t id, const struct tree_path *path,
-	uint64_t ino)
+static void assert_known(
+	struct node_table *t, uint64_t id, const struct tree_path *path, uint64_t ino)
 {
 	struct tree_path found = {0};
 	uint64_t found_ino = 0;

@@ -142,8 +142,7 @@ static void test_put_versions(void **state)
 		assert_held(told, "shop/web", steps[i].held);
 		assert_told(told, streq(before, steps[i].held) ? "" : "+shop/web");
 		/* What isn't taken is let go. */
-		assert_int_equal(
-			atomic_load(&o->refs), streq(before, steps[i].held) ? 1 : 2);
+		assert_int_equal(atomic_load(&o->refs), streq(before, steps[i].held) ? 1 : 2);
 		before = steps[i].held;
 	}
 }
@@ -169,6 +168,7 @@ static void test_put_frees_the_old(void **state)
 	_cleanup_object_ struct object *old = make("shop/web", "u", "1");
 
 	store_put(told->store, object_ref(old), 0);
+	assert_told(told, "+shop/web");
 	for (int i = 2; i < 50; i++) {
 		_cleanup_free_ char *version = xasprintf("%d", i), *other = xasprintf("shop/%d", i);
 

@@ -117,8 +117,7 @@ static void test_escape_length(void **state)
 				memset(tag + rows[i].plain, '/', rows[i].escaped);
 			if (rows[i].fits) {
 				escape(tag, len, name);
-				assert_int_equal(
-					strlen(name), rows[i].plain + 3 * rows[i].escaped);
+				assert_int_equal(strlen(name), rows[i].plain + 3 * rows[i].escaped);
 				strcpy(name, "untouched");
 			} else {
 				assert_int_equal(tree_escape(tag, len, name), -ENAMETOOLONG);
@@ -248,8 +247,7 @@ static void test_ino(void **state)
 					uint64_t ino = tree_ino(uids[u], kind, tags[t], born);
 
 					assert_true(ino > 1);
-					assert_true(
-						ino == tree_ino(uids[u], kind, tags[t], born));
+					assert_true(ino == tree_ino(uids[u], kind, tags[t], born));
 					inos[n++] = ino;
 				}
 	assert_int_equal(n, ARRAY_SIZE(inos));
