@@ -47,7 +47,7 @@ static const struct field cluster_fields[] = {
 	FIELD("insecure-skip-tls-verify", FIELD_FLAG, insecure_skip_tls_verify),
 	FIELD("certificate-authority", FIELD_PATH, certificate_authority.file),
 	FIELD("certificate-authority-data", FIELD_DATA, certificate_authority.data),
-	{"proxy-url", FIELD_UNSUPPORTED},
+	{.name = "proxy-url", .kind = FIELD_UNSUPPORTED},
 	{0},
 };
 
@@ -60,12 +60,12 @@ static const struct field user_fields[] = {
 	FIELD("tokenFile", FIELD_PATH, token_file),
 	FIELD("username", FIELD_TEXT, username),
 	FIELD("password", FIELD_TEXT, password),
-	{"as", FIELD_UNSUPPORTED},
-	{"as-uid", FIELD_UNSUPPORTED},
-	{"as-groups", FIELD_UNSUPPORTED},
-	{"as-user-extra", FIELD_UNSUPPORTED},
-	{"exec", FIELD_UNSUPPORTED_AUTH},
-	{"auth-provider", FIELD_UNSUPPORTED_AUTH},
+	{.name = "as", .kind = FIELD_UNSUPPORTED},
+	{.name = "as-uid", .kind = FIELD_UNSUPPORTED},
+	{.name = "as-groups", .kind = FIELD_UNSUPPORTED},
+	{.name = "as-user-extra", .kind = FIELD_UNSUPPORTED},
+	{.name = "exec", .kind = FIELD_UNSUPPORTED_AUTH},
+	{.name = "auth-provider", .kind = FIELD_UNSUPPORTED_AUTH},
 	{0},
 };
 

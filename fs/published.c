@@ -198,7 +198,7 @@ void published_add_named(struct published *p, const char *name)
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, name, true);
-	if (!n->listed)
+	if (!is_shown(n))
 		n->named = true;
 	pthread_mutex_unlock(&p->lock);
 }

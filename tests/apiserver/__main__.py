@@ -35,7 +35,7 @@ def parse_args():
     add("--ca", metavar="FILE", help="write the CA certificate")
     add("--token-file", metavar="FILE", help="write admin's token")
     add("--user", metavar="NAME:ROLE[:NAMESPACE]", action="append", default=[],
-        help="grant a role: cluster-admin, admin, edit or view")
+        help="grant a role: cluster-admin, admin, edit, view or none")
     add("--flavor", choices=("4", "3.11", "3.7"), default="4")
     add("--namespace", metavar="NAME", action="append", default=[],
         help="an empty namespace more")

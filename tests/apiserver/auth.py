@@ -45,7 +45,8 @@ BASIC = [
     (("", "authorization.openshift.io"), ("selfsubjectrulesreviews",), ("create",)),
 ]
 CLUSTER_ADMIN = [(("*",), ("*",), ("*",))]
-ROLES = {"cluster-admin": CLUSTER_ADMIN, "admin": ADMIN, "edit": EDIT, "view": VIEW}
+ROLES = {"cluster-admin": CLUSTER_ADMIN, "admin": ADMIN, "edit": EDIT, "view": VIEW,
+         "none": []}
 
 UIDS = {"admin": "u-admin", "developer": "u-dev", "viewer": "u-view", "nobody": "u-none"}
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")

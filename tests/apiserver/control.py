@@ -25,9 +25,11 @@ class Fault:
         self.path = re.compile(spec.get("path", ""))
         self.freed = threading.Event()
 
-    def matches(self, method, path, watch):
+    def matches(self, method, path, query, watch):
         return (self.left > 0 and self.spec.get("method") in (None, method)
-                and self.spec.get("watch") in (None, watch) and bool(self.path.search(path)))
+                and self.spec.get("watch") in (None, watch)
+                # A pattern may end in $ to mean the path alone, or name a parameter.
+                and any(self.path.search(text) for text in (path, path + "?" + query)))
 
 
 class Control:
@@ -58,23 +60,25 @@ class Control:
     def is_watch(request):
         return request.method == "GET" and (request.flag("watch") or "/watch/" in request.path)
 
-    def take_fault(self, method, path, watch, in_event=False):
+    def take_fault(self, method, path, query, watch, in_event=False):
         """The first fault that matches, counted down. Faults in events wait for an event."""
         with self.lock:
             for fault in self.faults:
                 if bool(fault.spec.get("cutInEvent")) == in_event and \
-                        fault.matches(method, path, watch):
+                        fault.matches(method, path, query, watch):
                     fault.left -= 1
                     return fault
         return None
 
-    def take_cut(self, path):
+    def take_cut(self, path, query):
         """Whether the event that a watch is about to send is to be cut in the middle."""
-        return bool(self.faults) and self.take_fault("GET", path, True, True) is not None
+        return bool(self.faults) and self.take_fault(
+            "GET", path, query, True, True) is not None
 
     def apply_fault(self, request, connection):
         """Does what the matching fault says; gives the answer if that's the fault's too."""
-        fault = self.take_fault(request.method, request.path, self.is_watch(request))
+        fault = self.take_fault(request.method, request.path, request.raw_query,
+                                self.is_watch(request))
         if fault is None:
             return None
         spec = fault.spec
@@ -172,10 +176,11 @@ class Control:
         return {"dropped": len(watches)}
 
     def silence(self, value):
+        """{"on": false} lets the watches talk again; what they missed stays unsaid."""
         watches = self.open_watches(value)
         for watch in watches:
-            watch.silent = True
-        return {"silenced": len(watches)}
+            watch.silent = value.get("on", True)
+        return {"silenced" if value.get("on", True) else "talking": len(watches)}
 
     def restart(self, value):
         seconds = value.get("seconds", 0)
@@ -225,6 +230,9 @@ class Control:
 
     def change(self, one):
         operation = one["op"]
+        if operation == "touch":
+            self.modify(one)
+            return
         obj = one.get("object")
         namespace = one.get("namespace") or (obj or {}).get("metadata", {}).get("namespace", "")
         name = one.get("name") or (obj or {}).get("metadata", {}).get("name", "")

@@ -256,6 +256,7 @@ class Watch:
         self.view = render.PARTIAL if accept.form == "partial" else view
         self.selection = Selection(request, kind)
         self.path = request.path
+        self.query = request.raw_query
         self.include = request.param("includeObject", "Metadata")
         given = request.param("resourceVersion")
         self.start = parse_version(given) if given else 0
@@ -361,7 +362,7 @@ class Watch:
             line = self.event(event)
             if not line:
                 continue
-            if self.lister.options.cut_in_event(self.path):
+            if self.lister.options.cut_in_event(self.path, self.query):
                 self.send(b"".join(lines) + line[:len(line) // 2])
                 raise Disconnected
             lines.append(line)

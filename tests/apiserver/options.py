@@ -36,4 +36,4 @@ class Options:
                     "authentication.k8s.io/selfsubjectreviews",
                     "authorization.k8s.io/selfsubjectrulesreviews"],
         }[flavor]
-        self.cut_in_event = lambda path: False
+        self.cut_in_event = lambda path, query: False

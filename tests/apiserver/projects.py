@@ -177,6 +177,7 @@ class ProjectWatch:
         self.user = context.user
         self.view = context.view
         self.path = context.request.path
+        self.query = context.request.raw_query
         seconds = lists.parse_int(context.request, "timeoutSeconds")
         self.deadline = time.monotonic() + (seconds or random.uniform(1800, 3600))
         self.initial = context.request.param("resourceVersion") == "0"
@@ -245,7 +246,7 @@ class ProjectWatch:
         if self.silent:
             return
         line = event_line(kind, document)
-        if self.projects.app.options.cut_in_event(self.path):
+        if self.projects.app.options.cut_in_event(self.path, self.query):
             self.connection.send_chunk(line[:len(line) // 2])
             raise Disconnected
         self.connection.send_chunk(line)

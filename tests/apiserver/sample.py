@@ -109,8 +109,8 @@ def _later(minutes):
 
 
 def stream(namespace, name, tags, history, generation=2, annotations=None, labels=None,
-           managed=True, local=False):
-    """A stored stream; the store numbers it."""
+           managed=True, local=False, owned=None):
+    """A stored stream; the store numbers it. owned: its fields, where the caller knows them."""
     meta = {"name": name, "namespace": namespace, "uid": uid_of(namespace, name),
             "resourceVersion": "0", "generation": generation, "creationTimestamp": START}
     if labels:
@@ -125,13 +125,17 @@ def stream(namespace, name, tags, history, generation=2, annotations=None, label
         status["tags"] = sorted(history, key=lambda tag: tag["tag"])
     obj = {"metadata": meta, "spec": spec, "status": status}
     if managed:
-        written = {**obj, "status": {"dockerImageRepository": ""}}
         meta["managedFields"] = [{
             "manager": "cluster-samples-operator" if namespace == "openshift" else "kubectl",
             "operation": "Update", "apiVersion": imagestream.API_VERSION, "time": START,
             "fieldsType": "FieldsV1",
-            "fieldsV1": fields.from_set(fields.compare(fields.EMPTY, written)[0])}]
+            "fieldsV1": owned or owned_fields(obj)}]
     return obj
+
+
+def owned_fields(obj):
+    written = {**obj, "status": {"dockerImageRepository": ""}}
+    return fields.from_set(fields.compare(fields.EMPTY, written)[0])
 
 
 def spec_tag(name, source=None, generation=2, annotations=None, policy="Local", **extra):
@@ -265,6 +269,7 @@ def generated(streams, tags, namespaces, managed=False):
     words = ("api", "auth", "batch", "cart", "catalog", "front", "gateway", "mail", "orders",
              "search", "stock", "users", "web", "worker")
     out = []
+    owned = None
     for number in range(streams):
         namespace = "ns-%04d" % (number % namespaces)
         name = "%s-%05d" % (words[number % len(words)], number)
@@ -283,7 +288,11 @@ def generated(streams, tags, namespaces, managed=False):
                 "created": START, "dockerImageReference": "%s@%s" % (repository, found),
                 "image": found, "generation": 2}]})
         out.append(stream(namespace, name, spec, history, labels={
-            "app": words[number % len(words)], "number": str(number % 10)}, managed=managed))
+            "app": words[number % len(words)], "number": str(number % 10)}, managed=managed,
+            owned=owned))
+        if managed and owned is None:
+            # All have the same fields, and working them out takes most of the time.
+            owned = owned_fields(out[0])
     return out
 
 

@@ -76,6 +76,13 @@ def test_fault_matches_watches_only(server):
     assert status == 410 and answer["reason"] == "Expired"
 
 
+def test_fault_matches_the_query(server):
+    server.control("faults", {"path": r"\?limit=2$", "status": 500, "count": 2})
+    assert server.call("GET", SHOP)[0] == 200
+    assert server.call("GET", SHOP + "?limit=2")[0] == 500
+    assert server.call("GET", SHOP + "?limit=1")[0] == 200
+
+
 def test_fault_delay(server):
     server.control("faults", {"delay": 0.3})
     start = time.monotonic()
@@ -174,6 +181,16 @@ def test_silence(server):
     talking.close()
 
 
+def test_silence_ends(server):
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    until(lambda: server.watches() == 1)
+    server.control("silence", {"on": True})
+    assert server.control("silence", {"on": False}) == {"talking": 1}
+    server.control("bulk", {"modify": {"namespace": "shop", "match": "web"}})
+    assert watch.event()["type"] == "MODIFIED"
+    watch.close()
+
+
 def test_bookmarks(server):
     stream = server.watch(SHOP + "?watch=true&allowWatchBookmarks=true&resourceVersion="
                           + version(server))
@@ -189,6 +206,12 @@ def test_bulk_is_one_event_a_change(server):
     seen = [int(stream.event()["object"]["metadata"]["resourceVersion"]) for _ in range(1500)]
     assert seen == list(range(int(start) + 1, int(start) + 1501))
     stream.close()
+
+
+def test_bulk_touch(server):
+    answer = server.control("bulk", [
+        {"op": "touch", "namespace": "shop", "match": "^(web|api)$", "times": 3}])
+    assert answer["changes"] == 6
 
 
 def test_bulk_operations(server):
@@ -208,6 +231,7 @@ def test_bulk_operations(server):
 
 def test_rights_come_and_go(server):
     path = GROUP + "/namespaces/dev/imagestreams"
+    server.control("grant", {"user": "alice", "role": "none"})
     assert server.call("GET", path, user="alice")[0] == 403
     server.control("grant", {"user": "alice", "role": "edit", "namespace": "dev"})
     assert server.call("GET", path, user="alice")[0] == 200
@@ -416,3 +440,13 @@ def test_import_controller_follows_a_save(start_server):
     assert bad["items"] is None and bad["conditions"][0]["reason"] == "NotFound"
     assert good["items"][0]["generation"] == 2
     stream.close()
+
+
+def test_generated_streams_own_their_fields(start_server):
+    """The fields are worked out once for all of them: they must be right for each."""
+    made = start_server("--streams", "3", "--tags", "2", "--managed-fields")
+    tags = ['k:{"name":"1.0"}', 'k:{"name":"latest"}']
+    for item in made.call("GET", GROUP + "/namespaces/ns-0000/imagestreams")[1]["items"]:
+        owned = item["metadata"]["managedFields"][0]["fieldsV1"]
+        assert [key for key in owned["f:spec"]["f:tags"] if key != "."] == tags
+        assert owned["f:metadata"]["f:labels"].keys() == {".", "f:app", "f:number"}

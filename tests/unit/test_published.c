@@ -48,9 +48,9 @@ static struct object *make(
 	return o;
 }
 
-#define OLD	"2026-11-23T19:48:08Z"
-#define OLD_NS	(INT64_C(1795463288) * NSEC_PER_SEC)
-#define OLDER	"2026-11-23T19:48:00Z"
+#define OLD    "2026-11-23T19:48:08Z"
+#define OLD_NS (INT64_C(1795463288) * NSEC_PER_SEC)
+#define OLDER  "2026-11-23T19:48:00Z"
 
 static bool set_tags(const char *key, const char *uid, int version, const char *tags)
 {
@@ -72,8 +72,8 @@ static bool del(const char *key)
 	return published_set_stream(tree, key, NULL, &old, &new);
 }
 
-static struct tree_path path_of(enum node_kind kind, const char *namespace, const char *stream,
-	const char *tag)
+static struct tree_path path_of(
+	enum node_kind kind, const char *namespace, const char *stream, const char *tag)
 {
 	struct tree_path path = {.kind = kind};
 
@@ -98,6 +98,15 @@ static void assert_absent(struct tree_path path)
 	assert_int_equal(published_attr(tree, &path, &attr), -ENOENT);
 }
 
+/* Field by field: there may be anything in the gaps. */
+static void assert_same(const struct tree_attr *a, const struct tree_attr *b)
+{
+	assert_true(a->ino == b->ino);
+	assert_true(a->size == b->size);
+	assert_true(a->mtime == b->mtime);
+	assert_true(a->nlink == b->nlink);
+}
+
 #define ROOT	     path_of(NODE_ROOT, "", "", "")
 #define NAMESPACE(n) path_of(NODE_NAMESPACE, n, "", "")
 #define STREAM(n, s) path_of(NODE_STREAM, n, s, "")
@@ -108,7 +117,7 @@ static bool add_name(void *arg, const char *name, uint64_t cookie, const struct 
 {
 	struct tree_attr same = attr_of(*path);
 
-	assert_memory_equal(&same, attr, sizeof(same));
+	assert_same(&same, attr);
 	strcat(strcat(arg, *(char *)arg ? " " : ""), name);
 	return false;
 }
@@ -148,7 +157,8 @@ static void test_set(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
-		_cleanup_object_ struct object *o = make("shop/web", "u", steps[i].version, OLD, "");
+		_cleanup_object_ struct object *o =
+			make("shop/web", "u", steps[i].version, OLD, "");
 		_cleanup_view_ struct view *old = NULL, *new = NULL, *now = NULL;
 		bool changed = published_set_stream(
 			tree, "shop/web", steps[i].version ? o : NULL, &old, &new);
@@ -228,7 +238,7 @@ static void lookup(struct tree_path directory, const char *name, enum node_kind 
 	assert_int_equal(published_lookup(tree, &directory, name, &path, &attr), 0);
 	assert_int_equal(path.kind, kind);
 	same = attr_of(path);
-	assert_memory_equal(&attr, &same, sizeof(attr));
+	assert_same(&attr, &same);
 }
 
 static void test_lookup(void **state)
@@ -271,7 +281,8 @@ static void test_lookup(void **state)
 static void test_fixed_lists(void **state)
 {
 	set_tags("shop/web", "u", 1, "v2 v1 .x a/b");
-	assert_list(STREAM("shop", "web"), "imagestream.json metadata.json spec.json status.json tags");
+	assert_list(
+		STREAM("shop", "web"), "imagestream.json metadata.json spec.json status.json tags");
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "%2Ex a%2Fb v1 v2");
 	assert_list(TAG("shop", "web", "v1"), "spec.json");
 	set_tags("shop/web", "u", 2, "v2 a/b a .x");
@@ -533,8 +544,8 @@ static void change(enum node_kind kind, struct listing *l, int i, int *version)
 	assert_true(set_tags("shop/web", "u", ++*version, tags));
 }
 
-static void list_while_changing(enum node_kind kind, struct tree_path directory, int names,
-	uint64_t seed)
+static void list_while_changing(
+	enum node_kind kind, struct tree_path directory, int names, uint64_t seed)
 {
 	struct listing *l = xcalloc(1, sizeof(*l));
 	int version = 0;

@@ -88,12 +88,135 @@ static void test_no_body(void **state)
 	assert_string_equal(status.message, "the server answered 503");
 }
 
+/* The code alone decides where something before the API server answers. */
+static void test_bodies_without_status(void **state)
+{
+	static const struct {
+		long code;
+		int error;
+	} codes[] = {{302, EIO}, {400, EINVAL}, {401, EKEYEXPIRED}, {403, EACCES}, {404, ENOENT},
+		{405, EOPNOTSUPP}, {406, EIO}, {409, ESTALE}, {410, ESTALE}, {413, EFBIG},
+		{415, EINVAL}, {422, EINVAL}, {429, EAGAIN}, {500, EIO}, {501, EOPNOTSUPP},
+		{502, EIO}, {503, EAGAIN}, {504, ETIMEDOUT}, {505, EIO}, {599, EIO}};
+	static const char *const bodies[] = {"", "\n", "<html>\n<h1>Sorry</h1></html>",
+		"{\"kind\":\"NotAStatus\",\"code\":200}", "[1]", "{\"kind\":", "\x01"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(bodies); k++) {
+			_cleanup_status_ struct status s = {0};
+
+			status_parse(codes[i].code, bodies[k], strlen(bodies[k]), &s);
+			assert_int_equal(s.error, codes[i].error);
+			assert_int_equal(s.code, codes[i].code);
+			assert_null(s.body);
+			assert_null(s.reason);
+			assert_true(strlen(s.message) > 0);
+			assert_null(strchr(s.message, '<'));
+		}
+}
+
+/* What HTTP says is what happened; a number in the text can't turn a failure into a success. */
+static void test_http_code_counts(void **state)
+{
+	static const char *const bodies[] = {"{\"kind\":\"Status\",\"message\":\"m\",\"code\":200}",
+		"{\"kind\":\"Status\",\"message\":\"m\",\"code\":0}",
+		"{\"kind\":\"Status\",\"message\":\"m\",\"code\":404}"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+		_cleanup_status_ struct status s = {0};
+
+		status_parse(503, bodies[i], strlen(bodies[i]), &s);
+		assert_int_equal(s.code, 503);
+		assert_int_equal(s.error, EAGAIN);
+	}
+}
+
+static void test_causes(void **state)
+{
+	static const struct {
+		const char *details;
+		int error;
+	} causes[] = {
+		{"{\"causes\":[{\"field\":\"spec\"},{\"field\":\"metadata.uid\"}]}", EINVAL},
+		{"{\"causes\":[{\"field\":\"metadata.uidx\"}]}", EINVAL},
+		{"{\"causes\":[{\"field\":null}]}", EINVAL},
+		{"{\"causes\":[7]}", EINVAL},
+		{"{\"causes\":{\"field\":\"metadata.uid\"}}", EINVAL},
+		{"null", EINVAL},
+		{"{\"causes\":[{\"field\":\"metadata.uid\",\"reason\":\"x\"}]}", ESTALE},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(causes); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			"{\"kind\":\"Status\",\"code\":422,\"details\":%s}", causes[i].details);
+		_cleanup_status_ struct status s = {0};
+
+		status_parse(422, text, strlen(text), &s);
+		assert_int_equal(s.error, causes[i].error);
+		assert_string_equal(s.message, "the server answered 422");
+	}
+}
+
+/* The words count only with the codes that they come with. */
+static void test_words_elsewhere(void **state)
+{
+	static const char quota[] = STATUS("BadRequest", "exceeded quota: q");
+	static const char large[] = STATUS("BadRequest", "request is too large");
+	static const char busy[] = STATUS("ServerTimeout", "m");
+	_cleanup_status_ struct status s = {0}, t = {0}, u = {0};
+
+	status_parse(400, quota, strlen(quota), &s);
+	assert_int_equal(s.error, EINVAL);
+	assert_string_equal(s.reason, "BadRequest");
+	status_parse(400, large, strlen(large), &t);
+	assert_int_equal(t.error, EINVAL);
+	status_parse(404, busy, strlen(busy), &u);
+	assert_int_equal(u.error, ENOENT);
+}
+
+/* The body isn't NUL-terminated where it ends, and may be long. */
+static void test_len(void **state)
+{
+	_cleanup_free_ char *few = xmalloc(3), *many = xmalloc(1 << 20);
+	_cleanup_status_ struct status s = {0}, t = {0};
+
+	memcpy(few, "abc", 3);
+	status_parse(500, few, 3, &s);
+	assert_string_equal(s.message, "abc");
+	memset(many, 'x', 1 << 20);
+	status_parse(500, many, 1 << 20, &t);
+	assert_int_equal(strlen(t.message), 1024);
+}
+
+static void test_event_of_anything(void **state)
+{
+	json_t *objects[] = {NULL, json_null(), json_object(), json_array(), json_string("x"),
+		json_integer(410), json_pack("{s:{}, s:[], s:i}", "code", "reason", "message", 7)};
+
+	for (size_t i = 0; i < ARRAY_SIZE(objects); i++) {
+		_cleanup_status_ struct status s = {0};
+
+		status_from_json(500, objects[i], &s);
+		assert_int_equal(s.code, 500);
+		assert_int_equal(s.error, EIO);
+		assert_null(s.reason);
+		assert_string_equal(s.message, "the server answered 500");
+		json_decref(objects[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_event_of_a_watch),
 		cmocka_unit_test(test_no_body),
+		cmocka_unit_test(test_bodies_without_status),
+		cmocka_unit_test(test_http_code_counts),
+		cmocka_unit_test(test_causes),
+		cmocka_unit_test(test_words_elsewhere),
+		cmocka_unit_test(test_len),
+		cmocka_unit_test(test_event_of_anything),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,6 +140,239 @@ static void test_what_comes_back_is_new(void **state)
 	assert_int_equal(attr(gone, NODE_TAGS, "").nlink, 2);
 }
 
+static void assert_shows(struct view *v, enum node_kind kind, const char *tag, const char *expected)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+
+	assert_int_equal(view_show(v, kind, tag, &text), 0);
+	assert_string_equal(text.data, expected);
+	assert_int_equal(attr(v, kind, tag).size, text.len);
+	assert_int_equal(attr(v, kind, tag).nlink, 1);
+}
+
+static void assert_none(struct view *v, enum node_kind kind, const char *tag)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	struct tree_attr a;
+
+	assert_int_equal(view_attr(v, kind, tag, &a), -ENOENT);
+	assert_int_equal(view_show(v, kind, tag, &text), -ENOENT);
+	assert_int_equal(text.len, 0);
+}
+
+static void test_every_file(void **state)
+{
+	_cleanup_view_ struct view *v = next_view(
+		NULL, "1", "{\"generation\":3,\"name\":\"a\"}", "{\"tag\":\"a\",\"items\":[]}", 0);
+
+	assert_int_equal(view_mtime(v), v->object->newest); /* before anybody asked for more */
+	assert_shows(v, NODE_IMAGESTREAM_JSON, "",
+		"{\n  \"kind\": \"ImageStream\",\n  \"apiVersion\": \"image.openshift.io/v1\",\n"
+		"  \"metadata\": {\n    \"name\": \"web\",\n    \"namespace\": \"shop\",\n"
+		"    \"uid\": \"u1\",\n    \"resourceVersion\": \"1\",\n    \"generation\": 7,\n"
+		"    \"creationTimestamp\": \"2026-10-01T00:00:00Z\"\n  },\n"
+		"  \"spec\": {\n    \"tags\": [\n      {\n        \"generation\": 3,\n"
+		"        \"name\": \"a\"\n      }\n    ]\n  },\n"
+		"  \"status\": {\n    \"tags\": [\n      {\n        \"tag\": \"a\",\n"
+		"        \"items\": []\n      }\n    ]\n  }\n}\n");
+	assert_shows(v, NODE_METADATA_JSON, "",
+		"{\n  \"name\": \"web\",\n  \"namespace\": \"shop\",\n  \"uid\": \"u1\",\n"
+		"  \"creationTimestamp\": \"2026-10-01T00:00:00Z\"\n}\n");
+	assert_shows(v, NODE_SPEC_JSON, "",
+		"{\n  \"tags\": [\n    {\n      \"name\": \"a\"\n    }\n  ]\n}\n");
+	assert_shows(v, NODE_STATUS_JSON, "",
+		"{\n  \"tags\": [\n    {\n      \"tag\": \"a\",\n      \"items\": []\n    }\n  "
+		"]\n}\n");
+	assert_shows(v, NODE_TAG_SPEC, "a", "{\n  \"name\": \"a\"\n}\n");
+	assert_shows(v, NODE_TAG_STATUS, "a", "{\n  \"tag\": \"a\",\n  \"items\": []\n}\n");
+	assert_none(v, NODE_TAG_IMAGE, "a");
+	assert_none(v, NODE_TAG_SPEC, "b");
+	assert_int_equal(attr(v, NODE_STREAM, "").nlink, 3);
+	assert_int_equal(attr(v, NODE_TAGS, "").nlink, 3);
+	assert_int_equal(attr(v, NODE_TAG, "a").nlink, 2);
+	for (enum node_kind kind = NODE_STREAM; kind < NODE_TAG_IMAGE; kind++)
+		assert_int_equal(
+			attr(v, kind, kind >= NODE_TAG ? "a" : "").mtime, v->object->newest);
+}
+
+static void test_image(void **state)
+{
+	_cleanup_view_ struct view *v = next_view(NULL, "1", TAG("none", "x:1"),
+		"{\"tag\":\"null\",\"items\":null},{\"tag\":\"empty\",\"items\":[]},{\"tag\":"
+		"\"no\"},"
+		"{\"tag\":\"two\",\"items\":[{\"dockerImageReference\":\"new@2\"},"
+		"{\"dockerImageReference\":\"old@1\"}]}",
+		0);
+
+	assert_none(v, NODE_TAG_IMAGE, "null");
+	assert_none(v, NODE_TAG_IMAGE, "empty");
+	assert_none(v, NODE_TAG_IMAGE, "no");
+	assert_none(v, NODE_TAG_IMAGE, "none");
+	assert_shows(v, NODE_TAG_IMAGE, "two", "new@2\n");
+	assert_shows(v, NODE_TAG_STATUS, "null", "{\n  \"tag\": \"null\",\n  \"items\": null\n}\n");
+}
+
+/* What only the server counts moves imagestream.json alone. */
+static void test_counters(void **state)
+{
+	_cleanup_view_ struct view *one =
+		next_view(NULL, "1", "{\"name\":\"a\",\"generation\":1}", HISTORY("a", "y@1"), 0);
+	int64_t now = one->object->newest + 100;
+	_cleanup_view_ struct view *two =
+		next_view(one, "2", "{\"name\":\"a\",\"generation\":2}", HISTORY("a", "y@1"), now);
+
+	for (enum node_kind kind = NODE_STREAM; kind <= NODE_TAG_IMAGE; kind++) {
+		const char *tag = kind >= NODE_TAG ? "a" : "";
+
+		assert_int_equal(attr(two, kind, tag).mtime,
+			kind == NODE_IMAGESTREAM_JSON ? now : one->object->newest);
+		assert_true(attr(two, kind, tag).ino == attr(one, kind, tag).ino);
+	}
+}
+
+static void test_odd_tag_names(void **state)
+{
+	char long_name[300] = "";
+	_cleanup_free_ char *tags = NULL;
+	_cleanup_view_ struct view *v = NULL;
+	_cleanup_json_ json_t *last = NULL;
+	const struct view_tag *t;
+
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	tags = xasprintf("{\"name\":\"a/b\"},{\"name\":\"\"},{\"name\":\"\\u0000\"},"
+			 "{\"name\":\"a\\u0000b\"},{\"name\":\"%s\"},{\"name\":7},{},"
+			 "{\"name\":\"a/b\",\"second\":true}",
+		long_name);
+	v = next_view(NULL, "1", tags, HISTORY("a/b", "y@1"), 0);
+	assert_int_equal(view_index(v)->ntags, 3);
+	assert_int_equal(attr(v, NODE_TAGS, "").nlink, 5);
+	assert_shows(v, NODE_TAG_SPEC, "a%2Fb", "{\n  \"name\": \"a/b\"\n}\n");
+	assert_shows(v, NODE_TAG_IMAGE, "a%2Fb", "y@1\n");
+	assert_shows(v, NODE_TAG_SPEC, "%00", "{\n  \"name\": \"\"\n}\n");
+	assert_shows(v, NODE_TAG_SPEC, "a%00b", "{\n  \"name\": \"a\\u0000b\"\n}\n");
+	t = view_find_tag(v, "a%00b");
+	assert_int_equal(t->raw_len, 3);
+	assert_memory_equal(t->raw, "a\0b", 3);
+	assert_null(view_find_tag(v, "a/b"));
+	last = journal_last(journal);
+	assert_string_equal(json_str(last, "errno"), "ENAMETOOLONG");
+}
+
+/* Places in listings stay, also when later tags come before them by name. */
+static void test_cookies(void **state)
+{
+	_cleanup_view_ struct view *one =
+		next_view(NULL, "1", TAG("b", "x") "," TAG("a", "x") "," TAG("d", "x"), "", 0);
+	_cleanup_view_ struct view *two =
+		next_view(one, "2", TAG("c", "x") "," TAG("b", "x"), "", 0);
+	_cleanup_view_ struct view *three = next_view(two, "3", TAG("d", "x") "," TAG("b", "x"),
+		HISTORY("a", "y") "," HISTORY("c", "y"), 0);
+	unsigned highest = view_index(one)->counter;
+	const struct view_index *x = view_index(three);
+
+	assert_true(view_find_tag(one, "a")->cookie < view_find_tag(one, "b")->cookie);
+	assert_int_equal(view_find_tag(two, "b")->cookie, view_find_tag(one, "b")->cookie);
+	assert_int_equal(view_find_tag(three, "b")->cookie, view_find_tag(one, "b")->cookie);
+	assert_int_equal(view_find_tag(three, "c")->cookie, view_find_tag(two, "c")->cookie);
+	assert_true(view_find_tag(two, "c")->cookie > highest);
+	assert_true(view_find_tag(three, "d")->cookie > view_find_tag(two, "c")->cookie);
+	assert_true(view_find_tag(three, "a")->cookie > view_find_tag(two, "c")->cookie);
+	assert_int_equal(x->ntags, 4);
+	for (size_t i = 1; i < x->ntags; i++)
+		assert_true(x->tags[i - 1].cookie < x->tags[i].cookie);
+}
+
+#define NAMES  4
+#define PLACES (STREAM_FILES + NAMES * TAG_FILES)
+#define STEPS  400
+
+/* A file as the last version showed it. */
+struct past {
+	char *bytes; /* NULL: not there */
+	struct tree_attr attr;
+	uint64_t inos[STEPS]; /* of earlier lives */
+	size_t lives;
+};
+
+static void check_file(struct view *v, enum node_kind kind, const char *tag, struct past *past)
+{
+	struct buf text = BUF_INIT(ATTR_MAX);
+	struct tree_attr a = {0};
+	int r = view_attr(v, kind, tag, &a);
+	char *bytes;
+
+	assert_int_equal(view_show(v, kind, tag, &text), r);
+	bytes = r == 0 ? buf_steal(&text, NULL) : NULL;
+	assert_int_equal(a.size, bytes ? strlen(bytes) : 0);
+	if (bytes && !past->bytes) {
+		for (size_t i = 0; i < past->lives; i++)
+			assert_true(a.ino != past->inos[i]);
+		past->inos[past->lives++] = a.ino;
+	} else if (bytes) {
+		assert_true(a.ino == past->attr.ino);
+		if (streq(bytes, past->bytes))
+			assert_true(a.mtime == past->attr.mtime);
+		else
+			assert_true(a.mtime > past->attr.mtime);
+	}
+	free(past->bytes);
+	past->bytes = bytes;
+	past->attr = a;
+}
+
+/* Any history, with a clock that jumps: each file moves with its bytes, and what comes is new. */
+static void test_random_history(void **state)
+{
+	static struct past pasts[PLACES];
+	uint64_t seed = HASH_INIT;
+	struct view *v = NULL;
+	int spec[NAMES] = {0}, status[NAMES] = {0}; /* which content; 0: none */
+
+	for (int step = 1; step < STEPS; step++) {
+		_cleanup_buf_ struct buf specs = BUF_INIT(ATTR_MAX), statuses = BUF_INIT(ATTR_MAX);
+		char version[16], tag[] = "t0";
+		struct view *next;
+		int i;
+
+		seed = hash_bytes(seed, &step, sizeof(step));
+		i = (seed >> 20) % NAMES;
+		if (seed >> 63)
+			spec[i] = (seed >> 30) % 3;
+		else
+			status[i] = (seed >> 30) % 4;
+		buf_addstr(&specs, "");
+		buf_addstr(&statuses, "");
+		for (int k = 0; k < NAMES; k++) {
+			if (spec[k])
+				buf_addf(&specs, "%s{\"name\":\"t%d\",\"x\":%d}",
+					specs.len ? "," : "", k, spec[k]);
+			if (status[k])
+				buf_addf(&statuses, "%s{\"tag\":\"t%d\",\"items\":[%s]}",
+					statuses.len ? "," : "", k,
+					status[k] == 1	 ? ""
+					: status[k] == 2 ? "{\"dockerImageReference\":\"r\"}"
+							 : "{\"dockerImageReference\":\"s\"}");
+		}
+		sprintf(version, "%d", step);
+		next = next_view(v, version, specs.data, statuses.data, (int64_t)(seed >> 2));
+		view_unref(v);
+		v = next;
+		for (i = 0; i < PLACES; i++) {
+			int k = (i - STREAM_FILES) / TAG_FILES;
+
+			tag[1] = '0' + k;
+			if (i < STREAM_FILES)
+				check_file(v, NODE_IMAGESTREAM_JSON + i, "", &pasts[i]);
+			else
+				check_file(v, NODE_TAG_SPEC + (i - STREAM_FILES) % TAG_FILES, tag,
+					&pasts[i]);
+		}
+	}
+	view_unref(v);
+	for (int i = 0; i < PLACES; i++)
+		free(pasts[i].bytes);
+}
+
 static void escape(const char *raw, size_t len, const char *expected)
 {
 	char name[NAME_SIZE];
@@ -226,6 +459,12 @@ int main(void)
 		cmocka_unit_test(test_contents),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_what_comes_back_is_new),
+		cmocka_unit_test(test_every_file),
+		cmocka_unit_test(test_image),
+		cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_odd_tag_names),
+		cmocka_unit_test(test_cookies),
+		cmocka_unit_test(test_random_history),
 		cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_listing_goes_on),
 	};
