@@ -78,19 +78,23 @@ static char *text_message(long code, const char *body, size_t len)
 	return xstrndup(body, n);
 }
 
+static void from_object(long code, json_t *object, struct status *ret)
+{
+	const char *message = json_str(object, "message"), *reason = json_str(object, "reason");
+	struct status s = {.code = code};
+
+	s.body = json_incref(object);
+	s.reason = reason ? xstrdup(reason) : NULL;
+	s.message = message ? xstrdup(message) : text_message(code, NULL, 0);
+	s.error = status_errno(&s);
+	*ret = s;
+}
+
 void status_from_json(long http_code, json_t *object, struct status *ret)
 {
 	const json_t *code = json_object_get(object, "code");
-	const char *message = json_str(object, "message"), *reason = json_str(object, "reason");
-	struct status s = {.code = http_code};
 
-	s.body = json_incref(object);
-	if (json_is_integer(code))
-		s.code = json_integer_value(code);
-	s.reason = reason ? xstrdup(reason) : NULL;
-	s.message = message ? xstrdup(message) : text_message(s.code, "", 0);
-	s.error = status_errno(&s);
-	*ret = s;
+	from_object(json_is_integer(code) ? json_integer_value(code) : http_code, object, ret);
 }
 
 void status_parse(long http_code, const char *body, size_t len, struct status *ret)
@@ -100,7 +104,7 @@ void status_parse(long http_code, const char *body, size_t len, struct status *r
 	struct status s = {.code = http_code};
 
 	if (kind && streq(kind, "Status")) {
-		status_from_json(http_code, json, ret);
+		from_object(http_code, json, ret); /* the answer's own code counts */
 		return;
 	}
 	s.message = text_message(http_code, body, len);

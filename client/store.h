@@ -29,8 +29,8 @@ struct object *store_get(struct store *s, const char *key);
 unsigned store_list_begin(struct store *s);
 
 /*
- * Takes the caller's reference. An object whose resourceVersion isn't newer than the one held (of
- * the same uid) changes nothing. `list` is the number of the list it came with, or 0.
+ * Takes the caller's reference. An object whose resourceVersion isn't newer than the one held
+ * changes nothing. `list` is the number of the list it came with, or 0.
  */
 void store_put(struct store *s, struct object *o, unsigned list);
 

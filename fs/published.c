@@ -266,6 +266,8 @@ static void stream_set(struct published *p, const char *namespace, const char *n
 		return;
 	before = is_shown(n);
 	if (v && s) {
+		if (!streq(s->view->object->uid, v->object->uid))
+			namespace_touch(p, n, v); /* deleted and made again */
 		map_set(&n->streams, v->object->name, s);
 		s->view = view_ref(v);
 		return;
