@@ -1,0 +1,68 @@
+"""What tools and the mount did with each other: RESULTS.md, written by the tests that measure it.
+
+A run replaces the cells that it measured and keeps the others, in their order; so a run of a few
+tests is fine, and what changed is what git shows. Remove the file to start over.
+"""
+
+import atexit
+import pathlib
+
+PATH = pathlib.Path(__file__).with_name("RESULTS.md")
+INTRODUCTION = """\
+# Tools on the mount
+
+Written by the tests beside it. A cell says what happened on the mount; behind the slash what the tool does on ext4
+when the same call fails there (or succeeds, where the case is a success).
+
+- `ok` saved; `asked` the tool asked the user before it wrote
+- `err` the tool said that it failed; `dirty` the text is still in the tool, which won't quit without asking; `clean` it quits
+- `SILENT` the tool said nothing, or that all was well, though the save was refused
+- `kept` the text that wasn't saved stands in NAME.rejected beside the file, the reason in NAME.error
+- `left` what stands beside the file when the tool is gone
+"""
+_tables = {}  # kind: {tool: {case: cell}}; the case "why" is the last column
+_measured = []
+
+
+def record(kind, tool, case, outcome, ext4, note=""):
+    """One cell: kind names the table. A note says why ours is worse, or else what is remarkable."""
+    if not _measured:
+        _load()
+        atexit.register(_write)
+    _measured.append((kind, tool, case))
+    row = _tables.setdefault(kind, {}).setdefault(_plain(tool), {})
+    row[case] = _plain(outcome if outcome == ext4 else f"{outcome} / {ext4}")
+    notes = [one for one in row.get("why", "").split("; ") if not one.startswith(f"{case}: ")]
+    row["why"] = "; ".join([one for one in notes if one]
+                           + ([f"{case}: {_plain(note).replace('; ', ', ')}"] if note else []))
+
+
+def _plain(text):
+    return " ".join(str(text).replace("|", "¦").split())
+
+
+def _load():
+    kind, cases = None, []
+    for line in PATH.read_text().splitlines() if PATH.exists() else []:
+        if line.startswith("## "):
+            kind, cases = line[3:], []
+        elif kind and line.startswith("|") and not line.startswith("|-"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if not cases:
+                cases = cells[1:]
+                continue
+            _tables.setdefault(kind, {})[cells[0].strip("`")] = {
+                case: cell for case, cell in zip(cases, cells[1:]) if cell}
+
+
+def _write():
+    lines = [INTRODUCTION]
+    for kind, rows in _tables.items():
+        cases = list(dict.fromkeys(case for row in rows.values() for case in row if case != "why"))
+        lines += [f"## {kind}", "", f"| {kind[:-1]} | " + " | ".join(cases + ["why"]) + " |",
+                  "|---" * (len(cases) + 2) + "|"]
+        for tool, row in rows.items():
+            lines.append(f"| `{tool}` | "
+                         + " | ".join(row.get(case, "") for case in cases + ["why"]) + " |")
+        lines.append("")
+    PATH.write_text("\n".join(lines))
