@@ -149,7 +149,7 @@ def main():
               Importer(args.import_fail, args.import_delay, args.import_unreachable))
     load_all(app, args)
     if args.import_controller:
-        app.import_controller.start()
+        app.import_controller.switch(True)
     authority = Authority()
     server = Server(app, authority.server_context(), args.port)
     app.control.server = server

@@ -9,7 +9,7 @@ ANONYMOUS = "system:anonymous"
 READ = ("get", "list", "watch")
 ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# (groups, resources, verbs) as the bootstrap policy of OpenShift grants them.
+# (groups, resources, verbs), perhaps (…, names), as the bootstrap policy of OpenShift grants them.
 _IMAGE = ("", "image.openshift.io")
 _STREAM_RESOURCES = ("imagestreamimages", "imagestreammappings", "imagestreams",
                      "imagestreamtags", "imagetags")
@@ -53,6 +53,12 @@ OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 DISCOVERY_PATHS = ("/api", "/apis", "/openapi")
 
 
+def as_rules(rules):
+    """A role of one's own, from rules as RBAC writes them."""
+    return tuple((tuple(rule.get("apiGroups", _IMAGE)), tuple(rule["resources"]),
+                  tuple(rule["verbs"]), tuple(rule.get("resourceNames", ()))) for rule in rules)
+
+
 class User:
     def __init__(self, name, groups=("system:authenticated:oauth", "system:authenticated")):
         self.name = name
@@ -69,7 +75,7 @@ class Auth:
         self.lock = threading.Lock()
         self.wording = wording
         self.tokens = {}
-        self.grants = set()  # (user, role, namespace or "")
+        self.grants = set()  # (user, role or its rules, namespace or "")
 
     def add_user(self, name, token=None):
         """Makes sure that a user exists; gives the token."""
@@ -88,7 +94,7 @@ class Auth:
             self.tokens[token] = name
 
     def grant(self, user, role, namespace=""):
-        if role not in ROLES:
+        if isinstance(role, str) and role not in ROLES:
             raise ValueError("no such role: " + role)
         self.grants = self.grants | {(user, role, namespace)}
 
@@ -125,14 +131,14 @@ class Auth:
     def rules(self, user, namespace):
         """The rules that hold for a user in a namespace ("" for cluster-wide ones only)."""
         out = []
-        for name, role, where in sorted(self.grants):
+        for name, role, where in sorted(self.grants, key=str):
             if name == user.name and where in ("", namespace):
-                out += ROLES[role]
+                out += ROLES[role] if isinstance(role, str) else role
         if not user.anonymous:
             out += BASIC
             if namespace == "openshift":
                 out += SHARED_VIEWER
-        return out
+        return [rule if len(rule) == 4 else (*rule, ()) for rule in out]
 
     def allowed(self, user, verb, group, resource, subresource, namespace, name=""):
         if not user.anonymous and resource == "users" and name == "~" and verb == "get":
@@ -140,8 +146,8 @@ class Auth:
         full = resource + "/" + subresource if subresource else resource
         return any(
             (verb in verbs or "*" in verbs) and (group in groups or "*" in groups)
-            and (full in resources or "*" in resources)
-            for groups, resources, verbs in self.rules(user, namespace))
+            and (full in resources or "*" in resources) and (not names or name in names)
+            for groups, resources, verbs, names in self.rules(user, namespace))
 
     def check(self, user, verb, group, resource, subresource, namespace, name=""):
         if not self.allowed(user, verb, group, resource, subresource, namespace, name):

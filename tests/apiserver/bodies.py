@@ -97,5 +97,14 @@ def field_validation(request, report, options):
     return [("Warning", "299 - %s" % errors.quote(text)) for text in report.problems]
 
 
+def checked_fields(request, report, options, kind):
+    """field_validation for the body of a POST or PUT."""
+    try:
+        return field_validation(request, report, options)
+    except StrictFailure as why:
+        raise errors.bad_request('%s in version "v1" cannot be handled as a %s: %s' % (
+            kind, kind, why))
+
+
 class StrictFailure(Exception):
     """Unknown or duplicate fields under fieldValidation=Strict."""

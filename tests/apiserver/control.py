@@ -16,18 +16,29 @@ from store import encode, new_uid, now
 RECORDS = 10000
 HEADERS = ("content-type", "accept", "user-agent", "impersonate-user", "impersonate-uid")
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
+FAULT_KEYS = {"method", "path", "watch", "contentType", "count", "after", "bulk", "delay", "hang",
+              "cut", "cutAfter", "cutInEvent", "slow", "status", "reason", "message", "causes",
+              "retryAfter", "text", "json", "nosniff"}
 
 
 class Fault:
     def __init__(self, spec):
+        unknown = spec.keys() - FAULT_KEYS
+        if unknown:
+            raise ValueError("a fault knows no " + ", ".join(sorted(unknown)))
+        if spec.get("cut") not in (None, False, True, "reset"):
+            raise ValueError('cut is true or "reset"')
         self.spec = spec
         self.left = spec.get("count", 1)
         self.path = re.compile(spec.get("path", ""))
+        self.content_type = re.compile(spec.get("contentType", ""))
+        self.after = bool(spec.get("after"))
         self.freed = threading.Event()
 
-    def matches(self, method, path, query, watch):
+    def matches(self, method, path, query, watch, content_type=""):
         return (self.left > 0 and self.spec.get("method") in (None, method)
                 and self.spec.get("watch") in (None, watch)
+                and self.content_type.search(content_type)
                 # A pattern may end in $ to mean the path alone, or name a parameter.
                 and any(self.path.search(text) for text in (path, path + "?" + query)))
 
@@ -44,28 +55,30 @@ class Control:
     # What every ordinary request goes through.
 
     def record(self, request):
+        """Gives the entry, whose status is filled in when the answer is known."""
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         headers["authorization"] = "authorization" in request.headers
         if request.groups:
             headers["impersonate-group"] = request.groups
         entry = {"method": request.method, "path": request.path, "query": request.raw_query,
-                 "headers": headers, "time": time.time()}
+                 "headers": headers, "time": time.time(), "status": None}
         if request.method in WRITES:
             entry["body"] = request.body.decode("utf-8", "replace")
         with self.lock:
             self.counts["%s %s" % (request.method, request.path)] += 1
             self.records.append(entry)
+        return entry
 
     @staticmethod
     def is_watch(request):
         return request.method == "GET" and (request.flag("watch") or "/watch/" in request.path)
 
-    def take_fault(self, method, path, query, watch, in_event=False):
+    def take_fault(self, method, path, query, watch, content_type="", in_event=False):
         """The first fault that matches, counted down. Faults in events wait for an event."""
         with self.lock:
             for fault in self.faults:
                 if bool(fault.spec.get("cutInEvent")) == in_event and \
-                        fault.matches(method, path, query, watch):
+                        fault.matches(method, path, query, watch, content_type):
                     fault.left -= 1
                     return fault
         return None
@@ -73,19 +86,23 @@ class Control:
     def take_cut(self, path, query):
         """Whether the event that a watch is about to send is to be cut in the middle."""
         return bool(self.faults) and self.take_fault(
-            "GET", path, query, True, True) is not None
+            "GET", path, query, True, in_event=True) is not None
 
-    def apply_fault(self, request, connection):
-        """Does what the matching fault says; gives the answer if that's the fault's too."""
-        fault = self.take_fault(request.method, request.path, request.raw_query,
-                                self.is_watch(request))
-        if fault is None:
-            return None
+    def fault_for(self, request):
+        return self.take_fault(request.method, request.path, request.raw_query,
+                               self.is_watch(request), request.headers.get("content-type", ""))
+
+    def apply_fault(self, fault, connection):
+        """Does what a fault says; gives the answer if that's the fault's too."""
         spec = fault.spec
+        if "bulk" in spec:
+            self.bulk(spec["bulk"])
         if "delay" in spec:
             self.hold(fault, connection, spec["delay"])
         if spec.get("hang"):
             self.hold(fault, connection, None if spec["hang"] is True else spec["hang"])
+        if spec.get("cut"):
+            connection.cut(spec["cut"] == "reset")
         connection.cut_after = spec.get("cutAfter")
         if "slow" in spec:
             connection.slow = (spec["slow"]["bytes"], spec["slow"]["delay"])
@@ -123,14 +140,16 @@ class Control:
             ("POST", "silence"): self.silence, ("POST", "restart"): self.restart,
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
-            ("POST", "bulk"): self.bulk,
+            ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
+            ("POST", "imports"): self.imports,
         }.get((request.method, name))
         if handler is None:
             return Response(404, b'{"error":"no such control call"}\n')
         try:
             value = json.loads(request.body) if request.body else {}
             return Response(200, encode(handler(value)) + b"\n")
-        except (ValueError, KeyError, TypeError, AttributeError, schema.DecodeError) as why:
+        except (ValueError, KeyError, TypeError, AttributeError, re.error,
+                schema.DecodeError) as why:
             return Response(400, encode({"error": repr(why)}) + b"\n")
 
     def show_requests(self, value):
@@ -144,9 +163,9 @@ class Control:
         return self.clear_faults(value)
 
     def add_fault(self, value):
+        made = [Fault(spec) for spec in (value if isinstance(value, list) else [value])]
         with self.lock:
-            for spec in value if isinstance(value, list) else [value]:
-                self.faults.append(Fault(spec))
+            self.faults += made
         return {}
 
     def clear_faults(self, value):
@@ -203,16 +222,34 @@ class Control:
         return {}
 
     def grant(self, value):
-        self.app.auth.add_user(value["user"])
-        if value["role"] not in auth.ROLES:
+        role = auth.as_rules(value["rules"]) if "rules" in value else value["role"]
+        if isinstance(role, str) and role not in auth.ROLES:
             raise ValueError("no such role")
-        self.app.auth.grant(value["user"], value["role"], value.get("namespace", ""))
+        self.app.auth.add_user(value["user"])
+        self.app.auth.grant(value["user"], role, value.get("namespace", ""))
         self.app.store.notify()
         return {}
 
     def token(self, value):
         self.app.auth.set_token(value["user"], value["token"])
         return {}
+
+    def imports(self, value):
+        """Switches the import controller and says how imports go; gives what holds now."""
+        importer, controller = self.app.imports.importer, self.app.import_controller
+        patterns = {key: re.compile(value[key]) for key in ("fail", "unreachable")
+                    if key in value}
+        # Under the lock no import is half done: none comes after this answer says off.
+        with self.app.store.changed:
+            if "delay" in value:
+                importer.delay = float(value["delay"])
+            for key, pattern in patterns.items():
+                setattr(importer, key, pattern if pattern.pattern else None)
+            if "on" in value:
+                controller.switch(value["on"])
+            return {"on": controller.enabled, "delay": importer.delay, **{
+                key: getattr(importer, key).pattern if getattr(importer, key) else ""
+                for key in ("fail", "unreachable")}}
 
     # Many changes at once.
 
@@ -327,10 +364,15 @@ def status_of(spec):
     """A Status body for a fault that names only a code."""
     code = spec["status"]
     reason = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound",
-              409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests",
-              500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}.get(code, "")
+              405: "MethodNotAllowed", 406: "NotAcceptable", 409: "Conflict", 410: "Expired",
+              413: "RequestEntityTooLarge", 415: "UnsupportedMediaType", 422: "Invalid",
+              429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable",
+              504: "Timeout"}.get(code, "")
     out = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-           "message": "injected fault", "reason": reason, "code": code}
+           "message": spec.get("message", "injected fault"), "reason": spec.get("reason", reason)}
+    details = {"causes": spec["causes"]} if "causes" in spec else {}
     if "retryAfter" in spec:
-        out["details"] = {"retryAfterSeconds": spec["retryAfter"]}
-    return out
+        details["retryAfterSeconds"] = spec["retryAfter"]
+    if details:
+        out["details"] = details
+    return {**out, "code": code}

@@ -98,12 +98,28 @@ class App:
     def answer(self, request, connection, within_limit):
         if request.path.startswith("/_control/"):
             return self.control.answer(request)
-        self.control.record(request)
+        entry = self.control.record(request)
+        fault = self.control.fault_for(request)
+        response = None
+        if fault is not None and not fault.after:
+            response = self.faulty(request, connection, fault)
+        if response is None:
+            response = self.real_answer(request, within_limit)
+        if fault is not None and fault.after:
+            # What the request asked for is done by now; only its answer suffers.
+            response = self.faulty(request, connection, fault) or response
+        entry["status"] = response.status
+        return response
+
+    def faulty(self, request, connection, fault):
+        response = self.control.apply_fault(fault, connection)
+        if response is not None:
+            response.aggregated = (self.is_aggregated(request.path)
+                                   and response.content_type == "application/json")
+        return response
+
+    def real_answer(self, request, within_limit):
         aggregated = self.is_aggregated(request.path)
-        faulty = self.control.apply_fault(request, connection)
-        if faulty is not None:
-            faulty.aggregated = aggregated and faulty.content_type == "application/json"
-            return faulty
         try:
             user = self.auth.authenticate(request, request.certificate_user)
         except errors.StatusError as why:

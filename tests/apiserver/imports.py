@@ -56,7 +56,8 @@ class Imports:
         obj, report = bodies.decoded(
             lambda one, found: schema.IMAGE_STREAM_IMPORT.decode(
                 one, "", "ImageStreamImport", found), value, "ImageStreamImport")
-        warnings = bodies.field_validation(context.request, report, self.app.options)
+        warnings = bodies.checked_fields(context.request, report, self.app.options,
+                                         "ImageStreamImport")
         self.check(context, obj)
         spec = self.with_defaults(obj["spec"])
         results = [self.run(one) for one in spec.get("images", ())]
@@ -203,12 +204,15 @@ class Imports:
         """POST of an ImageStreamMapping: what the internal registry does after a push."""
         value = bodies.parse(context.request, "ImageStreamMapping")
         bodies.check_kind(value, "ImageStreamMapping", context.api_version)
-        obj, _ = bodies.decoded(
+        obj, report = bodies.decoded(
             lambda one, found: schema.IMAGE_STREAM_MAPPING.decode(
                 one, "", "ImageStreamMapping", found), value, "ImageStreamMapping")
+        warnings = bodies.checked_fields(context.request, report, self.app.options,
+                                         "ImageStreamMapping")
         name = obj["metadata"].get("name", "")
         image = normal_image(obj.get("image") or {})
         with self.store.changed:
+            self.app.streams.check_namespace(context, "imagestreammappings", name)
             old = self.store["imagestreams"].get(context.namespace, name)
             if old is None:
                 raise errors.not_found("imagestreammappings", context.group, name)
@@ -224,7 +228,7 @@ class Imports:
             self.app.streams.save(imagestream.with_history(old.obj, history), old)
         return self.app.document(context, encode({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-            "code": 201}), 201)
+            "code": 201}), 201, warnings)
 
 
 def follow_aliases(stream, history, changed):
@@ -263,18 +267,22 @@ class ImportController:
     def __init__(self, app):
         self.app = app
         self.enabled = False
+        self.started = False
         self.wanted = queue.Queue()
 
-    def start(self):
-        self.enabled = True
-        threading.Thread(target=self.watch, daemon=True).start()
-        threading.Thread(target=self.work, daemon=True).start()
+    def switch(self, on):
+        """On: tags written from now on are imported. Off: nothing is imported any more."""
+        with self.app.store.changed:
+            self.enabled = bool(on)
+            if on and not self.started:
+                self.started = True
+                index = self.app.store["imagestreams"].next_index()
+                threading.Thread(target=self.watch, args=(index,), daemon=True).start()
+                threading.Thread(target=self.work, daemon=True).start()
 
-    def watch(self):
+    def watch(self, index):
         store = self.app.store
         collection = store["imagestreams"]
-        with store.changed:
-            index = collection.next_index()
         while True:
             with store.changed:
                 while collection.next_index() == index:
@@ -282,7 +290,7 @@ class ImportController:
                 events = collection.since(index) or []
                 index = collection.next_index()
             for event in events:
-                if event.type != "DELETED" and due_tags(event.version.obj):
+                if self.enabled and event.type != "DELETED" and due_tags(event.version.obj):
                     self.app.later(self.app.imports.importer.delay, self.wanted.put,
                                    (event.version.namespace, event.version.name))
 
@@ -292,7 +300,7 @@ class ImportController:
             try:
                 with self.app.store.changed:
                     old = self.app.store["imagestreams"].get(namespace, name)
-                    if old is not None:
+                    if old is not None and self.enabled:
                         self.import_tags(old)
             except errors.StatusError:
                 pass  # the stream is tried again when it changes

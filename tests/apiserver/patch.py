@@ -6,6 +6,8 @@ import json
 MERGE_KEYS = {("spec", "tags"): "name", ("status", "tags"): "tag",
               ("metadata", "ownerReferences"): "uid"}
 MERGED_SETS = {("metadata", "finalizers")}
+# Any other key is a name like all others, even if it begins with a dollar.
+DIRECTIVES = ("$patch", "$retainKeys")
 
 
 class PatchFailed(Exception):
@@ -59,7 +61,7 @@ def strategic(target, patch, path=()):
         if key.startswith("$deleteFromPrimitiveList/"):
             name = key.partition("/")[2]
             out[name] = [one for one in out.get(name) or () if one not in value]
-        elif key.startswith("$"):
+        elif key in DIRECTIVES or key.startswith("$setElementOrder/"):
             continue
         elif value is None:
             out.pop(key, None)

@@ -36,8 +36,9 @@ def _path_allowed(auth, user, asked):
 
 
 def _rules(auth, user, namespace):
-    return [{"verbs": list(verbs), "apiGroups": list(groups), "resources": list(resources)}
-            for groups, resources, verbs in auth.rules(user, namespace)]
+    return [{"verbs": list(verbs), "apiGroups": list(groups), "resources": list(resources), **(
+        {"resourceNames": list(names)} if names else {})}
+            for groups, resources, verbs, names in auth.rules(user, namespace)]
 
 
 def self_rules(auth, user, body):
@@ -55,7 +56,8 @@ def self_rules(auth, user, body):
 def openshift_rules(auth, user, namespace, body, api_version):
     """OpenShift's own review; the namespace is that of the path."""
     rules = [{"verbs": rule["verbs"], "attributeRestrictions": None,
-              "apiGroups": rule["apiGroups"], "resources": rule["resources"]}
+              "apiGroups": rule["apiGroups"], "resources": rule["resources"], **(
+                  {"resourceNames": rule["resourceNames"]} if "resourceNames" in rule else {})}
              for rule in _rules(auth, user, namespace)]
     scopes = (body.get("spec") or {}).get("scopes")
     return {"kind": "SelfSubjectRulesReview", "apiVersion": api_version,

@@ -3,6 +3,7 @@
 import gzip
 import select
 import socket
+import struct
 import threading
 import time
 import uuid
@@ -101,6 +102,15 @@ class Connection:
             self.sock.shutdown(socket.SHUT_RDWR)
         except (OSError, ValueError):
             pass
+
+    def cut(self, reset=False):
+        """From its own thread: ends the connection with no answer, by a FIN or by a RST."""
+        if reset:
+            # Closed without a shutdown and with nothing to linger for, TCP resets.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.reader.close()
+            self.sock.close()
+        raise Disconnected
 
     def client_gone(self):
         """Whether the client closed; called by who waits with nothing to read or write."""

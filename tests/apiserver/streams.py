@@ -160,11 +160,7 @@ class Streams:
         value = bodies.parse(context.request, "ImageStream")
         bodies.check_kind(value, "ImageStream", context.api_version)
         obj, report = bodies.decoded(self._decode, value, "ImageStream")
-        try:
-            warnings = bodies.field_validation(context.request, report, self.options)
-        except bodies.StrictFailure as why:
-            raise errors.bad_request(
-                'ImageStream in version "v1" cannot be handled as a ImageStream: %s' % why)
+        warnings = bodies.checked_fields(context.request, report, self.options, "ImageStream")
         return obj, value, warnings
 
     def _decode(self, value, report):
@@ -291,7 +287,7 @@ class Streams:
             old = self.find(context)
             shown = json.loads(old.document(context.view))
             value = self.patched(shown, change, kind)
-            obj, warnings = self.decode_patched(context, value)
+            obj, warnings = self.decode_patched(context, value, "ImageStream", self._decode)
             self.check_names(context, obj)
             given = obj["metadata"].get("resourceVersion")
             if given and given != str(old.rv):
@@ -330,14 +326,14 @@ class Streams:
             raise errors.StatusError(422, "Invalid", (
                 "the server rejected our request due to an error in our request"), {})
 
-    def decode_patched(self, context, value):
+    def decode_patched(self, context, value, kind, decode):
         """The patched document as an object; what doesn't decode is 422 for patches."""
         report = schema.Report()
         try:
             if not isinstance(value, dict):
                 raise schema.DecodeError("json: cannot unmarshal %s into Go value of type "
-                                         "v1.ImageStream" % schema.go_kind(value))
-            obj = self._decode(value, report)
+                                         "v1.%s" % (schema.go_kind(value), kind))
+            obj = decode(value, report)
             return obj, bodies.field_validation(context.request, report, self.options)
         except (schema.DecodeError, bodies.StrictFailure) as why:
             shown = errors.quote(encode(value).decode())
@@ -373,7 +369,7 @@ class Streams:
             if not request.flag("force"):
                 fields.check_conflicts(live, config, key, managers)
             merged, entries = self.merged(live, config, key, managers)
-            obj, warnings = self.decode_patched(context, merged)
+            obj, warnings = self.decode_patched(context, merged, "ImageStream", self._decode)
             self.check_names(context, obj)
             if old is None:
                 version = self.create_object(context, obj, value, dry, entries)

@@ -6,7 +6,6 @@ import bodies
 import errors
 import images
 import imagestream
-import patch
 import render
 import schema
 from imagestream import history_of, tags_of
@@ -83,17 +82,11 @@ class _Tags:
     def decode(self, context):
         value = bodies.parse(context.request, self.kind)
         bodies.check_kind(value, self.kind, context.api_version)
-        return self.typed(context, value)
+        obj, report = bodies.decoded(self.typed, value, self.kind)
+        return obj, bodies.checked_fields(context.request, report, self.app.options, self.kind)
 
-    def typed(self, context, value):
-        obj, report = bodies.decoded(
-            lambda one, found: self.schema.decode(one, "", self.kind, found), value, self.kind)
-        try:
-            warnings = bodies.field_validation(context.request, report, self.app.options)
-        except bodies.StrictFailure as why:
-            raise errors.bad_request('%s in version "v1" cannot be handled as a %s: %s' % (
-                self.kind, self.kind, why))
-        return obj, warnings
+    def typed(self, value, report):
+        return self.schema.decode(value, "", self.kind, report)
 
     def create(self, context):
         obj, warnings = self.decode(context)
@@ -105,12 +98,10 @@ class _Tags:
 
     def replace(self, context):
         obj, warnings = self.decode(context)
-        if obj["metadata"].get("name") != context.name:
-            raise errors.bad_request(
-                "the name of the object (%s) does not match the name on the URL (%s)" % (
-                    obj["metadata"].get("name", ""), context.name))
+        self.streams.check_names(context, obj)
         dry = self.streams.dry(context)
         with self.store.changed:
+            self.check_there(context)
             before = self.spec_tag(context)
             made = self.write(context, obj, context.name, False, dry)
         return self.document(context, made, 200 if before else 201, warnings)
@@ -128,11 +119,16 @@ class _Tags:
             shown = {"kind": self.kind, "apiVersion": context.api_version,
                      **self.shown(context, context.name, True)}
             shown = json.loads(encode(shown))
-            value = patch.json_patch(shown, change) if kind == "json" else \
-                patch.merge(shown, change)
-            obj, warnings = self.typed(context, value)
+            value = self.streams.patched(shown, change, kind)
+            obj, warnings = self.streams.decode_patched(context, value, self.kind, self.typed)
+            self.streams.check_names(context, obj)
             made = self.write(context, obj, context.name, False, dry)
         return self.document(context, made, 200, warnings)
+
+    def check_there(self, context):
+        """A PUT may make the stream, but not the namespace."""
+        if self.store["namespaces"].get("", context.namespace) is None:
+            raise errors.not_found("namespaces", "", context.namespace)
 
     def spec_tag(self, context):
         stream, tag = self.split(context, context.name)

@@ -4,6 +4,8 @@ import base64
 import gzip
 import http.client
 import json
+import os
+import socket
 import ssl
 import threading
 import time
@@ -56,6 +58,7 @@ def test_requests_are_counted(server):
     assert get["headers"] == {"authorization": True, "user-agent": "test/1"}
     assert patch["headers"]["content-type"] == "application/merge-patch+json"
     assert json.loads(patch["body"]) == {"metadata": {}}
+    assert (get["status"], patch["status"]) == (200, 403)
     server.control("reset", {})
     assert server.control("requests") == {"counts": {}, "requests": []}
 
@@ -81,6 +84,161 @@ def test_fault_matches_the_query(server):
     assert server.call("GET", SHOP)[0] == 200
     assert server.call("GET", SHOP + "?limit=2")[0] == 500
     assert server.call("GET", SHOP + "?limit=1")[0] == 200
+
+
+def test_fault_matches_the_content_type(server):
+    server.control("faults", {"method": "PATCH", "contentType": "strategic", "status": 415,
+                              "count": 9})
+    for kind, expected in (("strategic-merge-patch", 415), ("merge-patch", 200)):
+        status, answer = server.call("PATCH", SHOP + "/web?dryRun=All", {"metadata": {}},
+                                     Content_Type="application/%s+json" % kind)
+        assert status == expected
+        assert expected == 200 or answer["reason"] == "UnsupportedMediaType"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_fault_in_words_of_its_own(server, method):
+    causes = [{"reason": "FieldValueInvalid", "field": "spec.tags[t]", "message": "no"}]
+    server.control("faults", {
+        "method": method, "path": "/imagestreams(/web)?$", "status": 403, "message": "full",
+        "reason": "Quota", "causes": causes, "retryAfter": 2})
+    before = server.call("GET", SHOP)
+    path = SHOP + ("" if method == "POST" else "/web")
+    status, answer = server.call(method, path, {"metadata": {"name": "x"}})
+    assert (status, answer) == (403, {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "full", "reason": "Quota", "code": 403,
+        "details": {"causes": causes, "retryAfterSeconds": 2}})
+    assert server.call("GET", SHOP) == before
+
+
+def test_fault_that_says_nothing_lets_pass(server):
+    server.control("faults", [{"path": "/web$", "count": 2}, {"path": "/web$", "status": 409}])
+    assert [server.call("GET", SHOP + "/web")[0] for _ in range(4)] == [200, 200, 409, 200]
+
+
+@pytest.mark.parametrize("wrong", [{"stauts": 500}, {"path": "("}, {"cut": "off"}])
+def test_fault_that_makes_no_sense(server, wrong):
+    status, answer = server.call("POST", "/_control/faults", [{"status": 500}, wrong], user=None)
+    assert status == 400
+    assert server.call("GET", SHOP)[0] == 200
+
+
+def label(server, value):
+    """A save whose answer may get lost."""
+    return server.call("PATCH", SHOP + "/api", {"metadata": {"labels": {"lost": value}}},
+                       Content_Type="application/merge-patch+json")
+
+
+def current_label(server):
+    return (server.call("GET", SHOP + "/api")[1]["metadata"].get("labels") or {}).get("lost")
+
+
+def cut_off(server, act):
+    """Does what the server cuts off."""
+    with pytest.raises((OSError, http.client.HTTPException)):
+        act()
+    statuses = [one["status"] for one in server.control("requests")["requests"]
+                if one["method"] == "PATCH"]
+    assert statuses == [None]
+
+
+@pytest.mark.parametrize("cut", [True, "reset"])
+def test_cut_by_fin_or_rst(server, cut):
+    server.control("faults", {"cut": cut})
+    connection = server.connect()
+    connection.connect()
+    connection.sock.sendall(b"GET /apis HTTP/1.1\r\nHost: h\r\n\r\n")
+    # Below TLS, where the two can be told apart for sure.
+    with socket.socket(fileno=os.dup(connection.sock.fileno())) as raw:
+        raw.settimeout(10)
+        if cut == "reset":
+            with pytest.raises(ConnectionResetError):
+                while raw.recv(65536):
+                    pass
+        else:
+            while raw.recv(65536):
+                pass
+    connection.close()
+
+
+@pytest.mark.parametrize("cut", [True, "reset"])
+def test_cut_before_anything_is_done(server, cut):
+    before = current_label(server)
+    server.control("faults", {"method": "PATCH", "path": "/api$", "cut": cut})
+    cut_off(server, lambda: label(server, "before"))
+    assert current_label(server) == before
+    assert label(server, "again")[0] == 200
+
+
+@pytest.mark.parametrize("cut", [True, "reset"])
+def test_cut_after_the_change_is_stored(server, cut):
+    server.control("faults", {"method": "PATCH", "path": "/api$", "after": True, "cut": cut})
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    cut_off(server, lambda: label(server, "after-%s" % cut))
+    assert watch.event()["type"] == "MODIFIED"
+    watch.close()
+    assert current_label(server) == "after-%s" % cut
+
+
+def test_answer_cut_in_the_middle_after_the_change(server):
+    server.control("faults", {"method": "PATCH", "after": True, "cutAfter": 20})
+    with pytest.raises(http.client.IncompleteRead):
+        label(server, "half")
+    assert current_label(server) == "half"
+
+
+def test_another_answer_after_the_change(server):
+    server.control("faults", {"method": "PATCH", "after": True, "status": 504,
+                              "text": "Gateway Time-out\n"})
+    assert label(server, "done") == (504, "Gateway Time-out\n")
+    assert current_label(server) == "done"
+
+
+def test_delay_after_the_change(server):
+    server.control("faults", {"method": "PATCH", "after": True, "delay": 0.5})
+    answers = []
+    start = time.monotonic()
+    thread = threading.Thread(target=lambda: answers.append(label(server, "slow")))
+    thread.start()
+    until(lambda: current_label(server) == "slow")
+    assert not answers and time.monotonic() - start < 0.5
+    thread.join(5)
+    assert answers[0][0] == 200 and time.monotonic() - start >= 0.5
+
+
+def test_hang_after_the_change(server):
+    server.control("faults", {"method": "PATCH", "after": True, "hang": True})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(label(server, "hung")))
+    thread.start()
+    until(lambda: current_label(server) == "hung")
+    assert not answers
+    server.control("faults", method="DELETE")
+    thread.join(5)
+    assert answers[0][0] == 200
+
+
+def test_delete_and_post_whose_answers_are_lost(server):
+    server.control("faults", {"after": True, "cut": True, "path": "/imagestreams", "count": 2})
+    for call in (lambda: server.call("POST", SHOP, {"metadata": {"name": "lost"}}),
+                 lambda: server.call("DELETE", SHOP + "/lost")):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            call()
+    assert server.call("GET", SHOP + "/lost")[0] == 404
+    assert [one["method"] for one in server.control("requests")["requests"]] == [
+        "POST", "DELETE", "GET"]
+
+
+def test_somebody_is_faster(server):
+    """Changes that come between a client's last look and its save, each time it tries."""
+    server.control("faults", {"method": "PUT", "path": "/web$", "count": 2, "bulk": [
+        {"op": "touch-label", "namespace": "shop", "name": "web"}]})
+    seen = []
+    for _ in range(3):
+        obj = server.call("GET", SHOP + "/web")[1]
+        seen.append(server.call("PUT", SHOP + "/web", obj)[0])
+    assert seen == [409, 409, 200]
 
 
 def test_fault_delay(server):
@@ -238,6 +396,31 @@ def test_rights_come_and_go(server):
     server.control("revoke", {"user": "alice", "namespace": "dev"})
     assert server.call("GET", path, user="alice")[0] == 403
     assert server.call("GET", SHOP, user="alice")[0] == 200
+
+
+def test_rights_of_ones_own(server):
+    server.control("grant", {"user": "bob", "namespace": "shop", "rules": [
+        {"resources": ["imagestreams"], "verbs": ["get", "list", "watch"]},
+        {"resources": ["imagestreams"], "verbs": ["patch"], "resourceNames": ["web"]},
+        {"apiGroups": ["image.openshift.io"], "resources": ["imagestreams/status"],
+         "verbs": ["patch"]}]})
+    server.control("token", {"user": "bob", "token": "bob"})
+
+    def may_patch(name):
+        return server.call("PATCH", "%s/%s?dryRun=All" % (SHOP, name), {}, "bob",
+                           Content_Type="application/merge-patch+json")[0]
+    assert server.call("GET", SHOP, user="bob")[0] == 200
+    assert [may_patch(name) for name in ("web", "api", "api/status")] == [200, 403, 200]
+    assert server.call("DELETE", SHOP + "/web", user="bob")[0] == 403
+    status, review = server.call(
+        "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews",
+        {"spec": {"namespace": "shop"}}, "bob")
+    rules = review["status"]["resourceRules"]
+    assert {"verbs": ["patch"], "apiGroups": ["", "image.openshift.io"],
+            "resources": ["imagestreams"], "resourceNames": ["web"]} in rules
+    assert ["resourceNames" in rule for rule in rules].count(True) == 1
+    server.control("revoke", {"user": "bob"})
+    assert server.call("GET", SHOP, user="bob")[0] == 403
 
 
 def test_token_rotates(server):
@@ -440,6 +623,66 @@ def test_import_controller_follows_a_save(start_server):
     assert bad["items"] is None and bad["conditions"][0]["reason"] == "NotFound"
     assert good["items"][0]["generation"] == 2
     stream.close()
+
+
+def new_tag(server, name, image):
+    """Saves a tag; gives the stream's generation and the version to watch from."""
+    status, after = server.call(
+        "PATCH", SHOP + "/web", {"spec": {"tags": [
+            {"name": name, "from": {"kind": "DockerImage", "name": image}}]}},
+        Content_Type="application/strategic-merge-patch+json")
+    assert status == 200
+    return after["metadata"]["generation"], after["metadata"]["resourceVersion"]
+
+
+def event_after(server, start):
+    """The next change of a stream since a version, waited for."""
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + start)
+    obj = watch.event()["object"]
+    watch.close()
+    return obj
+
+
+def test_import_controller_is_switched(start_server):
+    server = start_server("--sample")
+    assert server.control("imports") == {
+        "on": False, "delay": 0.08, "fail": "", "unreachable": ""}
+    new_tag(server, "before", "a.test/before:1")
+    now = {"on": True, "delay": 0.2, "fail": "broken", "unreachable": "away"}
+    assert server.control("imports", now) == now
+    begin = time.monotonic()
+    generation, start = new_tag(server, "good", "a.test/good:1")
+    after = event_after(server, start)
+    assert time.monotonic() - begin >= 0.2
+    # The controller's own write: a generation more, and its annotation.
+    assert after["metadata"]["generation"] == generation + 1
+    assert "openshift.io/image.dockerRepositoryCheck" in after["metadata"]["annotations"]
+    history = {tag["tag"]: tag for tag in after["status"]["tags"]}
+    assert history["good"]["items"][0]["generation"] == generation + 1
+    server.control("imports", {"delay": 0})
+    for image, reason in (("broken", "NotFound"), ("away", "InternalError")):
+        after = event_after(server, new_tag(server, image, "a.test/%s:1" % image)[1])
+        failed = next(tag for tag in after["status"]["tags"] if tag["tag"] == image)
+        assert failed["items"] is None
+        assert [one["reason"] for one in failed["conditions"]] == [reason]
+    server.control("imports", {"fail": "", "unreachable": ""})
+    after = event_after(server, new_tag(server, "broken", "a.test/broken:2")[1])
+    mended = next(tag for tag in after["status"]["tags"] if tag["tag"] == "broken")
+    assert mended["items"] and "conditions" not in mended
+    assert server.call("POST", "/_control/imports", {"fail": "("}, user=None)[0] == 400
+
+
+def test_import_controller_switched_off_writes_no_more(start_server):
+    server = start_server("--sample", "--import-controller", "--import-delay", "0.05")
+    _, start = new_tag(server, "one", "a.test/one:1")
+    assert server.control("imports", {"on": False})["on"] is False
+    last = version(server)
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + last)
+    new_tag(server, "two", "a.test/two:1")
+    time.sleep(0.2)
+    server.control("bulk", [{"op": "touch-label", "namespace": "shop", "name": "api"}])
+    assert [watch.event()["object"]["metadata"]["name"] for _ in range(2)] == ["web", "api"]
+    watch.close()
 
 
 def test_generated_streams_own_their_fields(start_server):
