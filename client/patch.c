@@ -46,7 +46,11 @@ static const struct field tag_fields[] = {
 };
 static const struct type tag = {.fields = tag_fields, .together = reference};
 static const struct type tags = {.kind = KEYED, .key = "name", .element = &tag, .unique = true};
-static const struct field spec_fields[] = {{"tags", &tags, 0}, {NULL}};
+static const struct field spec_fields[] = {
+	{"tags", &tags, 0},
+	{"generation", &server, 0},
+	{NULL},
+};
 static const struct type spec = {.fields = spec_fields};
 
 static const struct field history_fields[] = {
@@ -62,23 +66,24 @@ static const struct type status = {.fields = status_fields, .others_refused = tr
 
 static const struct type owners = {.kind = KEYED, .key = "uid", .element = &plain};
 
-#define METADATA_FIELDS                                                                            \
-	{"finalizers", &set, 0}, {"ownerReferences", &owners, 0}, {"resourceVersion", &server, 0}, \
-		{"generation", &server, 0},                                                        \
-	{                                                                                          \
-		"managedFields", &server, 0                                                        \
-	}
-
 static const struct field metadata_file_fields[] = {
-	METADATA_FIELDS,
 	{"labels", &plain, 0},
 	{"annotations", &plain, 0},
+	{"finalizers", &set, 0},
+	{"ownerReferences", &owners, 0},
+	{"resourceVersion", &server, 0},
+	{"generation", &server, 0},
+	{"managedFields", &server, 0},
 	{NULL},
 };
 static const struct type metadata_file = {.fields = metadata_file_fields, .others_refused = true};
 
 static const struct field metadata_fields[] = {
-	METADATA_FIELDS,
+	{"finalizers", &set, 0},
+	{"ownerReferences", &owners, 0},
+	{"resourceVersion", &server, 0},
+	{"generation", &server, 0},
+	{"managedFields", &server, 0},
 	{"name", &plain, EINVAL},
 	{"namespace", &plain, EINVAL},
 	{"uid", &plain, ESTALE},
@@ -200,6 +205,26 @@ static const struct path *root_path(const struct patch_file *f, struct path fram
 	return &frames[2];
 }
 
+/* A new reference to what stays as it is. NULL stays NULL. */
+static json_t *keep(const json_t *v)
+{
+	return json_incref((json_t *)v);
+}
+
+/* Its members are shared. An empty one of what is no object. */
+static json_t *copy_object(const json_t *v)
+{
+	return json_is_object(v) ? json_copy((json_t *)v) : json_object();
+}
+
+static json_t *without(const json_t *object, const char *key)
+{
+	json_t *copy = copy_object(object);
+
+	json_object_del(copy, key);
+	return copy;
+}
+
 /* Equal to a member that isn't there. */
 static bool is_blank(const json_t *v)
 {
@@ -259,48 +284,37 @@ static json_t *all_keys(const json_t *a, const json_t *b, const json_t *c)
 }
 
 /*
- * A keyed list as an object in the list's order (its keys may hold NUL). NULL where it isn't one:
- * something else than a list, or a key that is missing or comes twice.
+ * A KEYED list or a SET as an object in the list's order (its keys may hold NUL). NULL where it
+ * isn't one: another type, something else than a list, a key that is missing or comes twice.
  */
-static json_t *index_list(const json_t *list, const char *key)
+static json_t *index_of(const struct type *type, const json_t *list)
 {
 	_cleanup_json_ json_t *index = json_object();
-	const json_t *element;
+	json_t *element;
 	size_t i;
 
+	if (type->kind != KEYED && type->kind != SET)
+		return NULL;
 	if (!json_is_array(list) && !is_blank(list))
 		return NULL;
 	json_array_foreach(list, i, element)
 	{
-		const json_t *name = json_object_get(element, key);
+		const json_t *name =
+			type->kind == SET ? element : json_object_get(element, type->key);
 
 		if (!json_is_string(name))
 			return NULL;
-		json_object_setn_nocheck(index, json_string_value(name), json_string_length(name),
-			(json_t *)element);
-		if (json_object_size(index) != i + 1)
+		json_object_setn_nocheck(
+			index, json_string_value(name), json_string_length(name), element);
+		if (type->kind == KEYED && json_object_size(index) != i + 1)
 			return NULL;
 	}
 	return steal_ptr(index);
 }
 
-/* The same of a list of strings. */
-static json_t *index_set(const json_t *list)
+static const struct type *element_type(const struct type *list)
 {
-	_cleanup_json_ json_t *index = json_object();
-	json_t *string;
-	size_t i;
-
-	if (!json_is_array(list) && !is_blank(list))
-		return NULL;
-	json_array_foreach(list, i, string)
-	{
-		if (!json_is_string(string))
-			return NULL;
-		json_object_setn_nocheck(
-			index, json_string_value(string), json_string_length(string), string);
-	}
-	return steal_ptr(index);
+	return list->kind == SET ? &plain : list->element;
 }
 
 static bool equal(const struct type *type, const json_t *a, const json_t *b);
@@ -356,23 +370,6 @@ static bool equal_indexes(const struct type *element, const json_t *a, const jso
 	return true;
 }
 
-static bool equal_values(const json_t *a, const json_t *b)
-{
-	if (is_map(a) && is_map(b))
-		return equal_maps(&plain, a, b);
-	if (json_is_array(a) && json_is_array(b))
-		return equal_arrays(a, b);
-	return json_equal(a, b);
-}
-
-/* What KEYED and SET lists are by index; NULL for other kinds and for what can't be indexed. */
-static json_t *index_of(const struct type *type, const json_t *list)
-{
-	if (type->kind == KEYED)
-		return index_list(list, type->key);
-	return type->kind == SET ? index_set(list) : NULL;
-}
-
 static bool equal(const struct type *type, const json_t *a, const json_t *b)
 {
 	_cleanup_json_ json_t *ia = NULL, *ib = NULL;
@@ -381,13 +378,15 @@ static bool equal(const struct type *type, const json_t *a, const json_t *b)
 		return true;
 	if (type->kind == IMPORT)
 		return is_zero(a) == is_zero(b);
-	if (type->kind == PLAIN && is_map(a) && is_map(b))
-		return equal_maps(type, a, b);
 	ia = index_of(type, a);
 	ib = index_of(type, b);
 	if (ia && ib)
-		return equal_indexes(type->kind == SET ? &plain : type->element, ia, ib);
-	return equal_values(a, b);
+		return equal_indexes(element_type(type), ia, ib);
+	if (is_map(a) && is_map(b))
+		return equal_maps(type, a, b);
+	if (json_is_array(a) && json_is_array(b))
+		return equal_arrays(a, b);
+	return json_equal(a, b);
 }
 
 /* A tag's value with its name in it, since the user may leave that out. NULL stays NULL. */
@@ -397,8 +396,8 @@ static json_t *with_name(const struct patch_file *f, const json_t *value)
 	json_t *copy;
 
 	if (!value || !key || !is_map(value))
-		return json_incref((json_t *)value);
-	copy = json_is_object(value) ? json_copy((json_t *)value) : json_object();
+		return keep(value);
+	copy = copy_object(value);
 	json_object_set_new(copy, key, json_stringn(f->tag, f->tag_len));
 	return copy;
 }
@@ -412,19 +411,11 @@ bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b)
 	return equal(views[f->view].type, x, y);
 }
 
-static json_t *without(const json_t *object, const char *key)
-{
-	json_t *copy = json_is_object(object) ? json_copy((json_t *)object) : json_object();
-
-	json_object_del(copy, key);
-	return copy;
-}
-
 static json_t *shown_spec(const json_t *object)
 {
 	const json_t *value = json_object_get(object, "spec"), *element;
 	const json_t *list = json_object_get(value, "tags");
-	json_t *shown = json_is_object(value) ? json_copy((json_t *)value) : json_object();
+	json_t *shown = copy_object(value);
 	json_t *elements;
 	size_t i;
 
@@ -473,8 +464,7 @@ static json_t *shown_tag(const struct patch_file *f, const json_t *object)
 	{
 		if (!has_name(f, element))
 			continue;
-		return f->view == PATCH_TAG_SPEC ? without(element, "generation")
-						 : json_incref((json_t *)element);
+		return f->view == PATCH_TAG_SPEC ? without(element, "generation") : keep(element);
 	}
 	return NULL;
 }
@@ -492,7 +482,7 @@ json_t *patch_value(const struct patch_file *f, const json_t *object)
 		return shown_spec(object);
 	case PATCH_STATUS:
 		value = json_object_get(object, "status");
-		return json_is_object(value) ? json_incref(value) : json_object();
+		return json_is_object(value) ? keep(value) : json_object();
 	default:
 		return shown_tag(f, object);
 	}
@@ -590,11 +580,6 @@ int patch_check(
 		return refuse(ret_error, EINVAL, &at, "can't be changed by saving this file");
 	}
 	return check_map(path, view->type, base, mine, ret_error);
-}
-
-static json_t *keep(const json_t *v)
-{
-	return json_incref((json_t *)v);
 }
 
 static json_t *prune(const json_t *v);
@@ -729,7 +714,7 @@ static json_t *merge_maps(
 	json_t *conflicts, const struct path *path, const struct type *type, const struct sides *s)
 {
 	_cleanup_json_ json_t *keys = all_keys(s->theirs, s->base, s->mine);
-	json_t *result = json_is_object(s->theirs) ? json_copy((json_t *)s->theirs) : json_object();
+	json_t *result = copy_object(s->theirs);
 	const char *key;
 	json_t *value;
 
@@ -752,20 +737,14 @@ static json_t *added_element(const struct type *type, const json_t *mine)
 {
 	json_t *result = prune(mine);
 
-	for (const struct field *f = type->fields; f && f->name; f++)
-		if (f->type->kind == IMPORT && !is_zero(json_object_get(result, f->name)))
-			json_object_del(result, f->name);
+	if (type == &tag && !is_zero(json_object_get(result, "generation")))
+		json_object_del(result, "generation");
 	return result;
 }
 
 static json_t *without_import(const struct type *type, const json_t *element)
 {
-	json_t *copy = json_copy((json_t *)element);
-
-	for (const struct field *f = type->fields; f && f->name; f++)
-		if (f->type->kind == IMPORT)
-			json_object_del(copy, f->name);
-	return copy;
+	return type == &tag ? without(element, "generation") : keep(element);
 }
 
 /*
@@ -828,8 +807,7 @@ static json_t *merge_list(
 
 	if (!base || !theirs || !mine)
 		return merge_whole(conflicts, path, type, s);
-	return merge_elements(
-		conflicts, path, type->kind == SET ? &plain : type->element, &indexes);
+	return merge_elements(conflicts, path, element_type(type), &indexes);
 }
 
 /* New reference, NULL where it isn't there. Where sides conflict, any. */
@@ -917,10 +895,10 @@ static json_t *graft_element(const struct patch_file *f, const json_t *list, con
 	return result;
 }
 
-/* The same member of the object, new, with the members `keys` as in `merged`. */
-static json_t *graft_members(const json_t *member, const char *const *keys, const json_t *merged)
+/* A copy of the object with the members `keys` as in `merged`. */
+static json_t *graft_members(const json_t *object, const char *const *keys, const json_t *merged)
 {
-	json_t *result = json_is_object(member) ? json_copy((json_t *)member) : json_object();
+	json_t *result = copy_object(object);
 
 	for (; *keys; keys++)
 		set_member(result, *keys, keep(json_object_get(merged, *keys)));
@@ -934,7 +912,7 @@ static json_t *graft_root(const struct patch_file *f, const json_t *current, con
 		"labels", "annotations", "finalizers", "ownerReferences", NULL};
 	static const char *const status_keys[] = {"tags", NULL};
 	const json_t *old = json_object_get(current, views[f->view].root);
-	_cleanup_json_ json_t *root = NULL, *list = NULL;
+	json_t *root;
 
 	if (f->view == PATCH_METADATA)
 		return graft_members(old, metadata_keys, merged);
@@ -942,10 +920,9 @@ static json_t *graft_root(const struct patch_file *f, const json_t *current, con
 		return graft_members(old, status_keys, merged);
 	if (f->view == PATCH_SPEC)
 		return keep(merged);
-	root = f->view == PATCH_TAG_SPEC ? shown_spec(current) : keep(old);
-	list = json_object();
-	json_object_set_new(list, "tags", graft_element(f, json_object_get(root, "tags"), merged));
-	return graft_members(root, status_keys, list);
+	root = f->view == PATCH_TAG_SPEC ? shown_spec(current) : copy_object(old);
+	json_object_set_new(root, "tags", graft_element(f, json_object_get(root, "tags"), merged));
+	return root;
 }
 
 /*
@@ -971,7 +948,7 @@ static void set_generations(json_t *object, const json_t *current, bool shown)
 	json_t *value = json_object_get(object, "spec"), *element, *copy, *elements;
 	const json_t *list = json_object_get(value, "tags");
 	_cleanup_json_ json_t *old =
-		index_list(json_object_get(json_object_get(current, "spec"), "tags"), "name");
+		index_of(&tags, json_object_get(json_object_get(current, "spec"), "tags"));
 	size_t i;
 
 	if (!json_is_array(list))
