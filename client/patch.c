@@ -406,8 +406,6 @@ bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b)
 {
 	_cleanup_json_ json_t *x = with_name(f, a), *y = with_name(f, b);
 
-	if (views[f->view].key && (!x || !y))
-		return !x && !y;
 	return equal(views[f->view].type, x, y);
 }
 
@@ -415,8 +413,7 @@ static json_t *shown_spec(const json_t *object)
 {
 	const json_t *value = json_object_get(object, "spec"), *element;
 	const json_t *list = json_object_get(value, "tags");
-	json_t *shown = copy_object(value);
-	json_t *elements;
+	json_t *shown = without(value, "generation"), *elements;
 	size_t i;
 
 	if (!json_is_array(list))

@@ -20,9 +20,9 @@
  *   order; finalizers are a set; every other list is one value, and so is a keyed list that repeats
  *   a key or lacks one;
  * - a tag's `from` with `reference`, a status tag's `items` and its `conditions` are one value each;
- * - metadata.resourceVersion, metadata.generation, metadata.managedFields and spec.tags[].generation
- *   aren't compared and stay as they currently are. In labels, annotations and status history these
- *   names mean nothing special;
+ * - metadata.resourceVersion, metadata.generation, metadata.managedFields, spec.generation and
+ *   spec.tags[].generation aren't compared and stay as they currently are. In labels, annotations
+ *   and status history these names mean nothing special;
  * - `"generation": 0` in a tag asks for a new import (api-facts 2.4). It is an edit where the base
  *   doesn't show it, and the only generation that is ever taken from the user.
  */

@@ -264,6 +264,7 @@ static void server_counted_fields_are_not_compared(void **state)
 		"{'metadata':{'resourceVersion':'1','generation':1},'spec':{'tags':[{'name':'a',"
 		"'generation':3}]}}",
 		"{'metadata':{'managedFields':[1]},'spec':{'tags':[{'name':'a'}]}}"));
+	assert_true(equals(&spec_file, "{'generation':5}", "{}"));
 	assert_true(equals(&tag_file, "{'generation':5}", "{'generation':null}"));
 }
 
@@ -316,7 +317,8 @@ static void other_lists_are_one_value(void **state)
 	assert_false(equals(&history_file, "{'items':[{'image':'1'},{'image':'2'}]}",
 		"{'items':[{'image':'2'},{'image':'1'}]}"));
 	assert_true(equals(&history_file, "{'items':null}", "{'items':[]}"));
-	/* no list by key: a key twice, or none */
+	/* no list by key: a key twice, or none, or no list */
+	assert_false(equals(&spec_file, "{'tags':{'a':1}}", "{'tags':[]}"));
 	assert_false(equals(&metadata_file, "{'ownerReferences':[{'uid':'1'},{'uid':'1'}]}",
 		"{'ownerReferences':[{'uid':'1'}]}"));
 	assert_false(equals(&metadata_file, "{'ownerReferences':[{'x':1},{'x':2}]}",
@@ -808,6 +810,8 @@ static void a_dollar_key_needs_a_merge_patch(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(written); i++)
 		chooses(&spec_file, current, written[i], PATCH_MERGE);
 	chooses(&tag_file, dollar, "{'annotations':{'y':'1'}}", PATCH_MERGE); /* takes it away */
+	/* nor can it tell two elements of one name apart */
+	chooses(&tag_file, TAGS("{'name':'b'},{'name':'b'}"), "{'x':1}", PATCH_MERGE);
 	/* not in what changes; and as a value it means nothing */
 	chooses(&spec_file, dollar, "{'tags':[{'name':'a','annotations':{'$x':'1','y':'1'}}]}",
 		PATCH_STRATEGIC);
