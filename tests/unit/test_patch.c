@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define CASES 24000
+#define CASES 6000
 
 static const struct patch_file whole_file = {.view = PATCH_IMAGESTREAM};
 static const struct patch_file metadata_file = {.view = PATCH_METADATA};
