@@ -1,9 +1,11 @@
 #include "client/api.h"
 
 #include "client/log.h"
-#include "client/status.h"
 
 #include <errno.h>
+
+#define RETRY_MS 100 /* doubled each time */
+#define BODY_MAX ((size_t)128 << 20)
 
 struct root {
 	const char *path, *api_version, *projects;
@@ -165,4 +167,99 @@ int api_find_namespace(
 	buf_addurl(&project, name);
 	r = get(a, h, project.data, check, &response, &code, &project_error);
 	return code == 403 ? 0 : r;
+}
+
+char *api_stream_path(const struct api *a, const char *namespace, const char *name)
+{
+	struct buf path = BUF_INIT(8192);
+	size_t len;
+
+	buf_addf(&path, "%s/namespaces/", a->root);
+	buf_addurl(&path, namespace);
+	buf_addstr(&path, "/imagestreams");
+	if (name) {
+		buf_addstr(&path, "/");
+		buf_addurl(&path, name);
+	}
+	return buf_steal(&path, &len);
+}
+
+/* Asked at least every 100 ms, like http_call does. */
+int api_wait(const struct api_call *call, int64_t ms)
+{
+	int64_t end = now_monotonic() + ms * NSEC_PER_MSEC;
+	int r = 0;
+
+	while (r == 0 && now_monotonic() < end) {
+		int64_t left = (end - now_monotonic()) / NSEC_PER_MSEC + 1;
+
+		if (now_monotonic() >= call->deadline)
+			return -ETIMEDOUT;
+		r = call->check ? call->check->fn(call->check->arg) : 0;
+		if (r == 0)
+			http_run(call->http, left < 100 ? left : 100);
+	}
+	return r;
+}
+
+/* 0 when there is an answer, whatever it says. */
+static int send_once(struct api *a, const struct api_call *call, const struct api_request *request,
+	const struct buf *body, struct http_response *ret, struct status *ret_status)
+{
+	int64_t left = (call->deadline - now_monotonic()) / NSEC_PER_MSEC;
+	struct http_request http = {.method = request->method,
+		.path = request->path,
+		.content_type = request->content_type,
+		.body = request->body ? body->data : NULL,
+		.body_len = body->len,
+		.once = request->method &&
+			(streq(request->method, "POST") || streq(request->method, "DELETE")),
+		.timeout_ms = left > 0 ? left : 1};
+	_cleanup_free_ char *error = NULL;
+	int r = http_call(call->http, &http, call->check, ret, &error);
+
+	if (r < 0)
+		*ret_status =
+			(struct status){.error = -r, .message = steal_ptr(error), .reason = NULL};
+	return r;
+}
+
+int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
+	json_t **ret_json, struct status *ret_status)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT(BODY_MAX);
+	int64_t wait = RETRY_MS;
+	int r;
+
+	if (request->body && buf_addjson(&body, request->body, JSON_COMPACT) < 0) {
+		*ret_status = (struct status){
+			.error = EFBIG, .message = xstrdup("the request would be too large")};
+		return -EFBIG;
+	}
+	for (;;) {
+		_cleanup_response_ struct http_response response = {0};
+		int64_t after;
+
+		r = send_once(a, call, request, &body, &response, ret_status);
+		if (r < 0)
+			return r;
+		if (response.code >= 200 && response.code < 300) {
+			*ret_json = json_loadb(response.body.data ? response.body.data : "",
+				response.body.len, JSON_ALLOW_NUL, NULL);
+			return 0;
+		}
+		status_parse(response.code, response.body.data, response.body.len, ret_status);
+		after = response.retry_after ? response.retry_after * 1000 : wait;
+		if (ret_status->error != EAGAIN ||
+			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline)
+			return -ret_status->error;
+		r = api_wait(call, after);
+		status_release(ret_status);
+		if (r < 0) {
+			*ret_status = (struct status){
+				.error = -r, .message = xasprintf("cancelled: %s", strerror(-r))};
+			return r;
+		}
+		wait *= 2;
+	}
 }

@@ -6,6 +6,7 @@
 
 #include "client/http.h"
 #include "client/journal.h"
+#include "client/status.h"
 
 struct api {
 	struct config *config;
@@ -32,5 +33,34 @@ void api_free(struct api *a); /* NULL is fine */
  */
 int api_find_namespace(
 	struct api *a, struct http *h, const char *name, const struct http_check *check);
+
+/* Where a request goes, and until when it may take. */
+struct api_call {
+	struct http *http;
+	const struct http_check *check; /* NULL: nobody cancels it */
+	int64_t deadline;		/* monotonic ns */
+};
+
+struct api_request {
+	const char *method; /* NULL: GET */
+	const char *path;   /* with its query */
+	const char *content_type;
+	const json_t *body; /* NULL: none */
+};
+
+/*
+ * One request, sent again after 429, 503 and ServerTimeout while there is time. 0 for 2xx, and
+ * *ret_json is the answer (NULL where it isn't JSON; the caller owns the reference). Else -errno,
+ * and *ret_status tells all of it, with code 0 and the errno of http_call where there was no answer
+ * (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may have done it nonetheless).
+ */
+int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
+	json_t **ret_json, struct status *ret_status);
+
+/* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
+int api_wait(const struct api_call *call, int64_t ms);
+
+/* The URL path of a stream (name NULL: of the namespace's streams). The caller frees. */
+char *api_stream_path(const struct api *a, const char *namespace, const char *name);
 
 #endif

@@ -191,6 +191,8 @@ static void set_request(struct http_transfer *t, const struct http_request *r)
 	}
 	if (r->method)
 		curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, r->method);
+	if (r->once)
+		curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
 	add_header(t, "Accept", r->accept ? r->accept : "application/json");
 }
 

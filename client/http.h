@@ -22,6 +22,11 @@ struct http_request {
 	const char *content_type; /* with a body */
 	const char *body;
 	size_t body_len;
+	/*
+	 * On a connection of its own: curl sends a request again by itself when a connection that
+	 * it reused ends without an answer, and what isn't the same twice must not be sent twice.
+	 */
+	bool once;
 	int64_t timeout_ms; /* from start to end; 0: none */
 	int64_t silence_ms; /* without a single byte; 0: none */
 };

@@ -37,13 +37,21 @@ static bool reason_is(const struct status *s, const char *reason)
 	return s->reason && streq(s->reason, reason);
 }
 
-/* 422 whose only cause is metadata.uid: somebody made the object anew meanwhile. */
+/* 422 whose causes are all metadata.uid (one comes twice): the object was made anew meanwhile. */
 static bool only_uid_cause(const struct status *s)
 {
 	const json_t *causes = json_object_get(json_object_get(s->body, "details"), "causes");
-	const char *field = json_str(json_array_get(causes, 0), "field");
+	const json_t *cause;
+	size_t i;
 
-	return json_array_size(causes) == 1 && field && streq(field, "metadata.uid");
+	json_array_foreach(causes, i, cause)
+	{
+		const char *field = json_str(cause, "field");
+
+		if (!field || !streq(field, "metadata.uid"))
+			return false;
+	}
+	return json_array_size(causes) > 0;
 }
 
 static int status_errno(const struct status *s)

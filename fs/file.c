@@ -13,18 +13,30 @@ struct text {
 struct list;
 
 struct file {
+	uint64_t ino;
+	uint64_t serial; /* the newest has the highest */
+	bool snapshot, writable;
+	pid_t opener;
+	struct object *opened;
+	atomic_bool killed;
+	/* the table's lock guards all below */
 	struct tree_path path;
-	bool snapshot;
-	struct tree_attr attr; /* lock; of `view` */
-	struct view *view;     /* lock; NULL for a file that was made at its open */
-	struct text *text;     /* lock; its bytes, once somebody read */
+	uint64_t place;	       /* 0: gone, or nothing there yet */
+	struct tree_attr attr; /* of `view` */
+	struct view *view;     /* NULL for what was made at its open, and for scratch */
+	struct text *text;     /* its bytes, once somebody read */
+	struct scratch_node *scratch;
+	struct draft *draft; /* set once */
 	struct list *list;
-	struct file *next; /* lock; of the same stream */
+	struct file *next; /* of the same stream */
 };
 
 struct file_table {
+	struct scratch *scratch;
 	pthread_mutex_t lock;
-	struct map by_key; /* lock; NAMESPACE/NAME -> struct list; "": made at their open */
+	uint64_t serial;   /* lock */
+	size_t writers;	   /* lock; handles with a draft */
+	struct map by_key; /* lock; NAMESPACE/NAME -> struct list; "": of no stream */
 };
 
 struct list {
@@ -56,10 +68,11 @@ static struct text *text_new(char *data, size_t len)
 	return text;
 }
 
-struct file_table *file_table_new(void)
+struct file_table *file_table_new(struct scratch *scratch)
 {
 	struct file_table *t = xcalloc(1, sizeof(*t));
 
+	t->scratch = scratch;
 	pthread_mutex_init(&t->lock, NULL);
 	return t;
 }
@@ -68,6 +81,9 @@ static void file_free(struct file *f)
 {
 	view_unref(f->view);
 	text_unref(f->text);
+	object_unref(f->opened);
+	scratch_unref(f->scratch);
+	draft_free(f->draft);
 	free(f);
 }
 
@@ -90,12 +106,11 @@ void file_table_free(struct file_table *t)
 	free(t);
 }
 
+/* t->lock held, as for all that follow up to file_open. */
 static void enlist(struct file_table *t, struct file *f, const char *key)
 {
-	struct list *list;
+	struct list *list = map_get(&t->by_key, key);
 
-	pthread_mutex_lock(&t->lock);
-	list = map_get(&t->by_key, key);
 	if (!list) {
 		list = xcalloc(1, sizeof(*list) + strlen(key) + 1);
 		strcpy(list->key, key);
@@ -104,30 +119,6 @@ static void enlist(struct file_table *t, struct file *f, const char *key)
 	f->list = list;
 	f->next = list->first;
 	list->first = f;
-	pthread_mutex_unlock(&t->lock);
-}
-
-struct file *file_open(struct file_table *t, struct view *view, const struct tree_path *path,
-	const struct tree_attr *attr)
-{
-	struct file *f = xcalloc(1, sizeof(*f));
-
-	f->path = *path;
-	f->attr = *attr;
-	f->view = view_ref(view);
-	f->snapshot = attr->size > FILE_SNAPSHOT_SIZE;
-	enlist(t, f, view->object->key);
-	return f;
-}
-
-struct file *file_open_text(struct file_table *t, char *data, size_t len)
-{
-	struct file *f = xcalloc(1, sizeof(*f));
-
-	f->text = text_new(data, len);
-	f->snapshot = true;
-	enlist(t, f, "");
-	return f;
 }
 
 static void unlist(struct file_table *t, struct file *f)
@@ -144,11 +135,92 @@ static void unlist(struct file_table *t, struct file *f)
 	}
 }
 
+static void give_draft(struct file_table *t, struct file *f)
+{
+	if (f->draft || !f->writable)
+		return;
+	f->draft = draft_new();
+	t->writers++;
+}
+
+static void add(struct file_table *t, struct file *f, const char *key)
+{
+	f->serial = ++t->serial;
+	enlist(t, f, key);
+}
+
+static void path_key(const struct tree_path *path, char ret[2 * NAME_SIZE])
+{
+	snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
+}
+
+static void set_real(struct file *f, const struct file_open *open)
+{
+	f->path = *open->path;
+	f->place = open->place;
+	f->view = view_ref(open->view);
+	if (!open->place || view_attr(open->view, open->path->kind, open->path->tag, &f->attr) < 0)
+		f->attr = (struct tree_attr){.mtime = now_realtime()};
+}
+
+struct file *file_open(struct file_table *t, const struct file_open *open)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+	char key[2 * NAME_SIZE];
+
+	f->ino = open->ino;
+	f->writable = open->writable;
+	f->opener = open->opener;
+	f->opened = object_ref(open->view->object);
+	view_index(open->view); /* made outside the lock */
+	set_real(f, open);
+	f->snapshot = open->writable || f->attr.size > FILE_SNAPSHOT_SIZE;
+	path_key(open->path, key);
+	pthread_mutex_lock(&t->lock);
+	give_draft(t, f);
+	add(t, f, key);
+	pthread_mutex_unlock(&t->lock);
+	return f;
+}
+
+struct file *file_open_scratch(
+	struct file_table *t, struct scratch_node *n, bool writable, pid_t opener)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+
+	f->ino = scratch_ino(n);
+	f->writable = writable;
+	f->opener = opener;
+	f->scratch = scratch_ref(n);
+	f->path.kind = NODE_SCRATCH;
+	f->snapshot = true;
+	scratch_hold(t->scratch, n, 1);
+	pthread_mutex_lock(&t->lock);
+	add(t, f, "");
+	pthread_mutex_unlock(&t->lock);
+	return f;
+}
+
+struct file *file_open_text(struct file_table *t, char *data, size_t len)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+
+	f->text = text_new(data, len);
+	f->snapshot = true;
+	pthread_mutex_lock(&t->lock);
+	add(t, f, "");
+	pthread_mutex_unlock(&t->lock);
+	return f;
+}
+
 void file_close(struct file_table *t, struct file *f)
 {
 	pthread_mutex_lock(&t->lock);
 	unlist(t, f);
+	t->writers -= f->draft != NULL;
 	pthread_mutex_unlock(&t->lock);
+	if (f->scratch)
+		scratch_hold(t->scratch, f->scratch, -1);
 	file_free(f);
 }
 
@@ -157,25 +229,71 @@ bool file_is_snapshot(const struct file *f)
 	return f->snapshot;
 }
 
+bool file_is_writable(const struct file *f)
+{
+	return f->writable;
+}
+
+pid_t file_opener(const struct file *f)
+{
+	return f->opener;
+}
+
+void file_set_killed(struct file *f)
+{
+	atomic_store(&f->killed, true);
+}
+
+bool file_is_killed(const struct file *f)
+{
+	return atomic_load(&f->killed);
+}
+
+/* t->lock held. */
+static void get_state(const struct file *f, struct file_state *ret)
+{
+	*ret = (struct file_state){.path = f->path, .ino = f->ino, .place = f->place};
+	ret->scratch = f->scratch ? scratch_ref(f->scratch) : NULL;
+	ret->draft = f->draft;
+	ret->opened = f->opened ? object_ref(f->opened) : NULL;
+	if (f->view)
+		ret->slot = tree_ino(f->view->object->uid, f->path.kind, f->path.tag, 0);
+}
+
+void file_get_state(struct file_table *t, struct file *f, struct file_state *ret)
+{
+	pthread_mutex_lock(&t->lock);
+	get_state(f, ret);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void file_state_release(struct file_state *s)
+{
+	scratch_unref(s->scratch);
+	object_unref(s->opened);
+}
+
 /* The bytes of the handle's version, rendered at the first read of it. */
 static int get_text(struct file_table *t, struct file *f, struct text **ret)
 {
 	_cleanup_view_ struct view *view = NULL;
 	struct buf bytes = BUF_INIT(ATTR_MAX);
 	struct text *text = NULL;
+	struct tree_path path;
 	char *data;
 	size_t len;
 	int r;
 
 	pthread_mutex_lock(&t->lock);
+	path = f->path;
 	if (f->text)
 		text = text_ref(f->text);
-	else
+	else if (f->view)
 		view = view_ref(f->view);
 	pthread_mutex_unlock(&t->lock);
 	if (!text) {
-		r = view_show(view, f->path.kind, f->path.tag, &bytes);
-		if (r < 0) {
+		r = view ? view_show(view, path.kind, path.tag, &bytes) : -ENOENT;
+		if (r < 0 && r != -ENOENT) { /* what isn't there yet is empty */
 			buf_release(&bytes);
 			return r;
 		}
@@ -190,14 +308,9 @@ static int get_text(struct file_table *t, struct file *f, struct text **ret)
 	return 0;
 }
 
-int file_read(struct file_table *t, struct file *f, size_t size, uint64_t offset,
-	struct text **ret_text, const char **ret, size_t *ret_len)
+static void slice(struct text *text, size_t size, uint64_t offset, struct text **ret_text,
+	const char **ret, size_t *ret_len)
 {
-	struct text *text;
-	int r = get_text(t, f, &text);
-
-	if (r < 0)
-		return r;
 	if (offset > text->len)
 		offset = text->len;
 	if (size > text->len - offset)
@@ -205,7 +318,147 @@ int file_read(struct file_table *t, struct file *f, size_t size, uint64_t offset
 	*ret_text = text;
 	*ret = text->data + offset;
 	*ret_len = size;
-	return 0;
+}
+
+int file_read(struct file_table *t, struct file *f, size_t size, uint64_t offset,
+	struct text **ret_text, const char **ret, size_t *ret_len)
+{
+	_cleanup_file_state_ struct file_state state;
+	struct text *text = NULL;
+	char *data;
+	size_t len;
+	int r;
+
+	file_get_state(t, f, &state);
+	if (state.scratch || (state.draft && draft_is_loaded(state.draft))) {
+		data = state.scratch ? scratch_read(t->scratch, state.scratch, offset, size, &len)
+				     : draft_read(state.draft, offset, size, &len);
+		slice(text_new(data, len), len, 0, ret_text, ret, ret_len);
+		return 0;
+	}
+	r = get_text(t, f, &text);
+	if (r == 0)
+		slice(text, size, offset, ret_text, ret, ret_len);
+	return r;
+}
+
+/* Gives the draft the bytes that are published, if it has none of its own. */
+static int load(struct file_table *t, struct file *f, struct draft *draft)
+{
+	struct text *text;
+	int r;
+
+	if (draft_is_loaded(draft))
+		return 0;
+	r = get_text(t, f, &text);
+	if (r == 0) {
+		r = draft_load(draft, text->data, text->len, false);
+		text_unref(text);
+	}
+	return r;
+}
+
+int file_write(struct file_table *t, struct file *f, const char *data, size_t len, uint64_t offset,
+	bool append)
+{
+	_cleanup_file_state_ struct file_state state;
+	int r;
+
+	file_get_state(t, f, &state);
+	if (state.scratch)
+		return scratch_write(t->scratch, state.scratch, data, len, offset, append);
+	if (!state.draft)
+		return -EBADF;
+	r = load(t, f, state.draft);
+	return r < 0 ? r : draft_write(state.draft, data, len, offset, append);
+}
+
+int file_truncate(struct file_table *t, struct file *f, uint64_t size)
+{
+	_cleanup_file_state_ struct file_state state;
+	int r = 0;
+
+	file_get_state(t, f, &state);
+	if (state.scratch)
+		return scratch_truncate(t->scratch, state.scratch, size);
+	if (!state.draft)
+		return -EBADF;
+	if (size == 0)
+		draft_load(state.draft, "", 0, false);
+	else
+		r = load(t, f, state.draft);
+	return r < 0 ? r : draft_truncate(state.draft, size);
+}
+
+void file_start_empty(struct file_table *t, struct file *f)
+{
+	_cleanup_file_state_ struct file_state state;
+
+	file_get_state(t, f, &state);
+	if (state.draft)
+		draft_load(state.draft, "", 0, false);
+}
+
+int file_end(struct file_table *t, struct file *f, uint64_t *ret)
+{
+	_cleanup_file_state_ struct file_state state;
+	struct text *text;
+	struct stat st;
+	int r;
+
+	file_get_state(t, f, &state);
+	if (state.scratch) {
+		scratch_stat(t->scratch, state.scratch, &st);
+		*ret = st.st_size;
+		return 0;
+	}
+	if (state.draft && draft_is_loaded(state.draft)) {
+		*ret = draft_size(state.draft);
+		return 0;
+	}
+	r = get_text(t, f, &text);
+	if (r == 0) {
+		*ret = text->len;
+		text_unref(text);
+	}
+	return r;
+}
+
+/* ---- all handles of an inode; few files are open at a time ---- */
+
+#define foreach_file(t, f)                                                                         \
+	map_foreach(&(t)->by_key, _e) for (struct file *f = ((struct list *)_e->value)->first; f;  \
+					   f = f->next)
+
+struct file *file_find_writer(struct file_table *t, uint64_t ino, pid_t opener)
+{
+	struct file *found = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	foreach_file(t, f)
+	{
+		if (f->ino == ino && f->writable && f->opener == opener &&
+			(!found || f->serial > found->serial))
+			found = f;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return found;
+}
+
+bool file_has_draft(struct file_table *t, uint64_t ino)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->writers) {
+		foreach_file(t, f)
+		{
+			if (f->ino == ino && f->draft && draft_is_loaded(f->draft))
+				found = true;
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
+	return found;
 }
 
 bool file_last_attr(struct file_table *t, uint64_t ino, struct tree_attr *ret)
@@ -213,15 +466,14 @@ bool file_last_attr(struct file_table *t, uint64_t ino, struct tree_attr *ret)
 	bool found = false;
 
 	pthread_mutex_lock(&t->lock);
-	map_foreach(&t->by_key, e)
+	foreach_file(t, f)
 	{
-		for (struct file *f = ((struct list *)e->value)->first; f && !found; f = f->next) {
-			if (f->attr.ino != ino)
-				continue;
-			*ret = f->attr;
-			ret->nlink = 0;
-			found = true;
-		}
+		if (f->ino != ino || found)
+			continue;
+		*ret = f->attr;
+		ret->ino = ino;
+		ret->nlink = 0;
+		found = true;
 	}
 	pthread_mutex_unlock(&t->lock);
 	return found;
@@ -231,7 +483,8 @@ static void follow(struct file *f, struct view *view)
 {
 	struct tree_attr attr;
 
-	if (view_attr(view, f->path.kind, f->path.tag, &attr) < 0 || attr.ino != f->attr.ino)
+	if (!f->place || view_attr(view, f->path.kind, f->path.tag, &attr) < 0 ||
+		attr.ino != f->place)
 		return; /* gone: the last version stays */
 	view_unref(f->view);
 	f->view = view_ref(view);
@@ -257,4 +510,137 @@ void file_publish(struct file_table *t, const char *key, struct view *view)
 		if (!f->snapshot)
 			follow(f, view);
 	pthread_mutex_unlock(&t->lock);
+}
+
+/* ---- renames ---- */
+
+/* t->lock held. The next handle of the inode to change; a change of lists starts anew. */
+static struct file *next_of(struct file_table *t, uint64_t ino, bool (*wanted)(const struct file *))
+{
+	foreach_file(t, f)
+	{
+		if (f->ino == ino && wanted(f))
+			return f;
+	}
+	return NULL;
+}
+
+static bool is_on_scratch(const struct file *f)
+{
+	return f->scratch;
+}
+
+static bool is_on_real(const struct file *f)
+{
+	return !f->scratch && f->view;
+}
+
+void file_make_scratch(struct file_table *t, uint64_t ino, struct scratch_node *n)
+{
+	struct file *f;
+
+	pthread_mutex_lock(&t->lock);
+	while ((f = next_of(t, ino, is_on_real))) {
+		unlist(t, f);
+		f->scratch = scratch_ref(n);
+		f->path.kind = NODE_SCRATCH;
+		f->place = 0;
+		view_unref(steal_ptr(f->view));
+		enlist(t, f, "");
+		scratch_hold(t->scratch, n, 1);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+char *file_unsaved(struct file_table *t, uint64_t ino, size_t *ret_len)
+{
+	struct draft *newest = NULL;
+	char *text = NULL;
+	uint64_t serial = 0, change;
+	int verdict;
+
+	pthread_mutex_lock(&t->lock);
+	foreach_file(t, f)
+	{
+		if (f->ino == ino && f->draft && f->serial > serial &&
+			draft_state(f->draft, &verdict) == DRAFT_WRITTEN) {
+			newest = f->draft;
+			serial = f->serial;
+		}
+	}
+	if (newest)
+		draft_take(newest, &verdict, &text, ret_len, &change);
+	pthread_mutex_unlock(&t->lock);
+	return text;
+}
+
+void file_make_real(struct file_table *t, const struct file_open *open, struct scratch_node *n)
+{
+	_cleanup_free_ char *data = NULL;
+	char key[2 * NAME_SIZE];
+	struct file *f;
+	size_t len;
+
+	view_index(open->view);
+	path_key(open->path, key);
+	data = scratch_read(t->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	pthread_mutex_lock(&t->lock);
+	while ((f = next_of(t, scratch_ino(n), is_on_scratch))) {
+		unlist(t, f);
+		set_real(f, open);
+		text_unref(steal_ptr(f->text));
+		object_unref(f->opened);
+		f->opened = object_ref(open->view->object);
+		give_draft(t, f);
+		if (f->draft)
+			draft_load(f->draft, data, len, true);
+		enlist(t, f, key);
+		scratch_hold(t->scratch, n, -1);
+		scratch_unref(steal_ptr(f->scratch));
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void file_set_place(struct file_table *t, uint64_t ino, uint64_t place)
+{
+	pthread_mutex_lock(&t->lock);
+	foreach_file(t, f)
+	{
+		if (f->ino == ino && !f->scratch)
+			f->place = place;
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void file_foreach_unsaved(struct file_table *t, file_fn *fn, void *arg)
+{
+	struct unsaved {
+		struct file_state state;
+		char *text;
+		size_t len;
+	} *all = NULL;
+	size_t n = 0, size = 0;
+	uint64_t change;
+	int verdict;
+
+	pthread_mutex_lock(&t->lock);
+	foreach_file(t, f)
+	{
+		if (!f->draft || f->scratch || draft_state(f->draft, &verdict) != DRAFT_WRITTEN)
+			continue;
+		if (n == size) {
+			size = size ? size * 2 : 8;
+			all = xrealloc(all, size * sizeof(*all));
+		}
+		get_state(f, &all[n].state);
+		draft_take(f->draft, &verdict, &all[n].text, &all[n].len, &change);
+		n++;
+	}
+	pthread_mutex_unlock(&t->lock);
+	for (size_t i = 0; i < n; i++) {
+		fn(arg, &all[i].state, all[i].text, all[i].len);
+		file_state_release(&all[i].state);
+		free(all[i].text);
+	}
+	free(all);
 }

@@ -6,6 +6,7 @@
  */
 #include "fs/ops.h"
 #include "fs/options.h"
+#include "fs/save.h"
 #include "fs/session.h"
 
 #include "client/log.h"
@@ -168,6 +169,7 @@ static void stop(struct program *p)
 
 	reflector_stop(p->mount.reflector);
 	pool_stop(p->mount.pool);
+	pool_stop(p->mount.notifier);
 	publish_stop(p->mount.publish);
 	while (!atomic_load(&p->finished)) {
 		if (p->session) /* it may come only now */
@@ -252,6 +254,17 @@ static int connect_to_server(struct program *p)
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
 
+/* The store's listener. */
+static void on_change(void *arg, const char *key)
+{
+	struct mount *m = arg;
+	_cleanup_object_ struct object *o = strchr(key, '/') ? store_get(m->store, key) : NULL;
+
+	if (o)
+		history_note(m->history, o);
+	publish_key(m->publish, key);
+}
+
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
@@ -261,13 +274,22 @@ static void make_mount(struct program *p)
 	m->uid = getuid();
 	m->gid = getgid();
 	m->cache = object_cache_new();
+	m->read_only = p->options.read_only;
+	m->nodelete = p->options.nodelete;
 	m->published = published_new(m->cache, m->journal);
 	m->nodes = node_table_new();
-	m->files = file_table_new();
-	m->publish = publish_new(m->published, m->nodes, m->files);
-	m->store = store_new(publish_key, m->publish);
+	m->overlay = overlay_new();
+	m->scratch = scratch_new();
+	m->files = file_table_new(m->scratch);
+	m->bases = bases_new();
+	m->history = history_new();
+	m->turns = turns_new();
+	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
+	m->publish = publish_new(m->published, m->nodes, m->files, m->overlay);
+	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->config);
+	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);
+	m->notifier = pool_new(m->config, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
 }
 
@@ -309,6 +331,7 @@ static int open_session(struct program *p)
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
+	p->mount.notify = notify;
 	publish_set_notify(p->mount.publish, &notify);
 	return 0;
 }
@@ -339,17 +362,28 @@ static void release(struct program *p)
 		reflector_stop(m->reflector);
 	if (m->pool)
 		pool_stop(m->pool);
+	if (m->notifier)
+		pool_stop(m->notifier);
 	if (m->publish)
 		publish_stop(m->publish);
+	if (m->files)
+		save_keep_unsaved(m);
 	if (p->session) {
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
 	reflector_free(m->reflector);
 	pool_free(m->pool);
+	pool_free(m->notifier);
 	publish_free(m->publish);
 	store_free(m->store);
 	file_table_free(m->files);
+	scratch_free(m->scratch);
+	overlay_free(m->overlay);
+	bases_free(m->bases);
+	history_free(m->history);
+	turns_free(m->turns);
+	refused_free(m->refused);
 	node_table_free(m->nodes);
 	published_free(m->published);
 	object_cache_free(m->cache);

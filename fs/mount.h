@@ -5,11 +5,16 @@
 #define FS_MOUNT_H
 
 #include "client/reflector.h"
+#include "fs/bases.h"
 #include "fs/file.h"
+#include "fs/history.h"
 #include "fs/node.h"
+#include "fs/overlay.h"
 #include "fs/pool.h"
 #include "fs/publish.h"
 #include "fs/published.h"
+#include "fs/refused.h"
+#include "fs/turns.h"
 
 struct mount {
 	struct config *config;
@@ -19,13 +24,22 @@ struct mount {
 	struct reflector *reflector;
 	struct object_cache *cache;
 	struct published *published;
+	struct overlay *overlay;
+	struct scratch *scratch;
 	struct node_table *nodes;
 	struct file_table *files;
+	struct bases *bases;
+	struct history *history;
+	struct refused *refused;
+	struct turns *turns;
 	struct publish *publish;
-	struct pool *pool;
+	struct pool *pool;     /* requests that wait for the server */
+	struct pool *notifier; /* requests that wait for a kernel notification: never long */
+	struct publish_notify notify;
 	int64_t started; /* ns since 1970 */
 	uid_t uid;
 	gid_t gid;
+	bool read_only, nodelete;
 };
 
 #endif

@@ -6,7 +6,7 @@ struct node {
 	uint64_t id, ino, lookups;
 	struct node *next_id, *next_ino; /* in their buckets */
 	enum node_kind kind;
-	char names[]; /* namespace, stream, tag: three strings */
+	char *names; /* namespace, stream, tag: three strings */
 };
 
 struct node_table {
@@ -54,18 +54,25 @@ static void grow(struct node_table *t)
 	free(old);
 }
 
-static struct node *node_new(struct node_table *t, const struct tree_path *path, uint64_t ino)
+static void set_path(struct node *n, const struct tree_path *path)
 {
 	size_t ns = strlen(path->namespace) + 1, stream = strlen(path->stream) + 1;
 	size_t tag = strlen(path->tag) + 1;
-	struct node *n = xcalloc(1, sizeof(*n) + ns + stream + tag);
 
-	n->id = ++t->last_id;
-	n->ino = ino;
 	n->kind = path->kind;
+	n->names = xrealloc(n->names, ns + stream + tag);
 	memcpy(n->names, path->namespace, ns);
 	memcpy(n->names + ns, path->stream, stream);
 	memcpy(n->names + ns + stream, path->tag, tag);
+}
+
+static struct node *node_new(struct node_table *t, const struct tree_path *path, uint64_t ino)
+{
+	struct node *n = xcalloc(1, sizeof(*n));
+
+	n->id = ++t->last_id;
+	n->ino = ino;
+	set_path(n, path);
 	if (++t->count > t->size)
 		grow(t);
 	node_add(t, n);
@@ -92,6 +99,7 @@ void node_table_free(struct node_table *t)
 	for (size_t i = 0; i < t->size; i++) {
 		for (struct node *n = t->by_id[i], *next; n; n = next) {
 			next = n->next_id;
+			free(n->names);
 			free(n);
 		}
 	}
@@ -130,6 +138,7 @@ static void node_remove(struct node_table *t, struct node *n)
 		;
 	*p = n->next_ino;
 	t->count--;
+	free(n->names);
 	free(n);
 }
 
@@ -179,6 +188,17 @@ bool node_get(struct node_table *t, uint64_t id, struct tree_path *ret_path, uin
 	}
 	pthread_mutex_unlock(&t->lock);
 	return n;
+}
+
+void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *path)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_ino(t, ino);
+	if (n)
+		set_path(n, path);
+	pthread_mutex_unlock(&t->lock);
 }
 
 uint64_t node_find(struct node_table *t, uint64_t ino)

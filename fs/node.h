@@ -26,6 +26,9 @@ void node_forget(struct node_table *t, uint64_t id, uint64_t count);
 /* What the id stands for. False for an id that isn't known. */
 bool node_get(struct node_table *t, uint64_t id, struct tree_path *ret_path, uint64_t *ret_ino);
 
+/* The inode is at another place from now on, or something else: it was renamed. */
+void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *path);
+
 /* The id of a thing that the kernel knows, or 0. */
 uint64_t node_find(struct node_table *t, uint64_t ino);
 

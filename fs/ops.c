@@ -5,85 +5,55 @@
 #include <errno.h>
 #include <sys/statvfs.h>
 
-#define CACHE_SECONDS	 1.0
 #define NEGATIVE_SECONDS 5.0 /* of a namespace that was asked for by name */
 
-static struct mount *mount_of(fuse_req_t req)
+bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret)
 {
-	return fuse_req_userdata(req);
+	return node_get(op_mount(req)->nodes, id, &ret->path, &ret->ino);
 }
 
-static void fill_stat(const struct mount *m, const struct tree_path *path,
-	const struct tree_attr *attr, struct stat *st)
+/* What the mode bits give the caller. */
+static bool bits_allow(
+	const struct mount *m, const struct fuse_ctx *ctx, const struct stat *st, int mask)
 {
-	*st = (struct stat){
-		.st_ino = attr->ino,
-		.st_mode = tree_nodes[path->kind].directory ? S_IFDIR | 0555 : S_IFREG | 0444,
-		.st_nlink = attr->nlink,
-		.st_uid = m->uid,
-		.st_gid = m->gid,
-		.st_size = attr->size,
-		.st_blocks = (attr->size + 511) / 512,
-		.st_blksize = 4096,
-		.st_mtim = {attr->mtime / NSEC_PER_SEC, attr->mtime % NSEC_PER_SEC},
-	};
-	st->st_atim = st->st_ctim = st->st_mtim;
+	unsigned shift = ctx->uid == st->st_uid ? 6 : ctx->gid == st->st_gid ? 3 : 0;
+
+	return ctx->uid == 0 || (((st->st_mode >> shift) & mask) == (unsigned)mask);
 }
 
-static bool is_api(enum node_kind kind)
+int op_may(fuse_req_t req, const struct stat *st, int mask)
 {
-	return kind == NODE_API || tree_nodes[kind].parent == NODE_API;
+	struct mount *m = op_mount(req);
+
+	if ((mask & W_OK) && m->read_only)
+		return -EROFS;
+	return bits_allow(m, fuse_req_ctx(req), st, mask & (R_OK | W_OK)) ? 0 : -EACCES;
 }
 
-static void api_attr(const struct mount *m, enum node_kind kind, struct tree_attr *ret)
+static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
 {
-	*ret = (struct tree_attr){.ino = tree_ino("", kind, "", 0),
-		.mtime = m->started,
-		.nlink = kind == NODE_API ? 2 : 1};
+	return path->kind == NODE_SCRATCH || file_has_draft(m->files, ino) ? 0 : NAMES_SECONDS;
 }
 
-/* Attributes of anything that is there. */
-static int get_attr(struct mount *m, const struct tree_path *path, struct tree_attr *ret)
+void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret)
 {
-	if (!is_api(path->kind))
-		return published_attr(m->published, path, ret);
-	api_attr(m, path->kind, ret);
-	return 0;
-}
+	struct tree_path path = n->path;
+	struct stat again;
 
-/* The child's place and attributes, pinned: a lookup of its node is counted. */
-static int look_up(struct mount *m, const struct tree_path *directory, const char *name,
-	struct fuse_entry_param *ret)
-{
-	struct tree_path path;
-	struct tree_attr attr, again;
-	int r;
-
-	path.kind = tree_child(directory->kind, name);
-	if (path.kind != NODE_KINDS && is_api(path.kind)) {
-		enum node_kind kind = path.kind;
-
-		path = *directory;
-		path.kind = kind;
-		api_attr(m, kind, &attr);
-	} else {
-		r = published_lookup(m->published, directory, name, &path, &attr);
-		if (r < 0)
-			return r;
-	}
-	*ret = (struct fuse_entry_param){.ino = node_lookup(m->nodes, &path, attr.ino),
-		.attr_timeout = CACHE_SECONDS,
-		.entry_timeout = CACHE_SECONDS};
+	if (n->scratch)
+		path.kind = NODE_SCRATCH;
+	*ret = (struct fuse_entry_param){
+		.ino = node_lookup(m->nodes, &path, n->ino), .entry_timeout = n->seconds};
+	ret->attr = n->st;
 	/* Read again now that a change would be told to the node. */
-	if (get_attr(m, &path, &again) == 0 && again.ino == attr.ino)
-		attr = again;
-	fill_stat(m, &path, &attr, &ret->attr);
-	return 0;
+	if (names_stat(m, &path, n->ino, &again) == 0)
+		ret->attr = again;
+	ret->attr_timeout = attr_seconds(m, &path, n->ino);
 }
 
-static void reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
+void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	uint64_t id = entry->ino;
 
 	if (fuse_reply_entry(req, entry) == -ENOENT && id)
@@ -97,34 +67,36 @@ static void reply_negative(fuse_req_t req, double seconds)
 	fuse_reply_entry(req, &none);
 }
 
-static void reply_lookup(fuse_req_t req, const struct tree_path *directory, const char *name)
+static void reply_lookup(fuse_req_t req, const struct names_dir *dir, const char *name)
 {
+	_cleanup_name_ struct name n = {0};
 	struct fuse_entry_param entry;
-	int r = look_up(mount_of(req), directory, name, &entry);
+	int r = names_find(op_mount(req), dir, name, &n);
 
-	if (r == 0)
-		reply_entry(req, &entry);
-	else if (r == -ENOENT)
-		reply_negative(req, CACHE_SECONDS);
-	else
+	if (r < 0) {
 		fuse_reply_err(req, -r);
+	} else if (!n.ino) {
+		reply_negative(req, n.seconds);
+	} else {
+		op_fill_entry(op_mount(req), &n, &entry);
+		op_reply_entry(req, &entry);
+	}
 }
 
 /* ---- waiting for the server ---- */
 
 /* A lookup, readdir or getattr that needs a namespace whose streams aren't here yet. */
 struct waiting {
-	struct tree_path path;
+	struct names_dir dir;
 	char name[NAME_SIZE];
 	size_t size;
 	off_t offset;
-	uint64_t ino;
 	void (*reply)(fuse_req_t req, const struct waiting *w);
 };
 
 static int wait_for_namespace(struct pool_call *call, const char *namespace)
 {
-	struct mount *m = mount_of(call->req);
+	struct mount *m = op_mount(call->req);
 	int r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
 
 	if (r == 0) {
@@ -137,7 +109,7 @@ static int wait_for_namespace(struct pool_call *call, const char *namespace)
 static void wait_and_reply(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct waiting *w = arg;
-	int r = wait_for_namespace(call, w->path.namespace);
+	int r = wait_for_namespace(call, w->dir.path.namespace);
 
 	pool_settle(call);
 	if (r < 0)
@@ -149,13 +121,13 @@ static void wait_and_reply(struct pool_call *call, void *arg)
 /* True when the reply is left to the pool, since the namespace's streams have to be listed. */
 static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	struct waiting *copy;
 
-	if (w->path.kind != NODE_NAMESPACE)
+	if (w->dir.path.kind != NODE_NAMESPACE)
 		return false;
-	if (published_is_ready(m->published, w->path.namespace) &&
-		reflector_need(m->reflector, w->path.namespace) != -EAGAIN)
+	if (published_is_ready(m->published, w->dir.path.namespace) &&
+		reflector_need(m->reflector, w->dir.path.namespace) != -EAGAIN)
 		return false;
 	copy = xmalloc(sizeof(*copy));
 	*copy = *w;
@@ -174,7 +146,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 static void reply_waited_lookup(fuse_req_t req, const struct waiting *w)
 {
-	reply_lookup(req, &w->path, w->name);
+	reply_lookup(req, &w->dir, w->name);
 }
 
 static bool is_dns_label(const char *s)
@@ -189,13 +161,13 @@ static bool is_dns_label(const char *s)
 static void find_namespace(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct waiting *w = arg;
-	struct mount *m = mount_of(call->req);
+	struct mount *m = op_mount(call->req);
 	int r = api_find_namespace(m->api, call->http, w->name, &call->check);
 
 	pool_settle(call);
 	if (r == 0) {
 		published_add_named(m->published, w->name);
-		reply_lookup(call->req, &w->path, w->name);
+		reply_lookup(call->req, &w->dir, w->name);
 	} else if (r == -ENOENT) {
 		reply_negative(call->req, NEGATIVE_SECONDS);
 	} else {
@@ -204,21 +176,21 @@ static void find_namespace(struct pool_call *call, void *arg)
 }
 
 /* True when the reply is left to the pool. */
-static bool find_if_unlisted(fuse_req_t req, const struct tree_path *directory, const char *name)
+static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const char *name)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	struct tree_path path = {.kind = NODE_NAMESPACE};
 	struct tree_attr attr;
 	struct waiting *w;
 
-	if (directory->kind != NODE_ROOT || !is_dns_label(name) ||
+	if (dir->path.kind != NODE_ROOT || !is_dns_label(name) ||
 		reflector_covers_cluster(m->reflector))
 		return false;
 	strcpy(path.namespace, name);
 	if (published_attr(m->published, &path, &attr) == 0)
 		return false;
 	w = xcalloc(1, sizeof(*w));
-	w->path = *directory;
+	w->dir = *dir;
 	strcpy(w->name, name);
 	pool_submit(m->pool, req, find_namespace, w);
 	return true;
@@ -226,108 +198,72 @@ static bool find_if_unlisted(fuse_req_t req, const struct tree_path *directory, 
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct mount *m = mount_of(req);
 	struct waiting w = {.reply = reply_waited_lookup};
-	uint64_t ino;
 
 	if (strlen(name) >= NAME_SIZE) {
 		fuse_reply_err(req, ENAMETOOLONG);
 		return;
 	}
-	if (!node_get(m->nodes, parent, &w.path, &ino)) {
+	if (!op_directory(req, parent, &w.dir)) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
 	strcpy(w.name, name);
-	if (!find_if_unlisted(req, &w.path, name) && !wait_if_needed(req, &w))
-		reply_lookup(req, &w.path, name);
+	if (!find_if_unlisted(req, &w.dir, name) && !wait_if_needed(req, &w))
+		reply_lookup(req, &w.dir, name);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	node_forget(mount_of(req)->nodes, ino, count);
+	node_forget(op_mount(req)->nodes, ino, count);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		node_forget(mount_of(req)->nodes, forgets[i].ino, forgets[i].nlookup);
+		node_forget(op_mount(req)->nodes, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	struct tree_path path;
-	struct tree_attr attr;
+	struct stat st;
+	uint64_t ino, end;
+	double seconds;
+
+	if (!node_get(m->nodes, id, &path, &ino) || names_stat(m, &path, ino, &st) < 0) {
+		fuse_reply_err(req, ENOENT);
+		return;
+	}
+	seconds = attr_seconds(m, &path, ino);
+	/* With a handle only for SEEK_END: the end of what the handle itself reads. */
+	if (fi && fi->fh && file_is_writable(op_file(fi)) &&
+		file_end(m->files, op_file(fi), &end) == 0) {
+		st.st_size = end;
+		seconds = 0;
+	}
+	fuse_reply_attr(req, &st, seconds);
+}
+
+static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
+{
+	struct mount *m = op_mount(req);
+	struct tree_path path;
 	struct stat st;
 	uint64_t ino;
+	int r = -ENOENT;
 
-	if (!node_get(m->nodes, id, &path, &ino)) {
-		fuse_reply_err(req, ENOENT);
-		return;
-	}
-	if ((get_attr(m, &path, &attr) < 0 || attr.ino != ino) &&
-		!file_last_attr(m->files, ino, &attr)) {
-		fuse_reply_err(req, ENOENT);
-		return;
-	}
-	fill_stat(m, &path, &attr, &st);
-	fuse_reply_attr(req, &st, CACHE_SECONDS);
-}
-
-static void op_read_only(fuse_req_t req)
-{
-	fuse_reply_err(req, EROFS);
-}
-
-static void op_setattr(
-	fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, struct fuse_file_info *fi)
-{
-	op_read_only(req);
-}
-
-static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
-{
-	op_read_only(req);
-}
-
-static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
-{
-	op_read_only(req);
-}
-
-static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-	op_read_only(req);
-}
-
-static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
-{
-	op_read_only(req);
-}
-
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
-	const char *newname, unsigned int flags)
-{
-	op_read_only(req);
-}
-
-static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
-{
-	op_read_only(req);
-}
-
-static void op_create(
-	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
-{
-	op_read_only(req);
-}
-
-static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
-{
-	fuse_reply_err(req, mask & W_OK ? EROFS : 0);
+	if (node_get(m->nodes, id, &path, &ino))
+		r = names_stat(m, &path, ino, &st);
+	if (r == 0)
+		r = op_may(req, &st, mask);
+	/* Nobody executes a file that has no such bit, root included. */
+	if (r == 0 && (mask & X_OK) && !(st.st_mode & 0111))
+		r = -EACCES;
+	fuse_reply_err(req, -r);
 }
 
 static struct file *open_api(struct mount *m, enum node_kind kind, int *ret_error)
@@ -345,65 +281,130 @@ static struct file *open_api(struct mount *m, enum node_kind kind, int *ret_erro
 	return file_open_text(m->files, data, len);
 }
 
-static struct file *open_published(
-	struct mount *m, const struct tree_path *path, uint64_t ino, int *ret_error)
+struct file *op_open_real(
+	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error)
 {
+	struct mount *m = op_mount(req);
 	_cleanup_view_ struct view *view = NULL, *now = NULL;
+	struct file_open open = {.path = path,
+		.ino = ino,
+		.writable = (flags & O_ACCMODE) != O_RDONLY,
+		.opener = fuse_req_ctx(req)->pid};
 	struct tree_attr attr;
 	struct file *f;
+	uint64_t slot;
 
+	*ret_error = -ENOENT;
 	view = published_view(m->published, path->namespace, path->stream);
-	*ret_error = view ? view_attr(view, path->kind, path->tag, &attr) : -ENOENT;
-	if (*ret_error == 0 && attr.ino != ino)
-		*ret_error = -ENOENT;
-	if (*ret_error < 0)
+	if (!view)
 		return NULL;
-	f = file_open(m->files, view, path, &attr);
+	slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
+	if (view_attr(view, path->kind, path->tag, &attr) == 0 &&
+		overlay_ino(m->overlay, attr.ino) == ino)
+		open.place = attr.ino;
+	else if (overlay_pending(m->overlay, slot) == ino)
+		overlay_hold_pending(m->overlay, slot, 1);
+	else
+		return NULL;
+	open.view = view;
+	f = file_open(m->files, &open);
+	if ((flags & O_ACCMODE) != O_WRONLY)
+		bases_note(m->bases, open.opener, slot, view->object);
+	if (path->kind == NODE_IMAGESTREAM_JSON)
+		history_serve(m->history, view->object);
 	/* What was published before the handle stood in the table didn't reach it. */
 	now = published_view(m->published, path->namespace, path->stream);
 	if (now && now != view)
 		file_publish(m->files, now->object->key, now);
+	*ret_error = 0;
 	return f;
+}
+
+static struct file *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
+
+	*ret_error = n ? 0 : -ENOENT;
+	return n ? file_open_scratch(
+			   m->files, n, (flags & O_ACCMODE) != O_RDONLY, fuse_req_ctx(req)->pid)
+		 : NULL;
+}
+
+void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi)
+{
+	fi->fh = (uintptr_t)f;
+	fi->direct_io = file_is_snapshot(f) || file_has_draft(m->files, ino);
+	fi->noflush = !file_is_writable(f);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	struct mount *m = mount_of(req);
+	static const int masks[] = {
+		[O_RDONLY] = R_OK, [O_WRONLY] = W_OK, [O_RDWR] = R_OK | W_OK, [O_ACCMODE] = R_OK};
+	struct mount *m = op_mount(req);
+	int mask = masks[fi->flags & O_ACCMODE] | (fi->flags & O_TRUNC ? W_OK : 0);
 	struct tree_path path;
-	struct file *f;
+	struct file *f = NULL;
+	struct stat st;
 	uint64_t ino;
-	int r;
+	int r = -ENOENT;
 
-	if (!node_get(m->nodes, id, &path, &ino)) {
-		fuse_reply_err(req, ENOENT);
-		return;
-	}
-	if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC) {
-		op_read_only(req);
-		return;
-	}
-	f = is_api(path.kind) ? open_api(m, path.kind, &r) : open_published(m, &path, ino, &r);
+	if (node_get(m->nodes, id, &path, &ino))
+		r = names_stat(m, &path, ino, &st);
+	if (r == 0)
+		r = op_may(req, &st, mask);
+	if (r == 0 && (mask & W_OK) && !(st.st_mode & 0222))
+		r = -EACCES; /* nobody's to write, root's neither */
+	if (r == 0 && names_is_api(path.kind))
+		f = open_api(m, path.kind, &r);
+	else if (r == 0 && path.kind == NODE_SCRATCH)
+		f = open_scratch(req, ino, fi->flags, &r);
+	else if (r == 0)
+		f = op_open_real(req, &path, ino, fi->flags, &r);
 	if (!f) {
 		fuse_reply_err(req, -r);
 		return;
 	}
-	fi->fh = (uintptr_t)f;
-	fi->direct_io = file_is_snapshot(f);
-	fi->nonseekable = is_api(path.kind);
-	fi->noflush = 1;
+	op_fill_open(m, f, ino, fi);
+	fi->nonseekable = names_is_api(path.kind);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		file_close(m->files, f);
+		op_close(m, f);
+}
+
+void op_close(struct mount *m, struct file *f)
+{
+	_cleanup_file_state_ struct file_state state;
+
+	file_get_state(m->files, f, &state);
+	if (state.slot && !state.place)
+		overlay_hold_pending(m->overlay, state.slot, -1);
+	file_close(m->files, f);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t id)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	struct tree_path path;
+	uint64_t ino;
+
+	if (node_get(m->nodes, id, &path, &ino) && path.kind == NODE_SCRATCH)
+		n = scratch_get(m->scratch, ino);
+	if (n && scratch_target(n))
+		fuse_reply_readlink(req, scratch_target(n));
+	else
+		fuse_reply_err(req, n ? EINVAL : ENOENT);
 }
 
 static void op_read(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	struct text *text;
 	const char *data;
 	size_t len;
-	int r = file_read(
-		m->files, (struct file *)(uintptr_t)fi->fh, size, offset, &text, &data, &len);
+	int r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
 
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
@@ -411,12 +412,6 @@ static void op_read(
 	}
 	fuse_reply_buf(req, data, len);
 	text_unref(text);
-}
-
-static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	file_close(mount_of(req)->files, (struct file *)(uintptr_t)fi->fh);
-	fuse_reply_err(req, 0);
 }
 
 /* ---- directories ---- */
@@ -433,21 +428,22 @@ struct listing {
 #define COOKIE_BASE 2
 
 static bool add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
-	const struct tree_attr *attr)
+	const struct stat *st)
 {
 	struct listing *l = arg;
+	double seconds = path->kind == NODE_SCRATCH ? 0 : NAMES_SECONDS;
 	struct fuse_entry_param entry = {
-		.attr_timeout = CACHE_SECONDS, .entry_timeout = CACHE_SECONDS};
+		.attr = *st, .attr_timeout = seconds, .entry_timeout = seconds};
 	off_t next = cookie + COOKIE_BASE;
 	size_t left = l->size - l->len, n;
 
-	fill_stat(l->mount, path, attr, &entry.attr);
 	if (!l->plus) {
 		n = fuse_add_direntry(l->req, l->data + l->len, left, name, &entry.attr, next);
 	} else {
 		n = fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0);
 		if (n <= left) {
-			entry.ino = node_lookup(l->mount->nodes, path, attr->ino);
+			entry.ino = node_lookup(l->mount->nodes, path, st->st_ino);
+			entry.attr_timeout = attr_seconds(l->mount, path, st->st_ino);
 			n = fuse_add_direntry_plus(
 				l->req, l->data + l->len, left, name, &entry, next);
 		}
@@ -474,35 +470,20 @@ static bool add_dot(struct listing *l, const char *name, uint64_t ino, off_t nex
 	return true;
 }
 
-static int list_api(struct listing *l, uint64_t cookie)
-{
-	struct tree_path path = {0};
-	struct tree_attr attr;
-
-	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS; kind++) {
-		if (tree_nodes[kind].parent != NODE_API || kind <= cookie)
-			continue;
-		path.kind = kind;
-		api_attr(l->mount, kind, &attr);
-		if (add_child(l, tree_nodes[kind].name, kind, &path, &attr))
-			break;
-	}
-	return 0;
-}
-
 /* The parent's st_ino, as far as the mount knows it. */
 static uint64_t parent_ino(struct mount *m, const struct tree_path *path)
 {
-	struct tree_path parent = *path;
-	struct tree_attr attr;
+	uint64_t ino =
+		path->kind > NODE_ROOT && path->kind < NODE_SCRATCH && !names_is_api(path->kind)
+			? names_parent(m, path)
+			: 0;
 
-	parent.kind = tree_nodes[path->kind].parent;
-	return get_attr(m, &parent, &attr) == 0 ? attr.ino : 1;
+	return ino ? ino : NODE_ID_ROOT;
 }
 
 static void reply_listing(fuse_req_t req, const struct waiting *w, bool plus)
 {
-	struct mount *m = mount_of(req);
+	struct mount *m = op_mount(req);
 	struct listing l = {.req = req, .mount = m, .plus = plus, .size = w->size};
 	uint64_t cookie = w->offset > COOKIE_BASE ? w->offset - COOKIE_BASE : 0;
 	bool room = true;
@@ -510,13 +491,11 @@ static void reply_listing(fuse_req_t req, const struct waiting *w, bool plus)
 
 	l.data = xmalloc(l.size);
 	if (w->offset < 1)
-		room = add_dot(&l, ".", w->ino, 1);
+		room = add_dot(&l, ".", w->dir.ino, 1);
 	if (room && w->offset < 2)
-		room = add_dot(&l, "..", parent_ino(m, &w->path), 2);
-	if (room && is_api(w->path.kind))
-		r = list_api(&l, cookie);
-	else if (room)
-		r = published_list(m->published, &w->path, cookie, add_child, &l);
+		room = add_dot(&l, "..", parent_ino(m, &w->dir.path), 2);
+	if (room)
+		r = names_list(m, &w->dir, cookie, add_child, &l);
 	if (r == -ENOENT)
 		r = 0; /* gone while it was open: empty, as on every filesystem */
 	if (r < 0)
@@ -541,7 +520,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t off
 {
 	struct waiting w = {.size = size, .offset = offset, .reply = reply};
 
-	if (!node_get(mount_of(req)->nodes, id, &w.path, &w.ino)) {
+	if (!op_directory(req, id, &w.dir)) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
@@ -563,9 +542,17 @@ static void op_readdirplus(
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	struct statvfs st = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_SIZE - 1};
+	struct statvfs st = {.f_bsize = 4096,
+		.f_frsize = 4096,
+		.f_blocks = SCRATCH_TOTAL_MAX / 4096,
+		.f_namemax = NAME_SIZE - 1};
+	struct mount *m = op_mount(req);
+	size_t bytes, nodes;
 
-	st.f_files = node_count(mount_of(req)->nodes);
+	scratch_usage(m->scratch, &bytes, &nodes);
+	st.f_bfree = bytes < SCRATCH_TOTAL_MAX ? (SCRATCH_TOTAL_MAX - bytes) / 4096 : 0;
+	st.f_bavail = st.f_bfree;
+	st.f_files = node_count(m->nodes);
 	fuse_reply_statfs(req, &st);
 }
 
@@ -576,10 +563,11 @@ const struct fuse_lowlevel_ops ops = {
 	.forget_multi = op_forget_multi,
 	.getattr = op_getattr,
 	.setattr = op_setattr,
+	.readlink = op_readlink,
 	.mknod = op_mknod,
 	.mkdir = op_mkdir,
 	.unlink = op_unlink,
-	.rmdir = op_unlink,
+	.rmdir = op_rmdir,
 	.symlink = op_symlink,
 	.rename = op_rename,
 	.link = op_link,
@@ -587,8 +575,12 @@ const struct fuse_lowlevel_ops ops = {
 	.access = op_access,
 	.open = op_open,
 	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
 	.release = op_release,
 	.readdir = op_readdir,
 	.readdirplus = op_readdirplus,
+	.fsyncdir = op_fsyncdir,
 	.statfs = op_statfs,
 };

@@ -5,7 +5,7 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 
-enum type { TYPE_STRING, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS, TYPE_IGNORED };
+enum type { TYPE_STRING, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS };
 
 struct row {
 	const char *name;
@@ -42,7 +42,8 @@ static const struct row rows[] = {
 		"how long one watch may last (300 to 600, at random)"},
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
-	{"read-only", 0, TYPE_IGNORED, 0, NULL, "nothing can be changed (so far always)"},
+	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
+	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
 	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
@@ -110,8 +111,6 @@ static int set(struct options *o, const struct row *r, const char *value)
 	case TYPE_SECONDS:
 		error = parse_duration(value, &ms);
 		*(int *)field = error ? 0 : (ms + 999) / 1000;
-		break;
-	case TYPE_IGNORED:
 		break;
 	}
 	if (error)

@@ -1,8 +1,9 @@
 #include "fs/pool.h"
 
+#include "fs/process.h"
+
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 struct job {
@@ -10,7 +11,6 @@ struct job {
 	struct pool *pool;
 	pool_fn *fn;
 	void *arg;
-	pid_t caller;
 	atomic_bool interrupted;
 	struct http *_Atomic running; /* whom to wake */
 	struct job *next;
@@ -18,19 +18,23 @@ struct job {
 
 struct pool {
 	struct config *config;
+	size_t max;
+	int64_t timeout_ms;
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	struct job *first, **last;	 /* lock; the line */
 	pthread_t threads[POOL_THREADS]; /* lock */
 	struct http *http[POOL_THREADS]; /* lock */
-	size_t count, idle;		 /* lock */
+	size_t count, idle, queued;	 /* lock */
 	atomic_bool stop;
 };
 
-struct pool *pool_new(struct config *config)
+struct pool *pool_new(struct config *config, size_t threads, int64_t timeout_ms)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
 
+	p->max = threads;
+	p->timeout_ms = timeout_ms;
 	p->config = config;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
@@ -47,45 +51,13 @@ void pool_free(struct pool *p)
 	free(p);
 }
 
-static bool mask_line(const char *status, const char *name, uint64_t *ret)
-{
-	const char *line = strstr(status, name);
-
-	return line && sscanf(line + strlen(name), " %lx", ret) == 1;
-}
-
-/*
- * Whether the thread has a signal pending that means stop. FUSE_INTERRUPT itself comes for any
- * signal, once a request: a terminal that is resized, a timer, a child that ended.
- */
-static bool told_to_stop(pid_t tid)
-{
-	static const int stops[] = {SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGKILL};
-	_cleanup_free_ char *path = xasprintf("/proc/%d/status", tid);
-	_cleanup_free_ char *status = NULL;
-	uint64_t own = 0, shared = 0, blocked = 0, ignored = 0, pending;
-	size_t len;
-
-	if (tid == 0 || read_file(path, 65536, &status, &len) < 0)
-		return true; /* out of our sight, or gone */
-	if (!mask_line(status, "\nSigPnd:", &own) || !mask_line(status, "\nShdPnd:", &shared) ||
-		!mask_line(status, "\nSigBlk:", &blocked) ||
-		!mask_line(status, "\nSigIgn:", &ignored))
-		return true;
-	pending = (own | shared) & ~blocked & ~ignored;
-	for (size_t i = 0; i < ARRAY_SIZE(stops); i++)
-		if (pending & (UINT64_C(1) << (stops[i] - 1)))
-			return true;
-	return false;
-}
-
 static int job_check(void *arg)
 {
 	struct job *job = arg;
 
 	if (atomic_load(&job->pool->stop))
 		return -ESHUTDOWN;
-	if (atomic_load(&job->interrupted) && told_to_stop(job->caller))
+	if (atomic_load(&job->interrupted) && process_told_to_stop(job->call.tid))
 		return -EINTR;
 	return 0;
 }
@@ -120,6 +92,7 @@ static struct job *next_job(struct pool *p)
 		p->first = job->next;
 		if (!p->first)
 			p->last = &p->first;
+		p->queued--;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return job;
@@ -158,16 +131,19 @@ void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
 
-	job->call = (struct pool_call){.req = req, .check = {job_check, job}};
+	job->call = (struct pool_call){.req = req,
+		.check = {job_check, job},
+		.deadline = now_monotonic() + p->timeout_ms * NSEC_PER_MSEC,
+		.tid = fuse_req_ctx(req)->pid};
 	job->pool = p;
 	job->fn = fn;
 	job->arg = arg;
-	job->caller = fuse_req_ctx(req)->pid;
 	fuse_req_interrupt_func(req, on_interrupt, job);
 	pthread_mutex_lock(&p->lock);
 	*p->last = job;
 	p->last = &job->next;
-	if (p->idle == 0 && p->count < POOL_THREADS)
+	/* One that was woken for the job before this one still counts as idle. */
+	if (++p->queued > p->idle && p->count < p->max)
 		add_thread(p);
 	pthread_cond_signal(&p->work);
 	pthread_mutex_unlock(&p->lock);

@@ -21,12 +21,15 @@ struct pool_call {
 	fuse_req_t req;
 	struct http *http;	 /* the thread's own */
 	struct http_check check; /* negative when the caller was told to stop, or the pool is */
+	int64_t deadline;	 /* monotonic ns; counts from the request's arrival */
+	pid_t tid;		 /* of the caller; 0: nobody waits */
 };
 
 /* Answers the request; `arg` is the function's to free. */
 typedef void pool_fn(struct pool_call *call, void *arg);
 
-struct pool *pool_new(struct config *config);
+/* At most `threads` (POOL_THREADS) of them; a call has timeout_ms from its arrival. */
+struct pool *pool_new(struct config *config, size_t threads, int64_t timeout_ms);
 
 /*
  * Runs fn(call, arg) on a thread. The call is cancelled with -EINTR when its caller has a signal

@@ -13,6 +13,7 @@ struct publish {
 	struct published *published;
 	struct node_table *nodes;
 	struct file_table *files;
+	struct overlay *overlay;
 	struct store *store;
 	pthread_t thread;
 
@@ -20,19 +21,21 @@ struct publish {
 	pthread_cond_t changed;
 	struct entry *first, **last;  /* lock; the line */
 	struct map queued;	      /* lock; what stands in it */
+	struct entry *current;	      /* lock; what is being published */
 	uint64_t added, done;	      /* lock */
 	struct publish_notify notify; /* lock */
 	bool started, stop;	      /* lock */
 };
 
-struct publish *publish_new(
-	struct published *published, struct node_table *nodes, struct file_table *files)
+struct publish *publish_new(struct published *published, struct node_table *nodes,
+	struct file_table *files, struct overlay *overlay)
 {
 	struct publish *p = xcalloc(1, sizeof(*p));
 
 	p->published = published;
 	p->nodes = nodes;
 	p->files = files;
+	p->overlay = overlay;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
@@ -78,6 +81,7 @@ void publish_key(void *arg, const char *key)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* `ino` is the place's own. */
 static void tell(struct publish *p, uint64_t ino)
 {
 	struct publish_notify notify;
@@ -86,26 +90,27 @@ static void tell(struct publish *p, uint64_t ino)
 	pthread_mutex_lock(&p->lock);
 	notify = p->notify;
 	pthread_mutex_unlock(&p->lock);
-	id = notify.inval_inode ? node_find(p->nodes, ino) : 0;
+	id = notify.inval_inode ? node_find(p->nodes, overlay_ino(p->overlay, ino)) : 0;
 	if (id)
 		notify.inval_inode(notify.arg, id);
 }
 
-/* Tells the kernel of one file if its bytes changed; what went is left to the names' timeout. */
+/* Tells the kernel of one file if its bytes changed or it is gone; names have their timeout. */
 static void tell_file(
 	struct publish *p, struct view *old, struct view *new, enum node_kind kind, const char *tag)
 {
 	struct tree_attr before, after;
 
-	if (view_attr(old, kind, tag, &before) < 0 || view_attr(new, kind, tag, &after) < 0)
+	if (view_attr(old, kind, tag, &before) < 0)
 		return;
-	if (before.ino == after.ino && before.mtime != after.mtime)
-		tell(p, after.ino);
+	if (view_attr(new, kind, tag, &after) < 0 || before.ino != after.ino ||
+		before.mtime != after.mtime)
+		tell(p, before.ino);
 }
 
 static void tell_changes(struct publish *p, struct view *old, struct view *new)
 {
-	const struct view_index *x = view_index(new);
+	const struct view_index *x = view_index(old);
 
 	for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_TAGS; kind++)
 		tell_file(p, old, new, kind, "");
@@ -138,6 +143,40 @@ static void publish_one(struct publish *p, const char *key)
 			p->published, key, store_get_namespace(p->store, key, &ns) ? &ns : NULL);
 }
 
+/* p->lock held. */
+static bool is_under_way(const struct publish *p, const char *key)
+{
+	return map_get(&p->queued, key) || (p->current && streq(p->current->key, key));
+}
+
+/* p->lock held. To the front of the line. */
+static void put_first(struct publish *p, const char *key)
+{
+	struct entry *e = map_get(&p->queued, key), **at = &p->first;
+
+	if (!e)
+		return;
+	while (*at != e)
+		at = &(*at)->next;
+	*at = e->next;
+	if (p->last == &e->next)
+		p->last = at;
+	e->next = p->first;
+	p->first = e;
+	if (p->last == &p->first)
+		p->last = &e->next;
+}
+
+void publish_now(struct publish *p, const char *key)
+{
+	publish_key(p, key);
+	pthread_mutex_lock(&p->lock);
+	put_first(p, key);
+	while (is_under_way(p, key) && !p->stop)
+		pthread_cond_wait(&p->changed, &p->lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static struct entry *take(struct publish *p)
 {
 	struct entry *e = NULL;
@@ -151,6 +190,7 @@ static struct entry *take(struct publish *p)
 		if (!p->first)
 			p->last = &p->first;
 		map_del(&p->queued, e->key);
+		p->current = e;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return e;
@@ -163,8 +203,9 @@ static void *run(void *arg)
 
 	while ((e = take(p))) {
 		publish_one(p, e->key);
-		free(e);
 		pthread_mutex_lock(&p->lock);
+		p->current = NULL;
+		free(e);
 		p->done++;
 		pthread_cond_broadcast(&p->changed);
 		pthread_mutex_unlock(&p->lock);

@@ -8,6 +8,7 @@
 #include "client/store.h"
 #include "fs/file.h"
 #include "fs/node.h"
+#include "fs/overlay.h"
 #include "fs/published.h"
 
 struct publish;
@@ -18,8 +19,8 @@ struct publish_notify {
 	void *arg;
 };
 
-struct publish *publish_new(
-	struct published *published, struct node_table *nodes, struct file_table *files);
+struct publish *publish_new(struct published *published, struct node_table *nodes,
+	struct file_table *files, struct overlay *overlay);
 void publish_free(struct publish *p); /* NULL is fine */
 
 /* Before publish_start. */
@@ -32,6 +33,12 @@ void publish_stop(struct publish *p);
 
 /* The store's listener: the key is published soon. `arg` is the struct publish. */
 void publish_key(void *arg, const char *key);
+
+/*
+ * Publishes the key before all others, and waits until that is done and told. Not from the publish
+ * thread.
+ */
+void publish_now(struct publish *p, const char *key);
 
 /* Waits until everything is published that was in line at the call. */
 void publish_flush(struct publish *p);

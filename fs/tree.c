@@ -1,6 +1,7 @@
 #include "fs/tree.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 
 /* clang-format off */
 const struct tree_node tree_nodes[NODE_KINDS] = {
@@ -19,6 +20,7 @@ const struct tree_node tree_nodes[NODE_KINDS] = {
 	[NODE_TAG_SPEC] =				{NODE_TAG,	 "spec.json", false, false},
 	[NODE_TAG_STATUS] =				{NODE_TAG,	 "status.json", false, false},
 	[NODE_TAG_IMAGE] =				{NODE_TAG,	 "image", false, false},
+	[NODE_SCRATCH] =				{NODE_STREAM,	 NULL, false, true},
 };
 /* clang-format on */
 
@@ -60,6 +62,49 @@ int tree_escape(const char *tag, size_t len, char ret[NAME_SIZE])
 	memcpy(ret, name, n);
 	ret[n] = '\0';
 	return 0;
+}
+
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	const char *p = c ? strchr(digits, c) : NULL;
+
+	return p ? p - digits : -1;
+}
+
+int tree_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len)
+{
+	char raw[NAME_SIZE], again[NAME_SIZE];
+	size_t n = 0;
+
+	if (strlen(name) >= NAME_SIZE)
+		return -EINVAL;
+	for (const char *p = name; *p; p++) {
+		if (*p != '%') {
+			raw[n++] = *p;
+			continue;
+		}
+		if (hex_digit(p[1]) < 0 || hex_digit(p[2]) < 0)
+			return -EINVAL;
+		raw[n++] = hex_digit(p[1]) << 4 | hex_digit(p[2]);
+		p += 2;
+	}
+	if (streq(name, "%00"))
+		n = 0;
+	/* One name for each tag: what wouldn't be written like this isn't one. */
+	if (tree_escape(raw, n, again) < 0 || !streq(again, name))
+		return -EINVAL;
+	memcpy(ret, raw, n);
+	ret[n] = '\0';
+	*ret_len = n;
+	return 0;
+}
+
+uint64_t tree_new_ino(void)
+{
+	static atomic_uint_fast64_t last;
+
+	return UINT64_C(1) << 63 | ++last;
 }
 
 uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, unsigned born)

@@ -28,6 +28,7 @@ enum node_kind {
 						NODE_TAG_SPEC,
 						NODE_TAG_STATUS,
 						NODE_TAG_IMAGE,
+	NODE_SCRATCH, /* anything of fs/scratch.h, wherever it stands */
 	NODE_KINDS
 };
 /* clang-format on */
@@ -67,6 +68,12 @@ enum node_kind tree_child(enum node_kind parent, const char *name);
  * that consists of one NUL, whose file name belongs to the empty one.
  */
 int tree_escape(const char *tag, size_t len, char ret[NAME_SIZE]);
+
+/* The tag's name back from its file name. -EINVAL where no tag is called so. */
+int tree_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len);
+
+/* A new st_ino for what has no other: a file that was made here. Never used again. */
+uint64_t tree_new_ino(void);
 
 /*
  * st_ino: from what an object is (its uid), the place in it, and how often the thing at that place

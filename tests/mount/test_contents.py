@@ -129,11 +129,13 @@ def test_what_is_there(odd_server, start_mount):
     assert "9007199254740993" in (tags / "pushed/status.json").read_text()
 
 
-def test_attributes(mount):
-    inodes = {}
+@pytest.mark.parametrize("arguments", [(), ("--read-only",)])
+def test_attributes(server, start_mount, arguments):
+    mount, inodes = start_mount(server, *arguments), {}
     for directory, directories, files in os.walk(mount.path):
         st = os.lstat(directory)
-        assert stat.S_IMODE(st.st_mode) == 0o555
+        writable = not arguments and directory != str(mount.path)
+        assert stat.S_IMODE(st.st_mode) == (0o755 if writable else 0o555)
         assert st.st_nlink == 2 + len(directories), directory
         inodes[directory] = st.st_ino
         kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in os.scandir(directory)}
@@ -141,7 +143,9 @@ def test_attributes(mount):
         for name in files:
             path = os.path.join(directory, name)
             st = os.lstat(path)
-            assert stat.S_IMODE(st.st_mode) == 0o444 and st.st_nlink == 1
+            writable = not arguments and name != "image"
+            assert stat.S_IMODE(st.st_mode) == (0o644 if writable else 0o444)
+            assert st.st_nlink == 1
             with open(path, "rb") as file:
                 assert len(file.read()) == st.st_size, path
             assert st.st_ctime_ns == st.st_mtime_ns

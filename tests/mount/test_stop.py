@@ -181,7 +181,8 @@ def refuses(call, *arguments):
     assert error.value.errno == errno.EROFS
 
 
-def test_nothing_can_be_written(mount):
+def test_read_only(server, start_mount):
+    mount = start_mount(server, "--read-only")
     spec = mount / "shop/web/spec.json"
     refuses(open, spec, "w")
     refuses(open, spec, "a")

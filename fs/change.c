@@ -1,0 +1,329 @@
+#include "fs/change.h"
+
+#include "fs/edit.h"
+#include "fs/names.h"
+
+#include <errno.h>
+
+int change_path_errno(int r)
+{
+	return r == -ESTALE ? -EBUSY : r;
+}
+
+static void edit_init(
+	struct edit *e, struct mount *m, const struct api_call *call, const struct tree_path *path)
+{
+	*e = (struct edit){
+		.mount = m, .call = call, .namespace = path->namespace, .stream = path->stream};
+}
+
+/* Notes a failure. */
+static int settle(struct edit *e, const struct tree_path *path, int r)
+{
+	_cleanup_free_ char *text = NULL;
+
+	if (r == 0)
+		return 0;
+	text = names_text(path);
+	journal_add(e->mount->journal, text, e->request, e->status.code, -r,
+		e->status.message ? e->status.message : strerror(-r));
+	return change_path_errno(r);
+}
+
+/* One request that is no change of an object: *ret_answer as api_send. */
+static int send_request(struct edit *e, const char *method, const char *path, const json_t *body,
+	json_t **ret_answer)
+{
+	struct api_request request = {
+		.method = method, .path = path, .content_type = "application/json", .body = body};
+
+	status_release(&e->status);
+	free(e->request);
+	e->request = xasprintf("%s %s", method, path);
+	return api_send(e->mount->api, e->call, &request, ret_answer, &e->status);
+}
+
+/* The request may have arrived, though no answer came. */
+static bool is_lost(const struct edit *e)
+{
+	return e->status.code == 0 && e->status.error == ECONNRESET;
+}
+
+/* ---- streams ---- */
+
+/* After a lost answer: whether the stream that is there now is the empty one we asked for. */
+static int look_for_stream(struct edit *e)
+{
+	_cleanup_json_ json_t *json = NULL;
+	int r = edit_refresh(e);
+
+	if (r < 0)
+		return r;
+	json = object_parse(e->result);
+	if (json_array_size(json_object_get(json_object_get(json, "spec"), "tags")) > 0)
+		return edit_refuse(e, EEXIST, xstrdup("somebody made the ImageStream meanwhile"));
+	return 0;
+}
+
+int change_make_stream(struct mount *m, const struct api_call *call, const struct tree_path *path)
+{
+	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
+	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
+	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", "ImageStream",
+		"apiVersion", m->api->api_version, "metadata", "name", path->stream, "namespace",
+		path->namespace);
+	_cleanup_edit_ struct edit e = {0};
+	int r;
+
+	edit_init(&e, m, call, path);
+	if (!body)
+		return settle(&e, path, edit_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
+	r = send_request(&e, "POST", url, body, &answer);
+	if (r == 0 && edit_take_answer(&e, answer) < 0)
+		r = edit_refresh(&e);
+	else if (r < 0 && is_lost(&e))
+		r = look_for_stream(&e);
+	if (r == -ESTALE)
+		r = -EEXIST;
+	return settle(&e, path, r);
+}
+
+static json_t *delete_options(const char *uid)
+{
+	return json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
+		"preconditions", "uid", uid);
+}
+
+/* The object is gone for us, unless it was made again. */
+static void forget_stream(struct edit *e, const char *uid)
+{
+	_cleanup_free_ char *key = edit_key(e);
+	_cleanup_object_ struct object *held = store_get(e->mount->store, key);
+
+	if (held && streq(held->uid, uid))
+		store_delete(e->mount->store, key, held->resource_version);
+	publish_now(e->mount->publish, key);
+}
+
+/* After a lost answer: 0 when it is gone. */
+static int look_for_deletion(struct edit *e, const char *uid)
+{
+	int r = edit_refresh(e);
+
+	if (r == -ENOENT || (r == 0 && !streq(e->result->uid, uid)))
+		return 0;
+	if (r == 0)
+		r = edit_refuse(e, EIO, xstrdup("the connection was lost and nothing was deleted"));
+	return r;
+}
+
+int change_remove_stream(struct mount *m, const struct api_call *call, const struct tree_path *path)
+{
+	_cleanup_view_ struct view *view =
+		published_view(m->published, path->namespace, path->stream);
+	_cleanup_json_ json_t *options = NULL, *answer = NULL;
+	_cleanup_free_ char *url = NULL;
+	_cleanup_edit_ struct edit e = {0};
+	int r;
+
+	edit_init(&e, m, call, path);
+	if (!view)
+		return -ENOENT;
+	url = api_stream_path(m->api, path->namespace, path->stream);
+	options = delete_options(view->object->uid);
+	r = send_request(&e, "DELETE", url, options, &answer);
+	if (r < 0 && is_lost(&e))
+		r = look_for_deletion(&e, view->object->uid);
+	/* An ImageStream as the answer: finalizers hold it, it goes later. */
+	if (r == 0 && edit_take_answer(&e, answer) < 0)
+		forget_stream(&e, view->object->uid);
+	else if (r == -ENOENT)
+		forget_stream(&e, view->object->uid);
+	return settle(&e, path, r);
+}
+
+/* ---- tags ---- */
+
+static int set_tag(struct edit *e, const struct tree_path *path, char raw[NAME_SIZE])
+{
+	_cleanup_json_ json_t *utf8 = NULL;
+	size_t len;
+
+	if (tree_unescape(path->tag, raw, &len) == 0)
+		utf8 = json_stringn(raw, len);
+	if (!utf8)
+		return edit_refuse(e, EINVAL, xstrdup("no tag can have that name"));
+	e->file.tag = raw;
+	e->file.tag_len = len;
+	return 0;
+}
+
+/* edit_decide */
+static int add_tag(struct edit *e, struct object *current, const json_t *json, json_t **ret_merged)
+{
+	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
+	bool *sent = e->arg;
+
+	if (tag.spec && *sent)
+		return 0; /* the answer to ours was lost */
+	if (tag.spec || tag.status)
+		return edit_refuse(e, EEXIST, xstrdup("the tag is there already"));
+	*sent = true;
+	*ret_merged = json_object();
+	return 1;
+}
+
+int change_make_tag(struct mount *m, const struct api_call *call, const struct tree_path *path)
+{
+	_cleanup_edit_ struct edit e = {0};
+	_cleanup_free_ char *key = NULL;
+	char raw[NAME_SIZE];
+	bool sent = false;
+	int r;
+
+	edit_init(&e, m, call, path);
+	e.file.view = PATCH_TAG_SPEC;
+	e.decide = add_tag;
+	e.arg = &sent;
+	key = edit_key(&e);
+	r = set_tag(&e, path, raw);
+	if (r == 0)
+		r = turns_begin(m->turns, key, call);
+	if (r == 0) {
+		r = edit_run(&e);
+		turns_end(m->turns, key);
+	}
+	return settle(&e, path, r);
+}
+
+/* edit_decide: takes the element out of the list. */
+static int remove_element(
+	struct edit *e, struct object *current, const json_t *json, json_t **ret_merged)
+{
+	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
+
+	*ret_merged = NULL;
+	return (e->file.view == PATCH_TAG_SPEC ? tag.spec : tag.status) ? 1 : 0;
+}
+
+/*
+ * A name that is empty or has one of these would be another tag's in a URL: the server takes what
+ * stands before a slash (api-facts.md, corrections).
+ */
+static bool fits_url(const struct edit *e)
+{
+	return e->file.tag_len > 0 && strlen(e->file.tag) == e->file.tag_len &&
+	       !strpbrk(e->file.tag, "/:@") && !streq(e->file.tag, ".") &&
+	       !streq(e->file.tag, "..");
+}
+
+static int delete_imagestreamtag(struct edit *e, const char *uid)
+{
+	_cleanup_json_ json_t *options = delete_options(uid), *answer = NULL;
+	struct buf path = BUF_INIT(8192);
+	int r;
+
+	buf_addf(&path, "%s/namespaces/", e->mount->api->root);
+	buf_addurl(&path, e->namespace);
+	buf_addstr(&path, "/imagestreamtags/");
+	buf_addurl(&path, e->stream);
+	buf_addstr(&path, ":");
+	buf_addurl(&path, e->file.tag);
+	r = send_request(e, "DELETE", path.data, options, &answer);
+	buf_release(&path);
+	return r;
+}
+
+/* Whether we may patch the stream's status; where nobody says: yes, the server decides. */
+static bool may_patch_status(struct edit *e)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:{s:s, s:s, s:s, s:s, s:s, s:s}}}",
+		"kind", "SelfSubjectAccessReview", "apiVersion", "authorization.k8s.io/v1", "spec",
+		"resourceAttributes", "namespace", e->namespace, "verb", "patch", "group",
+		"image.openshift.io", "resource", "imagestreams", "subresource", "status", "name",
+		e->stream);
+	const json_t *allowed;
+	int r = send_request(
+		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &answer);
+
+	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
+	return r < 0 || !json_is_false(allowed);
+}
+
+/* By patches of the stream: history first, since that may be refused. */
+static int remove_by_patch(struct edit *e, const struct attr_tag *tag)
+{
+	int r = 0;
+
+	e->decide = remove_element;
+	if (tag->status) {
+		e->file.view = PATCH_TAG_STATUS;
+		r = may_patch_status(e) ? edit_run(e) : -EACCES;
+		if (r == -EACCES)
+			return edit_refuse(e, ENOTEMPTY,
+				xstrdup("the tag has a history, and the right to patch "
+					"imagestreams/status is missing"));
+	}
+	if (r == 0 && tag->spec) {
+		e->file.view = PATCH_TAG_SPEC;
+		r = edit_run(e);
+	}
+	return r;
+}
+
+/* The stream's turn is ours. */
+static int remove_tag(struct edit *e, struct object *current)
+{
+	_cleanup_json_ json_t *json = object_parse(current);
+	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
+	int r;
+
+	if (!fits_url(e))
+		return remove_by_patch(e, &tag);
+	r = delete_imagestreamtag(e, current->uid);
+	if (r < 0 && (e->status.code == 403 || e->status.code == 405))
+		return remove_by_patch(e, &tag);
+	if (r == 0 || is_lost(e)) {
+		bool lost = r < 0;
+
+		r = edit_refresh(e);
+		if (r == 0 && lost) {
+			_cleanup_json_ json_t *now = object_parse(e->result);
+			struct attr_tag left = attr_find_tag(now, e->file.tag, e->file.tag_len);
+
+			if (left.spec || left.status)
+				r = edit_refuse(e, EIO,
+					xstrdup("the connection was lost and nothing was deleted"));
+		}
+	} else if (r == -ENOENT) {
+		edit_refresh(e); /* shown, but gone on the server */
+		r = -ENOENT;
+	}
+	return r;
+}
+
+int change_remove_tag(struct mount *m, const struct api_call *call, const struct tree_path *path)
+{
+	_cleanup_view_ struct view *view =
+		published_view(m->published, path->namespace, path->stream);
+	_cleanup_free_ char *key = NULL;
+	_cleanup_edit_ struct edit e = {0};
+	char raw[NAME_SIZE];
+	int r;
+
+	if (!view)
+		return -ENOENT;
+	edit_init(&e, m, call, path);
+	e.uid = view->object->uid;
+	key = edit_key(&e);
+	r = set_tag(&e, path, raw);
+	if (r == 0)
+		r = turns_begin(m->turns, key, call);
+	if (r == 0) {
+		r = remove_tag(&e, view->object);
+		turns_end(m->turns, key);
+	}
+	return settle(&e, path, r);
+}

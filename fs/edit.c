@@ -1,0 +1,237 @@
+#include "fs/edit.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#define CONFLICT_MS  10 /* the first wait after a conflict is up to this, then doubled */
+#define CONFLICT_TOP 8	/* and no longer after so many times */
+#define LOST_MAX     5	/* answers that may be lost in one save */
+
+char *edit_key(const struct edit *e)
+{
+	return xasprintf("%s/%s", e->namespace, e->stream);
+}
+
+int edit_refuse(struct edit *e, int error, char *message)
+{
+	status_release(&e->status);
+	e->status = (struct status){.error = error, .message = message};
+	return -error;
+}
+
+void edit_release(struct edit *e)
+{
+	status_release(&e->status);
+	object_unref(e->result);
+	free(e->request);
+}
+
+static int send_request(struct edit *e, const struct api_request *request, json_t **ret)
+{
+	status_release(&e->status);
+	free(e->request);
+	e->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
+	return api_send(e->mount->api, e->call, request, ret, &e->status);
+}
+
+int edit_take_answer(struct edit *e, const json_t *answer)
+{
+	_cleanup_free_ char *key = edit_key(e);
+	struct object *o;
+	int r = object_from_json(answer, e->mount->api->api_version, &o);
+
+	if (r < 0 || !streq(o->key, key)) {
+		if (r == 0)
+			object_unref(o);
+		return -EINVAL;
+	}
+	object_unref(e->result);
+	e->result = object_ref(o);
+	store_put(e->mount->store, o, 0);
+	publish_now(e->mount->publish, key);
+	return 0;
+}
+
+int edit_refresh(struct edit *e)
+{
+	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->namespace, e->stream);
+	_cleanup_json_ json_t *answer = NULL;
+	int r = send_request(e, &(struct api_request){.path = path}, &answer);
+
+	if (r == 0 && edit_take_answer(e, answer) < 0)
+		r = edit_refuse(e, EIO, xstrdup("the server's answer is no ImageStream"));
+	return r;
+}
+
+static const char *const content_types[] = {
+	[PATCH_PUT] = "application/json",
+	[PATCH_MERGE] = "application/merge-patch+json",
+	[PATCH_STRATEGIC] = "application/strategic-merge-patch+json",
+};
+
+static bool is_status(const struct edit *e)
+{
+	return e->file.view == PATCH_STATUS || e->file.view == PATCH_TAG_STATUS;
+}
+
+/* The form to try where the server doesn't take this one as a type (415). */
+static bool other_form(const struct edit *e, enum patch_form *form)
+{
+	if (*form == PATCH_STRATEGIC)
+		*form = PATCH_MERGE;
+	else if (*form == PATCH_MERGE && is_status(e))
+		*form = PATCH_PUT;
+	else
+		return false;
+	return true;
+}
+
+/* `answer` NULL: it said nothing that we understand. */
+static int send_form(struct edit *e, enum patch_form form, const json_t *current,
+	const json_t *merged, json_t **ret_answer)
+{
+	_cleanup_free_ char *stream = api_stream_path(e->mount->api, e->namespace, e->stream);
+	_cleanup_free_ char *base = xasprintf("%s%s", stream, is_status(e) ? "/status" : "");
+	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
+	_cleanup_json_ json_t *stored = NULL, *body = NULL;
+	struct api_request request = {.path = path, .content_type = content_types[form]};
+	int r;
+
+	if (form == PATCH_PUT && is_status(e)) { /* a status PUT takes labels and finalizers too */
+		r = send_request(e, &(struct api_request){.path = base}, &stored);
+		if (r < 0)
+			return r;
+		current = stored;
+	}
+	body = patch_body(&e->file, form, current, merged);
+	request.method = form == PATCH_PUT ? "PUT" : "PATCH";
+	request.body = body;
+	return send_request(e, &request, ret_answer);
+}
+
+static int send_change(
+	struct edit *e, const json_t *current, const json_t *merged, json_t **ret_answer)
+{
+	enum patch_form form = patch_form(&e->file, current, merged);
+	int r;
+
+	do {
+		r = send_form(e, form, current, merged, ret_answer);
+	} while (r < 0 && e->status.code == 415 && other_form(e, &form));
+	return r;
+}
+
+/* Whether somebody else was faster: the object is to be looked at again. */
+static bool is_conflict(const struct edit *e)
+{
+	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);
+}
+
+/* No answer, though the request may have arrived. */
+static bool is_lost(const struct edit *e)
+{
+	return e->status.code == 0 && e->status.error == ECONNRESET;
+}
+
+static void add_doubt(struct edit *e)
+{
+	char *message;
+
+	if (e->status.code != 0 ||
+		(e->status.error != ETIMEDOUT && e->status.error != EINTR &&
+			e->status.error != ESHUTDOWN && e->status.error != ECONNRESET))
+		return;
+	message = xasprintf("%s; the server may have applied the change", e->status.message);
+	free(e->status.message);
+	e->status.message = message;
+}
+
+static int wait_random(struct edit *e, unsigned attempt)
+{
+	int64_t top = CONFLICT_MS << (attempt < CONFLICT_TOP ? attempt : CONFLICT_TOP);
+	uint32_t random = 0;
+	ssize_t n = getrandom(&random, sizeof(random), GRND_NONBLOCK);
+
+	return api_wait(e->call, n > 0 ? random % top + 1 : top);
+}
+
+/* The object to change: the store's, else the server's (a stream that nothing watches). */
+static int get_current(struct edit *e, struct object **ret)
+{
+	_cleanup_free_ char *key = edit_key(e);
+	int r;
+
+	*ret = store_get(e->mount->store, key);
+	if (!*ret) {
+		r = edit_refresh(e);
+		if (r < 0)
+			return r;
+		*ret = object_ref(e->result);
+	}
+	if (e->uid && !streq((*ret)->uid, e->uid)) {
+		object_unref(steal_ptr(*ret));
+		return edit_refuse(
+			e, ESTALE, xstrdup("the ImageStream was deleted and made again meanwhile"));
+	}
+	return 0;
+}
+
+/* One attempt. 0, or -errno; *ret_again when the object should be looked at again. */
+static int attempt(struct edit *e, bool *ret_again)
+{
+	_cleanup_object_ struct object *current = NULL;
+	_cleanup_json_ json_t *json = NULL, *merged = NULL, *answer = NULL;
+	int r = get_current(e, &current);
+
+	*ret_again = false;
+	if (r < 0)
+		return r;
+	json = object_parse(current);
+	r = e->decide(e, current, json, &merged);
+	if (r <= 0) {
+		object_unref(e->result);
+		e->result = object_ref(current);
+		return r;
+	}
+	r = send_change(e, json, merged, &answer);
+	if (r < 0) {
+		*ret_again = is_conflict(e) || is_lost(e);
+		return r;
+	}
+	if (edit_take_answer(e, answer) < 0) {
+		r = edit_refresh(e);
+		if (r < 0)
+			return r;
+	} else {
+		history_own(e->mount->history, e->result, current->resource_version);
+	}
+	return 0;
+}
+
+int edit_run(struct edit *e)
+{
+	unsigned conflicts = 0, lost = 0;
+	bool again;
+	int r;
+
+	while ((r = attempt(e, &again)) < 0 && again) {
+		bool conflict = is_conflict(e);
+		_cleanup_free_ char *message = xstrdup(e->status.message);
+
+		if (!conflict && ++lost > LOST_MAX)
+			break;
+		r = conflict ? wait_random(e, conflicts++) : 0;
+		if (r == 0)
+			r = edit_refresh(e); /* what came of it is seen there, not guessed */
+		if (r == -ETIMEDOUT && conflict)
+			return edit_refuse(e, EAGAIN, steal_ptr(message));
+		if (r < 0) {
+			if (e->status.error != -r)
+				edit_refuse(e, -r, xstrdup(strerror(-r)));
+			break;
+		}
+	}
+	if (r < 0)
+		add_doubt(e);
+	return r;
+}

@@ -1,0 +1,55 @@
+/*
+ * edit: one change of one stream, sent until it is on the server or can't be: on top of the current
+ * object, again after a conflict, looked at again after a lost answer.
+ *
+ * Blocking; runs on a pool thread. What the server answers is in the store, and published, when
+ * edit_run returns.
+ */
+#ifndef FS_EDIT_H
+#define FS_EDIT_H
+
+#include "client/patch.h"
+#include "fs/mount.h"
+
+struct edit;
+
+/*
+ * What the change makes of the current object (`json` is its tree): 1 and *ret_merged (as
+ * patch_body takes it; NULL may be meant), 0 when there is nothing to send, or -errno after
+ * edit_refuse.
+ */
+typedef int edit_decide(
+	struct edit *e, struct object *current, const json_t *json, json_t **ret_merged);
+
+struct edit {
+	struct mount *mount;
+	const struct api_call *call;
+	const char *namespace, *stream;
+	const char *uid; /* NULL: whatever object has the name */
+	struct patch_file file;
+	edit_decide *decide;
+	void *arg;
+
+	struct object *result; /* the version that shows the change, or the current one */
+	struct status status;  /* why not */
+	char *request;	       /* the last one sent, for messages; NULL: none */
+};
+
+/* 0 or -errno (as close would give it, edit.status tells all). The caller calls edit_release. */
+int edit_run(struct edit *e);
+void edit_release(struct edit *e);
+#define _cleanup_edit_ _cleanup_(edit_release)
+
+/* For edit_decide: notes why not. Takes over `message`. Returns -error. */
+int edit_refuse(struct edit *e, int error, char *message);
+
+/* GET of the stream into the store and what is published. -ENOENT when it is gone. */
+int edit_refresh(struct edit *e);
+
+/* The answer (a stream) goes into the store and is published. -EINVAL where it is no stream. */
+int edit_take_answer(struct edit *e, const json_t *answer);
+
+/* The key NAMESPACE/STREAM. The caller frees. */
+char *edit_key(const struct edit *e);
+
+#endif

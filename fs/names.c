@@ -1,0 +1,300 @@
+#include "fs/names.h"
+
+#include <errno.h>
+
+/* Cookies of what is published stay below; those of scratch come after. */
+#define SCRATCH_COOKIES (UINT64_C(1) << 40)
+
+bool names_is_api(enum node_kind kind)
+{
+	return kind == NODE_API || tree_nodes[kind].parent == NODE_API;
+}
+
+static mode_t real_mode(const struct mount *m, enum node_kind kind)
+{
+	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0755 : S_IFREG | 0644;
+
+	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE || names_is_api(kind))
+		mode &= ~0222;
+	return mode;
+}
+
+static void fill_stat(const struct mount *m, enum node_kind kind, const struct tree_attr *attr,
+	uint64_t ino, struct stat *st)
+{
+	*st = (struct stat){
+		.st_ino = ino,
+		.st_mode = real_mode(m, kind),
+		.st_nlink = attr->nlink,
+		.st_uid = m->uid,
+		.st_gid = m->gid,
+		.st_size = attr->size,
+		.st_blocks = (attr->size + 511) / 512,
+		.st_blksize = 4096,
+		.st_mtim = {attr->mtime / NSEC_PER_SEC, attr->mtime % NSEC_PER_SEC},
+	};
+	st->st_atim = st->st_ctim = st->st_mtim;
+}
+
+/* What lies in the directory beside what is published. */
+static void add_scratch(struct mount *m, struct stat *st)
+{
+	unsigned subdirs;
+	int64_t mtime = scratch_dir_mtime(m->scratch, st->st_ino, &subdirs);
+
+	st->st_nlink += subdirs;
+	if (mtime > st->st_mtim.tv_sec * NSEC_PER_SEC + st->st_mtim.tv_nsec) {
+		st->st_mtim = (struct timespec){mtime / NSEC_PER_SEC, mtime % NSEC_PER_SEC};
+		st->st_atim = st->st_ctim = st->st_mtim;
+	}
+}
+
+static bool holds_scratch(enum node_kind kind)
+{
+	return kind == NODE_STREAM || kind == NODE_TAG;
+}
+
+static void api_stat(const struct mount *m, enum node_kind kind, struct stat *st)
+{
+	struct tree_attr attr = {.mtime = m->started, .nlink = kind == NODE_API ? 2 : 1};
+
+	fill_stat(m, kind, &attr, tree_ino("", kind, "", 0), st);
+}
+
+static uint64_t slot_of(struct mount *m, const struct tree_path *path)
+{
+	_cleanup_view_ struct view *view = NULL;
+
+	if (path->kind <= NODE_NAMESPACE || path->kind >= NODE_SCRATCH)
+		return 0;
+	view = published_view(m->published, path->namespace, path->stream);
+	return view ? tree_ino(view->object->uid, path->kind, path->tag, 0) : 0;
+}
+
+int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret)
+{
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	struct tree_attr attr;
+
+	if (names_is_api(path->kind)) {
+		api_stat(m, path->kind, ret);
+		return 0;
+	}
+	if (path->kind == NODE_SCRATCH) {
+		n = scratch_get(m->scratch, ino);
+		if (!n)
+			return -ENOENT;
+		scratch_stat(m->scratch, n, ret);
+		return 0;
+	}
+	if (published_attr(m->published, path, &attr) == 0 &&
+		overlay_ino(m->overlay, attr.ino) == ino) {
+		fill_stat(m, path->kind, &attr, ino, ret);
+		if (holds_scratch(path->kind))
+			add_scratch(m, ret);
+		return 0;
+	}
+	if (path->kind > NODE_NAMESPACE && overlay_pending(m->overlay, slot_of(m, path)) == ino)
+		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
+	else if (!file_last_attr(m->files, ino, &attr))
+		return -ENOENT;
+	fill_stat(m, path->kind, &attr, ino, ret);
+	return 0;
+}
+
+/* Where a real child of that name is. False where the directory has none of that name. */
+static bool child_path(const struct tree_path *dir, const char *name, struct tree_path *ret)
+{
+	char *target;
+
+	*ret = *dir;
+	ret->kind = tree_child(dir->kind, name);
+	if (ret->kind != NODE_KINDS)
+		return true;
+	switch (dir->kind) {
+	case NODE_ROOT:
+		ret->kind = NODE_NAMESPACE;
+		target = ret->namespace;
+		break;
+	case NODE_NAMESPACE:
+		ret->kind = NODE_STREAM;
+		target = ret->stream;
+		break;
+	case NODE_TAGS:
+		ret->kind = NODE_TAG;
+		target = ret->tag;
+		break;
+	default:
+		return false;
+	}
+	strcpy(target, name);
+	return true;
+}
+
+static void find_real(struct mount *m, struct name *n)
+{
+	struct tree_attr attr;
+
+	if (names_is_api(n->path.kind)) {
+		api_stat(m, n->path.kind, &n->st);
+		n->place = n->ino = n->st.st_ino;
+		return;
+	}
+	if (published_attr(m->published, &n->path, &attr) == 0) {
+		n->place = attr.ino;
+		n->hidden = overlay_is_hidden(m->overlay, attr.ino);
+		if (n->hidden)
+			return;
+		n->ino = overlay_ino(m->overlay, attr.ino);
+		fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+		if (holds_scratch(n->path.kind))
+			add_scratch(m, &n->st);
+	} else if ((n->slot = slot_of(m, &n->path))) {
+		n->ino = overlay_pending(m->overlay, n->slot);
+		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
+		if (n->ino)
+			fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+		n->seconds = 0;
+	}
+}
+
+int names_find(struct mount *m, const struct names_dir *dir, const char *name, struct name *ret)
+{
+	struct name n = {.seconds = NAMES_SECONDS};
+
+	if (strlen(name) >= NAME_SIZE)
+		return -ENAMETOOLONG;
+	if (child_path(&dir->path, name, &n.path))
+		find_real(m, &n);
+	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == NODE_SCRATCH)) {
+		n.seconds = 0; /* these names come and go by our own doing, too */
+		n.scratch = scratch_lookup(m->scratch, dir->ino, name);
+		if (n.scratch) {
+			n.ino = scratch_ino(n.scratch);
+			scratch_stat(m->scratch, n.scratch, &n.st);
+		}
+	}
+	*ret = n;
+	return 0;
+}
+
+void name_release(struct name *n)
+{
+	scratch_unref(n->scratch);
+}
+
+bool names_takes_scratch(struct mount *m, const struct names_dir *dir)
+{
+	struct stat st;
+
+	if (!holds_scratch(dir->path.kind) && dir->path.kind != NODE_SCRATCH)
+		return false;
+	return names_stat(m, &dir->path, dir->ino, &st) == 0 && S_ISDIR(st.st_mode) && st.st_nlink;
+}
+
+uint64_t names_parent(struct mount *m, const struct tree_path *path)
+{
+	struct tree_path parent = *path;
+	struct tree_attr attr;
+
+	parent.kind = tree_nodes[path->kind].parent;
+	if (published_attr(m->published, &parent, &attr) < 0)
+		return 0;
+	return overlay_ino(m->overlay, attr.ino);
+}
+
+/* ---- listings ---- */
+
+struct listing {
+	struct mount *mount;
+	names_fn *fn;
+	void *arg;
+	struct tree_path path; /* of scratch children */
+	bool stop;
+};
+
+static bool add_real(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct tree_attr *attr)
+{
+	struct listing *l = arg;
+	struct stat st;
+
+	if (overlay_is_hidden(l->mount->overlay, attr->ino))
+		return false;
+	fill_stat(l->mount, path->kind, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	if (holds_scratch(path->kind))
+		add_scratch(l->mount, &st);
+	l->stop = l->fn(l->arg, name, cookie, path, &st);
+	return l->stop;
+}
+
+static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, const struct stat *st)
+{
+	struct listing *l = arg;
+
+	l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st);
+	return l->stop;
+}
+
+static void list_api(struct listing *l, uint64_t cookie)
+{
+	struct tree_path path = {0};
+	struct stat st;
+
+	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS && !l->stop; kind++) {
+		if (tree_nodes[kind].parent != NODE_API || kind <= cookie)
+			continue;
+		path.kind = kind;
+		api_stat(l->mount, kind, &st);
+		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st);
+	}
+}
+
+/* Files that were created and not saved yet: where the object has none. */
+static void list_pending(struct listing *l, const struct names_dir *dir, uint64_t cookie)
+{
+	for (enum node_kind kind = NODE_TAG_SPEC; kind <= NODE_TAG_STATUS && !l->stop; kind++) {
+		_cleanup_name_ struct name n = {0};
+
+		if (kind + SCRATCH_COOKIES / 2 <= cookie ||
+			names_find(l->mount, dir, tree_nodes[kind].name, &n) < 0)
+			continue;
+		if (!n.place && n.ino && !n.scratch)
+			l->stop = l->fn(l->arg, tree_nodes[kind].name, kind + SCRATCH_COOKIES / 2,
+				&n.path, &n.st);
+	}
+}
+
+int names_list(
+	struct mount *m, const struct names_dir *dir, uint64_t cookie, names_fn *fn, void *arg)
+{
+	struct listing l = {.mount = m, .fn = fn, .arg = arg, .path = dir->path};
+	int r = 0;
+
+	l.path.kind = NODE_SCRATCH;
+	if (names_is_api(dir->path.kind)) {
+		list_api(&l, cookie);
+		return 0;
+	}
+	if (dir->path.kind != NODE_SCRATCH && cookie < SCRATCH_COOKIES / 2)
+		r = published_list(m->published, &dir->path, cookie, add_real, &l);
+	if (dir->path.kind == NODE_TAG && !l.stop && cookie < SCRATCH_COOKIES &&
+		overlay_has_pending(m->overlay))
+		list_pending(&l, dir, cookie);
+	if ((holds_scratch(dir->path.kind) || dir->path.kind == NODE_SCRATCH) && !l.stop)
+		scratch_list(m->scratch, dir->ino,
+			cookie > SCRATCH_COOKIES ? cookie - SCRATCH_COOKIES : 0, add_scratch_child,
+			&l);
+	return r;
+}
+
+char *names_text(const struct tree_path *path)
+{
+	const char *name = tree_nodes[path->kind].name;
+	bool tag = path->kind >= NODE_TAG && path->kind <= NODE_TAG_IMAGE;
+
+	return xasprintf("%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
+		path->stream, tag ? "/tags/" : "", tag ? path->tag : "",
+		name && path->kind != NODE_TAG ? "/" : "",
+		name && path->kind != NODE_TAG ? name : "");
+}

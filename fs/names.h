@@ -1,0 +1,55 @@
+/*
+ * names: what stands at a name and what its attributes are: what is published, less what people hid,
+ * and scratch. Nothing here waits for the server.
+ */
+#ifndef FS_NAMES_H
+#define FS_NAMES_H
+
+#include "fs/mount.h"
+
+#define NAMES_SECONDS 1.0 /* names and attributes stay true at the kernel's for so long */
+
+struct name {
+	/* What a real thing of that name is, there or not; NODE_KINDS where none can be. */
+	struct tree_path path;
+	uint64_t place;		      /* st_ino of what is published there, or 0 */
+	uint64_t slot;		      /* where nothing is published but could be: born 0; else 0 */
+	bool hidden;		      /* published, but unlinked or renamed away */
+	struct scratch_node *scratch; /* what is seen is scratch; with a reference */
+	uint64_t ino;		      /* of what is seen, 0: nothing */
+	struct stat st;		      /* of what is seen */
+	double seconds; /* how long the kernel may keep it, also that it isn't there */
+};
+
+/* A directory by its node: where it is and its st_ino. */
+struct names_dir {
+	struct tree_path path;
+	uint64_t ino;
+};
+
+/* 0 also where nothing is seen. The caller calls name_release. -ENAMETOOLONG. */
+int names_find(struct mount *m, const struct names_dir *dir, const char *name, struct name *ret);
+void name_release(struct name *n);
+#define _cleanup_name_ _cleanup_(name_release)
+
+/* Attributes of an inode, also of one that is gone but open. -ENOENT. */
+int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret);
+
+/* Whether files can be made in the directory. */
+bool names_takes_scratch(struct mount *m, const struct names_dir *dir);
+
+/* st_ino of the directory that the real path stands in, 0 where that is gone. */
+uint64_t names_parent(struct mount *m, const struct tree_path *path);
+
+/* Children after the cookie, in order, until fn answers true. `path` is what each is. */
+typedef bool names_fn(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct stat *st);
+int names_list(
+	struct mount *m, const struct names_dir *dir, uint64_t cookie, names_fn *fn, void *arg);
+
+bool names_is_api(enum node_kind kind);
+
+/* NAMESPACE/STREAM/... as the user sees it, for messages. The caller frees. */
+char *names_text(const struct tree_path *path);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * overlay: what people did to the names of real files: hidden ones, ones that another inode stands
+ * for now, and files that were created but never saved.
+ *
+ * A place is named by its own st_ino (tree_ino of what is published there), `place`. Thread-safe;
+ * its lock is a leaf.
+ */
+#ifndef FS_OVERLAY_H
+#define FS_OVERLAY_H
+
+#include "client/util.h"
+
+/* What was unlinked or renamed away and not made anew comes back after that time. */
+#define OVERLAY_HIDDEN_NS (2 * NSEC_PER_SEC)
+
+struct overlay;
+
+struct overlay *overlay_new(void);
+void overlay_free(struct overlay *o);
+
+/* The st_ino that is shown for the place: its own, or the one that took it over. */
+uint64_t overlay_ino(struct overlay *o, uint64_t place);
+
+bool overlay_is_hidden(struct overlay *o, uint64_t place);
+
+/* From now on the name isn't there; when it comes back it is a new inode. */
+void overlay_hide(struct overlay *o, uint64_t place);
+
+/* The inode stands for the place, and the name is there. */
+void overlay_show(struct overlay *o, uint64_t place, uint64_t ino);
+
+/*
+ * A file that the object doesn't have yet, created here: `slot` names where (tree_ino with born 0).
+ * It is there while a handle is open and for 2 s after.
+ */
+void overlay_add_pending(struct overlay *o, uint64_t slot, uint64_t ino);
+bool overlay_has_pending(struct overlay *o);
+/* Its st_ino, or 0. */
+uint64_t overlay_pending(struct overlay *o, uint64_t slot);
+/* A handle more or less. */
+void overlay_hold_pending(struct overlay *o, uint64_t slot, int by);
+void overlay_drop_pending(struct overlay *o, uint64_t slot);
+
+#endif

@@ -1,0 +1,169 @@
+#include "fs/refused.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+
+static const char *const suffixes[] = {".rejected", ".error"};
+
+struct refused {
+	struct scratch *scratch;
+	struct journal *journal;
+	char *state; /* $XDG_STATE_HOME/imagestreamfs/SERVER, or NULL where there is no home */
+	uid_t uid;
+	gid_t gid;
+};
+
+/* basedir-spec: an absolute $XDG_STATE_HOME, else ~/.local/state. */
+static char *state_home(void)
+{
+	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	struct passwd *user;
+
+	if (xdg && xdg[0] == '/')
+		return xstrdup(xdg);
+	if (!home || home[0] != '/') {
+		user = getpwuid(getuid());
+		home = user ? user->pw_dir : NULL;
+	}
+	return home ? xasprintf("%s/.local/state", home) : NULL;
+}
+
+struct refused *refused_new(
+	struct scratch *scratch, struct journal *journal, const char *server, uid_t uid, gid_t gid)
+{
+	_cleanup_free_ char *home = state_home();
+	const char *host = strstr(server, "://");
+	struct refused *r = xcalloc(1, sizeof(*r));
+
+	r->scratch = scratch;
+	r->journal = journal;
+	r->uid = uid;
+	r->gid = gid;
+	if (home) {
+		_cleanup_free_ char *name = xstrdup(host ? host + 3 : server);
+
+		for (char *p = name; *p; p++)
+			if (*p == '/')
+				*p = '_';
+		r->state = xasprintf("%s/imagestreamfs/%s", home, name);
+	}
+	return r;
+}
+
+void refused_free(struct refused *r)
+{
+	if (!r)
+		return;
+	free(r->state);
+	free(r);
+}
+
+/* The copy of DIRECTORY/NAME in the state directory; the caller frees. `dir` may be a file's path. */
+static char *state_path(const struct refused *r, const struct tree_path *dir, const char *name)
+{
+	bool tag = dir->kind >= NODE_TAG && dir->kind <= NODE_TAG_IMAGE;
+
+	return xasprintf("%s/%s/%s/%s%s%s%s", r->state, dir->namespace, dir->stream,
+		tag ? "tags/" : "", tag ? dir->tag : "", tag ? "/" : "", name);
+}
+
+static int make_directories(char *path)
+{
+	for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
+		int r;
+
+		*p = '\0';
+		r = mkdir(path, 0700);
+		*p = '/';
+		if (r < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+static int write_all(int fd, const char *data, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			data += n;
+			len -= n;
+		}
+	}
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+/* Whole or not at all. */
+static int write_file(char *path, const char *data, size_t len)
+{
+	_cleanup_free_ char *temporary = xasprintf("%s.%d", path, getpid());
+	_cleanup_close_ int fd = -1;
+	int r = make_directories(path);
+
+	if (r < 0)
+		return r;
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, data, len);
+	if (r == 0 && rename(temporary, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(temporary);
+	return r;
+}
+
+static void keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *suffix,
+	const char *data, size_t len)
+{
+	_cleanup_free_ char *name = xasprintf("%s%s", tree_nodes[file->kind].name, suffix);
+	_cleanup_free_ char *path = r->state ? state_path(r, file, name) : NULL;
+	struct scratch_init init = {
+		.mode = S_IFREG | 0600, .uid = r->uid, .gid = r->gid, .data = data, .len = len};
+	int error = path ? write_file(path, data, len) : -ENOENT;
+
+	if (dir)
+		scratch_put(r->scratch, dir, name, &init);
+	if (error < 0) {
+		_cleanup_free_ char *message =
+			xasprintf("%s: %s", path ? path : "no state directory", strerror(-error));
+
+		journal_add(r->journal, name, NULL, 0, -error, message);
+	}
+}
+
+void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
+	size_t len, const struct buf *reason)
+{
+	keep(r, dir, file, suffixes[0], text, len);
+	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
+}
+
+void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		_cleanup_free_ char *name =
+			xasprintf("%s%s", tree_nodes[file->kind].name, suffixes[i]);
+		_cleanup_free_ char *path = r->state ? state_path(r, file, name) : NULL;
+
+		if (dir)
+			scratch_unlink(r->scratch, dir, name, false);
+		if (path)
+			unlink(path);
+	}
+}
+
+void refused_removed(struct refused *r, const struct tree_path *dir, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes) && r->state; i++) {
+		size_t len = strlen(name), n = strlen(suffixes[i]);
+		_cleanup_free_ char *path = state_path(r, dir, name);
+
+		if (len > n && streq(name + len - n, suffixes[i]))
+			unlink(path);
+	}
+}

@@ -1,0 +1,33 @@
+/*
+ * refused: what a save left behind that wasn't accepted: the text as NAME.rejected and the reason as
+ * NAME.error, beside the file (scratch) and in $XDG_STATE_HOME/imagestreamfs/SERVER/NAMESPACE/
+ * STREAM/[tags/TAG/], where it outlives the program.
+ */
+#ifndef FS_REFUSED_H
+#define FS_REFUSED_H
+
+#include "client/journal.h"
+#include "fs/scratch.h"
+#include "fs/tree.h"
+
+struct refused;
+
+/* Everything is borrowed. What can't be written to the state directory is noted in the journal. */
+struct refused *refused_new(
+	struct scratch *scratch, struct journal *journal, const char *server, uid_t uid, gid_t gid);
+void refused_free(struct refused *r);
+
+/*
+ * Keeps the text of the file and the reason. `dir`: st_ino of the directory it stands in; 0 where
+ * that is gone: in the state directory only.
+ */
+void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
+	size_t len, const struct buf *reason);
+
+/* A save of the file was accepted. */
+void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file);
+
+/* Somebody removed the scratch file of that name from the directory. */
+void refused_removed(struct refused *r, const struct tree_path *dir, const char *name);
+
+#endif

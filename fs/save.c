@@ -1,0 +1,421 @@
+#include "fs/save.h"
+
+#include "fs/edit.h"
+#include "fs/names.h"
+
+#include <errno.h>
+
+#define LINE_MAX_LEN 1024 /* of a cause: Strict errors quote the object */
+#define REASON_MAX   ((size_t)4 << 20)
+
+static const enum patch_view views[NODE_KINDS] = {
+	[NODE_IMAGESTREAM_JSON] = PATCH_IMAGESTREAM,
+	[NODE_METADATA_JSON] = PATCH_METADATA,
+	[NODE_SPEC_JSON] = PATCH_SPEC,
+	[NODE_STATUS_JSON] = PATCH_STATUS,
+	[NODE_TAG_SPEC] = PATCH_TAG_SPEC,
+	[NODE_TAG_STATUS] = PATCH_TAG_STATUS,
+};
+
+struct document {
+	struct mount *mount;
+	const struct save_call *call;
+	const struct tree_path *path;
+	uint64_t slot;
+	struct object *opened; /* the base where the process read nothing, or NULL */
+	const char *text;
+	size_t len;
+	json_t *mine;
+	char raw[NAME_SIZE]; /* the tag's real name */
+	json_t *conflicts;
+	struct edit edit;
+};
+
+static void document_release(struct document *d)
+{
+	json_decref(d->mine);
+	json_decref(d->conflicts);
+	edit_release(&d->edit);
+}
+
+/* What the save is a diff from. */
+struct base {
+	struct object *version; /* NULL: the current one */
+	json_t *text; /* the process's own, already saved; or NULL: what the version shows */
+};
+
+static void base_release(struct base *b)
+{
+	object_unref(b->version);
+	json_decref(b->text);
+}
+
+static void base_set(struct base *b, struct object *version)
+{
+	json_decref(steal_ptr(b->text));
+	object_unref(b->version);
+	b->version = version;
+}
+
+static void find_base(struct document *d, const struct object *current, struct base *ret)
+{
+	*ret = (struct base){0};
+	if (bases_find(d->mount->bases, d->call->tid, d->slot, &ret->version, &ret->text) &&
+		!streq(ret->version->uid, current->uid))
+		base_set(ret, NULL);
+	if (!ret->version && d->opened && streq(d->opened->uid, current->uid))
+		ret->version = object_ref(d->opened);
+}
+
+static const char *version_in(const json_t *text)
+{
+	return json_str(json_object_get(text, "metadata"), "resourceVersion");
+}
+
+/*
+ * imagestream.json: the resourceVersion in the text names the base, and nothing may have happened
+ * since but this mount's saves and what moves by itself.
+ */
+static int check_version(struct document *d, struct object *current, struct base *base)
+{
+	const char *named = version_in(d->mine), *saved = version_in(base->text);
+
+	if (named && !(saved && streq(saved, named))) {
+		struct object *version =
+			streq(current->resource_version, named)
+				? object_ref(current)
+				: history_get(d->mount->history, current->key, named);
+
+		if (!version)
+			return edit_refuse(&d->edit, ESTALE,
+				xasprintf("resourceVersion %s is not one that this mount showed in "
+					  "the "
+					  "last 10 minutes; the current one is %s",
+					named, current->resource_version));
+		base_set(base, version);
+	}
+	if (base->version && !history_is_ours(d->mount->history, current->key,
+				     base->version->resource_version, current))
+		return edit_refuse(&d->edit, ESTALE,
+			xasprintf("somebody changed the ImageStream since resourceVersion %s; the "
+				  "current one is %s",
+				base->version->resource_version, current->resource_version));
+	return 0;
+}
+
+/* edit_decide: the text's changes from its base, on top of the current object. */
+static int merge(struct edit *e, struct object *current, const json_t *json, json_t **ret_merged)
+{
+	struct document *d = e->arg;
+	struct base __attribute__((cleanup(base_release))) base;
+	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
+	char *error = NULL;
+	int r;
+
+	find_base(d, current, &base);
+	if (e->file.view == PATCH_IMAGESTREAM) {
+		r = check_version(d, current, &base);
+		if (r < 0)
+			return r;
+	}
+	parsed = base.version ? object_parse(base.version) : json_incref((json_t *)json);
+	shown = patch_value(&e->file, parsed);
+	r = patch_check(&e->file, shown, d->mine, &error);
+	if (r < 0)
+		return edit_refuse(e, -r, error);
+	json_decref(steal_ptr(d->conflicts));
+	r = patch_merge3(&e->file, base.text ? base.text : shown, theirs, d->mine, ret_merged,
+		&d->conflicts);
+	if (r < 0)
+		return edit_refuse(e, -r,
+			xstrdup(d->conflicts ? "somebody changed the same thing meanwhile"
+					     : "the text doesn't fit the current object"));
+	if (!*ret_merged && !theirs)
+		return 0;
+	return patch_equal(&e->file, theirs, *ret_merged) ? 0 : 1;
+}
+
+bool save_is_whole(const char *text, size_t len)
+{
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+
+	return json;
+}
+
+static int parse(struct document *d)
+{
+	json_error_t error;
+
+	d->mine = json_loadb(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
+	if (!d->mine)
+		return edit_refuse(&d->edit, EINVAL,
+			xasprintf("not JSON: %s (line %d, column %d)", error.text, error.line,
+				error.column));
+	if (!json_is_object(d->mine))
+		return edit_refuse(&d->edit, EINVAL, xstrdup("not a JSON object"));
+	return 0;
+}
+
+/* ---- the reason ---- */
+
+static void add_line(struct buf *out, const char *text)
+{
+	size_t len = strlen(text), n = len < LINE_MAX_LEN ? len : LINE_MAX_LEN;
+
+	while (n < len && ((unsigned char)text[n] & 0xc0) == 0x80)
+		n--; /* not within a character */
+	for (size_t i = 0; i < n; i++)
+		buf_add(out, text[i] == '\n' ? " " : text + i, 1);
+	buf_addstr(out, n < len ? "…\n" : "\n");
+}
+
+static void add_causes(const struct status *status, struct buf *out)
+{
+	const json_t *causes = json_object_get(json_object_get(status->body, "details"), "causes");
+	const json_t *cause;
+	size_t i;
+
+	json_array_foreach(causes, i, cause)
+	{
+		const char *field = json_str(cause, "field"), *reason = json_str(cause, "reason");
+		const char *message = json_str(cause, "message");
+		_cleanup_free_ char *line = xasprintf("%s: %s: %s", field ? field : "-",
+			reason ? reason : "-", message ? message : "-");
+
+		add_line(out, line);
+	}
+}
+
+static void refuse(struct document *d)
+{
+	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
+	_cleanup_free_ char *path = names_text(d->path);
+	const struct status *status = &d->edit.status;
+
+	add_line(&reason, status->message ? status->message : strerror(status->error));
+	add_causes(status, &reason);
+	if (d->conflicts)
+		patch_conflict_text(d->conflicts, &reason);
+	refused_keep(d->mount->refused, names_parent(d->mount, d->path), d->path, d->text, d->len,
+		&reason);
+	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
+		status->message);
+}
+
+/* ---- one document ---- */
+
+static int document_init(struct document *d, struct mount *m, const struct save_call *call,
+	const struct tree_path *path, const char *uid)
+{
+	size_t len = 0;
+
+	d->mount = m;
+	d->call = call;
+	d->path = path;
+	d->edit = (struct edit){.mount = m,
+		.call = &call->api,
+		.namespace = path->namespace,
+		.stream = path->stream,
+		.uid = uid,
+		.file = {.view = views[path->kind]},
+		.decide = merge,
+		.arg = d};
+	if (path->kind < NODE_TAG)
+		return 0;
+	if (tree_unescape(path->tag, d->raw, &len) < 0)
+		return edit_refuse(&d->edit, EINVAL, xstrdup("no tag can have that name"));
+	d->edit.file.tag = d->raw;
+	d->edit.file.tag_len = len;
+	return 0;
+}
+
+/* Sends it. The stream's turn is the caller's. 0 or -errno; what is refused is kept. */
+static int save(struct document *d)
+{
+	int r = parse(d);
+
+	if (r == 0)
+		r = edit_run(&d->edit);
+	if (r == -ENOENT)
+		r = -ESTALE; /* of an open file */
+	if (r < 0) {
+		d->edit.status.error = -r;
+		refuse(d);
+		return r;
+	}
+	refused_clear(d->mount->refused, names_parent(d->mount, d->path), d->path);
+	bases_saved(d->mount->bases, d->call->tid, d->slot, d->mine, d->edit.result);
+	return 0;
+}
+
+/* The saved file's own pages and attributes: what the kernel made of the writes isn't true. */
+static void tell_kernel(struct mount *m, uint64_t ino)
+{
+	uint64_t id = node_find(m->nodes, ino);
+
+	if (id && m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
+}
+
+/* A file that the object didn't have: from now on the place is there, and the inode stands for it. */
+static void settle_pending(struct mount *m, const struct file_state *state)
+{
+	struct tree_attr attr;
+
+	if (state->place || overlay_pending(m->overlay, state->slot) != state->ino ||
+		published_attr(m->published, &state->path, &attr) < 0)
+		return;
+	overlay_show(m->overlay, attr.ino, state->ino);
+	overlay_drop_pending(m->overlay, state->slot);
+	file_set_place(m->files, state->ino, attr.ino);
+}
+
+/* Whether the handle's inode still stands for its place. */
+static bool is_current(struct mount *m, const struct file_state *state)
+{
+	if (!state->place)
+		return overlay_pending(m->overlay, state->slot) == state->ino;
+	return overlay_ino(m->overlay, state->place) == state->ino;
+}
+
+/* The stream's turn is ours. */
+static int save_in_turn(struct mount *m, const struct save_call *call, struct file *f)
+{
+	_cleanup_file_state_ struct file_state state;
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict = 0, r;
+
+	file_get_state(m->files, f, &state);
+	if (state.scratch || !state.draft)
+		return 0;
+	switch (draft_take(state.draft, &verdict, &text, &len, &change)) {
+	case DRAFT_CLEAN:
+		return 0;
+	case DRAFT_DECIDED:
+		return -verdict;
+	case DRAFT_WRITTEN:
+		break;
+	}
+	d.text = text;
+	d.len = len;
+	d.opened = state.opened;
+	d.slot = state.slot;
+	r = document_init(&d, m, call, &state.path, state.opened->uid);
+	if (r == 0 && !is_current(m, &state))
+		r = edit_refuse(&d.edit, ESTALE, xstrdup("another file has taken the name"));
+	if (r < 0) {
+		refuse(&d);
+	} else {
+		r = save(&d);
+		if (r == 0)
+			settle_pending(m, &state);
+	}
+	draft_decide(state.draft, change, -r);
+	tell_kernel(m, state.ino);
+	return r;
+}
+
+/* A save that didn't even get its turn: the text is kept all the same. */
+void save_refuse_handle(struct mount *m, struct file *f, int error, const char *why)
+{
+	_cleanup_file_state_ struct file_state state;
+	struct save_call call = {.tid = 0};
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict;
+
+	file_get_state(m->files, f, &state);
+	if (state.scratch || !state.draft ||
+		draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
+		return;
+	document_init(&d, m, &call, &state.path, NULL);
+	d.text = text;
+	d.len = len;
+	edit_refuse(&d.edit, error, xstrdup(why));
+	refuse(&d);
+	draft_decide(state.draft, change, error);
+}
+
+static void key_of(const struct tree_path *path, char ret[2 * NAME_SIZE])
+{
+	snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
+}
+
+int save_handle(struct mount *m, const struct save_call *call, struct file *f)
+{
+	_cleanup_file_state_ struct file_state state;
+	char key[2 * NAME_SIZE];
+	int r, verdict;
+
+	file_get_state(m->files, f, &state);
+	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) == DRAFT_CLEAN)
+		return 0;
+	key_of(&state.path, key);
+	r = turns_begin(m->turns, key, &call->api);
+	if (r < 0) {
+		_cleanup_free_ char *why = xasprintf(
+			"%s while another save of the stream was under way; nothing was sent",
+			r == -EINTR ? "interrupted" : strerror(-r));
+
+		save_refuse_handle(m, f, -r, why);
+		return r;
+	}
+	r = save_in_turn(m, call, f);
+	turns_end(m->turns, key);
+	return r;
+}
+
+int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+	const struct tree_path *path, uint64_t *ret_place)
+{
+	_cleanup_view_ struct view *view =
+		published_view(m->published, path->namespace, path->stream);
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	char key[2 * NAME_SIZE];
+	struct tree_attr attr;
+	size_t len;
+	int r;
+
+	if (!view)
+		return -ENOENT;
+	text = scratch_read(m->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	d.text = text;
+	d.len = len;
+	d.opened = scratch_version(n);
+	d.slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
+	r = document_init(&d, m, call, path, view->object->uid);
+	if (r == 0)
+		key_of(path, key);
+	if (r == 0 && (r = turns_begin(m->turns, key, &call->api)) == 0) {
+		r = save(&d);
+		if (r == 0 && published_attr(m->published, path, &attr) == 0)
+			*ret_place = attr.ino;
+		else if (r == 0)
+			r = -ENOENT;
+		turns_end(m->turns, key);
+	} else {
+		edit_refuse(&d.edit, -r, xstrdup(strerror(-r)));
+		refuse(&d);
+	}
+	return r;
+}
+
+static void keep_unsaved(void *arg, const struct file_state *state, const char *text, size_t len)
+{
+	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
+	struct mount *m = arg;
+
+	add_line(&reason, "imagestreamfs ended before this was saved");
+	refused_keep(m->refused, 0, &state->path, text, len, &reason);
+}
+
+void save_keep_unsaved(struct mount *m)
+{
+	file_foreach_unsaved(m->files, keep_unsaved, m);
+}

@@ -1,0 +1,38 @@
+/*
+ * save: a text that somebody wrote becomes a change on the server, or is kept with the reason why
+ * not (DESIGN.md 3). Blocking; runs on a pool thread.
+ */
+#ifndef FS_SAVE_H
+#define FS_SAVE_H
+
+#include "fs/mount.h"
+
+/* Whose save it is and until when. */
+struct save_call {
+	struct api_call api;
+	pid_t tid; /* 0: nobody waits for it (release) */
+};
+
+/*
+ * Saves what the handle wrote, if it wrote anything that has no verdict yet, else repeats the
+ * verdict. 0 or -errno as close gives it.
+ */
+int save_handle(struct mount *m, const struct save_call *call, struct file *f);
+
+/* Keeps what the handle wrote as refused, without a request. */
+void save_refuse_handle(struct mount *m, struct file *f, int error, const char *why);
+
+/*
+ * A scratch file takes the name of a real file: its bytes are saved. On success *ret_place is the
+ * st_ino of the place. 0 or -errno as close gives it.
+ */
+int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+	const struct tree_path *path, uint64_t *ret_place);
+
+/* At the end: every draft that no save decided on goes to the state directory. */
+void save_keep_unsaved(struct mount *m);
+
+/* Whether the text is a whole JSON document: no proper prefix of an object is one. */
+bool save_is_whole(const char *text, size_t len);
+
+#endif
