@@ -75,7 +75,7 @@ static void make_room(struct bases *b)
 		else if (!oldest || r->used < oldest->used)
 			oldest = r;
 	}
-	if (n == 0)
+	if (n == 0 && oldest)
 		dead[n++] = oldest;
 	for (size_t i = 0; i < n; i++) {
 		idmap_del(&b->readers, dead[i]->tid);

@@ -20,7 +20,7 @@ const struct tree_node tree_nodes[NODE_KINDS] = {
 	[NODE_TAG_SPEC] =				{NODE_TAG,	 "spec.json", false, false},
 	[NODE_TAG_STATUS] =				{NODE_TAG,	 "status.json", false, false},
 	[NODE_TAG_IMAGE] =				{NODE_TAG,	 "image", false, false},
-	[NODE_SCRATCH] =				{NODE_STREAM,	 NULL, false, true},
+	[NODE_SCRATCH] =				{NODE_STREAM,	 NULL, false, false},
 };
 /* clang-format on */
 
@@ -75,6 +75,7 @@ static int hex_digit(char c)
 int tree_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len)
 {
 	char raw[NAME_SIZE], again[NAME_SIZE];
+	int high, low;
 	size_t n = 0;
 
 	if (strlen(name) >= NAME_SIZE)
@@ -84,9 +85,11 @@ int tree_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len)
 			raw[n++] = *p;
 			continue;
 		}
-		if (hex_digit(p[1]) < 0 || hex_digit(p[2]) < 0)
+		high = hex_digit(p[1]);
+		low = high < 0 ? -1 : hex_digit(p[2]);
+		if (low < 0)
 			return -EINVAL;
-		raw[n++] = hex_digit(p[1]) << 4 | hex_digit(p[2]);
+		raw[n++] = high * 16 + low;
 		p += 2;
 	}
 	if (streq(name, "%00"))

@@ -206,7 +206,7 @@ static void test_child(void **state)
 
 static void test_nodes(void **state)
 {
-	for (enum node_kind kind = NODE_ROOT; kind < NODE_KINDS; kind++) {
+	for (enum node_kind kind = NODE_ROOT; kind < NODE_SCRATCH; kind++) {
 		const struct tree_node *node = &tree_nodes[kind];
 
 		assert_true(tree_nodes[node->parent].directory);
