@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Beyond POOL_THREADS only for calls that were interrupted while they waited in line. */
+#define THREADS_MAX (2 * POOL_THREADS)
+
 struct job {
 	struct pool_call call;
 	struct pool *pool;
@@ -13,7 +16,8 @@ struct job {
 	void *arg;
 	atomic_bool interrupted;
 	struct http *_Atomic running; /* whom to wake */
-	struct job *next;
+	struct job *next;	      /* pool->lock */
+	bool in_line;		      /* pool->lock */
 };
 
 struct pool {
@@ -22,10 +26,10 @@ struct pool {
 	int64_t timeout_ms;
 	pthread_mutex_t lock;
 	pthread_cond_t work;
-	struct job *first, **last;	 /* lock; the line */
-	pthread_t threads[POOL_THREADS]; /* lock */
-	struct http *http[POOL_THREADS]; /* lock */
-	size_t count, idle, queued;	 /* lock */
+	struct job *first, **last;	/* lock; the line */
+	pthread_t threads[THREADS_MAX]; /* lock */
+	struct http *http[THREADS_MAX]; /* lock */
+	size_t count, idle, queued;	/* lock */
 	atomic_bool stop;
 };
 
@@ -62,20 +66,23 @@ static int job_check(void *arg)
 	return 0;
 }
 
-static void on_interrupt(fuse_req_t req, void *arg)
-{
-	struct job *job = arg;
-	struct http *http;
-
-	atomic_store(&job->interrupted, true);
-	http = atomic_load(&job->running);
-	if (http)
-		http_wakeup(http);
-}
-
 void pool_settle(struct pool_call *call)
 {
 	fuse_req_interrupt_func(call->req, NULL, NULL);
+}
+
+/* p->lock held. */
+static void line_take(struct pool *p, struct job *job)
+{
+	struct job **at = &p->first;
+
+	while (*at != job)
+		at = &(*at)->next;
+	*at = job->next;
+	if (p->last == &job->next)
+		p->last = at;
+	p->queued--;
+	job->in_line = false;
 }
 
 static struct job *next_job(struct pool *p)
@@ -88,12 +95,8 @@ static struct job *next_job(struct pool *p)
 		pthread_cond_wait(&p->work, &p->lock);
 	p->idle--;
 	job = p->first;
-	if (job) {
-		p->first = job->next;
-		if (!p->first)
-			p->last = &p->first;
-		p->queued--;
-	}
+	if (job)
+		line_take(p, job);
 	pthread_mutex_unlock(&p->lock);
 	return job;
 }
@@ -127,6 +130,45 @@ static void add_thread(struct pool *p)
 		abort(); /* nobody would ever answer */
 }
 
+/* p->lock held. */
+static void line_push(struct pool *p, struct job *job, bool first)
+{
+	job->in_line = true;
+	if (first) {
+		job->next = p->first;
+		p->first = job;
+		if (!job->next)
+			p->last = &job->next;
+	} else {
+		job->next = NULL;
+		*p->last = job;
+		p->last = &job->next;
+	}
+	/* One that was woken for the job before this one still counts as idle. */
+	if (++p->queued > p->idle && p->count < (first ? THREADS_MAX : p->max))
+		add_thread(p);
+	pthread_cond_signal(&p->work);
+}
+
+/* One that waits in line is looked at now: it may be told to stop. */
+static void on_interrupt(fuse_req_t req, void *arg)
+{
+	struct job *job = arg;
+	struct pool *p = job->pool;
+	struct http *http;
+
+	atomic_store(&job->interrupted, true);
+	pthread_mutex_lock(&p->lock);
+	if (job->in_line) {
+		line_take(p, job);
+		line_push(p, job, true);
+	}
+	pthread_mutex_unlock(&p->lock);
+	http = atomic_load(&job->running);
+	if (http)
+		http_wakeup(http);
+}
+
 void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
@@ -140,12 +182,7 @@ void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg)
 	job->arg = arg;
 	fuse_req_interrupt_func(req, on_interrupt, job);
 	pthread_mutex_lock(&p->lock);
-	*p->last = job;
-	p->last = &job->next;
-	/* One that was woken for the job before this one still counts as idle. */
-	if (++p->queued > p->idle && p->count < p->max)
-		add_thread(p);
-	pthread_cond_signal(&p->work);
+	line_push(p, job, atomic_load(&job->interrupted));
 	pthread_mutex_unlock(&p->lock);
 }
 
