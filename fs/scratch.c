@@ -371,6 +371,20 @@ int scratch_rename(struct scratch *s, uint64_t dir, const char *name, uint64_t n
 	return r;
 }
 
+/* s->lock held. The entries of the one directory become the other's. */
+static void move_entries(struct scratch *s, uint64_t from, struct dir *to)
+{
+	struct dir *d = idmap_get(&s->dirs, from);
+
+	if (!d)
+		return;
+	to->size = to->count + d->count;
+	to->entries = xrealloc(to->entries, to->size * sizeof(*to->entries));
+	memcpy(to->entries + to->count, d->entries, d->count * sizeof(*d->entries));
+	to->count += d->count;
+	dir_free(s, from);
+}
+
 void scratch_drop(struct scratch *s, uint64_t dir)
 {
 	struct dir *d;
@@ -380,6 +394,8 @@ void scratch_drop(struct scratch *s, uint64_t dir)
 	while (d && d->count) {
 		struct scratch_node *n = take_entry(s, dir, &d->entries[d->count - 1]);
 
+		if (S_ISDIR(n->mode))
+			move_entries(s, n->ino, d); /* they lose theirs next */
 		if (unref_locked(n))
 			node_free(n);
 	}

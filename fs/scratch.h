@@ -68,7 +68,7 @@ int scratch_unlink(struct scratch *s, uint64_t dir, const char *name, bool direc
 int scratch_rename(struct scratch *s, uint64_t dir, const char *name, uint64_t new_dir,
 	const char *new_name, bool noreplace);
 
-/* The directory is gone, and what is in it loses its name. */
+/* The directory is gone, and what is in it, however deep, loses its name. */
 void scratch_drop(struct scratch *s, uint64_t dir);
 
 /* When something came to or went from the directory last (0: never), and its subdirectories. */
