@@ -177,7 +177,6 @@ static int add_tag(struct edit *e, struct object *current, const json_t *json, j
 int change_make_tag(struct mount *m, const struct api_call *call, const struct tree_path *path)
 {
 	_cleanup_edit_ struct edit e = {0};
-	_cleanup_free_ char *key = NULL;
 	char raw[NAME_SIZE];
 	bool sent = false;
 	int r;
@@ -186,14 +185,9 @@ int change_make_tag(struct mount *m, const struct api_call *call, const struct t
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
 	e.arg = &sent;
-	key = edit_key(&e);
 	r = set_tag(&e, path, raw);
 	if (r == 0)
-		r = turns_begin(m->turns, key, call);
-	if (r == 0) {
 		r = edit_run(&e);
-		turns_end(m->turns, key);
-	}
 	return settle(&e, path, r);
 }
 
@@ -273,7 +267,6 @@ static int remove_by_patch(struct edit *e, const struct attr_tag *tag)
 	return r;
 }
 
-/* The stream's turn is ours. */
 static int remove_tag(struct edit *e, struct object *current)
 {
 	_cleanup_json_ json_t *json = object_parse(current);
@@ -317,13 +310,8 @@ int change_remove_tag(struct mount *m, const struct api_call *call, const struct
 		return -ENOENT;
 	edit_init(&e, m, call, path);
 	e.uid = view->object->uid;
-	key = edit_key(&e);
 	r = set_tag(&e, path, raw);
 	if (r == 0)
-		r = turns_begin(m->turns, key, call);
-	if (r == 0) {
 		r = remove_tag(&e, view->object);
-		turns_end(m->turns, key);
-	}
 	return settle(&e, path, r);
 }

@@ -1,6 +1,6 @@
 /*
  * change: streams and tags that are made and deleted by mkdir and rmdir (DESIGN.md 3 "Creating",
- * "Deleting"). Blocking; runs on a pool thread.
+ * "Deleting"). Blocking; runs on a pool thread, one at a time for each stream.
  *
  * 0 or -errno as the errno table has it for path calls; the failure is in the journal. What changed
  * is published when they return.

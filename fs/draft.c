@@ -188,3 +188,10 @@ void draft_decide(struct draft *d, uint64_t change, int verdict)
 	d->verdict = verdict;
 	pthread_mutex_unlock(&d->lock);
 }
+
+void draft_undecide(struct draft *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->decided = 0;
+	pthread_mutex_unlock(&d->lock);
+}

@@ -47,5 +47,7 @@ enum draft_state draft_take(
 	struct draft *d, int *ret_verdict, char **ret, size_t *ret_len, uint64_t *ret_change);
 /* The verdict on that change; one that was written to meanwhile has none yet. */
 void draft_decide(struct draft *d, uint64_t change, int verdict);
+/* These bytes have no verdict any more. */
+void draft_undecide(struct draft *d);
 
 #endif

@@ -189,6 +189,7 @@ static int attempt(struct edit *e, bool *ret_again)
 	json = object_parse(current);
 	r = e->decide(e, current, json, &merged);
 	if (r <= 0) {
+		e->sent = e->lost; /* what was sent has arrived after all */
 		object_unref(e->result);
 		e->result = object_ref(current);
 		return r;
@@ -196,8 +197,10 @@ static int attempt(struct edit *e, bool *ret_again)
 	r = send_change(e, json, merged, &answer);
 	if (r < 0) {
 		*ret_again = is_conflict(e) || is_lost(e);
+		e->lost = e->lost || is_lost(e);
 		return r;
 	}
+	e->sent = true;
 	if (edit_take_answer(e, answer) < 0) {
 		r = edit_refresh(e);
 		if (r < 0)

@@ -32,6 +32,7 @@ struct edit {
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
+	bool sent, lost;       /* a change was accepted; an answer was lost */
 	char *request;	       /* the last one sent, for messages; NULL: none */
 };
 

@@ -283,7 +283,6 @@ static void make_mount(struct program *p)
 	m->files = file_table_new(m->scratch);
 	m->bases = bases_new();
 	m->history = history_new();
-	m->turns = turns_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
 	m->publish = publish_new(m->published, m->nodes, m->files, m->overlay);
 	m->store = store_new(on_change, m);
@@ -382,7 +381,6 @@ static void release(struct program *p)
 	overlay_free(m->overlay);
 	bases_free(m->bases);
 	history_free(m->history);
-	turns_free(m->turns);
 	refused_free(m->refused);
 	node_table_free(m->nodes);
 	published_free(m->published);

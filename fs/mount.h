@@ -14,7 +14,6 @@
 #include "fs/publish.h"
 #include "fs/published.h"
 #include "fs/refused.h"
-#include "fs/turns.h"
 
 struct mount {
 	struct config *config;
@@ -31,7 +30,6 @@ struct mount {
 	struct bases *bases;
 	struct history *history;
 	struct refused *refused;
-	struct turns *turns;
 	struct publish *publish;
 	struct pool *pool;     /* requests that wait for the server */
 	struct pool *notifier; /* requests that wait for a kernel notification: never long */

@@ -131,7 +131,7 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 		return false;
 	copy = xmalloc(sizeof(*copy));
 	*copy = *w;
-	pool_submit(m->pool, req, wait_and_reply, copy);
+	pool_submit(m->pool, req, NULL, wait_and_reply, copy);
 	return true;
 }
 
@@ -192,7 +192,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 	w = xcalloc(1, sizeof(*w));
 	w->dir = *dir;
 	strcpy(w->name, name);
-	pool_submit(m->pool, req, find_namespace, w);
+	pool_submit(m->pool, req, NULL, find_namespace, w);
 	return true;
 }
 

@@ -238,6 +238,14 @@ static void job_free(struct job *j)
 	free(j);
 }
 
+/* Changes of one stream go out one at a time. */
+static void submit(fuse_req_t req, pool_fn *fn, struct job *j)
+{
+	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.namespace, j->path.stream);
+
+	pool_submit(op_mount(req)->pool, req, key, fn, j);
+}
+
 static struct api_call api_call(const struct pool_call *call)
 {
 	return (struct api_call){
@@ -283,7 +291,7 @@ static void submit_directory(fuse_req_t req, const struct target *t, const char 
 	j->path = t->name.path;
 	j->ino = t->name.ino;
 	strcpy(j->name, name);
-	pool_submit(op_mount(req)->pool, req, fn, j);
+	submit(req, fn, j);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -460,7 +468,7 @@ static bool rename_over(fuse_req_t req, const struct target *from, const char *n
 	strcpy(j->name, name);
 	j->scratch = scratch_ref(from->name.scratch);
 	j->path = to->name.path;
-	pool_submit(m->pool, req, save_over, j);
+	submit(req, save_over, j);
 	return true;
 }
 
@@ -650,7 +658,7 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	} else {
 		w = xmalloc(sizeof(*w));
 		*w = (struct written){state.ino, size};
-		pool_submit(m->notifier, req, drop_pages, w);
+		pool_submit(m->notifier, req, NULL, drop_pages, w);
 	}
 }
 
@@ -685,14 +693,16 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
-static void submit_save(fuse_req_t req, struct file *f, pool_fn *fn, bool sync)
+static void submit_save(
+	fuse_req_t req, struct file *f, const struct file_state *state, pool_fn *fn, bool sync)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
+	j->path = state->path;
 	j->file = f;
 	j->sync = sync;
 	j->killed = file_is_killed(f);
-	pool_submit(op_mount(req)->pool, req, fn, j);
+	submit(req, fn, j);
 }
 
 /*
@@ -727,7 +737,7 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
-		submit_save(req, f, save_and_reply, false);
+		submit_save(req, f, &state, save_and_reply, false);
 	else
 		fuse_reply_err(req, verdict);
 }
@@ -739,8 +749,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	int verdict = 0;
 
 	file_get_state(m->files, op_file(fi), &state);
+	/* Who calls again after EINTR wants to be served. */
+	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
+		draft_undecide(state.draft);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN)
-		submit_save(req, op_file(fi), save_and_reply, true);
+		submit_save(req, op_file(fi), &state, save_and_reply, true);
 	else
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
 }
@@ -759,7 +772,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
-		submit_save(req, f, release_and_reply, false);
+		submit_save(req, f, &state, release_and_reply, false);
 		return;
 	}
 	op_close(m, f);

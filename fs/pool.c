@@ -1,5 +1,6 @@
 #include "fs/pool.h"
 
+#include "client/map.h"
 #include "fs/process.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 /* Beyond POOL_THREADS only for calls that were interrupted while they waited in line. */
 #define THREADS_MAX (2 * POOL_THREADS)
 
+#define LOOK_NS (50 * NSEC_PER_MSEC) /* how often those in line are looked at */
+
 struct job {
 	struct pool_call call;
 	struct pool *pool;
@@ -17,7 +20,8 @@ struct job {
 	atomic_bool interrupted;
 	struct http *_Atomic running; /* whom to wake */
 	struct job *next;	      /* pool->lock */
-	bool in_line;		      /* pool->lock */
+	bool in_line, has_turn;	      /* pool->lock */
+	char key[];
 };
 
 struct pool {
@@ -30,19 +34,24 @@ struct pool {
 	pthread_t threads[THREADS_MAX]; /* lock */
 	struct http *http[THREADS_MAX]; /* lock */
 	size_t count, idle, queued;	/* lock */
+	struct map busy;		/* lock; key -> the job that has its turn */
 	atomic_bool stop;
 };
 
 struct pool *pool_new(struct config *config, size_t threads, int64_t timeout_ms)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
+	pthread_condattr_t attr;
 
 	p->max = threads;
 	p->timeout_ms = timeout_ms;
 	p->config = config;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->work, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p->work, &attr);
+	pthread_condattr_destroy(&attr);
 	return p;
 }
 
@@ -50,6 +59,7 @@ void pool_free(struct pool *p)
 {
 	if (!p)
 		return;
+	map_release(&p->busy);
 	pthread_cond_destroy(&p->work);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -63,7 +73,7 @@ static int job_check(void *arg)
 		return -ESHUTDOWN;
 	if (atomic_load(&job->interrupted) && process_told_to_stop(job->call.tid))
 		return -EINTR;
-	return 0;
+	return now_monotonic() >= job->call.deadline ? -ETIMEDOUT : 0;
 }
 
 void pool_settle(struct pool_call *call)
@@ -85,20 +95,61 @@ static void line_take(struct pool *p, struct job *job)
 	job->in_line = false;
 }
 
+/*
+ * p->lock held. The first job in line that may run: its key's turn has come, or it is cancelled.
+ */
+static struct job *find_runnable(struct pool *p)
+{
+	for (struct job *job = p->first; job; job = job->next) {
+		if (!job->key[0])
+			return job;
+		if (!map_get(&p->busy, job->key)) {
+			map_set(&p->busy, job->key, job);
+			job->has_turn = true;
+			return job;
+		}
+		if (job_check(job) < 0)
+			return job;
+	}
+	return NULL;
+}
+
+/* p->lock held. */
+static void wait_for_work(struct pool *p)
+{
+	int64_t until = now_monotonic() + LOOK_NS;
+	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+	if (p->first) /* its turn may never come: its deadline does */
+		pthread_cond_timedwait(&p->work, &p->lock, &ts);
+	else
+		pthread_cond_wait(&p->work, &p->lock);
+}
+
 static struct job *next_job(struct pool *p)
 {
 	struct job *job;
 
 	pthread_mutex_lock(&p->lock);
 	p->idle++;
-	while (!p->first && !atomic_load(&p->stop))
-		pthread_cond_wait(&p->work, &p->lock);
+	while (!(job = find_runnable(p)) && !(atomic_load(&p->stop) && !p->first))
+		wait_for_work(p);
 	p->idle--;
-	job = p->first;
 	if (job)
 		line_take(p, job);
 	pthread_mutex_unlock(&p->lock);
 	return job;
+}
+
+static void job_end(struct pool *p, struct job *job)
+{
+	if (job->has_turn) {
+		pthread_mutex_lock(&p->lock);
+		map_del(&p->busy, job->key);
+		pthread_cond_signal(&p->work);
+		pthread_mutex_unlock(&p->lock);
+	}
+	free(job);
 }
 
 static void *run(void *arg)
@@ -116,7 +167,7 @@ static void *run(void *arg)
 		job->call.http = http;
 		atomic_store(&job->running, http);
 		job->fn(&job->call, job->arg);
-		free(job);
+		job_end(p, job);
 	}
 	return NULL;
 }
@@ -169,10 +220,12 @@ static void on_interrupt(fuse_req_t req, void *arg)
 		http_wakeup(http);
 }
 
-void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg)
+void pool_submit(struct pool *p, fuse_req_t req, const char *key, pool_fn *fn, void *arg)
 {
-	struct job *job = xcalloc(1, sizeof(*job));
+	struct job *job = xcalloc(1, sizeof(*job) + (key ? strlen(key) : 0) + 1);
 
+	if (key)
+		strcpy(job->key, key);
 	job->call = (struct pool_call){.req = req,
 		.check = {job_check, job},
 		.deadline = now_monotonic() + p->timeout_ms * NSEC_PER_MSEC,

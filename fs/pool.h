@@ -32,10 +32,12 @@ typedef void pool_fn(struct pool_call *call, void *arg);
 struct pool *pool_new(struct config *config, size_t threads, int64_t timeout_ms);
 
 /*
- * Runs fn(call, arg) on a thread. The call is cancelled with -EINTR when its caller has a signal
- * pending that means stop (not a resized terminal), with -ESHUTDOWN by pool_stop.
+ * Runs fn(call, arg) on a thread. Calls of one key (copied; NULL: none) run one at a time, in their
+ * order; the others wait in line without holding a thread. The call is cancelled with -EINTR when its caller has a signal
+ * pending that means stop (not a resized terminal), with -ETIMEDOUT past its deadline, with -ESHUTDOWN by
+ * pool_stop; so is one that waits in line, and then it runs beside another of its key, to no effect.
  */
-void pool_submit(struct pool *p, fuse_req_t req, pool_fn *fn, void *arg);
+void pool_submit(struct pool *p, fuse_req_t req, const char *key, pool_fn *fn, void *arg);
 
 /* To be called by fn before it replies: from here on the request is its own again. */
 void pool_settle(struct pool_call *call);

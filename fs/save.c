@@ -229,7 +229,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 	return 0;
 }
 
-/* Sends it. The stream's turn is the caller's. 0 or -errno; what is refused is kept. */
+/* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
 	int r = parse(d);
@@ -243,7 +243,8 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	refused_clear(d->mount->refused, names_parent(d->mount, d->path), d->path);
+	if (d->edit.sent) /* an editor that puts the old text back hasn't saved the new one */
+		refused_clear(d->mount->refused, names_parent(d->mount, d->path), d->path);
 	bases_saved(d->mount->bases, d->call->tid, d->slot, d->mine, d->edit.result);
 	return 0;
 }
@@ -278,8 +279,7 @@ static bool is_current(struct mount *m, const struct file_state *state)
 	return overlay_ino(m->overlay, state->place) == state->ino;
 }
 
-/* The stream's turn is ours. */
-static int save_in_turn(struct mount *m, const struct save_call *call, struct file *f)
+int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 {
 	_cleanup_file_state_ struct file_state state;
 	struct document __attribute__((cleanup(document_release))) d = {0};
@@ -318,7 +318,6 @@ static int save_in_turn(struct mount *m, const struct save_call *call, struct fi
 	return r;
 }
 
-/* A save that didn't even get its turn: the text is kept all the same. */
 void save_refuse_handle(struct mount *m, struct file *f, int error, const char *why)
 {
 	_cleanup_file_state_ struct file_state state;
@@ -341,35 +340,6 @@ void save_refuse_handle(struct mount *m, struct file *f, int error, const char *
 	draft_decide(state.draft, change, error);
 }
 
-static void key_of(const struct tree_path *path, char ret[2 * NAME_SIZE])
-{
-	snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
-}
-
-int save_handle(struct mount *m, const struct save_call *call, struct file *f)
-{
-	_cleanup_file_state_ struct file_state state;
-	char key[2 * NAME_SIZE];
-	int r, verdict;
-
-	file_get_state(m->files, f, &state);
-	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) == DRAFT_CLEAN)
-		return 0;
-	key_of(&state.path, key);
-	r = turns_begin(m->turns, key, &call->api);
-	if (r < 0) {
-		_cleanup_free_ char *why = xasprintf(
-			"%s while another save of the stream was under way; nothing was sent",
-			r == -EINTR ? "interrupted" : strerror(-r));
-
-		save_refuse_handle(m, f, -r, why);
-		return r;
-	}
-	r = save_in_turn(m, call, f);
-	turns_end(m->turns, key);
-	return r;
-}
-
 int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
 	const struct tree_path *path, uint64_t *ret_place)
 {
@@ -377,7 +347,6 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 		published_view(m->published, path->namespace, path->stream);
 	struct document __attribute__((cleanup(document_release))) d = {0};
 	_cleanup_free_ char *text = NULL;
-	char key[2 * NAME_SIZE];
 	struct tree_attr attr;
 	size_t len;
 	int r;
@@ -390,19 +359,15 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 	d.opened = scratch_version(n);
 	d.slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
 	r = document_init(&d, m, call, path, view->object->uid);
-	if (r == 0)
-		key_of(path, key);
-	if (r == 0 && (r = turns_begin(m->turns, key, &call->api)) == 0) {
-		r = save(&d);
-		if (r == 0 && published_attr(m->published, path, &attr) == 0)
-			*ret_place = attr.ino;
-		else if (r == 0)
-			r = -ENOENT;
-		turns_end(m->turns, key);
-	} else {
-		edit_refuse(&d.edit, -r, xstrdup(strerror(-r)));
+	if (r < 0) {
 		refuse(&d);
+		return r;
 	}
+	r = save(&d);
+	if (r == 0 && published_attr(m->published, path, &attr) == 0)
+		*ret_place = attr.ino;
+	else if (r == 0)
+		r = -ENOENT;
 	return r;
 }
 
