@@ -102,15 +102,15 @@ int draft_write(struct draft *d, const char *data, size_t len, uint64_t offset, 
 
 int draft_truncate(struct draft *d, uint64_t size)
 {
-	int r;
+	int r = 0;
 
 	pthread_mutex_lock(&d->lock);
-	r = resize(d, size);
-	if (r == 0) {
-		d->change++;
-		if (size == 0)
-			d->written = false;
+	if (size != d->len) {
+		r = resize(d, size);
+		d->change += r == 0;
 	}
+	if (r == 0 && size == 0)
+		d->written = false;
 	pthread_mutex_unlock(&d->lock);
 	return r;
 }
