@@ -60,6 +60,15 @@ static bool stat_field(pid_t tid, int n, unsigned long *ret)
 #define PF_EXITING  0x00000004ul /* include/linux/sched.h */
 #define PF_SIGNALED 0x00000400ul
 
+/* Whether the kernel hides from us what only the process's owner may know (ptrace(2)). */
+static bool is_hidden(pid_t tid)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/exe", tid);
+	char target[1];
+
+	return readlink(path, target, sizeof(target)) < 0 && errno == EACCES;
+}
+
 bool process_is_killed(pid_t tid)
 {
 	unsigned long flags, exit_code;
@@ -67,7 +76,9 @@ bool process_is_killed(pid_t tid)
 	if (!stat_field(tid, 9, &flags) || !(flags & PF_EXITING) || !(flags & PF_SIGNALED))
 		return false;
 	/* exit() of one thread takes the others along as if by a signal: the code tells. */
-	return !stat_field(tid, 52, &exit_code) || exit_code == 0 || (exit_code & 0x7f);
+	if (!stat_field(tid, 52, &exit_code))
+		return true;
+	return exit_code == 0 ? is_hidden(tid) : exit_code & 0x7f;
 }
 
 static bool mask_line(const char *status, const char *name, uint64_t *ret)
