@@ -159,6 +159,8 @@ void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file
 
 void refused_removed(struct refused *r, const struct tree_path *dir, const char *name)
 {
+	if (dir->kind != NODE_STREAM && dir->kind != NODE_TAG)
+		return; /* a directory of scratch's own */
 	for (size_t i = 0; i < ARRAY_SIZE(suffixes) && r->state; i++) {
 		size_t len = strlen(name), n = strlen(suffixes[i]);
 		_cleanup_free_ char *path = state_path(r, dir, name);
