@@ -1,0 +1,494 @@
+/* What /proc says of a caller: of one process or not, killed or gone by itself, told to stop. */
+#include "fs/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+/* Nobody has that id: it is beyond the greatest that there can be. */
+#define NOBODY 0x7ffffff0
+
+/* ---- threads ---- */
+
+/* A thread that waits until it is let go. */
+struct waiting {
+	pthread_t thread;
+	pthread_barrier_t ready, done;
+	pid_t tid;
+};
+
+static void *wait_in_thread(void *arg)
+{
+	struct waiting *w = arg;
+
+	w->tid = syscall(SYS_gettid);
+	pthread_barrier_wait(&w->ready);
+	pthread_barrier_wait(&w->done);
+	return NULL;
+}
+
+static void start_waiting(struct waiting *w)
+{
+	pthread_barrier_init(&w->ready, NULL, 2);
+	pthread_barrier_init(&w->done, NULL, 2);
+	assert_int_equal(pthread_create(&w->thread, NULL, wait_in_thread, w), 0);
+	pthread_barrier_wait(&w->ready);
+}
+
+static void end_waiting(struct waiting *w)
+{
+	pthread_barrier_wait(&w->done);
+	pthread_join(w->thread, NULL);
+	pthread_barrier_destroy(&w->ready);
+	pthread_barrier_destroy(&w->done);
+}
+
+/* A child that says so once it has prepared itself, and then waits. */
+static pid_t start(void (*prepare)(void))
+{
+	int fds[2];
+	pid_t pid;
+	char byte;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (prepare)
+			prepare();
+		while (write(fds[1], "x", 1) != 1)
+			;
+		for (;;)
+			pause();
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &byte, 1), 1);
+	close(fds[0]);
+	return pid;
+}
+
+static void reap(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void test_same(void **state)
+{
+	pid_t self = getpid(), child = start(NULL);
+	struct waiting a, b;
+
+	start_waiting(&a);
+	start_waiting(&b);
+	assert_true(process_same(self, self));
+	assert_true(process_same(self, a.tid));
+	assert_true(process_same(a.tid, self));
+	assert_true(process_same(a.tid, b.tid));
+	assert_false(process_same(self, child));
+	assert_false(process_same(child, self));
+	assert_false(process_same(a.tid, child));
+	assert_false(process_same(child, a.tid));
+	assert_true(process_same(0, self));
+	assert_true(process_same(a.tid, 0));
+	assert_true(process_same(0, 0));
+	assert_false(process_same(self, NOBODY));
+	assert_false(process_same(NOBODY, self));
+	assert_true(process_same(NOBODY, NOBODY));
+	end_waiting(&b);
+	end_waiting(&a);
+	reap(child);
+	assert_false(process_same(self, child));
+}
+
+struct tids {
+	pid_t tids[8];
+	size_t count, max;
+};
+
+static bool add_tid(void *arg, pid_t tid)
+{
+	struct tids *t = arg;
+
+	assert_true(t->count < ARRAY_SIZE(t->tids));
+	t->tids[t->count++] = tid;
+	return t->count == t->max;
+}
+
+static bool has(const struct tids *t, pid_t tid)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (t->tids[i] == tid)
+			return true;
+	return false;
+}
+
+static void test_threads(void **state)
+{
+	struct tids by_self = {0}, by_other = {0}, two = {.max = 2}, nobody = {0}, of_child = {0};
+	pid_t self = getpid(), child = start(NULL);
+	struct waiting a, b;
+
+	start_waiting(&a);
+	start_waiting(&b);
+	process_threads(self, add_tid, &by_self);
+	process_threads(b.tid, add_tid, &by_other);
+	process_threads(self, add_tid, &two);
+	process_threads(child, add_tid, &of_child);
+	process_threads(NOBODY, add_tid, &nobody);
+	end_waiting(&b);
+	end_waiting(&a);
+	assert_true(by_self.count >= 3);
+	assert_true(has(&by_self, self) && has(&by_self, a.tid) && has(&by_self, b.tid));
+	assert_int_equal(by_other.count, by_self.count);
+	for (size_t i = 0; i < by_self.count; i++)
+		assert_true(has(&by_other, by_self.tids[i]));
+	assert_int_equal(two.count, 2);
+	assert_int_equal(nobody.count, 0);
+	assert_int_equal(of_child.count, 1);
+	assert_int_equal(of_child.tids[0], child);
+	reap(child);
+}
+
+static void test_alive(void **state)
+{
+	pid_t child = start(NULL);
+	struct waiting a;
+
+	start_waiting(&a);
+	assert_true(process_is_alive(getpid()));
+	assert_true(process_is_alive(a.tid));
+	assert_true(process_is_alive(child));
+	assert_false(process_is_alive(NOBODY));
+	end_waiting(&a);
+	reap(child);
+	assert_false(process_is_alive(child));
+}
+
+/* ---- how it ended ---- */
+
+static int exit_code;
+
+static void *exit_from_thread(void *arg)
+{
+	_exit(exit_code);
+	return NULL;
+}
+
+/* Ends the program from another thread than the first, which lies in wait. */
+static void exit_beside(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, exit_from_thread, NULL) == 0)
+		for (;;)
+			pause();
+}
+
+static void exit_alone(void)
+{
+	_exit(exit_code);
+}
+
+static void *wait_for_ever(void *arg)
+{
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void two_threads(void)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, wait_for_ever, NULL);
+}
+
+static void abort_quietly(void)
+{
+	signal(SIGABRT, SIG_DFL);
+	abort();
+}
+
+static void exit_on_term(int sig)
+{
+	_exit(exit_code);
+}
+
+static void handle_term(void)
+{
+	signal(SIGTERM, exit_on_term);
+}
+
+/* A dead child that nobody waited for yet shows how it ended. Nothing is left of its memory. */
+static void assert_ended(pid_t pid, bool killed)
+{
+	siginfo_t info;
+
+	while (waitid(P_PID, pid, &info, WEXITED | WNOWAIT) < 0)
+		assert_int_equal(errno, EINTR);
+	assert_int_equal(process_is_killed(pid), killed);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_false(process_is_killed(pid));
+}
+
+static pid_t run(void (*fn)(void))
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		fn();
+		_exit(99);
+	}
+	return pid;
+}
+
+/* exit() ends the other threads as a signal would, and is none, whatever the code. */
+static void test_exited(void **state)
+{
+	static const int codes[] = {0, 1, 9, 15, 127, 128 + 9, 255};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		exit_code = codes[i];
+		assert_ended(run(exit_alone), false);
+		assert_ended(run(exit_beside), false);
+	}
+}
+
+static void test_killed(void **state)
+{
+	static const int signals[] = {SIGKILL, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGSEGV};
+	static void (*const prepares[])(void) = {NULL, two_threads};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(prepares); k++) {
+			pid_t pid;
+
+			signal(signals[i], SIG_DFL); /* not the sanitizer's */
+			pid = start(prepares[k]);
+			assert_false(process_is_killed(pid));
+			kill(pid, signals[i]);
+			assert_ended(pid, true);
+		}
+	assert_ended(run(abort_quietly), true);
+}
+
+/* A program that takes the signal and ends by itself has ended by itself. */
+static void test_handled(void **state)
+{
+	static const int codes[] = {0, 1, 128 + 15};
+
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		pid_t pid;
+
+		exit_code = codes[i];
+		pid = start(handle_term);
+		kill(pid, SIGTERM);
+		assert_ended(pid, false);
+	}
+}
+
+static void test_not_ended(void **state)
+{
+	assert_false(process_is_killed(getpid()));
+	assert_false(process_is_killed(0));
+	assert_false(process_is_killed(NOBODY));
+}
+
+/* A name with what the line of numbers is made of. */
+static void odd_name(void)
+{
+	int fd = open("/proc/self/comm", O_WRONLY);
+
+	if (write(fd, ") R 1 2 (x) 4", 13) != 13)
+		_exit(98);
+	close(fd);
+}
+
+static void odd_name_exit(void)
+{
+	odd_name();
+	exit_beside();
+}
+
+static void test_odd_name(void **state)
+{
+	pid_t pid = start(odd_name);
+
+	assert_false(process_is_killed(pid));
+	kill(pid, SIGKILL);
+	assert_ended(pid, true);
+	exit_code = 3;
+	assert_ended(run(odd_name_exit), false);
+}
+
+/* ---- told to stop ---- */
+
+static int the_signal;
+
+static void block_all(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
+static void ignore(void)
+{
+	signal(the_signal, SIG_IGN);
+}
+
+static void block_and_ignore(void)
+{
+	block_all();
+	ignore();
+}
+
+static void take_note(int sig)
+{
+}
+
+static void handle(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(the_signal, take_note);
+}
+
+/*
+ * A signal that is handled is pending until its thread runs, so the thread is kept from running: it
+ * is stopped.
+ */
+static pid_t start_stopped(void (*prepare)(void))
+{
+	pid_t pid = start(prepare);
+	siginfo_t info;
+
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitid(P_PID, pid, &info, WSTOPPED | WNOWAIT), 0);
+	return pid;
+}
+
+static const int stops[] = {SIGINT, SIGQUIT, SIGHUP, SIGTERM};
+static const int others[] = {SIGWINCH, SIGALRM, SIGCHLD, SIGUSR1, SIGUSR2, SIGTSTP, SIGIO, SIGPIPE,
+	SIGPROF, SIGURG, 34, 64};
+
+static void assert_told(void (*prepare)(void), int sig, bool to_thread, bool told)
+{
+	pid_t pid;
+
+	the_signal = sig;
+	pid = start_stopped(prepare);
+	assert_false(process_told_to_stop(pid));
+	if (to_thread)
+		assert_int_equal(syscall(SYS_tgkill, pid, pid, sig), 0);
+	else
+		assert_int_equal(kill(pid, sig), 0);
+	if (process_told_to_stop(pid) != told)
+		fail_msg("signal %d, to the thread: %d", sig, to_thread);
+	reap(pid);
+}
+
+static void test_told(void **state)
+{
+	for (int to_thread = 0; to_thread < 2; to_thread++) {
+		for (size_t i = 0; i < ARRAY_SIZE(stops); i++) {
+			assert_told(handle, stops[i], to_thread, true);
+			assert_told(ignore, stops[i], to_thread, false);
+			assert_told(block_all, stops[i], to_thread, false);
+			assert_told(block_and_ignore, stops[i], to_thread, false);
+		}
+		for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+			assert_told(handle, others[i], to_thread, false);
+	}
+}
+
+static void block_one(void)
+{
+	sigset_t set;
+
+	signal(SIGUSR1, take_note);
+	for (size_t i = 0; i < ARRAY_SIZE(stops); i++)
+		signal(stops[i], take_note);
+	sigemptyset(&set);
+	sigaddset(&set, the_signal);
+	sigprocmask(SIG_SETMASK, &set, NULL);
+}
+
+/* Each signal counts by itself: a blocked one doesn't hide the other. */
+static void test_told_beside(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(stops); i++) {
+		pid_t pid;
+
+		the_signal = stops[i];
+		pid = start_stopped(block_one);
+		kill(pid, stops[i]);
+		assert_false(process_told_to_stop(pid));
+		kill(pid, SIGUSR1);
+		assert_false(process_told_to_stop(pid));
+		kill(pid, stops[(i + 1) % ARRAY_SIZE(stops)]);
+		assert_true(process_told_to_stop(pid));
+		reap(pid);
+	}
+}
+
+/* Another thread's own signal is no concern of this one's. */
+static void test_told_thread(void **state)
+{
+	struct waiting w;
+	sigset_t set, old;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &set, &old);
+	start_waiting(&w);
+	assert_int_equal(syscall(SYS_tgkill, getpid(), w.tid, SIGTERM), 0);
+	assert_false(process_told_to_stop(getpid()));
+	assert_false(process_told_to_stop(w.tid)); /* blocked there */
+	end_waiting(&w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/* With a process that can't be looked at, whoever asks to be interrupted is. */
+static void test_told_unknown(void **state)
+{
+	pid_t child = start(NULL);
+
+	assert_true(process_told_to_stop(0));
+	assert_true(process_told_to_stop(NOBODY));
+	assert_false(process_told_to_stop(getpid()));
+	assert_false(process_told_to_stop(child));
+	reap(child);
+	assert_true(process_told_to_stop(child));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_same),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_alive),
+		cmocka_unit_test(test_exited),
+		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_handled),
+		cmocka_unit_test(test_not_ended),
+		cmocka_unit_test(test_odd_name),
+		cmocka_unit_test(test_told),
+		cmocka_unit_test(test_told_beside),
+		cmocka_unit_test(test_told_thread),
+		cmocka_unit_test(test_told_unknown),
+	};
+
+	return cmocka_run_group_tests_name("process", tests, NULL, NULL);
+}
