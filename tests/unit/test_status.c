@@ -144,6 +144,14 @@ static void test_causes(void **state)
 		{"{\"causes\":{\"field\":\"metadata.uid\"}}", EINVAL},
 		{"null", EINVAL},
 		{"{\"causes\":[{\"field\":\"metadata.uid\",\"reason\":\"x\"}]}", ESTALE},
+		{"{\"causes\":[]}", EINVAL},
+		/* The server names it twice. */
+		{"{\"causes\":[{\"field\":\"metadata.uid\"},{\"field\":\"metadata.uid\"}]}",
+			ESTALE},
+		{"{\"causes\":[{\"field\":\"metadata.uid\"},{\"field\":\"metadata.uid\"},"
+		 "{\"field\":\"metadata.name\"}]}",
+			EINVAL},
+		{"{\"causes\":[{\"field\":\"metadata.uid\"},{\"message\":\"m\"}]}", EINVAL},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(causes); i++) {

@@ -1,5 +1,6 @@
-/* The small tools that everything stands on: buf, map, times, resourceVersions, the journal. */
+/* The small tools that everything stands on: buf, map, idmap, times, resourceVersions, the journal. */
 #include "client/buf.h"
+#include "client/idmap.h"
 #include "client/journal.h"
 #include "client/map.h"
 
@@ -236,6 +237,83 @@ static void test_map_empty_key(void **state)
 	assert_ptr_equal(map_del(&m, ""), &value);
 	assert_int_equal(m.count, 0);
 	map_release(&m);
+}
+
+#define IDS 700
+
+/* Small ones in a row, and ones that differ in their upper half only. */
+static uint64_t id_of(int i)
+{
+	return i % 2 ? (uint64_t)i : (uint64_t)(i + 1) << 32;
+}
+
+static void assert_idmap(const struct idmap *m, void *const values[IDS])
+{
+	size_t n = 0, seen = 0;
+
+	for (int i = 0; i < IDS; i++) {
+		assert_ptr_equal(idmap_get(m, id_of(i)), values[i]);
+		n += values[i] != NULL;
+	}
+	assert_int_equal(m->count, n);
+	idmap_foreach(m, e)
+	{
+		int i = e->id >> 32 ? (int)(e->id >> 32) - 1 : (int)e->id;
+
+		assert_true(id_of(i) == e->id);
+		assert_ptr_equal(e->value, values[i]);
+		seen++;
+	}
+	assert_int_equal(seen, n);
+}
+
+static void test_idmap_model(void **state)
+{
+	static char chars[97];
+	void *values[IDS] = {0};
+	struct idmap m = {0};
+	uint64_t seed = 4711;
+
+	assert_null(idmap_get(&m, 1));
+	assert_null(idmap_del(&m, 1));
+	idmap_foreach(&m, e) fail();
+	for (int step = 0; step < 20000; step++) {
+		int i = draw(&seed) % IDS;
+		/* Phases that fill and phases that drain. */
+		bool set = draw(&seed) % 10 < (step / 2500 % 2 ? 2 : 8);
+		void *value = set ? &chars[draw(&seed) % sizeof(chars)] : NULL;
+
+		assert_ptr_equal(
+			set ? idmap_set(&m, id_of(i), value) : idmap_del(&m, id_of(i)), values[i]);
+		values[i] = value;
+		if (step % 100 == 0)
+			assert_idmap(&m, values);
+	}
+	assert_idmap(&m, values);
+	assert_true(m.size < IDS * 4);
+	idmap_release(&m);
+	assert_null(idmap_get(&m, id_of(1)));
+	assert_int_equal(m.count, 0);
+}
+
+/* The same few entries over and over: the table doesn't grow with what came and went. */
+static void test_idmap_reuse(void **state)
+{
+	struct idmap m = {0};
+	char value;
+
+	for (uint64_t id = 1; id < 10000; id++) {
+		assert_null(idmap_set(&m, id, &value));
+		if (id > 5)
+			assert_ptr_equal(idmap_del(&m, id - 5), &value);
+	}
+	assert_int_equal(m.count, 5);
+	assert_true(m.size <= 32);
+	assert_ptr_equal(idmap_get(&m, 9999), &value);
+	assert_null(idmap_get(&m, 9994));
+	assert_null(idmap_set(&m, UINT64_MAX, &value));
+	assert_ptr_equal(idmap_del(&m, UINT64_MAX), &value);
+	idmap_release(&m);
 }
 
 /* 2026-11-23T19:48:08Z */
@@ -486,6 +564,8 @@ int main(void)
 		cmocka_unit_test(test_buf_steal),
 		cmocka_unit_test(test_map_model),
 		cmocka_unit_test(test_map_empty_key),
+		cmocka_unit_test(test_idmap_model),
+		cmocka_unit_test(test_idmap_reuse),
 		cmocka_unit_test(test_time_parse),
 		cmocka_unit_test(test_time_bad),
 		cmocka_unit_test(test_time_shape),

@@ -3,6 +3,7 @@
 #include "fs/tree.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -32,6 +33,7 @@ static size_t unescape(const char *name, char ret[NAME_SIZE])
 static void escape(const char *tag, size_t len, char ret[NAME_SIZE])
 {
 	char back[NAME_SIZE];
+	size_t back_len = 9999;
 
 	assert_int_equal(tree_escape(tag, len, ret), 0);
 	assert_in_range(strlen(ret), 1, 255);
@@ -40,6 +42,11 @@ static void escape(const char *tag, size_t len, char ret[NAME_SIZE])
 		assert_true(*p != '/' && (unsigned char)*p >= 0x20 && *p != 0x7f);
 	assert_int_equal(unescape(ret, back), len);
 	assert_memory_equal(back, tag, len);
+	memset(back, 'x', sizeof(back));
+	assert_int_equal(tree_unescape(ret, back, &back_len), 0);
+	assert_int_equal(back_len, len);
+	assert_memory_equal(back, tag, len);
+	assert_int_equal(back[len], '\0');
 }
 
 static void test_escape(void **state)
@@ -170,6 +177,72 @@ static void test_escape_random(void **state)
 	}
 }
 
+static void refuse_name(const char *name)
+{
+	char tag[NAME_SIZE] = "untouched";
+	size_t len = 4711;
+
+	if (tree_unescape(name, tag, &len) != -EINVAL)
+		fail_msg("a tag: %s", name);
+	assert_string_equal(tag, "untouched");
+	assert_int_equal(len, 4711);
+}
+
+/* A tag has one file name: what reads as one and isn't written like that names no tag. */
+static void test_unescape_bad(void **state)
+{
+	static const char *const names[] = {"", ".", "..", ".api", "%", "a%", "%2", "a%2", "%%",
+		"%2f", "%2G", "%G2", "%g0", "% 2", "%-1", "%+1", "%0x", "%41", "%61", "%2D", "a%2E",
+		"a%2Eb", "%2E%2E", "%80", "%C3%A4", "a/b", "/", "\n", "a\x1f", "\x7f", "%00%",
+		"%25%", NULL};
+	static const char digits[] = "0123456789ABCDEF";
+
+	for (const char *const *name = names; *name; name++)
+		refuse_name(*name);
+	for (int i = 0; i < 256; i++) {
+		char name[] = {'a', '%', digits[i >> 4], digits[i & 15], '\0'}, tag[NAME_SIZE];
+		bool escaped = i < 0x20 || i == 0x7f || i == '/' || i == '%';
+		size_t len;
+
+		if (!escaped) {
+			refuse_name(name);
+			continue;
+		}
+		assert_int_equal(tree_unescape(name, tag, &len), 0);
+		assert_int_equal(len, 2);
+		assert_int_equal((unsigned char)tag[1], i);
+	}
+}
+
+static void test_unescape_length(void **state)
+{
+	char name[1024], tag[NAME_SIZE];
+	size_t len;
+
+	memset(name, 'a', sizeof(name));
+	name[255] = '\0';
+	assert_int_equal(tree_unescape(name, tag, &len), 0);
+	assert_int_equal(len, 255);
+	assert_string_equal(tag, name);
+	name[255] = 'a';
+	name[256] = '\0';
+	refuse_name(name);
+	name[256] = 'a';
+	name[1023] = '\0';
+	refuse_name(name);
+	for (int i = 0; i < 85; i++)
+		memcpy(name + 3 * i, "%2F", 3);
+	name[255] = '\0';
+	assert_int_equal(tree_unescape(name, tag, &len), 0);
+	assert_int_equal(len, 85);
+	strcpy(name + 255, "%2F");
+	refuse_name(name);
+	name[253] = '\0'; /* in the middle of an escape */
+	refuse_name(name);
+	name[254] = '\0';
+	refuse_name(name);
+}
+
 static void test_child(void **state)
 {
 	static const struct {
@@ -256,6 +329,42 @@ static void test_ino(void **state)
 		assert_true(inos[i] != inos[i - 1]);
 }
 
+struct inos {
+	pthread_t thread;
+	uint64_t inos[5000];
+};
+
+static void *draw_inos(void *arg)
+{
+	struct inos *i = arg;
+
+	for (size_t k = 0; k < ARRAY_SIZE(i->inos); k++)
+		i->inos[k] = tree_new_ino();
+	return NULL;
+}
+
+/* Never the same twice, whoever asks. */
+static void test_new_ino(void **state)
+{
+	static struct inos threads[4];
+	static uint64_t all[4 * ARRAY_SIZE(threads[0].inos)];
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+		assert_int_equal(
+			pthread_create(&threads[i].thread, NULL, draw_inos, &threads[i]), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i].thread, NULL);
+		for (size_t k = 0; k < ARRAY_SIZE(threads[i].inos); k++) {
+			assert_true(threads[i].inos[k] > 1);
+			all[n++] = threads[i].inos[k];
+		}
+	}
+	qsort(all, n, sizeof(all[0]), compare);
+	for (size_t i = 1; i < n; i++)
+		assert_true(all[i] != all[i - 1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,9 +373,12 @@ int main(void)
 		cmocka_unit_test(test_escape_length),
 		cmocka_unit_test(test_escape_injective),
 		cmocka_unit_test(test_escape_random),
+		cmocka_unit_test(test_unescape_bad),
+		cmocka_unit_test(test_unescape_length),
 		cmocka_unit_test(test_child),
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_ino),
+		cmocka_unit_test(test_new_ino),
 	};
 
 	return cmocka_run_group_tests_name("tree", tests, NULL, NULL);
