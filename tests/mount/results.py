@@ -11,13 +11,15 @@ PATH = pathlib.Path(__file__).with_name("RESULTS.md")
 INTRODUCTION = """\
 # Tools on the mount
 
-Written by the tests beside it. A cell says what happened on the mount; behind the slash what the tool does on ext4
-when the same call fails there (or succeeds, where the case is a success).
+Written by the tests beside it. A cell says what happened on the mount; behind a slash between blanks, what the tool does
+on ext4 when the same call fails there. Without one it's the same.
 
 - `ok` saved; `asked` the tool asked the user before it wrote
 - `err` the tool said that it failed; `dirty` the text is still in the tool, which won't quit without asking; `clean` it quits
-- `SILENT` the tool said nothing, or that all was well, though the save was refused
-- `kept` the text that wasn't saved stands in NAME.rejected beside the file, the reason in NAME.error
+- `SILENT` the tool said nothing, or that all was well, though nothing was saved
+- `/old`, `/new`, `/mine`, `/theirs` what the file then shows: what was there or what was typed; in a conflict the user's text
+  or the other's
+- `kept` the text that wasn't saved stands in NAME.rejected beside the file, the reason in NAME.error (editors: always)
 - `left` what stands beside the file when the tool is gone
 """
 _tables = {}  # kind: {tool: {case: cell}}; the case "why" is the last column
@@ -57,7 +59,7 @@ def _load():
 
 def _write():
     lines = [INTRODUCTION]
-    for kind, rows in _tables.items():
+    for kind, rows in sorted(_tables.items()):
         cases = list(dict.fromkeys(case for row in rows.values() for case in row if case != "why"))
         lines += [f"## {kind}", "", f"| {kind[:-1]} | " + " | ".join(cases + ["why"]) + " |",
                   "|---" * (len(cases) + 2) + "|"]
