@@ -150,8 +150,10 @@ int api_find_namespace(
 	_cleanup_free_ char *error = NULL, *project_error = NULL;
 	_cleanup_json_ json_t *json = NULL;
 	long code;
-	int r;
+	int r = check ? check->fn(check->arg) : 0;
 
+	if (r < 0)
+		return r; /* nobody waits, and there may be no connection either */
 	buf_addf(&streams, "%s/namespaces/", a->root);
 	buf_addurl(&streams, name);
 	buf_addstr(&streams, "/imagestreams?limit=1");
@@ -229,7 +231,14 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 {
 	_cleanup_buf_ struct buf body = BUF_INIT(BODY_MAX);
 	int64_t wait = RETRY_MS;
-	int r;
+	bool renewed = false;
+	int r = call->check ? call->check->fn(call->check->arg) : 0;
+
+	if (r < 0) {
+		*ret_status = (struct status){
+			.error = -r, .message = xasprintf("nothing was sent: %s", strerror(-r))};
+		return r;
+	}
 
 	if (request->body && buf_addjson(&body, request->body, JSON_COMPACT) < 0) {
 		*ret_status = (struct status){
@@ -249,6 +258,11 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);
+		if (response.code == 401 && !renewed && config_renew_token(a->config)) {
+			renewed = true;
+			status_release(ret_status);
+			continue;
+		}
 		after = response.retry_after ? response.retry_after * 1000 : wait;
 		if (ret_status->error != EAGAIN ||
 			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline)

@@ -49,10 +49,12 @@ struct api_request {
 };
 
 /*
- * One request, sent again after 429, 503 and ServerTimeout while there is time. 0 for 2xx, and
+ * One request, sent again after 429, 503 and ServerTimeout while there is time, and once after a 401
+ * where the token file has another token by now. 0 for 2xx, and
  * *ret_json is the answer (NULL where it isn't JSON; the caller owns the reference). Else -errno,
  * and *ret_status tells all of it, with code 0 and the errno of http_call where there was no answer
- * (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may have done it nonetheless).
+ * (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may have done it nonetheless). Nothing is
+ * sent when `check` says no from the start.
  */
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status);

@@ -664,3 +664,19 @@ char *config_token(struct config *c)
 			token_file_error(r));
 	return token;
 }
+
+bool config_renew_token(struct config *c)
+{
+	_cleanup_free_ char *old = NULL;
+	bool changed = false;
+
+	pthread_mutex_lock(&c->lock);
+	if (c->token_file) {
+		old = c->token ? xstrdup(c->token) : NULL;
+		changed = renew_token(c) == 0 && (!old || !streq(old, c->token));
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (old)
+		explicit_bzero(old, strlen(old));
+	return changed;
+}

@@ -72,4 +72,7 @@ void config_free(struct config *c); /* wipes what is secret; NULL is fine */
  */
 char *config_token(struct config *c);
 
+/* The server refused the token: reads the file again now. True when there is another one. */
+bool config_renew_token(struct config *c);
+
 #endif

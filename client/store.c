@@ -15,14 +15,24 @@ struct namespace_entry {
 	char name[];
 };
 
+#define GRAVES 256
+
+/* An object that was deleted, as long as something of it may still come late. */
+struct grave {
+	char *uid;
+	char *resource_version; /* of the deletion; NULL: not known, so later than anything */
+};
+
 struct store {
 	store_listener *listener;
 	void *arg;
 	pthread_mutex_t lock;
-	struct map streams;    /* lock; key -> struct entry */
-	struct map namespaces; /* lock; name -> struct namespace_entry */
-	size_t bytes;	       /* lock; of all texts */
-	unsigned lists;	       /* lock */
+	struct map streams;	     /* lock; key -> struct entry */
+	struct map namespaces;	     /* lock; name -> struct namespace_entry */
+	size_t bytes;		     /* lock; of all texts */
+	unsigned lists;		     /* lock */
+	struct grave graves[GRAVES]; /* lock; a ring */
+	size_t next_grave;	     /* lock */
 };
 
 struct store *store_new(store_listener *listener, void *arg)
@@ -51,6 +61,10 @@ void store_free(struct store *s)
 	map_foreach(&s->namespaces, e) free(e->value);
 	map_release(&s->streams);
 	map_release(&s->namespaces);
+	for (size_t i = 0; i < GRAVES; i++) {
+		free(s->graves[i].uid);
+		free(s->graves[i].resource_version);
+	}
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -83,6 +97,31 @@ static bool is_newer(const struct object *o, const struct object *held)
 	return rv_compare(o->resource_version, held->resource_version) > 0;
 }
 
+/* s->lock held. */
+static void bury(struct store *s, const struct object *o, const char *resource_version)
+{
+	struct grave *g = &s->graves[s->next_grave++ % GRAVES];
+
+	free(g->uid);
+	free(g->resource_version);
+	g->uid = xstrdup(o->uid);
+	g->resource_version = resource_version ? xstrdup(resource_version) : NULL;
+}
+
+/* s->lock held. Whether the object is one that was deleted after this version of it. */
+static bool is_buried(const struct store *s, const struct object *o)
+{
+	for (size_t i = 0; i < GRAVES; i++) {
+		const struct grave *g = &s->graves[i];
+
+		if (g->uid && streq(g->uid, o->uid) &&
+			(!g->resource_version ||
+				rv_compare(o->resource_version, g->resource_version) <= 0))
+			return true;
+	}
+	return false;
+}
+
 void store_put(struct store *s, struct object *o, unsigned list)
 {
 	_cleanup_object_ struct object *told = object_ref(o);
@@ -92,7 +131,10 @@ void store_put(struct store *s, struct object *o, unsigned list)
 
 	pthread_mutex_lock(&s->lock);
 	e = map_get(&s->streams, o->key);
-	if (!e) {
+	if (!e && list == 0 && is_buried(s, o)) {
+		old = o;
+		changed = false;
+	} else if (!e) {
 		e = xcalloc(1, sizeof(*e));
 		map_set(&s->streams, o->key, e);
 		e->object = o;
@@ -106,7 +148,7 @@ void store_put(struct store *s, struct object *o, unsigned list)
 		old = o;
 		changed = false;
 	}
-	if (list)
+	if (e && list)
 		e->list = list;
 	pthread_mutex_unlock(&s->lock);
 	object_unref(old);
@@ -125,6 +167,7 @@ void store_delete(struct store *s, const char *key, const char *resource_version
 	if (e) {
 		map_del(&s->streams, key);
 		s->bytes -= e->object->len;
+		bury(s, e->object, resource_version);
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (e)

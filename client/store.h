@@ -29,12 +29,16 @@ struct object *store_get(struct store *s, const char *key);
 unsigned store_list_begin(struct store *s);
 
 /*
- * Takes the caller's reference. An object whose resourceVersion isn't newer than the one held
- * changes nothing. `list` is the number of the list it came with, or 0.
+ * Takes the caller's reference. An object whose resourceVersion isn't newer than the one held, or
+ * that was deleted since (a late answer), changes nothing. `list` is the number of the list it came
+ * with, or 0.
  */
 void store_put(struct store *s, struct object *o, unsigned list);
 
-/* `resource_version` of the deletion: a newer object stays. NULL: whatever it is. */
+/*
+ * `resource_version` of the deletion: a newer object stays. NULL: whatever it is. For a while what
+ * is late doesn't bring this very object back.
+ */
 void store_delete(struct store *s, const char *key, const char *resource_version);
 
 /*

@@ -1,30 +1,37 @@
 #include "fs/bases.h"
 
 #include "client/idmap.h"
-#include "fs/process.h"
 
 #include <pthread.h>
 
 #define READERS_MAX  1024
 #define READER_FILES 32
+#define WHO_MAX	     1024
+#define WHO_NS	     (10 * NSEC_PER_MSEC) /* a thread's number isn't another's so soon */
+#define PRUNE_NS     (60 * NSEC_PER_SEC)  /* those that ended are forgotten so often */
 
-struct base {
+struct file_base {
 	uint64_t slot; /* 0: free */
-	uint64_t used;
-	struct object *version;
-	json_t *text; /* or NULL: what the version shows */
+	struct base base;
 };
 
 struct reader {
-	pid_t tid;
+	struct process_id who;
 	uint64_t used;
-	struct base files[READER_FILES];
+	struct file_base files[READER_FILES];
+};
+
+struct who {
+	struct process_id id;
+	int64_t asked; /* monotonic ns */
 };
 
 struct bases {
 	pthread_mutex_t lock;
-	struct idmap readers; /* lock; tid -> struct reader */
+	struct idmap readers; /* lock; tgid -> struct reader */
+	struct idmap who;     /* lock; tid -> struct who */
 	uint64_t clock;	      /* lock */
+	int64_t pruned;	      /* lock; monotonic ns */
 };
 
 struct bases *bases_new(void)
@@ -35,17 +42,17 @@ struct bases *bases_new(void)
 	return b;
 }
 
-static void base_clear(struct base *base)
+void base_release(struct base *b)
 {
-	object_unref(base->version);
-	json_decref(base->text);
-	*base = (struct base){0};
+	object_unref(b->version);
+	json_decref(b->text);
+	*b = (struct base){0};
 }
 
 static void reader_free(struct reader *r)
 {
 	for (size_t i = 0; i < READER_FILES; i++)
-		base_clear(&r->files[i]);
+		base_release(&r->files[i].base);
 	free(r);
 }
 
@@ -54,153 +61,164 @@ void bases_free(struct bases *b)
 	if (!b)
 		return;
 	idmap_foreach(&b->readers, e) reader_free(e->value);
+	idmap_foreach(&b->who, e) free(e->value);
 	idmap_release(&b->readers);
+	idmap_release(&b->who);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
 
-/* Those that ended; where there are none, the one that read least lately. b->lock held. */
-static void make_room(struct bases *b)
+struct process_id bases_who(struct bases *b, pid_t tid)
+{
+	struct process_id id = {0};
+	struct who *w;
+
+	if (tid == 0)
+		return id;
+	pthread_mutex_lock(&b->lock);
+	w = idmap_get(&b->who, tid);
+	if (w && now_monotonic() - w->asked < WHO_NS) {
+		id = w->id;
+		w->asked = now_monotonic();
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (id.tgid || !process_identify(tid, &id))
+		return id;
+	pthread_mutex_lock(&b->lock);
+	if (b->who.count >= WHO_MAX) {
+		idmap_foreach(&b->who, e) free(e->value);
+		idmap_release(&b->who);
+	}
+	w = idmap_get(&b->who, tid);
+	if (!w) {
+		w = xcalloc(1, sizeof(*w));
+		idmap_set(&b->who, tid, w);
+	}
+	*w = (struct who){id, now_monotonic()};
+	pthread_mutex_unlock(&b->lock);
+	return id;
+}
+
+/* b->lock held. */
+static void forget(struct bases *b, struct reader *r)
+{
+	idmap_del(&b->readers, r->who.tgid);
+	reader_free(r);
+}
+
+/* Those that ended; where there are too many, also the one that read least lately. b->lock held. */
+static void prune(struct bases *b)
 {
 	struct reader *oldest = NULL;
 	_cleanup_free_ struct reader **dead = xcalloc(b->readers.count, sizeof(*dead));
 	size_t n = 0;
 
+	b->pruned = now_monotonic();
 	idmap_foreach(&b->readers, e)
 	{
 		struct reader *r = e->value;
 
-		if (!process_is_alive(r->tid))
+		if (!process_is_alive(&r->who))
 			dead[n++] = r;
 		else if (!oldest || r->used < oldest->used)
 			oldest = r;
 	}
-	if (n == 0 && oldest)
+	if (n == 0 && oldest && b->readers.count >= READERS_MAX)
 		dead[n++] = oldest;
-	for (size_t i = 0; i < n; i++) {
-		idmap_del(&b->readers, dead[i]->tid);
-		reader_free(dead[i]);
-	}
+	for (size_t i = 0; i < n; i++)
+		forget(b, dead[i]);
 }
 
-static struct reader *reader_get(struct bases *b, pid_t tid)
+/* b->lock held. NULL where the process isn't known and not to be made known. */
+static struct reader *reader_get(struct bases *b, const struct process_id *who, bool make)
 {
-	struct reader *r = idmap_get(&b->readers, tid);
+	struct reader *r = idmap_get(&b->readers, who->tgid ? who->tgid : (pid_t)-1);
 
-	if (!r) {
-		if (b->readers.count >= READERS_MAX)
-			make_room(b);
-		r = xcalloc(1, sizeof(*r));
-		r->tid = tid;
-		idmap_set(&b->readers, tid, r);
+	if (r && !process_id_equal(&r->who, who)) {
+		forget(b, r); /* another one that had the number */
+		r = NULL;
 	}
-	r->used = ++b->clock;
+	if (!r && make) {
+		if (b->readers.count >= READERS_MAX || now_monotonic() - b->pruned > PRUNE_NS)
+			prune(b);
+		r = xcalloc(1, sizeof(*r));
+		r->who = *who;
+		idmap_set(&b->readers, who->tgid, r);
+	}
+	if (r)
+		r->used = ++b->clock;
 	return r;
 }
 
 /* The slot's base; else, if `make`, a free one or the one used least lately. */
-static struct base *base_get(struct bases *b, struct reader *r, uint64_t slot, bool make)
+static struct base *base_get(struct reader *r, uint64_t slot, bool make)
 {
-	struct base *oldest = &r->files[0];
+	struct file_base *oldest = &r->files[0];
 
 	for (size_t i = 0; i < READER_FILES; i++) {
 		if (r->files[i].slot == slot)
-			return &r->files[i];
-		if (r->files[i].used < oldest->used)
+			return &r->files[i].base;
+		if (r->files[i].base.stamp < oldest->base.stamp)
 			oldest = &r->files[i];
 	}
 	if (!make)
 		return NULL;
-	base_clear(oldest);
+	base_release(&oldest->base);
 	oldest->slot = slot;
-	return oldest;
+	return &oldest->base;
 }
 
-void bases_note(struct bases *b, pid_t tid, uint64_t slot, struct object *version)
+/* b->lock held. The caller releases *ret_old outside it. */
+static void base_set(struct bases *b, struct base *base, struct object *version, json_t *text,
+	struct base *ret_old)
 {
-	struct object *old;
-	struct base *base;
-	json_t *old_text;
+	*ret_old = *base;
+	*base = (struct base){object_ref(version), json_incref(text), ++b->clock};
+}
 
-	if (tid == 0)
+void bases_note(
+	struct bases *b, const struct process_id *who, uint64_t slot, struct object *version)
+{
+	_cleanup_base_ struct base old = {0};
+
+	if (!who->tgid)
 		return;
 	pthread_mutex_lock(&b->lock);
-	base = base_get(b, reader_get(b, tid), slot, true);
-	old = base->version;
-	old_text = base->text;
-	base->version = object_ref(version);
-	base->text = NULL;
-	base->used = ++b->clock;
+	base_set(b, base_get(reader_get(b, who, true), slot, true), version, NULL, &old);
 	pthread_mutex_unlock(&b->lock);
-	object_unref(old);
-	json_decref(old_text);
 }
 
-struct search {
-	struct bases *bases;
-	uint64_t slot;
-	uint64_t newest; /* of several threads', the last one to look */
-	struct base *found;
-};
-
-/* bases->lock held. */
-static bool look(void *arg, pid_t tid)
+bool bases_find(struct bases *b, const struct process_id *who, uint64_t slot, struct base *ret)
 {
-	struct search *s = arg;
-	struct reader *r = idmap_get(&s->bases->readers, tid);
-	struct base *base = r ? base_get(s->bases, r, s->slot, false) : NULL;
+	struct base *base = NULL;
+	struct reader *r;
 
-	if (base && base->used > s->newest) {
-		s->newest = base->used;
-		s->found = base;
-	}
-	return false;
-}
-
-static struct base *find(struct bases *b, pid_t tid, uint64_t slot)
-{
-	struct search s = {.bases = b, .slot = slot};
-
-	look(&s, tid);
-	process_threads(tid, look, &s);
-	return s.found;
-}
-
-bool bases_find(
-	struct bases *b, pid_t tid, uint64_t slot, struct object **ret_version, json_t **ret_text)
-{
-	struct base *base;
-
-	if (tid == 0)
-		return false;
 	pthread_mutex_lock(&b->lock);
-	base = find(b, tid, slot);
-	if (base) {
-		*ret_version = object_ref(base->version);
-		*ret_text = json_incref(base->text);
-	}
+	r = reader_get(b, who, false);
+	if (r)
+		base = base_get(r, slot, false);
+	if (base)
+		*ret = (struct base){
+			object_ref(base->version), json_incref(base->text), base->stamp};
 	pthread_mutex_unlock(&b->lock);
 	return base;
 }
 
-void bases_saved(struct bases *b, pid_t tid, uint64_t slot, json_t *text, struct object *version)
+uint64_t bases_saved(struct bases *b, const struct process_id *who, uint64_t slot, json_t *text,
+	struct object *version)
 {
-	struct object *old = NULL;
-	json_t *old_text = NULL;
-	struct base *base;
+	_cleanup_base_ struct base old = {0};
+	struct base *base = NULL;
+	struct reader *r;
+	uint64_t stamp;
 
-	if (tid == 0)
-		return;
 	pthread_mutex_lock(&b->lock);
-	base = find(b, tid, slot);
-	if (base) {
-		old = base->version;
-		old_text = base->text;
-		base->version = object_ref(version);
-		base->text = json_incref(text);
-		base->used = ++b->clock;
-	}
+	r = reader_get(b, who, false);
+	if (r)
+		base = base_get(r, slot, false);
+	if (base)
+		base_set(b, base, version, text, &old);
+	stamp = ++b->clock;
 	pthread_mutex_unlock(&b->lock);
-	object_unref(old);
-	json_decref(old_text);
+	return stamp;
 }

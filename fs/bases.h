@@ -10,25 +10,41 @@
 #define FS_BASES_H
 
 #include "client/object.h"
-
-#include <sys/types.h>
+#include "fs/process.h"
 
 struct bases;
 
 struct bases *bases_new(void);
 void bases_free(struct bases *b);
 
-/* The thread opened the file (`slot`: tree_ino with born 0) for reading and saw that version. */
-void bases_note(struct bases *b, pid_t tid, uint64_t slot, struct object *version);
+/* The thread's process; all 0 where nobody knows. Cheap for one that asks again and again. */
+struct process_id bases_who(struct bases *b, pid_t tid);
 
 /*
- * What the thread's process saw: *ret_version, or *ret_text (as it was saved), each with a
- * reference for the caller; the other is NULL. False where it read nothing.
+ * The process opened the file (`slot`: tree_ino with born 0) for reading and saw that version. One
+ * that isn't known is not remembered.
  */
-bool bases_find(
-	struct bases *b, pid_t tid, uint64_t slot, struct object **ret_version, json_t **ret_text);
+void bases_note(
+	struct bases *b, const struct process_id *who, uint64_t slot, struct object *version);
 
-/* The process's text was saved and made that version: its next save is a diff from the text. */
-void bases_saved(struct bases *b, pid_t tid, uint64_t slot, json_t *text, struct object *version);
+/* What the next save is a diff from. */
+struct base {
+	struct object *version; /* with a reference */
+	json_t *text; /* with a reference: the process's own, already saved; NULL: what the version shows */
+	uint64_t stamp; /* the later of two has the higher one */
+};
+
+void base_release(struct base *b);
+#define _cleanup_base_ _cleanup_(base_release)
+
+/* What the process saw. False where it read nothing. */
+bool bases_find(struct bases *b, const struct process_id *who, uint64_t slot, struct base *ret);
+
+/*
+ * The process's text was saved and made that version: what it read is replaced by that. Returns a
+ * stamp for the caller's own record of it.
+ */
+uint64_t bases_saved(struct bases *b, const struct process_id *who, uint64_t slot, json_t *text,
+	struct object *version);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#define LOST_MAX 5 /* answers that may be lost in one call */
+
 int change_path_errno(int r)
 {
 	return r == -ESTALE ? -EBUSY : r;
@@ -49,41 +51,59 @@ static bool is_lost(const struct edit *e)
 	return e->status.code == 0 && e->status.error == ECONNRESET;
 }
 
+/* Nothing came of a request whose answer was lost. (503 and the like are -EAGAIN with a code.) */
+static bool is_to_repeat(int r, const struct edit *e)
+{
+	return r == -EAGAIN && e->status.code == 0;
+}
+
 /* ---- streams ---- */
 
-/* After a lost answer: whether the stream that is there now is the empty one we asked for. */
+/*
+ * After a lost answer: 0 when the stream that is there now is the empty one we asked for, -EAGAIN
+ * when none is.
+ */
 static int look_for_stream(struct edit *e)
 {
 	_cleanup_json_ json_t *json = NULL;
 	int r = edit_refresh(e);
 
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? edit_refuse(e, EAGAIN, xstrdup("the connection was lost"))
+				    : r;
 	json = object_parse(e->result);
 	if (json_array_size(json_object_get(json_object_get(json, "spec"), "tags")) > 0)
 		return edit_refuse(e, EEXIST, xstrdup("somebody made the ImageStream meanwhile"));
 	return 0;
 }
 
+static int post_stream(struct edit *e, const char *url, const json_t *body)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	int r = send_request(e, "POST", url, body, &answer);
+
+	if (r == 0 && edit_take_answer(e, answer) < 0)
+		r = edit_refresh(e);
+	else if (r < 0 && is_lost(e))
+		r = look_for_stream(e);
+	return r;
+}
+
 int change_make_stream(struct mount *m, const struct api_call *call, const struct tree_path *path)
 {
 	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
 	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
-	_cleanup_json_ json_t *answer = NULL;
 	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", "ImageStream",
 		"apiVersion", m->api->api_version, "metadata", "name", path->stream, "namespace",
 		path->namespace);
 	_cleanup_edit_ struct edit e = {0};
-	int r;
+	int r = -EAGAIN;
 
 	edit_init(&e, m, call, path);
 	if (!body)
 		return settle(&e, path, edit_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
-	r = send_request(&e, "POST", url, body, &answer);
-	if (r == 0 && edit_take_answer(&e, answer) < 0)
-		r = edit_refresh(&e);
-	else if (r < 0 && is_lost(&e))
-		r = look_for_stream(&e);
+	for (int i = 0; i < LOST_MAX && is_to_repeat(r, &e); i++)
+		r = post_stream(&e, url, body);
 	if (r == -ESTALE)
 		r = -EEXIST;
 	return settle(&e, path, r);
@@ -106,15 +126,27 @@ static void forget_stream(struct edit *e, const char *uid)
 	publish_now(e->mount->publish, key);
 }
 
-/* After a lost answer: 0 when it is gone. */
+/* After a lost answer: 0 when it is gone, -EAGAIN when it isn't. */
 static int look_for_deletion(struct edit *e, const char *uid)
 {
 	int r = edit_refresh(e);
 
 	if (r == -ENOENT || (r == 0 && !streq(e->result->uid, uid)))
 		return 0;
-	if (r == 0)
-		r = edit_refuse(e, EIO, xstrdup("the connection was lost and nothing was deleted"));
+	return r == 0 ? edit_refuse(e, EAGAIN, xstrdup("the connection was lost")) : r;
+}
+
+/* *ret_answer NULL: it is gone. */
+static int delete_stream(struct edit *e, const char *url, const char *uid, json_t **ret_answer)
+{
+	_cleanup_json_ json_t *options = delete_options(uid);
+	int r = -EAGAIN;
+
+	for (int i = 0; i < LOST_MAX && is_to_repeat(r, e); i++) {
+		r = send_request(e, "DELETE", url, options, ret_answer);
+		if (r < 0 && is_lost(e))
+			r = look_for_deletion(e, uid);
+	}
 	return r;
 }
 
@@ -122,23 +154,18 @@ int change_remove_stream(struct mount *m, const struct api_call *call, const str
 {
 	_cleanup_view_ struct view *view =
 		published_view(m->published, path->namespace, path->stream);
-	_cleanup_json_ json_t *options = NULL, *answer = NULL;
+	_cleanup_json_ json_t *answer = NULL;
 	_cleanup_free_ char *url = NULL;
 	_cleanup_edit_ struct edit e = {0};
 	int r;
 
-	edit_init(&e, m, call, path);
 	if (!view)
 		return -ENOENT;
+	edit_init(&e, m, call, path);
 	url = api_stream_path(m->api, path->namespace, path->stream);
-	options = delete_options(view->object->uid);
-	r = send_request(&e, "DELETE", url, options, &answer);
-	if (r < 0 && is_lost(&e))
-		r = look_for_deletion(&e, view->object->uid);
+	r = delete_stream(&e, url, view->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
-	if (r == 0 && edit_take_answer(&e, answer) < 0)
-		forget_stream(&e, view->object->uid);
-	else if (r == -ENOENT)
+	if (r == -ENOENT || (r == 0 && edit_take_answer(&e, answer) < 0))
 		forget_stream(&e, view->object->uid);
 	return settle(&e, path, r);
 }
@@ -163,28 +190,30 @@ static int set_tag(struct edit *e, const struct tree_path *path, char raw[NAME_S
 static int add_tag(struct edit *e, struct object *current, const json_t *json, json_t **ret_merged)
 {
 	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
-	bool *sent = e->arg;
 
-	if (tag.spec && *sent)
-		return 0; /* the answer to ours was lost */
+	/* An answer of ours was lost, and what is there is the empty tag that we asked for. */
+	if (tag.spec && e->last_from && !json_object_get(tag.spec, "from"))
+		return 0;
 	if (tag.spec || tag.status)
 		return edit_refuse(e, EEXIST, xstrdup("the tag is there already"));
-	*sent = true;
 	*ret_merged = json_object();
 	return 1;
 }
 
 int change_make_tag(struct mount *m, const struct api_call *call, const struct tree_path *path)
 {
+	_cleanup_view_ struct view *view =
+		published_view(m->published, path->namespace, path->stream);
 	_cleanup_edit_ struct edit e = {0};
 	char raw[NAME_SIZE];
-	bool sent = false;
 	int r;
 
+	if (!view)
+		return -ENOENT;
 	edit_init(&e, m, call, path);
+	e.uid = view->object->uid;
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
-	e.arg = &sent;
 	r = set_tag(&e, path, raw);
 	if (r == 0)
 		r = edit_run(&e);
@@ -229,6 +258,22 @@ static int delete_imagestreamtag(struct edit *e, const char *uid)
 	return r;
 }
 
+/* After a lost answer: 0 when the tag is gone, -EAGAIN when it isn't. */
+static int look_for_tag(struct edit *e)
+{
+	_cleanup_json_ json_t *json = NULL;
+	struct attr_tag left;
+	int r = edit_refresh(e);
+
+	if (r < 0)
+		return r;
+	json = object_parse(e->result);
+	left = attr_find_tag(json, e->file.tag, e->file.tag_len);
+	if (left.spec || left.status)
+		return edit_refuse(e, EAGAIN, xstrdup("the connection was lost"));
+	return 0;
+}
+
 /* Whether we may patch the stream's status; where nobody says: yes, the server decides. */
 static bool may_patch_status(struct edit *e)
 {
@@ -267,32 +312,28 @@ static int remove_by_patch(struct edit *e, const struct attr_tag *tag)
 	return r;
 }
 
-static int remove_tag(struct edit *e, struct object *current)
+static int remove_tag(struct edit *e)
 {
-	_cleanup_json_ json_t *json = object_parse(current);
+	_cleanup_free_ char *key = edit_key(e);
+	_cleanup_object_ struct object *current = store_get(e->mount->store, key);
+	_cleanup_json_ json_t *json = current ? object_parse(current) : NULL;
 	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
-	int r;
+	int r = -EAGAIN;
 
+	if (!current)
+		return edit_refuse(e, ENOENT, xstrdup("the ImageStream is gone"));
 	if (!fits_url(e))
 		return remove_by_patch(e, &tag);
-	r = delete_imagestreamtag(e, current->uid);
-	if (r < 0 && (e->status.code == 403 || e->status.code == 405))
-		return remove_by_patch(e, &tag);
-	if (r == 0 || is_lost(e)) {
-		bool lost = r < 0;
-
-		r = edit_refresh(e);
-		if (r == 0 && lost) {
-			_cleanup_json_ json_t *now = object_parse(e->result);
-			struct attr_tag left = attr_find_tag(now, e->file.tag, e->file.tag_len);
-
-			if (left.spec || left.status)
-				r = edit_refuse(e, EIO,
-					xstrdup("the connection was lost and nothing was deleted"));
-		}
-	} else if (r == -ENOENT) {
-		edit_refresh(e); /* shown, but gone on the server */
-		r = -ENOENT;
+	for (int i = 0; i < LOST_MAX && is_to_repeat(r, e); i++) {
+		r = delete_imagestreamtag(e, e->uid);
+		if (r < 0 && (e->status.code == 403 || e->status.code == 405))
+			return remove_by_patch(e, &tag);
+		if (r == 0)
+			r = edit_refresh(e);
+		else if (is_lost(e))
+			r = look_for_tag(e);
+		else if (r == -ENOENT && edit_refresh(e) < 0)
+			r = -ENOENT; /* shown, but gone on the server */
 	}
 	return r;
 }
@@ -312,6 +353,6 @@ int change_remove_tag(struct mount *m, const struct api_call *call, const struct
 	e.uid = view->object->uid;
 	r = set_tag(&e, path, raw);
 	if (r == 0)
-		r = remove_tag(&e, view->object);
+		r = remove_tag(&e);
 	return settle(&e, path, r);
 }

@@ -184,8 +184,10 @@ enum draft_state draft_take(
 void draft_decide(struct draft *d, uint64_t change, int verdict)
 {
 	pthread_mutex_lock(&d->lock);
-	d->decided = change;
-	d->verdict = verdict;
+	if (change >= d->decided) { /* not a late one */
+		d->decided = change;
+		d->verdict = verdict;
+	}
 	pthread_mutex_unlock(&d->lock);
 }
 

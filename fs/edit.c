@@ -24,6 +24,8 @@ void edit_release(struct edit *e)
 	status_release(&e->status);
 	object_unref(e->result);
 	free(e->request);
+	free(e->last_from);
+	json_decref(e->last_sent);
 }
 
 static int send_request(struct edit *e, const struct api_request *request, json_t **ret)
@@ -86,7 +88,21 @@ static bool other_form(const struct edit *e, enum patch_form *form)
 	return true;
 }
 
-/* `answer` NULL: it said nothing that we understand. */
+static bool is_same_version(const json_t *a, const json_t *b)
+{
+	const char *x = json_str(json_object_get(a, "metadata"), "resourceVersion");
+	const char *y = json_str(json_object_get(b, "metadata"), "resourceVersion");
+
+	return x && y && streq(x, y);
+}
+
+static int edit_conflict(struct edit *e)
+{
+	edit_refuse(e, ESTALE, xstrdup("the ImageStream was changed meanwhile"));
+	e->status.code = 409;
+	return -ESTALE;
+}
+
 static int send_form(struct edit *e, enum patch_form form, const json_t *current,
 	const json_t *merged, json_t **ret_answer)
 {
@@ -101,6 +117,8 @@ static int send_form(struct edit *e, enum patch_form form, const json_t *current
 		r = send_request(e, &(struct api_request){.path = base}, &stored);
 		if (r < 0)
 			return r;
+		if (!is_same_version(stored, current)) /* newer than what was merged */
+			return edit_conflict(e);
 		current = stored;
 	}
 	body = patch_body(&e->file, form, current, merged);
@@ -133,15 +151,18 @@ static bool is_lost(const struct edit *e)
 	return e->status.code == 0 && e->status.error == ECONNRESET;
 }
 
+/* The change was sent, and nobody knows what became of it. */
+static bool is_in_doubt(const struct edit *e)
+{
+	return e->status.code == 0 &&
+	       (is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
+		       e->status.error == ESHUTDOWN);
+}
+
 static void add_doubt(struct edit *e)
 {
-	char *message;
+	char *message = xasprintf("%s; the server may have applied the change", e->status.message);
 
-	if (e->status.code != 0 ||
-		(e->status.error != ETIMEDOUT && e->status.error != EINTR &&
-			e->status.error != ESHUTDOWN && e->status.error != ECONNRESET))
-		return;
-	message = xasprintf("%s; the server may have applied the change", e->status.message);
 	free(e->status.message);
 	e->status.message = message;
 }
@@ -176,6 +197,34 @@ static int get_current(struct edit *e, struct object **ret)
 	return 0;
 }
 
+/* Whether a change that was sent without an answer (curl may even send it twice) is there now. */
+static bool has_arrived(struct edit *e, struct object *current, const json_t *json)
+{
+	_cleanup_json_ json_t *now = NULL;
+
+	if (!e->last_from || streq(e->last_from, current->resource_version))
+		return false;
+	now = patch_value(&e->file, json);
+	if (!patch_equal(&e->file, now, e->last_sent))
+		return false;
+	history_own(e->mount->history, current, e->last_from);
+	return true;
+}
+
+static void remember_sent(struct edit *e, const struct object *from, json_t *merged)
+{
+	free(e->last_from);
+	json_decref(e->last_sent);
+	e->last_from = xstrdup(from->resource_version);
+	e->last_sent = json_incref(merged);
+}
+
+static void set_result(struct edit *e, struct object *o)
+{
+	object_unref(e->result);
+	e->result = object_ref(o);
+}
+
 /* One attempt. 0, or -errno; *ret_again when the object should be looked at again. */
 static int attempt(struct edit *e, bool *ret_again)
 {
@@ -187,27 +236,27 @@ static int attempt(struct edit *e, bool *ret_again)
 	if (r < 0)
 		return r;
 	json = object_parse(current);
-	r = e->decide(e, current, json, &merged);
+	e->sent = has_arrived(e, current, json);
+	r = e->sent ? 0 : e->decide(e, current, json, &merged);
 	if (r <= 0) {
-		e->sent = e->lost; /* what was sent has arrived after all */
-		object_unref(e->result);
-		e->result = object_ref(current);
+		set_result(e, current);
 		return r;
 	}
+	r = e->call->check ? e->call->check->fn(e->call->check->arg) : 0;
+	if (r < 0)
+		return edit_refuse(e, -r, xasprintf("nothing was sent: %s", strerror(-r)));
+	remember_sent(e, current, merged);
 	r = send_change(e, json, merged, &answer);
 	if (r < 0) {
+		e->lost = is_lost(e);
+		e->in_doubt = is_in_doubt(e);
 		*ret_again = is_conflict(e) || is_lost(e);
-		e->lost = e->lost || is_lost(e);
 		return r;
 	}
 	e->sent = true;
-	if (edit_take_answer(e, answer) < 0) {
-		r = edit_refresh(e);
-		if (r < 0)
-			return r;
-	} else {
-		history_own(e->mount->history, e->result, current->resource_version);
-	}
+	if (edit_take_answer(e, answer) < 0)
+		return edit_refresh(e);
+	history_own(e->mount->history, e->result, current->resource_version);
 	return 0;
 }
 
@@ -226,6 +275,8 @@ int edit_run(struct edit *e)
 		r = conflict ? wait_random(e, conflicts++) : 0;
 		if (r == 0)
 			r = edit_refresh(e); /* what came of it is seen there, not guessed */
+		if (r == 0)
+			e->in_doubt = false;
 		if (r == -ETIMEDOUT && conflict)
 			return edit_refuse(e, EAGAIN, steal_ptr(message));
 		if (r < 0) {
@@ -234,7 +285,7 @@ int edit_run(struct edit *e)
 			break;
 		}
 	}
-	if (r < 0)
+	if (r < 0 && e->in_doubt)
 		add_doubt(e);
 	return r;
 }

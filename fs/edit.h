@@ -32,8 +32,12 @@ struct edit {
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
-	bool sent, lost;       /* a change was accepted; an answer was lost */
-	char *request;	       /* the last one sent, for messages; NULL: none */
+	bool sent;	       /* a change was sent and is there */
+	bool lost;	       /* the last change that was sent got no answer */
+	bool in_doubt;	       /* nobody knows what became of it */
+	char *last_from;       /* the version that was sent last was made on that one */
+	json_t *last_sent;
+	char *request; /* the last one sent, for messages; NULL: none */
 };
 
 /* 0 or -errno (as close would give it, edit.status tells all). The caller calls edit_release. */

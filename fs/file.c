@@ -15,8 +15,9 @@ struct list;
 struct file {
 	uint64_t ino;
 	uint64_t serial; /* the newest has the highest */
-	bool snapshot, writable;
-	pid_t opener;
+	bool snapshot, writable, pending;
+	pid_t tid;
+	struct process_id opener;
 	struct object *opened;
 	atomic_bool killed;
 	/* the table's lock guards all below */
@@ -27,6 +28,7 @@ struct file {
 	struct text *text;     /* its bytes, once somebody read */
 	struct scratch_node *scratch;
 	struct draft *draft; /* set once */
+	struct base saved;
 	struct list *list;
 	struct file *next; /* of the same stream */
 };
@@ -84,6 +86,7 @@ static void file_free(struct file *f)
 	object_unref(f->opened);
 	scratch_unref(f->scratch);
 	draft_free(f->draft);
+	base_release(&f->saved);
 	free(f);
 }
 
@@ -170,6 +173,8 @@ struct file *file_open(struct file_table *t, const struct file_open *open)
 
 	f->ino = open->ino;
 	f->writable = open->writable;
+	f->pending = open->pending;
+	f->tid = open->tid;
 	f->opener = open->opener;
 	f->opened = object_ref(open->view->object);
 	view_index(open->view); /* made outside the lock */
@@ -183,14 +188,15 @@ struct file *file_open(struct file_table *t, const struct file_open *open)
 	return f;
 }
 
-struct file *file_open_scratch(
-	struct file_table *t, struct scratch_node *n, bool writable, pid_t opener)
+struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, bool writable,
+	pid_t tid, const struct process_id *opener)
 {
 	struct file *f = xcalloc(1, sizeof(*f));
 
 	f->ino = scratch_ino(n);
 	f->writable = writable;
-	f->opener = opener;
+	f->tid = tid;
+	f->opener = *opener;
 	f->scratch = scratch_ref(n);
 	f->path.kind = NODE_SCRATCH;
 	f->snapshot = true;
@@ -234,9 +240,14 @@ bool file_is_writable(const struct file *f)
 	return f->writable;
 }
 
-pid_t file_opener(const struct file *f)
+bool file_is_pending(const struct file *f)
 {
-	return f->opener;
+	return f->pending;
+}
+
+const struct process_id *file_opener(const struct file *f)
+{
+	return &f->opener;
 }
 
 void file_set_killed(struct file *f)
@@ -256,6 +267,9 @@ static void get_state(const struct file *f, struct file_state *ret)
 	ret->scratch = f->scratch ? scratch_ref(f->scratch) : NULL;
 	ret->draft = f->draft;
 	ret->opened = f->opened ? object_ref(f->opened) : NULL;
+	if (f->saved.version)
+		ret->saved = (struct base){
+			object_ref(f->saved.version), json_incref(f->saved.text), f->saved.stamp};
 	if (f->view)
 		ret->slot = tree_ino(f->view->object->uid, f->path.kind, f->path.tag, 0);
 }
@@ -271,6 +285,7 @@ void file_state_release(struct file_state *s)
 {
 	scratch_unref(s->scratch);
 	object_unref(s->opened);
+	base_release(&s->saved);
 }
 
 /* The bytes of the handle's version, rendered at the first read of it. */
@@ -430,16 +445,44 @@ int file_end(struct file_table *t, struct file *f, uint64_t *ret)
 	map_foreach(&(t)->by_key, _e) for (struct file *f = ((struct list *)_e->value)->first; f;  \
 					   f = f->next)
 
-struct file *file_find_writer(struct file_table *t, uint64_t ino, pid_t opener)
+bool file_truncate_opened(struct file_table *t, uint64_t ino, pid_t tid)
 {
 	struct file *found = NULL;
 
 	pthread_mutex_lock(&t->lock);
 	foreach_file(t, f)
 	{
-		if (f->ino == ino && f->writable && f->opener == opener &&
+		if (f->ino == ino && f->draft && !f->scratch && f->tid == tid &&
 			(!found || f->serial > found->serial))
 			found = f;
+	}
+	if (found && draft_is_loaded(found->draft))
+		found = NULL; /* it isn't the one that is being opened */
+	if (found)
+		draft_load(found->draft, "", 0, false);
+	pthread_mutex_unlock(&t->lock);
+	return found;
+}
+
+void file_set_saved(struct file_table *t, struct file *f, const struct base *saved)
+{
+	_cleanup_base_ struct base old = {0};
+
+	pthread_mutex_lock(&t->lock);
+	old = f->saved;
+	f->saved =
+		(struct base){object_ref(saved->version), json_incref(saved->text), saved->stamp};
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool file_is_open(struct file_table *t, uint64_t ino)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&t->lock);
+	foreach_file(t, f)
+	{
+		found = found || f->ino == ino;
 	}
 	pthread_mutex_unlock(&t->lock);
 	return found;
@@ -552,28 +595,6 @@ void file_make_scratch(struct file_table *t, uint64_t ino, struct scratch_node *
 	pthread_mutex_unlock(&t->lock);
 }
 
-char *file_unsaved(struct file_table *t, uint64_t ino, size_t *ret_len)
-{
-	struct draft *newest = NULL;
-	char *text = NULL;
-	uint64_t serial = 0, change;
-	int verdict;
-
-	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
-	{
-		if (f->ino == ino && f->draft && f->serial > serial &&
-			draft_state(f->draft, &verdict) == DRAFT_WRITTEN) {
-			newest = f->draft;
-			serial = f->serial;
-		}
-	}
-	if (newest)
-		draft_take(newest, &verdict, &text, ret_len, &change);
-	pthread_mutex_unlock(&t->lock);
-	return text;
-}
-
 void file_make_real(struct file_table *t, const struct file_open *open, struct scratch_node *n)
 {
 	_cleanup_free_ char *data = NULL;
@@ -612,13 +633,23 @@ void file_set_place(struct file_table *t, uint64_t ino, uint64_t place)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void file_foreach_unsaved(struct file_table *t, file_fn *fn, void *arg)
+struct unsaved {
+	struct file_state state;
+	uint64_t serial;
+	char *text;
+	size_t len;
+};
+
+static int by_serial(const void *a, const void *b)
 {
-	struct unsaved {
-		struct file_state state;
-		char *text;
-		size_t len;
-	} *all = NULL;
+	uint64_t x = ((const struct unsaved *)a)->serial, y = ((const struct unsaved *)b)->serial;
+
+	return x < y ? -1 : x > y;
+}
+
+void file_foreach_unsaved(struct file_table *t, uint64_t ino, file_fn *fn, void *arg)
+{
+	struct unsaved *all = NULL;
 	size_t n = 0, size = 0;
 	uint64_t change;
 	int verdict;
@@ -626,17 +657,21 @@ void file_foreach_unsaved(struct file_table *t, file_fn *fn, void *arg)
 	pthread_mutex_lock(&t->lock);
 	foreach_file(t, f)
 	{
-		if (!f->draft || f->scratch || draft_state(f->draft, &verdict) != DRAFT_WRITTEN)
+		if (!f->draft || f->scratch || (ino && f->ino != ino) ||
+			draft_state(f->draft, &verdict) != DRAFT_WRITTEN)
 			continue;
 		if (n == size) {
 			size = size ? size * 2 : 8;
 			all = xrealloc(all, size * sizeof(*all));
 		}
 		get_state(f, &all[n].state);
+		all[n].serial = f->serial;
 		draft_take(f->draft, &verdict, &all[n].text, &all[n].len, &change);
 		n++;
 	}
 	pthread_mutex_unlock(&t->lock);
+	if (n)
+		qsort(all, n, sizeof(*all), by_serial);
 	for (size_t i = 0; i < n; i++) {
 		fn(arg, &all[i].state, all[i].text, all[i].len);
 		file_state_release(&all[i].state);

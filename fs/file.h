@@ -10,6 +10,7 @@
 #ifndef FS_FILE_H
 #define FS_FILE_H
 
+#include "fs/bases.h"
 #include "fs/draft.h"
 #include "fs/scratch.h"
 #include "fs/view.h"
@@ -28,21 +29,24 @@ struct file_open {
 	uint64_t place;	   /* st_ino of the place (fs/overlay.h); 0: nothing is there yet */
 	struct view *view; /* of the stream now; a reference is taken */
 	bool writable;
-	pid_t opener; /* the thread */
+	bool pending; /* nothing is there yet, and the handle holds that (fs/overlay.h) */
+	pid_t tid;    /* the opener's thread, and its process */
+	struct process_id opener;
 };
 
 /* A real file. */
 struct file *file_open(struct file_table *t, const struct file_open *open);
 /* A scratch file; a reference is taken. */
-struct file *file_open_scratch(
-	struct file_table *t, struct scratch_node *n, bool writable, pid_t opener);
+struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, bool writable,
+	pid_t tid, const struct process_id *opener);
 /* A file that was made for this open; takes over `data`. */
 struct file *file_open_text(struct file_table *t, char *data, size_t len);
 void file_close(struct file_table *t, struct file *f);
 
 bool file_is_snapshot(const struct file *f);
 bool file_is_writable(const struct file *f);
-pid_t file_opener(const struct file *f);
+bool file_is_pending(const struct file *f); /* it held that at its open */
+const struct process_id *file_opener(const struct file *f);
 
 /* A flush came from a process that a signal is killing: its text is never saved. */
 void file_set_killed(struct file *f);
@@ -56,6 +60,7 @@ struct file_state {
 	struct scratch_node *scratch; /* with a reference, or NULL */
 	struct draft *draft;	      /* the handle's own, or NULL */
 	struct object *opened;	      /* the version of the open, with a reference, or NULL */
+	struct base saved;	      /* what the handle itself saved last, or all 0 */
 };
 
 void file_get_state(struct file_table *t, struct file *f, struct file_state *ret);
@@ -77,8 +82,15 @@ void file_start_empty(struct file_table *t, struct file *f);
 /* Where SEEK_END goes: the end of what the handle itself would read. */
 int file_end(struct file_table *t, struct file *f, uint64_t *ret);
 
-/* The newest handle for writing that the thread opened on the inode, or NULL. */
-struct file *file_find_writer(struct file_table *t, uint64_t ino, pid_t opener);
+/*
+ * open(O_TRUNC): the newest handle for writing that the thread opened on the inode, if it has no
+ * bytes of its own yet, starts empty. False where there is none.
+ */
+bool file_truncate_opened(struct file_table *t, uint64_t ino, pid_t tid);
+/* The handle's text was saved: its next save is a diff from that. Takes references of its own. */
+void file_set_saved(struct file_table *t, struct file *f, const struct base *saved);
+/* Whether anybody has the inode open. */
+bool file_is_open(struct file_table *t, uint64_t ino);
 /* Whether a handle of the inode has bytes of its own. */
 bool file_has_draft(struct file_table *t, uint64_t ino);
 
@@ -90,8 +102,6 @@ void file_publish(struct file_table *t, const char *key, struct view *view);
 
 /* The inode was renamed away or unlinked: its handles are on the scratch file now. */
 void file_make_scratch(struct file_table *t, uint64_t ino, struct scratch_node *n);
-/* The newest unsaved bytes of the inode's handles (the caller frees), or NULL. */
-char *file_unsaved(struct file_table *t, uint64_t ino, size_t *ret_len);
 /* The scratch file took a real name and its bytes are saved: its handles are on the real file. */
 void file_make_real(struct file_table *t, const struct file_open *open, struct scratch_node *n);
 /*
@@ -100,8 +110,11 @@ void file_make_real(struct file_table *t, const struct file_open *open, struct s
  */
 void file_set_place(struct file_table *t, uint64_t ino, uint64_t place);
 
-/* Each handle on a real file with bytes that no save decided on. Not under the table's lock. */
+/*
+ * Each handle on a real file (of that inode; 0: of any) with bytes that no save decided on, the
+ * oldest first. Not under the table's lock.
+ */
 typedef void file_fn(void *arg, const struct file_state *state, const char *text, size_t len);
-void file_foreach_unsaved(struct file_table *t, file_fn *fn, void *arg);
+void file_foreach_unsaved(struct file_table *t, uint64_t ino, file_fn *fn, void *arg);
 
 #endif

@@ -7,6 +7,7 @@
 
 #define VERSIONS 16
 #define AGE	 (600 * NSEC_PER_SEC)
+#define SWEEP	 (60 * NSEC_PER_SEC)
 
 struct version {
 	struct object *object;
@@ -22,6 +23,7 @@ struct stream {
 
 struct history {
 	pthread_mutex_t lock;
+	int64_t swept;	    /* lock; monotonic ns */
 	struct map streams; /* lock; NAMESPACE/NAME -> struct stream */
 };
 
@@ -57,12 +59,16 @@ void history_free(struct history *h)
 	free(h);
 }
 
-/* h->lock held. */
+/* h->lock held. Once a minute at most. */
 static void forget_old(struct history *h)
 {
-	_cleanup_free_ struct stream **old = xcalloc(h->streams.count, sizeof(*old));
+	_cleanup_free_ struct stream **old = NULL;
 	size_t n = 0;
 
+	if (now_monotonic() - h->swept < SWEEP)
+		return;
+	h->swept = now_monotonic();
+	old = xcalloc(h->streams.count, sizeof(*old));
 	map_foreach(&h->streams, e)
 	{
 		struct stream *s = e->value;
@@ -126,6 +132,7 @@ void history_note(struct history *h, struct object *version)
 	struct stream *s;
 
 	pthread_mutex_lock(&h->lock);
+	forget_old(h);
 	s = map_get(&h->streams, version->key);
 	if (s)
 		add(s, version);

@@ -167,6 +167,7 @@ static void stop(struct program *p)
 {
 	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
 
+	atomic_store(&p->mount.ending, true);
 	reflector_stop(p->mount.reflector);
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
@@ -284,7 +285,7 @@ static void make_mount(struct program *p)
 	m->bases = bases_new();
 	m->history = history_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
-	m->publish = publish_new(m->published, m->nodes, m->files, m->overlay);
+	m->publish = publish_new(m->published, m->nodes, m->files, m->overlay, m->scratch);
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
 	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);

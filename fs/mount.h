@@ -38,6 +38,7 @@ struct mount {
 	uid_t uid;
 	gid_t gid;
 	bool read_only, nodelete;
+	atomic_bool ending; /* nothing is opened for writing any more */
 };
 
 #endif

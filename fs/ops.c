@@ -12,13 +12,14 @@ bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret)
 	return node_get(op_mount(req)->nodes, id, &ret->path, &ret->ino);
 }
 
-/* What the mode bits give the caller. */
-static bool bits_allow(
-	const struct mount *m, const struct fuse_ctx *ctx, const struct stat *st, int mask)
+/* What the mode bits give the caller. Nobody executes a file that has no such bit, root included. */
+static bool bits_allow(const struct fuse_ctx *ctx, const struct stat *st, int mask)
 {
 	unsigned shift = ctx->uid == st->st_uid ? 6 : ctx->gid == st->st_gid ? 3 : 0;
 
-	return ctx->uid == 0 || (((st->st_mode >> shift) & mask) == (unsigned)mask);
+	if (ctx->uid == 0)
+		return !(mask & X_OK) || S_ISDIR(st->st_mode) || (st->st_mode & 0111);
+	return ((st->st_mode >> shift) & mask) == (unsigned)mask;
 }
 
 int op_may(fuse_req_t req, const struct stat *st, int mask)
@@ -27,7 +28,18 @@ int op_may(fuse_req_t req, const struct stat *st, int mask)
 
 	if ((mask & W_OK) && m->read_only)
 		return -EROFS;
-	return bits_allow(m, fuse_req_ctx(req), st, mask & (R_OK | W_OK)) ? 0 : -EACCES;
+	return bits_allow(fuse_req_ctx(req), st, mask) ? 0 : -EACCES;
+}
+
+/* The bits of real directories are the same for everybody but for writing: only scratch is asked. */
+static int may_enter(fuse_req_t req, const struct names_dir *dir, int mask)
+{
+	struct stat st;
+	int r = 0;
+
+	if (dir->path.kind == NODE_SCRATCH)
+		r = names_stat(op_mount(req), &dir->path, dir->ino, &st);
+	return dir->path.kind != NODE_SCRATCH || r < 0 ? r : op_may(req, &st, mask);
 }
 
 static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
@@ -199,6 +211,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct waiting w = {.reply = reply_waited_lookup};
+	int r;
 
 	if (strlen(name) >= NAME_SIZE) {
 		fuse_reply_err(req, ENAMETOOLONG);
@@ -206,6 +219,11 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	if (!op_directory(req, parent, &w.dir)) {
 		fuse_reply_err(req, ENOENT);
+		return;
+	}
+	r = may_enter(req, &w.dir, X_OK);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
 		return;
 	}
 	strcpy(w.name, name);
@@ -260,9 +278,6 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 		r = names_stat(m, &path, ino, &st);
 	if (r == 0)
 		r = op_may(req, &st, mask);
-	/* Nobody executes a file that has no such bit, root included. */
-	if (r == 0 && (mask & X_OK) && !(st.st_mode & 0111))
-		r = -EACCES;
 	fuse_reply_err(req, -r);
 }
 
@@ -289,27 +304,30 @@ struct file *op_open_real(
 	struct file_open open = {.path = path,
 		.ino = ino,
 		.writable = (flags & O_ACCMODE) != O_RDONLY,
-		.opener = fuse_req_ctx(req)->pid};
+		.tid = fuse_req_ctx(req)->pid};
 	struct tree_attr attr;
 	struct file *f;
 	uint64_t slot;
 
-	*ret_error = -ENOENT;
+	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	view = published_view(m->published, path->namespace, path->stream);
-	if (!view)
+	if (!view || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
 	if (view_attr(view, path->kind, path->tag, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino)
 		open.place = attr.ino;
 	else if (overlay_pending(m->overlay, slot) == ino)
-		overlay_hold_pending(m->overlay, slot, 1);
+		open.pending = true;
 	else
 		return NULL;
+	if (open.pending)
+		overlay_hold_pending(m->overlay, slot, 1);
 	open.view = view;
+	open.opener = bases_who(m->bases, open.tid);
 	f = file_open(m->files, &open);
 	if ((flags & O_ACCMODE) != O_WRONLY)
-		bases_note(m->bases, open.opener, slot, view->object);
+		bases_note(m->bases, &open.opener, slot, view->object);
 	if (path->kind == NODE_IMAGESTREAM_JSON)
 		history_serve(m->history, view->object);
 	/* What was published before the handle stood in the table didn't reach it. */
@@ -320,15 +338,24 @@ struct file *op_open_real(
 	return f;
 }
 
-static struct file *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
+struct file *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
+	pid_t tid = fuse_req_ctx(req)->pid;
+	bool writable = (flags & O_ACCMODE) != O_RDONLY;
+	struct process_id opener = {0};
+
+	if (writable)
+		opener = bases_who(m->bases, tid);
+	return file_open_scratch(m->files, n, writable, tid, &opener);
+}
+
+static struct file *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
+{
+	_cleanup_scratch_ struct scratch_node *n = scratch_get(op_mount(req)->scratch, ino);
 
 	*ret_error = n ? 0 : -ENOENT;
-	return n ? file_open_scratch(
-			   m->files, n, (flags & O_ACCMODE) != O_RDONLY, fuse_req_ctx(req)->pid)
-		 : NULL;
+	return n ? op_open_scratch(req, n, flags) : NULL;
 }
 
 void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi)
@@ -377,7 +404,7 @@ void op_close(struct mount *m, struct file *f)
 	_cleanup_file_state_ struct file_state state;
 
 	file_get_state(m->files, f, &state);
-	if (state.slot && !state.place)
+	if (file_is_pending(f) && state.slot)
 		overlay_hold_pending(m->overlay, state.slot, -1);
 	file_close(m->files, f);
 }
@@ -520,8 +547,10 @@ static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t off
 {
 	struct waiting w = {.size = size, .offset = offset, .reply = reply};
 
-	if (!op_directory(req, id, &w.dir)) {
-		fuse_reply_err(req, ENOENT);
+	int r = op_directory(req, id, &w.dir) ? may_enter(req, &w.dir, R_OK) : -ENOENT;
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
 		return;
 	}
 	if (!wait_if_needed(req, &w))

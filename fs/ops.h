@@ -24,7 +24,7 @@ static inline struct file *op_file(const struct fuse_file_info *fi)
 /* False where the kernel's number isn't known. */
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret);
 
-/* Whether the caller may, by the mode bits (R_OK, W_OK): 0, -EACCES, -EROFS. */
+/* Whether the caller may, by the mode bits (R_OK, W_OK, X_OK): 0, -EACCES, -EROFS. */
 int op_may(fuse_req_t req, const struct stat *st, int mask);
 
 /* Pins what is seen at the name: a lookup of its node is counted. */
@@ -34,6 +34,7 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);
 /* Opens what the inode stands for at the real path. NULL and -errno. */
 struct file *op_open_real(
 	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error);
+struct file *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags);
 void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi);
 void op_close(struct mount *m, struct file *f);
 

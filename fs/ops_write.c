@@ -11,6 +11,7 @@
 /* A name in a directory that the caller wants to change. */
 struct target {
 	struct names_dir dir;
+	struct stat dir_st;
 	struct name name;
 };
 
@@ -24,15 +25,29 @@ static void target_release(struct target *t)
 static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struct target *ret)
 {
 	struct mount *m = op_mount(req);
-	struct stat st;
 	int r;
 
 	if (!op_directory(req, parent, &ret->dir))
 		return -ENOENT;
-	r = names_stat(m, &ret->dir.path, ret->dir.ino, &st);
+	r = names_stat(m, &ret->dir.path, ret->dir.ino, &ret->dir_st);
+	if (r == 0 && ret->dir.path.kind == NODE_ROOT)
+		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
 	if (r == 0)
-		r = op_may(req, &st, W_OK);
+		r = op_may(req, &ret->dir_st, W_OK | X_OK);
 	return r < 0 ? r : names_find(m, &ret->dir, name, &ret->name);
+}
+
+/* In a sticky directory only the owners take names away (unlink(2)). */
+static int may_remove(fuse_req_t req, const struct target *t)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	if (!t->name.ino)
+		return -ENOENT;
+	if ((t->dir_st.st_mode & S_ISVTX) && uid != 0 && uid != t->dir_st.st_uid &&
+		uid != t->name.st.st_uid)
+		return -EPERM;
+	return 0;
 }
 
 static bool is_real(const struct name *n)
@@ -173,12 +188,24 @@ void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *n
 /* Opens what stands at the name now. NULL and -errno. */
 static struct file *open_made(fuse_req_t req, const struct name *n, int flags, int *ret_error)
 {
-	if (n->scratch) {
-		*ret_error = 0;
-		return file_open_scratch(op_mount(req)->files, n->scratch,
-			(flags & O_ACCMODE) != O_RDONLY, fuse_req_ctx(req)->pid);
-	}
-	return op_open_real(req, &n->path, n->ino, flags, ret_error);
+	if (!n->scratch)
+		return op_open_real(req, &n->path, n->ino, flags, ret_error);
+	*ret_error = 0;
+	return op_open_scratch(req, n->scratch, flags);
+}
+
+/* O_CREAT of what is there: the kernel didn't know of it. */
+static int may_open_there(fuse_req_t req, const struct name *n, int flags)
+{
+	int mask = (flags & O_ACCMODE) == O_RDONLY   ? R_OK
+		   : (flags & O_ACCMODE) == O_WRONLY ? W_OK
+						     : R_OK | W_OK;
+
+	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || names_is_api(n->path.kind))
+		return -EEXIST;
+	if ((mask & W_OK) && !(n->st.st_mode & 0222))
+		return -EACCES;
+	return op_may(req, &n->st, mask | (flags & O_TRUNC ? W_OK : 0));
 }
 
 void op_create(
@@ -192,12 +219,10 @@ void op_create(
 	bool there;
 	int r = get_target(req, parent, name, &t);
 
-	there = r == 0 && t.name.ino; /* the kernel didn't know of it */
-	if (there && (fi->flags & O_EXCL))
-		r = -EEXIST;
-	else if (there && (is_real_directory(&t.name) || !(t.name.st.st_mode & 0222)))
-		r = -EACCES;
-	else if (r == 0 && !there)
+	there = r == 0 && t.name.ino;
+	if (there)
+		r = may_open_there(req, &t.name, fi->flags);
+	else if (r == 0)
 		r = make_file(req, &t, name, mode);
 	if (r == 0)
 		r = names_find(m, &t.dir, name, &made);
@@ -226,7 +251,7 @@ struct job {
 	struct names_dir dir;
 	struct tree_path path;
 	char name[NAME_SIZE];
-	uint64_t ino;
+	struct name moved; /* a real file that takes another's name */
 	struct scratch_node *scratch;
 	struct file *file;
 	bool sync, killed;
@@ -250,6 +275,12 @@ static struct api_call api_call(const struct pool_call *call)
 {
 	return (struct api_call){
 		.http = call->http, .check = &call->check, .deadline = call->deadline};
+}
+
+static struct save_call save_call(const struct pool_call *call)
+{
+	return (struct save_call){
+		.api = api_call(call), .who = bases_who(op_mount(call->req)->bases, call->tid)};
 }
 
 static void make_directory(struct pool_call *call, void *arg)
@@ -277,8 +308,6 @@ static void remove_directory(struct pool_call *call, void *arg)
 					    : change_remove_tag(m, &api, &j->path);
 
 	pool_settle(call);
-	if (r == 0)
-		scratch_drop(m->scratch, j->ino);
 	fuse_reply_err(call->req, -r);
 	job_free(j);
 }
@@ -289,7 +318,6 @@ static void submit_directory(fuse_req_t req, const struct target *t, const char 
 
 	j->dir = t->dir;
 	j->path = t->name.path;
-	j->ino = t->name.ino;
 	strcpy(j->name, name);
 	submit(req, fn, j);
 }
@@ -324,8 +352,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	_cleanup_target_ struct target t = {0};
 	int r = get_target(req, parent, name, &t);
 
-	if (r == 0 && !t.name.ino)
-		r = -ENOENT;
+	if (r == 0)
+		r = may_remove(req, &t);
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG) &&
 		!m->nodelete) {
 		submit_directory(req, &t, name, remove_directory);
@@ -343,26 +371,26 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* ---- unlinking and renaming ---- */
 
 /*
- * The inode leaves its real place and is scratch from now on, under a name or under none (dir 0).
- * With the newest text that a handle of it hasn't saved, else with what is published.
+ * The inode leaves its real place and is scratch from now on, without a name so far: with the newest
+ * text that a handle of it hasn't saved, else with what is published. -EFBIG, -ENOSPC where it is to
+ * be `kept` and there is no room.
  */
-static int leave_place(
-	struct mount *m, const struct name *n, const struct names_dir *dir, const char *name)
+static int leave_place(struct mount *m, const struct name *n, bool kept, struct scratch_node **ret)
 {
 	_cleanup_view_ struct view *view =
 		published_view(m->published, n->path.namespace, n->path.stream);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(SCRATCH_FILE_MAX);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(kept ? SCRATCH_FILE_MAX : ATTR_MAX);
 	_cleanup_free_ char *unsaved = NULL;
-	_cleanup_scratch_ struct scratch_node *node = NULL;
 	struct scratch_init init = {.mode = n->st.st_mode,
 		.uid = m->uid,
 		.gid = m->gid,
 		.ino = n->ino,
-		.version = view ? view->object : NULL};
+		.version = view ? view->object : NULL,
+		.past_limit = !kept};
 	struct tree_path path = n->path;
 	int r = 0;
 
-	unsaved = file_unsaved(m->files, n->ino, &init.len);
+	unsaved = save_keep_older(m, n->ino, &init.len);
 	init.data = unsaved;
 	if (!unsaved && n->place && view) {
 		r = view_show(view, n->path.kind, n->path.tag, &bytes);
@@ -371,19 +399,43 @@ static int leave_place(
 		init.moved_from = n->place;
 	}
 	if (r == 0)
-		r = scratch_create(m->scratch, dir ? dir->ino : 0, name, &init, &node);
+		r = scratch_create(m->scratch, 0, "", &init, ret);
 	if (r < 0)
 		return r;
-	scratch_set(m->scratch, node, -1, -1, -1, -1,
+	scratch_set(m->scratch, *ret, -1, -1, -1, -1,
 		n->st.st_mtim.tv_sec * NSEC_PER_SEC + n->st.st_mtim.tv_nsec);
 	path.kind = NODE_SCRATCH;
 	node_set_path(m->nodes, n->ino, &path);
-	file_make_scratch(m->files, n->ino, node);
+	file_make_scratch(m->files, n->ino, *ret);
 	if (n->place)
 		overlay_hide(m->overlay, n->place);
 	else
 		overlay_drop_pending(m->overlay, n->slot);
 	return 0;
+}
+
+static int unlink_real(struct mount *m, const struct name *n)
+{
+	_cleanup_scratch_ struct scratch_node *node = NULL;
+
+	if (file_is_open(m->files, n->ino))
+		return leave_place(m, n, false, &node);
+	if (n->place)
+		overlay_hide(m->overlay, n->place);
+	else
+		overlay_drop_pending(m->overlay, n->slot);
+	return 0;
+}
+
+/* What the program kept there stands on the disk as well, and a disk may be slow. */
+static void unlink_kept(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+
+	refused_removed(op_mount(call->req)->refused, &j->dir.path, j->name);
+	pool_settle(call);
+	fuse_reply_err(call->req, 0);
+	job_free(j);
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -392,25 +444,27 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	_cleanup_target_ struct target t = {0};
 	int r = get_target(req, parent, name, &t);
 
-	if (r == 0 && !t.name.ino)
-		r = -ENOENT;
+	if (r == 0)
+		r = may_remove(req, &t);
 	if (r == 0 && t.name.scratch) {
 		r = scratch_unlink(m->scratch, t.dir.ino, name, false);
-		if (r == 0)
-			refused_removed(m->refused, &t.dir.path, name);
+		if (r == 0 && refused_is_kept(&t.dir.path, name)) {
+			submit_directory(req, &t, name, unlink_kept);
+			return;
+		}
 	} else if (r == 0 && is_real_directory(&t.name)) {
 		r = -EISDIR;
 	} else if (r == 0 && names_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
-		r = leave_place(m, &t.name, NULL, "");
+		r = unlink_real(m, &t.name);
 	}
 	fuse_reply_err(req, -r);
 }
 
-/* The scratch file, whose bytes the place has, stands for it from now on. */
-static int take_place(struct mount *m, struct scratch_node *n, const struct names_dir *dir,
-	const char *name, const struct tree_path *path, uint64_t place)
+/* The scratch file, whose bytes the place has, stands for it from now on. Its name isn't touched. */
+static int take_place(
+	struct mount *m, struct scratch_node *n, const struct tree_path *path, uint64_t place)
 {
 	_cleanup_view_ struct view *view =
 		published_view(m->published, path->namespace, path->stream);
@@ -421,7 +475,6 @@ static int take_place(struct mount *m, struct scratch_node *n, const struct name
 	file_set_place(m->files, overlay_ino(m->overlay, place), 0);
 	overlay_show(m->overlay, place, open.ino);
 	overlay_drop_pending(m->overlay, tree_ino(view->object->uid, path->kind, path->tag, 0));
-	scratch_unlink(m->scratch, dir->ino, name, false);
 	node_set_path(m->nodes, open.ino, path);
 	file_make_real(m->files, &open, n);
 	return 0;
@@ -431,45 +484,83 @@ static void save_over(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct save_call save = {.api = api_call(call), .tid = call->tid};
+	_cleanup_scratch_ struct scratch_node *moved = NULL;
+	struct save_call save = save_call(call);
 	uint64_t place = 0;
 	int r = save_scratch(m, &save, j->scratch, &j->path, &place);
 
-	if (r == 0)
-		r = take_place(m, j->scratch, &j->dir, j->name, &j->path, place);
+	if (r == 0 && j->moved.ino) {
+		r = leave_place(m, &j->moved, false, &moved);
+		if (r == 0)
+			r = take_place(m, moved, &j->path, place);
+	} else if (r == 0) {
+		r = take_place(m, j->scratch, &j->path, place);
+		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
+	}
 	pool_settle(call);
 	fuse_reply_err(call->req, -change_path_errno(r));
 	job_free(j);
 }
 
-/* A scratch file over a real name. True when the pool replies. */
-static bool rename_over(fuse_req_t req, const struct target *from, const char *name,
-	const struct target *to, int *ret)
+/* A file over a real name: 0 and the pool replies, or why not; `node` has its bytes. */
+static int submit_save_over(fuse_req_t req, const struct target *from, const char *name,
+	const struct target *to, struct scratch_node *node)
 {
-	struct mount *m = op_mount(req);
 	struct job *j;
+	int r = may_take_real(&to->name);
 
-	if (!S_ISREG(from->name.st.st_mode)) {
-		*ret = S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
-		return false;
-	}
-	*ret = may_take_real(&to->name);
-	if (*ret < 0)
-		return false;
-	/* The very bytes that were renamed away: nothing to save. */
-	if (to->name.place &&
-		scratch_moved_from(m->scratch, from->name.scratch) == to->name.place) {
-		*ret = take_place(
-			m, from->name.scratch, &from->dir, name, &to->name.path, to->name.place);
-		return false;
-	}
+	if (r < 0)
+		return r;
 	j = xcalloc(1, sizeof(*j));
 	j->dir = from->dir;
 	strcpy(j->name, name);
-	j->scratch = scratch_ref(from->name.scratch);
+	j->scratch = scratch_ref(node);
 	j->path = to->name.path;
+	if (!from->name.scratch)
+		j->moved = from->name;
 	submit(req, save_over, j);
-	return true;
+	return 0;
+}
+
+/* A scratch file over a real name. 0 when the pool replies, 1 when all is done. */
+static int rename_over(
+	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
+{
+	struct mount *m = op_mount(req);
+	struct scratch_node *node = from->name.scratch;
+	int r;
+
+	if (is_real_directory(&to->name))
+		return -EPERM;
+	if (!S_ISREG(from->name.st.st_mode))
+		return S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
+	/* The very bytes that were renamed away: nothing to save. */
+	if (!to->name.place || scratch_moved_from(m->scratch, node) != to->name.place)
+		return submit_save_over(req, from, name, to, node);
+	r = take_place(m, node, &to->name.path, to->name.place);
+	if (r == 0)
+		scratch_unlink(m->scratch, from->dir.ino, name, false);
+	return r < 0 ? r : 1;
+}
+
+/* A real file over another: its bytes are saved there, and here it is hidden. */
+static int rename_real(
+	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct view *view =
+		published_view(m->published, from->name.path.namespace, from->name.path.stream);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(SCRATCH_FILE_MAX);
+	_cleanup_scratch_ struct scratch_node *copy = NULL;
+	struct scratch_init init = {.mode = S_IFREG | 0600};
+	int r = view ? view_show(view, from->name.path.kind, from->name.path.tag, &bytes) : -ENOENT;
+
+	if (r < 0)
+		return r;
+	init.data = bytes.data;
+	init.len = bytes.len;
+	r = scratch_create(m->scratch, 0, "", &init, &copy);
+	return r < 0 ? r : submit_save_over(req, from, name, to, copy);
 }
 
 static int rename_scratch(struct mount *m, const struct target *from, const char *name,
@@ -489,40 +580,57 @@ static int rename_scratch(struct mount *m, const struct target *from, const char
 static int rename_away(
 	struct mount *m, const struct target *from, const struct target *to, const char *new_name)
 {
-	if (is_real_directory(&from->name) || names_is_api(from->name.path.kind) ||
-		!names_takes_scratch(m, &to->dir) || is_real(&to->name))
-		return -EPERM;
-	if (to->name.scratch) {
-		int r = scratch_unlink(m->scratch, to->dir.ino, new_name, false);
+	_cleanup_scratch_ struct scratch_node *node = NULL;
+	int r;
 
-		if (r < 0)
-			return r;
+	if (!names_takes_scratch(m, &to->dir))
+		return -EPERM;
+	if (to->name.scratch && S_ISDIR(to->name.st.st_mode))
+		return -EISDIR;
+	r = leave_place(m, &from->name, true, &node);
+	return r < 0 ? r : scratch_link(m->scratch, to->dir.ino, new_name, node);
+}
+
+/* 0 when the pool replies, 1 when all is done. */
+static int rename_name(fuse_req_t req, const struct target *from, const char *name,
+	const struct target *to, const char *new_name, unsigned int flags)
+{
+	struct mount *m = op_mount(req);
+	int r;
+
+	if (flags & ~RENAME_NOREPLACE)
+		return -EINVAL;
+	r = may_remove(req, from);
+	if (r == 0 && to->name.ino)
+		r = flags & RENAME_NOREPLACE ? -EEXIST : may_remove(req, to);
+	if (r < 0)
+		return r;
+	if (from->name.scratch && is_real(&to->name))
+		return rename_over(req, from, name, to);
+	if (from->name.scratch) {
+		r = rename_scratch(m, from, name, to, new_name, flags & RENAME_NOREPLACE);
+		return r < 0 ? r : 1;
 	}
-	return leave_place(m, &from->name, &to->dir, new_name);
+	if (is_real_directory(&from->name) || names_is_api(from->name.path.kind))
+		return -EPERM;
+	if (is_real(&to->name))
+		return rename_real(req, from, name, to);
+	r = rename_away(m, from, to, new_name);
+	return r < 0 ? r : 1;
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	const char *new_name, unsigned int flags)
 {
-	struct mount *m = op_mount(req);
 	_cleanup_target_ struct target from = {0}, to = {0};
 	int r = get_target(req, parent, name, &from);
 
 	if (r == 0)
 		r = get_target(req, new_parent, new_name, &to);
-	if (r == 0 && (flags & ~RENAME_NOREPLACE))
-		r = -EINVAL;
-	if (r == 0 && !from.name.ino)
-		r = -ENOENT;
-	if (r == 0 && (flags & RENAME_NOREPLACE) && to.name.ino)
-		r = -EEXIST;
-	if (r == 0 && !from.name.scratch)
-		r = rename_away(m, &from, &to, new_name);
-	else if (r == 0 && is_real(&to.name) && rename_over(req, &from, name, &to, &r))
-		return;
-	else if (r == 0 && !is_real(&to.name))
-		r = rename_scratch(m, &from, name, &to, new_name, flags & RENAME_NOREPLACE);
-	fuse_reply_err(req, -r);
+	if (r == 0)
+		r = rename_name(req, &from, name, &to, new_name, flags);
+	if (r != 0)
+		fuse_reply_err(req, r < 0 ? -r : 0);
 }
 
 /* ---- attributes ---- */
@@ -546,9 +654,31 @@ static void set_scratch(struct mount *m, struct scratch_node *n, const struct st
 }
 
 #define SET_SIZE FUSE_SET_ATTR_SIZE
-#define SET_OTHER                                                                                  \
+#define SET_NOW	 (FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
+#define SET_OWNED                                                                                  \
 	(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_ATIME |        \
-		FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
+		FUSE_SET_ATTR_MTIME)
+
+/* Whether the caller may change that of the file (chown(2), utimensat(2)): 0 or why not. */
+static int may_set(fuse_req_t req, const struct stat *now, const struct stat *st, int to_set)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	bool owner = ctx->uid == 0 || ctx->uid == now->st_uid;
+	int set = to_set;
+
+	if (set & FUSE_SET_ATTR_ATIME_NOW)
+		set &= ~FUSE_SET_ATTR_ATIME;
+	if (set & FUSE_SET_ATTR_MTIME_NOW)
+		set &= ~FUSE_SET_ATTR_MTIME;
+	if ((set & SET_OWNED) && !owner)
+		return -EPERM;
+	if ((set & FUSE_SET_ATTR_UID) && ctx->uid != 0 && st->st_uid != now->st_uid)
+		return -EPERM;
+	if ((set & FUSE_SET_ATTR_GID) && ctx->uid != 0 && st->st_gid != now->st_gid &&
+		st->st_gid != ctx->gid)
+		return -EPERM;
+	return (set & SET_NOW) && !owner ? op_may(req, now, W_OK) : 0;
+}
 
 /*
  * Truncating a real file. open(O_TRUNC) comes as a call without a handle, right after the open: it
@@ -558,12 +688,11 @@ static int truncate_real(
 	fuse_req_t req, uint64_t ino, uint64_t size, uint64_t published, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	struct file *f = fi ? op_file(fi) : NULL;
 
-	if (!f && size == 0)
-		f = file_find_writer(m->files, ino, fuse_req_ctx(req)->pid);
-	if (f)
-		return file_truncate(m->files, f, size);
+	if (fi)
+		return file_truncate(m->files, op_file(fi), size);
+	if (size == 0 && file_truncate_opened(m->files, ino, fuse_req_ctx(req)->pid))
+		return 0;
 	return size == 0 || size == published ? 0 : -EINVAL;
 }
 
@@ -571,7 +700,6 @@ void op_setattr(
 	fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	uid_t uid = fuse_req_ctx(req)->uid;
 	struct tree_path path;
 	struct stat now;
 	uint64_t ino;
@@ -583,8 +711,8 @@ void op_setattr(
 		r = -EROFS;
 	if (r == 0 && names_is_api(path.kind))
 		r = -EPERM;
-	if (r == 0 && (to_set & SET_OTHER) && uid != 0 && uid != now.st_uid)
-		r = -EPERM;
+	if (r == 0)
+		r = may_set(req, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
 		r = op_may(req, &now, W_OK);
 	if (r == 0 && path.kind == NODE_SCRATCH) {
@@ -666,7 +794,7 @@ static void save_and_reply(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct save_call save = {.api = api_call(call), .tid = call->tid};
+	struct save_call save = save_call(call);
 	int r = save_handle(m, &save, j->file);
 
 	if (j->sync && r == -EINVAL)
@@ -680,13 +808,16 @@ static void release_and_reply(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct save_call save = {.api = api_call(call), .tid = 0};
+	struct save_call save = save_call(call);
+	int r = 0;
 
 	if (j->killed)
 		save_refuse_handle(m, j->file, EINTR,
 			"a signal ended the process that wrote this; it was not sent");
 	else
-		save_handle(m, &save, j->file);
+		r = save_handle(m, &save, j->file);
+	if (r == -ESHUTDOWN)
+		save_keep_handle(m, j->file);
 	op_close(m, j->file);
 	pool_settle(call);
 	fuse_reply_err(call->req, 0);
@@ -712,6 +843,7 @@ static void submit_save(
 static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state *state)
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
+	struct process_id who;
 	_cleanup_free_ char *text = NULL;
 	uint64_t change;
 	size_t len;
@@ -721,7 +853,8 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 		file_set_killed(f);
 		return false;
 	}
-	if (process_same(file_opener(f), tid))
+	who = bases_who(op_mount(req)->bases, tid);
+	if (!who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f)))
 		return true;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
 	       save_is_whole(text, len);

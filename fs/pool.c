@@ -196,7 +196,8 @@ static void line_push(struct pool *p, struct job *job, bool first)
 		p->last = &job->next;
 	}
 	/* One that was woken for the job before this one still counts as idle. */
-	if (++p->queued > p->idle && p->count < (first ? THREADS_MAX : p->max))
+	if (++p->queued > p->idle && !atomic_load(&p->stop) &&
+		p->count < (first ? THREADS_MAX : p->max))
 		add_thread(p);
 	pthread_cond_signal(&p->work);
 }
@@ -235,16 +236,23 @@ void pool_submit(struct pool *p, fuse_req_t req, const char *key, pool_fn *fn, v
 	job->arg = arg;
 	fuse_req_interrupt_func(req, on_interrupt, job);
 	pthread_mutex_lock(&p->lock);
-	line_push(p, job, atomic_load(&job->interrupted));
+	if (!atomic_load(&p->stop)) {
+		line_push(p, job, atomic_load(&job->interrupted));
+		job = NULL;
+	}
 	pthread_mutex_unlock(&p->lock);
+	if (job) { /* the threads are gone or going: it is over before it begins */
+		job->fn(&job->call, job->arg);
+		free(job);
+	}
 }
 
 void pool_stop(struct pool *p)
 {
 	size_t count;
 
-	atomic_store(&p->stop, true);
 	pthread_mutex_lock(&p->lock);
+	atomic_store(&p->stop, true);
 	count = p->count;
 	for (size_t i = 0; i < count; i++)
 		if (p->http[i])
@@ -255,5 +263,7 @@ void pool_stop(struct pool *p)
 		pthread_join(p->threads[i], NULL);
 		http_free(p->http[i]);
 	}
+	pthread_mutex_lock(&p->lock);
 	p->count = 0;
+	pthread_mutex_unlock(&p->lock);
 }

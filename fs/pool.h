@@ -19,7 +19,8 @@ struct pool;
 
 struct pool_call {
 	fuse_req_t req;
-	struct http *http;	 /* the thread's own */
+	struct http
+		*http; /* the thread's own; NULL once the pool is stopped, and then check fails */
 	struct http_check check; /* negative when the caller was told to stop, or the pool is */
 	int64_t deadline;	 /* monotonic ns; counts from the request's arrival */
 	pid_t tid;		 /* of the caller; 0: nobody waits */

@@ -1,42 +1,9 @@
 #include "fs/process.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 
 #define STATUS_MAX 65536
-
-bool process_is_alive(pid_t tid)
-{
-	_cleanup_free_ char *path = xasprintf("/proc/%d", tid);
-
-	return access(path, F_OK) == 0;
-}
-
-bool process_same(pid_t tid, pid_t other)
-{
-	_cleanup_free_ char *path = NULL;
-
-	if (tid == other || tid == 0 || other == 0)
-		return true;
-	/* Any thread's directory lists the threads of its process. */
-	path = xasprintf("/proc/%d/task/%d", tid, other);
-	return access(path, F_OK) == 0;
-}
-
-void process_threads(pid_t tid, bool (*fn)(void *arg, pid_t tid), void *arg)
-{
-	_cleanup_free_ char *path = xasprintf("/proc/%d/task", tid);
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	bool done = false;
-
-	while (dir && !done && (d = readdir(dir)))
-		if (d->d_name[0] != '.')
-			done = fn(arg, strtol(d->d_name, NULL, 10));
-	if (dir)
-		closedir(dir);
-}
 
 /* Field `n` (from 3 on) of /proc/TID/stat (proc(5)); what stands before may hold spaces. */
 static bool stat_field(pid_t tid, int n, unsigned long *ret)
@@ -55,6 +22,34 @@ static bool stat_field(pid_t tid, int n, unsigned long *ret)
 		return false;
 	*ret = strtoul(p + 1, NULL, 10);
 	return true;
+}
+
+bool process_identify(pid_t tid, struct process_id *ret)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/status", tid);
+	_cleanup_free_ char *status = NULL;
+	struct process_id id;
+	const char *line;
+	unsigned long start;
+	size_t len;
+
+	*ret = (struct process_id){0};
+	if (tid == 0 || read_file(path, STATUS_MAX, &status, &len) < 0)
+		return false;
+	line = strstr(status, "\nTgid:");
+	id.tgid = line ? strtol(line + 6, NULL, 10) : 0;
+	if (!stat_field(id.tgid, 22, &start))
+		return false;
+	id.start = start;
+	*ret = id;
+	return true;
+}
+
+bool process_is_alive(const struct process_id *id)
+{
+	unsigned long start;
+
+	return stat_field(id->tgid, 22, &start) && start == id->start;
 }
 
 #define PF_EXITING  0x00000004ul /* include/linux/sched.h */

@@ -9,11 +9,21 @@
 
 #include <sys/types.h>
 
-/* Whether the two threads are of one process; with an unknown one: yes. */
-bool process_same(pid_t tid, pid_t other);
+/* One process among all that ever had its number. */
+struct process_id {
+	pid_t tgid;	/* 0: nobody knows */
+	uint64_t start; /* clock ticks since boot */
+};
 
-/* Calls fn with each thread of the thread's process, until it answers true. */
-void process_threads(pid_t tid, bool (*fn)(void *arg, pid_t tid), void *arg);
+/* The thread's process. False, and all 0, where nobody knows. */
+bool process_identify(pid_t tid, struct process_id *ret);
+
+static inline bool process_id_equal(const struct process_id *a, const struct process_id *b)
+{
+	return a->tgid == b->tgid && a->start == b->start;
+}
+
+bool process_is_alive(const struct process_id *id);
 
 /* Whether a signal has ended the process: it is on its way out, and not by exit(). */
 bool process_is_killed(pid_t tid);
@@ -23,7 +33,5 @@ bool process_is_killed(pid_t tid);
  * SIGKILL), neither blocked nor ignored. True where nobody can tell.
  */
 bool process_told_to_stop(pid_t tid);
-
-bool process_is_alive(pid_t tid);
 
 #endif

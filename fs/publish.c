@@ -14,6 +14,7 @@ struct publish {
 	struct node_table *nodes;
 	struct file_table *files;
 	struct overlay *overlay;
+	struct scratch *scratch;
 	struct store *store;
 	pthread_t thread;
 
@@ -28,7 +29,7 @@ struct publish {
 };
 
 struct publish *publish_new(struct published *published, struct node_table *nodes,
-	struct file_table *files, struct overlay *overlay)
+	struct file_table *files, struct overlay *overlay, struct scratch *scratch)
 {
 	struct publish *p = xcalloc(1, sizeof(*p));
 
@@ -36,6 +37,7 @@ struct publish *publish_new(struct published *published, struct node_table *node
 	p->nodes = nodes;
 	p->files = files;
 	p->overlay = overlay;
+	p->scratch = scratch;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
@@ -119,6 +121,30 @@ static void tell_changes(struct publish *p, struct view *old, struct view *new)
 			tell_file(p, old, new, kind, x->tags[i].name);
 }
 
+static void drop_scratch(
+	struct publish *p, struct view *old, struct view *new, enum node_kind kind, const char *tag)
+{
+	struct tree_attr before, after;
+
+	if (view_attr(old, kind, tag, &before) == 0 &&
+		(!new || view_attr(new, kind, tag, &after) < 0 || after.ino != before.ino))
+		scratch_drop(p->scratch, before.ino);
+}
+
+/* Scratch goes with the directory that it lies in. */
+static void drop_directories(struct publish *p, struct view *old, struct view *new)
+{
+	const struct view_index *x;
+
+	if (new &&streq(old->object->uid, new->object->uid) &&
+		view_index(old)->tags_mtime == view_index(new)->tags_mtime)
+		return; /* the same tags */
+	x = view_index(old);
+	drop_scratch(p, old, new, NODE_STREAM, "");
+	for (size_t i = 0; i < x->ntags; i++)
+		drop_scratch(p, old, new, NODE_TAG, x->tags[i].name);
+}
+
 static void publish_stream(struct publish *p, const char *key)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
@@ -130,6 +156,8 @@ static void publish_stream(struct publish *p, const char *key)
 		file_publish(p->files, key, new);
 	if (old && new &&streq(old->object->uid, new->object->uid))
 		tell_changes(p, old, new);
+	if (old)
+		drop_directories(p, old, new);
 }
 
 static void publish_one(struct publish *p, const char *key)

@@ -10,6 +10,7 @@
 #include "fs/node.h"
 #include "fs/overlay.h"
 #include "fs/published.h"
+#include "fs/scratch.h"
 
 struct publish;
 
@@ -20,7 +21,7 @@ struct publish_notify {
 };
 
 struct publish *publish_new(struct published *published, struct node_table *nodes,
-	struct file_table *files, struct overlay *overlay);
+	struct file_table *files, struct overlay *overlay, struct scratch *scratch);
 void publish_free(struct publish *p); /* NULL is fine */
 
 /* Before publish_start. */

@@ -1,7 +1,10 @@
 #include "fs/refused.h"
 
+#include "client/map.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <pwd.h>
 
 static const char *const suffixes[] = {".rejected", ".error"};
@@ -12,6 +15,13 @@ struct refused {
 	char *state; /* $XDG_STATE_HOME/imagestreamfs/SERVER, or NULL where there is no home */
 	uid_t uid;
 	gid_t gid;
+	pthread_mutex_t lock;
+	struct map kept; /* lock; where it would stand -> struct kept: what this mount left there */
+};
+
+struct kept {
+	char *actual; /* where it stands */
+	char wanted[];
 };
 
 /* basedir-spec: an absolute $XDG_STATE_HOME, else ~/.local/state. */
@@ -40,6 +50,7 @@ struct refused *refused_new(
 	r->journal = journal;
 	r->uid = uid;
 	r->gid = gid;
+	pthread_mutex_init(&r->lock, NULL);
 	if (home) {
 		_cleanup_free_ char *name = xstrdup(host ? host + 3 : server);
 
@@ -55,6 +66,15 @@ void refused_free(struct refused *r)
 {
 	if (!r)
 		return;
+	map_foreach(&r->kept, e)
+	{
+		struct kept *k = e->value;
+
+		free(k->actual);
+		free(k);
+	}
+	map_release(&r->kept);
+	pthread_mutex_destroy(&r->lock);
 	free(r->state);
 	free(r);
 }
@@ -97,16 +117,32 @@ static int write_all(int fd, const char *data, size_t len)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-/* Whole or not at all. */
-static int write_file(char *path, const char *data, size_t len)
+/* A name that nothing has, NUMBER from 2 on; the file is made. The caller frees *ret. */
+static int make_free(const char *path, char **ret)
 {
-	_cleanup_free_ char *temporary = xasprintf("%s.%d", path, getpid());
-	_cleanup_close_ int fd = -1;
-	int r = make_directories(path);
+	for (unsigned i = 1;; i++) {
+		_cleanup_free_ char *name = i == 1 ? xstrdup(path) : xasprintf("%s.%u", path, i);
+		_cleanup_close_ int fd =
+			open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (r < 0)
-		return r;
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd >= 0) {
+			*ret = steal_ptr(name);
+			return 0;
+		}
+		if (errno != EEXIST)
+			return -errno;
+	}
+}
+
+/* Whole or not at all. */
+static int write_file(const char *path, const char *data, size_t len)
+{
+	static atomic_uint serial;
+	_cleanup_free_ char *temporary = xasprintf("%s.%d.%u", path, getpid(), ++serial);
+	_cleanup_close_ int fd =
+		open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r;
+
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, data, len);
@@ -117,6 +153,52 @@ static int write_file(char *path, const char *data, size_t len)
 	return r;
 }
 
+/* Where this mount keeps it already, or NULL; taken out of the table. The caller frees. */
+static char *take_kept(struct refused *r, const char *wanted)
+{
+	struct kept *k;
+	char *actual = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	k = map_del(&r->kept, wanted);
+	if (k)
+		actual = k->actual;
+	free(k);
+	pthread_mutex_unlock(&r->lock);
+	return actual;
+}
+
+/* Takes over `actual`. */
+static void set_kept(struct refused *r, const char *wanted, char *actual)
+{
+	struct kept *k = xcalloc(1, sizeof(*k) + strlen(wanted) + 1), *old;
+
+	strcpy(k->wanted, wanted);
+	k->actual = actual;
+	pthread_mutex_lock(&r->lock);
+	old = map_set(&r->kept, k->wanted, k);
+	pthread_mutex_unlock(&r->lock);
+	if (old)
+		free(old->actual);
+	free(old);
+}
+
+static int keep_state(struct refused *r, char *wanted, bool again, const char *data, size_t len)
+{
+	char *actual = again ? take_kept(r, wanted) : NULL;
+	int error = make_directories(wanted);
+
+	if (error == 0 && !actual)
+		error = make_free(wanted, &actual);
+	if (error == 0)
+		error = write_file(actual, data, len);
+	if (actual && again)
+		set_kept(r, wanted, actual);
+	else
+		free(actual);
+	return error;
+}
+
 static void keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *suffix,
 	const char *data, size_t len)
 {
@@ -124,7 +206,7 @@ static void keep(struct refused *r, uint64_t dir, const struct tree_path *file, 
 	_cleanup_free_ char *path = r->state ? state_path(r, file, name) : NULL;
 	struct scratch_init init = {
 		.mode = S_IFREG | 0600, .uid = r->uid, .gid = r->gid, .data = data, .len = len};
-	int error = path ? write_file(path, data, len) : -ENOENT;
+	int error = path ? keep_state(r, path, dir != 0, data, len) : -ENOENT;
 
 	if (dir)
 		scratch_put(r->scratch, dir, name, &init);
@@ -143,29 +225,44 @@ void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file,
 	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
 }
 
+static void drop_state(struct refused *r, const struct tree_path *dir, const char *name)
+{
+	_cleanup_free_ char *wanted = r->state ? state_path(r, dir, name) : NULL;
+	_cleanup_free_ char *actual = wanted ? take_kept(r, wanted) : NULL;
+
+	if (actual)
+		unlink(actual);
+}
+
 void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
 		_cleanup_free_ char *name =
 			xasprintf("%s%s", tree_nodes[file->kind].name, suffixes[i]);
-		_cleanup_free_ char *path = r->state ? state_path(r, file, name) : NULL;
 
 		if (dir)
 			scratch_unlink(r->scratch, dir, name, false);
-		if (path)
-			unlink(path);
+		drop_state(r, file, name);
 	}
+}
+
+bool refused_is_kept(const struct tree_path *dir, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (dir->kind != NODE_STREAM && dir->kind != NODE_TAG)
+		return false; /* a directory of scratch's own: nothing is kept there */
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		size_t n = strlen(suffixes[i]);
+
+		if (len > n && streq(name + len - n, suffixes[i]))
+			return true;
+	}
+	return false;
 }
 
 void refused_removed(struct refused *r, const struct tree_path *dir, const char *name)
 {
-	if (dir->kind != NODE_STREAM && dir->kind != NODE_TAG)
-		return; /* a directory of scratch's own */
-	for (size_t i = 0; i < ARRAY_SIZE(suffixes) && r->state; i++) {
-		size_t len = strlen(name), n = strlen(suffixes[i]);
-		_cleanup_free_ char *path = state_path(r, dir, name);
-
-		if (len > n && streq(name + len - n, suffixes[i]))
-			unlink(path);
-	}
+	if (refused_is_kept(dir, name))
+		drop_state(r, dir, name);
 }

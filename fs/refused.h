@@ -18,14 +18,18 @@ struct refused *refused_new(
 void refused_free(struct refused *r);
 
 /*
- * Keeps the text of the file and the reason. `dir`: st_ino of the directory it stands in; 0 where
- * that is gone: in the state directory only.
+ * Keeps the text of the file and the reason, in place of what this mount kept of the file before. `dir`:
+ * st_ino of the directory it stands in; 0: in the state directory only, beside what was kept before. What
+ * another run left there is never touched: names that are taken get a number (spec.json.rejected.2).
  */
 void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
 	size_t len, const struct buf *reason);
 
 /* A save of the file was accepted. */
 void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file);
+
+/* Whether the name may be that of something kept. */
+bool refused_is_kept(const struct tree_path *dir, const char *name);
 
 /* Somebody removed the scratch file of that name from the directory. */
 void refused_removed(struct refused *r, const struct tree_path *dir, const char *name);

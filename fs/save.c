@@ -22,12 +22,15 @@ struct document {
 	const struct save_call *call;
 	const struct tree_path *path;
 	uint64_t slot;
-	struct object *opened; /* the base where the process read nothing, or NULL */
+	struct object *opened;	  /* the base where the process read nothing, or NULL */
+	const struct base *saved; /* what the handle itself saved last, or NULL */
+	struct process_id opener; /* of the handle, or all 0 */
 	const char *text;
 	size_t len;
 	json_t *mine;
 	char raw[NAME_SIZE]; /* the tag's real name */
 	json_t *conflicts;
+	uint64_t stamp; /* of the accepted save (fs/bases.h) */
 	struct edit edit;
 };
 
@@ -38,18 +41,7 @@ static void document_release(struct document *d)
 	edit_release(&d->edit);
 }
 
-/* What the save is a diff from. */
-struct base {
-	struct object *version; /* NULL: the current one */
-	json_t *text; /* the process's own, already saved; or NULL: what the version shows */
-};
-
-static void base_release(struct base *b)
-{
-	object_unref(b->version);
-	json_decref(b->text);
-}
-
+/* Takes over the reference. */
 static void base_set(struct base *b, struct object *version)
 {
 	json_decref(steal_ptr(b->text));
@@ -57,12 +49,25 @@ static void base_set(struct base *b, struct object *version)
 	b->version = version;
 }
 
+/*
+ * What the process that saves saw last of the file, or the one that opened it; what the handle itself
+ * saved, if that is newer; else the version at open.
+ */
 static void find_base(struct document *d, const struct object *current, struct base *ret)
 {
+	struct bases *bases = d->mount->bases;
+	const struct base *saved = d->saved;
+
 	*ret = (struct base){0};
-	if (bases_find(d->mount->bases, d->call->tid, d->slot, &ret->version, &ret->text) &&
-		!streq(ret->version->uid, current->uid))
-		base_set(ret, NULL);
+	if (!bases_find(bases, &d->call->who, d->slot, ret))
+		bases_find(bases, &d->opener, d->slot, ret);
+	if (saved && saved->version && saved->stamp > ret->stamp) {
+		base_release(ret);
+		*ret = (struct base){
+			object_ref(saved->version), json_incref(saved->text), saved->stamp};
+	}
+	if (ret->version && !streq(ret->version->uid, current->uid))
+		base_release(ret);
 	if (!ret->version && d->opened && streq(d->opened->uid, current->uid))
 		ret->version = object_ref(d->opened);
 }
@@ -107,7 +112,7 @@ static int check_version(struct document *d, struct object *current, struct base
 static int merge(struct edit *e, struct object *current, const json_t *json, json_t **ret_merged)
 {
 	struct document *d = e->arg;
-	struct base __attribute__((cleanup(base_release))) base;
+	_cleanup_base_ struct base base = {0};
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
 	char *error = NULL;
 	int r;
@@ -236,16 +241,14 @@ static int save(struct document *d)
 
 	if (r == 0)
 		r = edit_run(&d->edit);
-	if (r == -ENOENT)
-		r = -ESTALE; /* of an open file */
 	if (r < 0) {
-		d->edit.status.error = -r;
 		refuse(d);
 		return r;
 	}
 	if (d->edit.sent) /* an editor that puts the old text back hasn't saved the new one */
 		refused_clear(d->mount->refused, names_parent(d->mount, d->path), d->path);
-	bases_saved(d->mount->bases, d->call->tid, d->slot, d->mine, d->edit.result);
+	d->stamp = bases_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
+		d->slot, d->mine, d->edit.result);
 	return 0;
 }
 
@@ -279,15 +282,22 @@ static bool is_current(struct mount *m, const struct file_state *state)
 	return overlay_ino(m->overlay, state->place) == state->ino;
 }
 
+static bool is_ending(const struct save_call *call)
+{
+	return call->api.check && call->api.check->fn(call->api.check->arg) == -ESHUTDOWN;
+}
+
 int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 {
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	struct document __attribute__((cleanup(document_release))) d = {0};
 	_cleanup_free_ char *text = NULL;
 	uint64_t change;
 	size_t len;
 	int verdict = 0, r;
 
+	if (is_ending(call))
+		return -ESHUTDOWN;
 	file_get_state(m->files, f, &state);
 	if (state.scratch || !state.draft)
 		return 0;
@@ -302,6 +312,8 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 	d.text = text;
 	d.len = len;
 	d.opened = state.opened;
+	d.saved = &state.saved;
+	d.opener = *file_opener(f);
 	d.slot = state.slot;
 	r = document_init(&d, m, call, &state.path, state.opened->uid);
 	if (r == 0 && !is_current(m, &state))
@@ -310,9 +322,15 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 		refuse(&d);
 	} else {
 		r = save(&d);
-		if (r == 0)
-			settle_pending(m, &state);
 	}
+	if (r == 0) {
+		struct base saved = {d.edit.result, d.mine, d.stamp};
+
+		settle_pending(m, &state);
+		file_set_saved(m->files, f, &saved);
+	}
+	if (r == -ENOENT)
+		r = -ESTALE; /* the file is open */
 	draft_decide(state.draft, change, -r);
 	tell_kernel(m, state.ino);
 	return r;
@@ -321,7 +339,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 void save_refuse_handle(struct mount *m, struct file *f, int error, const char *why)
 {
 	_cleanup_file_state_ struct file_state state;
-	struct save_call call = {.tid = 0};
+	struct save_call call = {0};
 	struct document __attribute__((cleanup(document_release))) d = {0};
 	_cleanup_free_ char *text = NULL;
 	uint64_t change;
@@ -371,16 +389,65 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 	return r;
 }
 
-static void keep_unsaved(void *arg, const struct file_state *state, const char *text, size_t len)
+static void keep(struct mount *m, const struct tree_path *path, const char *text, size_t len,
+	const char *why)
 {
 	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
-	struct mount *m = arg;
 
-	add_line(&reason, "imagestreamfs ended before this was saved");
-	refused_keep(m->refused, 0, &state->path, text, len, &reason);
+	add_line(&reason, why);
+	refused_keep(m->refused, 0, path, text, len, &reason);
+}
+
+static void keep_unsaved(void *arg, const struct file_state *state, const char *text, size_t len)
+{
+	keep(arg, &state->path, text, len, "imagestreamfs ended before this was saved");
 }
 
 void save_keep_unsaved(struct mount *m)
 {
-	file_foreach_unsaved(m->files, keep_unsaved, m);
+	file_foreach_unsaved(m->files, 0, keep_unsaved, m);
+}
+
+void save_keep_handle(struct mount *m, struct file *f)
+{
+	_cleanup_file_state_ struct file_state state;
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict;
+
+	file_get_state(m->files, f, &state);
+	if (!state.scratch && state.draft &&
+		draft_take(state.draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN)
+		keep_unsaved(m, &state, text, len);
+}
+
+struct older {
+	struct mount *mount;
+	struct tree_path path;
+	char *text; /* the newest so far */
+	size_t len;
+};
+
+static void keep_older(void *arg, const struct file_state *state, const char *text, size_t len)
+{
+	struct older *o = arg;
+
+	if (o->text)
+		keep(o->mount, &o->path, o->text, o->len,
+			"the file was renamed or removed before this was saved");
+	free(o->text);
+	o->path = state->path;
+	o->text = xmalloc(len + 1);
+	memcpy(o->text, text, len);
+	o->len = len;
+}
+
+char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len)
+{
+	struct older o = {.mount = m};
+
+	file_foreach_unsaved(m->files, ino, keep_older, &o);
+	*ret_len = o.len;
+	return o.text;
 }

@@ -10,17 +10,21 @@
 /* Whose save it is and until when. */
 struct save_call {
 	struct api_call api;
-	pid_t tid; /* 0: nobody waits for it (release) */
+	struct process_id who; /* all 0: nobody waits for it (release) */
 };
 
 /*
  * Saves what the handle wrote, if it wrote anything that has no verdict yet, else repeats the
- * verdict. 0 or -errno as close gives it.
+ * verdict. 0 or -errno as close gives it. -ESHUTDOWN: the program ends, and nothing was decided
+ * (save_keep_unsaved).
  */
 int save_handle(struct mount *m, const struct save_call *call, struct file *f);
 
 /* Keeps what the handle wrote as refused, without a request. */
 void save_refuse_handle(struct mount *m, struct file *f, int error, const char *why);
+
+/* Keeps the unsaved texts of the inode's handles but for the newest, which the caller gets to free. */
+char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len);
 
 /*
  * A scratch file takes the name of a real file: its bytes are saved. On success *ret_place is the
@@ -31,6 +35,8 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 
 /* At the end: every draft that no save decided on goes to the state directory. */
 void save_keep_unsaved(struct mount *m);
+/* The same for one handle that is about to be closed. */
+void save_keep_handle(struct mount *m, struct file *f);
 
 /* Whether the text is a whole JSON document: no proper prefix of an object is one. */
 bool save_is_whole(const char *text, size_t len);

@@ -240,7 +240,7 @@ int scratch_create(struct scratch *s, uint64_t dir, const char *name,
 	forget_old(s);
 	if (dir && find(s, dir, name))
 		r = -EEXIST;
-	else if (init->len && s->bytes + init->len > SCRATCH_TOTAL_MAX)
+	else if (!init->past_limit && init->len && s->bytes + init->len > SCRATCH_TOTAL_MAX)
 		r = -ENOSPC;
 	if (r == 0) {
 		*ret = node_new(s, init);
@@ -268,6 +268,30 @@ void scratch_put(struct scratch *s, uint64_t dir, const char *name, const struct
 	pthread_mutex_unlock(&s->lock);
 	if (old)
 		node_free(old);
+}
+
+int scratch_link(struct scratch *s, uint64_t dir, const char *name, struct scratch_node *n)
+{
+	struct scratch_node *old = NULL;
+	struct entry *e;
+	int r = 0;
+
+	pthread_mutex_lock(&s->lock);
+	e = find(s, dir, name);
+	if (e && S_ISDIR(e->node->mode))
+		r = -EISDIR;
+	if (r == 0 && e)
+		old = take_entry(s, dir, e);
+	if (old && !unref_locked(old))
+		old = NULL; /* somebody holds it */
+	if (r == 0) {
+		n->refs++;
+		add_entry(s, dir, name, n);
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (old)
+		node_free(old);
+	return r;
 }
 
 struct scratch_node *scratch_lookup(struct scratch *s, uint64_t dir, const char *name)

@@ -44,6 +44,7 @@ struct scratch_init {
 	uint64_t moved_from;	/* st_ino of the real place that it was renamed away from, or 0 */
 	const char *data;	/* its first bytes */
 	size_t len;
+	bool past_limit; /* what the program itself keeps isn't refused for its size */
 };
 
 /*
@@ -56,6 +57,9 @@ int scratch_create(struct scratch *s, uint64_t dir, const char *name,
 /* What the program leaves there itself: in place of what has the name, past the total's limit. */
 void scratch_put(
 	struct scratch *s, uint64_t dir, const char *name, const struct scratch_init *init);
+
+/* Gives a node without a name one, in place of what has it. -EISDIR. */
+int scratch_link(struct scratch *s, uint64_t dir, const char *name, struct scratch_node *n);
 
 /* With a reference for the caller, or NULL. */
 struct scratch_node *scratch_lookup(struct scratch *s, uint64_t dir, const char *name);
