@@ -462,3 +462,30 @@ def test_deadline(server, start_mount, how):
     assert name_of(server, "shared", "latest") == SOURCE["name"]
     assert save(path, text) == 0
     assert not beside(path, ".rejected").exists()
+
+
+def test_end_under_writers(server, start_mount, tmp_path, monkeypatch):
+    """Forty processes save in a loop whatever they are told: the end comes all the same."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for n in range(40):
+        make(server, f"s{n}", "a")
+    mount = start_mount(server)
+    loop = ("import os, sys, itertools\n"
+            "for n in itertools.count():\n"
+            "    try:\n"
+            "        fd = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)\n"
+            "        os.write(fd, (sys.argv[2] % n).encode())\n"
+            "        os.close(fd)\n"
+            "    except OSError as why:\n"
+            "        if why.errno in (2, 107, 103):\n"
+            "            break\n")
+    text = document(tag_file(mount, "s0", "a"), "quay.io/example/app:%d")
+    writers = [subprocess.Popen(["/usr/bin/python3", "-c", loop, tag_file(mount, f"s{n}", "a"), text])
+               for n in range(40)]
+    try:
+        wait_for(lambda: writes(server) > 200, 20, "saves")
+        assert mount.stop() < 2
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
