@@ -342,7 +342,6 @@ int change_remove_tag(struct mount *m, const struct api_call *call, const struct
 {
 	_cleanup_view_ struct view *view =
 		published_view(m->published, path->namespace, path->stream);
-	_cleanup_free_ char *key = NULL;
 	_cleanup_edit_ struct edit e = {0};
 	char raw[NAME_SIZE];
 	int r;

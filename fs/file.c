@@ -466,13 +466,14 @@ bool file_truncate_opened(struct file_table *t, uint64_t ino, pid_t tid)
 
 void file_set_saved(struct file_table *t, struct file *f, const struct base *saved)
 {
-	_cleanup_base_ struct base old = {0};
+	struct base base = {object_ref(saved->version), json_incref(saved->text), saved->stamp};
+	struct base old;
 
 	pthread_mutex_lock(&t->lock);
 	old = f->saved;
-	f->saved =
-		(struct base){object_ref(saved->version), json_incref(saved->text), saved->stamp};
+	f->saved = base;
 	pthread_mutex_unlock(&t->lock);
+	base_release(&old);
 }
 
 bool file_is_open(struct file_table *t, uint64_t ino)

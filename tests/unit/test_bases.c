@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -182,6 +183,7 @@ static pid_t start(int threads)
 		pthread_attr_t attr;
 		pthread_t thread;
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* not left where the test fails */
 		pthread_attr_init(&attr);
 		pthread_attr_setstacksize(&attr, 128 << 10);
 		for (int i = 1; i < threads; i++)

@@ -368,9 +368,18 @@ static void test_load_saved_first(void **state)
 	take("sav"); /* written once, cut then */
 }
 
+static void test_load_saved_empty(void **state)
+{
+	assert_int_equal(draft_load(d, "", 0, true), 0);
+	assert_clean();
+	put(0, "x");
+	take("x");
+}
+
 /* The verdict on what stood there before isn't one on this. */
 static void test_load_saved_during_save(void **state)
 {
+	int verdict = 0;
 	uint64_t change;
 
 	load("");
@@ -378,6 +387,9 @@ static void test_load_saved_during_save(void **state)
 	change = take("abc");
 	assert_int_equal(draft_load(d, "saved", 5, true), 0);
 	assert_decided(0);
+	draft_decide(d, change, EINVAL);
+	draft_state(d, &verdict);
+	assert_int_equal(verdict, 0);
 	put(0, "S");
 	draft_decide(d, change, EINVAL);
 	take("Saved");
@@ -405,6 +417,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_take, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_load_saved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_load_saved_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_load_saved_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_load_saved_during_save, setup, teardown),
 	};
 

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -61,6 +62,7 @@ static pid_t start(void (*prepare)(void))
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* not left where the test fails */
 		if (prepare)
 			prepare();
 		while (write(fds[1], "x", 1) != 1)
@@ -244,6 +246,7 @@ static pid_t run(void (*fn)(void))
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fn();
 		_exit(99);
 	}

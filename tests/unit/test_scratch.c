@@ -117,6 +117,14 @@ static void assert_list(uint64_t dir, const char *expected)
 	assert_string_equal(l.names, expected);
 }
 
+static void assert_dir(uint64_t dir, int64_t mtime, unsigned subdirs)
+{
+	unsigned n = 99;
+
+	assert_int_equal(scratch_dir_mtime(s, dir, &n), mtime);
+	assert_int_equal(n, subdirs);
+}
+
 static void test_create(void **state)
 {
 	struct scratch_init init = {.mode = S_IFREG | 0640,
@@ -389,8 +397,10 @@ static uint64_t make_what(uint64_t dir, const char *name, enum what what)
 	uint64_t ino =
 		what == NOTHING ? 0 : add(dir, name, modes[what], what < EMPTY ? name : NULL);
 
-	if (what == FULL)
+	if (what >= EMPTY)
 		add(ino, "inside", FILE_MODE, "");
+	if (what == EMPTY)
+		assert_int_equal(scratch_unlink(s, ino, "inside", false), 0);
 	return ino;
 }
 
@@ -432,6 +442,8 @@ static void rename_case(
 		assert_list(from_ino, "inside");
 	if (to == FULL)
 		assert_list(to_ino, "inside");
+	if (r == 0 && to == EMPTY)
+		assert_dir(to_ino, 0, 0); /* nothing is remembered of it */
 	scratch_usage(s, &bytes, &after);
 	assert_int_equal(after, before - (r == 0 && to != NOTHING));
 	if (r == 0)
@@ -621,14 +633,6 @@ static void test_mtime_increases(void **state)
 	assert_int_equal(ns(stat_of(n).st_mtim), clock_frozen);
 }
 
-static void assert_dir(uint64_t dir, int64_t mtime, unsigned subdirs)
-{
-	unsigned n = 99;
-
-	assert_int_equal(scratch_dir_mtime(s, dir, &n), mtime);
-	assert_int_equal(n, subdirs);
-}
-
 /* A directory moves when a name comes or goes, and not when a file is written to. */
 static void test_directories(void **state)
 {
@@ -665,6 +669,7 @@ static void test_directories(void **state)
 	assert_int_equal(stat_of(d).st_nlink, 2);
 	clock_frozen = 6 * NSEC_PER_SEC;
 	assert_int_equal(scratch_unlink(s, DIR_A, "d", true), 0);
+	assert_dir(dir, 0, 0);
 	assert_int_equal(stat_of(d).st_nlink, 0);
 	assert_dir(DIR_A, 6 * NSEC_PER_SEC, 0);
 	clock_frozen = 7 * NSEC_PER_SEC;
