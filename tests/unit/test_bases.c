@@ -1,7 +1,8 @@
-/* What a process saw of a file: its threads, its saved text, and who is forgotten. */
+/* What a process saw of a file: who it is, its saved text, and who is forgotten. */
 #include "fs/bases.h"
-#include "fs/process.h"
+#include "tests/unit/clock.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -23,6 +24,7 @@ static struct bases *b;
 
 static int setup(void **state)
 {
+	clock_moved = 0;
 	b = bases_new();
 	return 0;
 }
@@ -44,52 +46,69 @@ static struct object *make(int version)
 	return o;
 }
 
-static void note(pid_t tid, uint64_t slot, int version)
+static struct process_id id_of(pid_t tid)
+{
+	struct process_id id;
+
+	assert_true(process_identify(tid, &id));
+	return id;
+}
+
+/* One that ended long ago, each number another. */
+static struct process_id dead(int i)
+{
+	return (struct process_id){.tgid = NOBODY + i, .start = 1};
+}
+
+static void note(struct process_id who, uint64_t slot, int version)
 {
 	_cleanup_object_ struct object *o = make(version);
 
-	bases_note(b, tid, slot, o);
+	bases_note(b, &who, slot, o);
 }
 
-static void saved(pid_t tid, uint64_t slot, const char *text, int version)
+static uint64_t saved(struct process_id who, uint64_t slot, const char *text, int version)
 {
 	_cleanup_object_ struct object *o = make(version);
 	_cleanup_json_ json_t *json = json_string(text);
 
-	bases_saved(b, tid, slot, json, o);
+	return bases_saved(b, &who, slot, json, o);
 }
 
-/* The version and the text (NULL: none) of what was seen; version 0: nothing. */
-static void assert_base(pid_t tid, uint64_t slot, int version, const char *text)
+/* The version and the text (NULL: none) of what was seen; version 0: nothing. Returns its stamp. */
+static uint64_t assert_base(struct process_id who, uint64_t slot, int version, const char *text)
 {
-	_cleanup_object_ struct object *o = NULL;
-	_cleanup_json_ json_t *json = NULL;
+	_cleanup_base_ struct base base = {0};
 
-	assert_int_equal(bases_find(b, tid, slot, &o, &json), version != 0);
-	assert_int_equal(o ? atoi(o->resource_version) : 0, version);
+	assert_int_equal(bases_find(b, &who, slot, &base), version != 0);
+	assert_int_equal(base.version ? atoi(base.version->resource_version) : 0, version);
 	if (text)
-		assert_string_equal(json_string_value(json), text);
+		assert_string_equal(json_string_value(base.text), text);
 	else
-		assert_null(json);
+		assert_null(base.text);
+	return base.stamp;
 }
 
 static void test_note(void **state)
 {
-	_cleanup_object_ struct object *o = make(1), *found = NULL;
-	json_t *text = NULL;
-	pid_t self = getpid();
+	_cleanup_object_ struct object *o = make(1);
+	struct process_id self = id_of(getpid());
+	struct base found;
 
 	assert_base(self, SLOT, 0, NULL);
-	bases_note(b, self, SLOT, o);
-	assert_true(bases_find(b, self, SLOT, &found, &text));
-	assert_ptr_equal(found, o);
+	bases_note(b, &self, SLOT, o);
+	assert_true(bases_find(b, &self, SLOT, &found));
+	assert_ptr_equal(found.version, o);
+	assert_null(found.text);
 	assert_int_equal(atomic_load(&o->refs), 3);
+	base_release(&found);
+	assert_null(found.version);
 	assert_base(self, SLOT + 1, 0, NULL);
 	note(self, SLOT + 1, 5);
 	note(self, SLOT, 2); /* the last reading counts */
 	assert_base(self, SLOT, 2, NULL);
 	assert_base(self, SLOT + 1, 5, NULL);
-	assert_int_equal(atomic_load(&o->refs), 2);
+	assert_int_equal(atomic_load(&o->refs), 1);
 	note(self, SLOT, 1); /* whatever its version */
 	assert_base(self, SLOT, 1, NULL);
 }
@@ -97,25 +116,27 @@ static void test_note(void **state)
 /* Somebody outside our pid namespace: anybody. */
 static void test_unknown(void **state)
 {
-	note(0, SLOT, 1);
-	saved(0, SLOT, "text", 2);
-	assert_base(0, SLOT, 0, NULL);
-	note(getpid(), SLOT, 3);
-	saved(0, SLOT, "text", 4);
-	assert_base(0, SLOT, 0, NULL);
-	assert_base(getpid(), SLOT, 3, NULL);
+	struct process_id nobody = {0}, self = id_of(getpid());
+
+	note(nobody, SLOT, 1);
+	saved(nobody, SLOT, "text", 2);
+	assert_base(nobody, SLOT, 0, NULL);
+	note(self, SLOT, 3);
+	saved(nobody, SLOT, "text", 4);
+	assert_base(nobody, SLOT, 0, NULL);
+	assert_base(self, SLOT, 3, NULL);
 }
 
 static void test_saved(void **state)
 {
 	_cleanup_json_ json_t *text = json_string("mine");
 	_cleanup_object_ struct object *o = make(2);
-	pid_t self = getpid();
+	struct process_id self = id_of(getpid());
 
 	saved(self, SLOT, "never read", 1); /* what wasn't read has no base to replace */
 	assert_base(self, SLOT, 0, NULL);
 	note(self, SLOT, 1);
-	bases_saved(b, self, SLOT, text, o);
+	bases_saved(b, &self, SLOT, text, o);
 	assert_int_equal(atomic_load(&o->refs), 2);
 	assert_int_equal(text->refcount, 2);
 	assert_base(self, SLOT, 2, "mine");
@@ -124,8 +145,31 @@ static void test_saved(void **state)
 	assert_int_equal(text->refcount, 1);
 	assert_base(self, SLOT, 3, "again");
 	assert_base(self, SLOT + 1, 0, NULL);
+	saved(self, SLOT + 1, "never read", 9); /* of the others read nothing either */
+	assert_base(self, SLOT + 1, 0, NULL);
 	note(self, SLOT, 4); /* read anew: the text is no base any more */
 	assert_base(self, SLOT, 4, NULL);
+}
+
+/* What came later has the higher stamp, remembered or not. */
+static void test_stamps(void **state)
+{
+	struct process_id self = id_of(getpid());
+	uint64_t last = saved(self, SLOT, "never read", 1), next;
+
+	note(self, SLOT, 1);
+	next = assert_base(self, SLOT, 1, NULL);
+	assert_true(next > last);
+	assert_true(assert_base(self, SLOT, 1, NULL) == next); /* looking moves nothing */
+	last = saved(self, SLOT, "text", 2);
+	assert_true(last > next);
+	assert_true(assert_base(self, SLOT, 2, "text") > next);
+	assert_true(saved(dead(0), SLOT, "text", 3) > last);
+	next = assert_base(self, SLOT, 2, "text");
+	note(self, SLOT, 4);
+	assert_true(assert_base(self, SLOT, 4, NULL) > last);
+	note(self, SLOT + 1, 4);
+	assert_true(assert_base(self, SLOT + 1, 4, NULL) > assert_base(self, SLOT, 4, NULL));
 }
 
 /* ---- threads and processes ---- */
@@ -208,50 +252,76 @@ static void reap(pid_t pid)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/* One thread reads, another saves. */
-static void test_threads(void **state)
+static bool same(struct process_id x, struct process_id y)
 {
-	pid_t self = getpid(), child = start(1);
-	struct waiting x, y;
+	return process_id_equal(&x, &y);
+}
 
-	start_waiting(&x);
-	start_waiting(&y);
-	note(x.tid, SLOT, 1);
-	assert_base(x.tid, SLOT, 1, NULL);
-	assert_base(y.tid, SLOT, 1, NULL);
-	assert_base(self, SLOT, 1, NULL);
-	assert_base(child, SLOT, 0, NULL);
-	saved(y.tid, SLOT, "of y", 2);
-	assert_base(x.tid, SLOT, 2, "of y");
-	assert_base(self, SLOT, 2, "of y");
-	note(self, SLOT, 3); /* of several, the one that looked last */
-	assert_base(x.tid, SLOT, 3, NULL);
-	assert_base(y.tid, SLOT, 3, NULL);
-	note(x.tid, SLOT, 4);
-	assert_base(self, SLOT, 4, NULL);
-	saved(self, SLOT, "of self", 5);
-	assert_base(x.tid, SLOT, 5, "of self");
-	note(y.tid, SLOT, 6);
-	assert_base(self, SLOT, 6, NULL);
-	assert_base(self, SLOT + 1, 0, NULL);
-	end_waiting(&y);
-	end_waiting(&x);
+/* Of any thread: its process. */
+static void test_who(void **state)
+{
+	struct process_id self = id_of(getpid()), of_child;
+	pid_t child = start(1);
+	struct waiting w;
+
+	start_waiting(&w);
+	assert_int_equal(self.tgid, getpid());
+	for (int i = 0; i < 3; i++) {
+		assert_true(same(bases_who(b, getpid()), self));
+		assert_true(same(bases_who(b, w.tid), self));
+		of_child = bases_who(b, child);
+		assert_int_equal(of_child.tgid, child);
+		assert_false(same(of_child, self));
+		assert_int_equal(bases_who(b, 0).tgid, 0);
+		assert_int_equal(bases_who(b, NOBODY).tgid, 0);
+		clock_moved += NSEC_PER_SEC;
+	}
+	/* One thread read, ended, and another one saves. */
+	note(bases_who(b, w.tid), SLOT, 1);
+	end_waiting(&w);
+	assert_base(bases_who(b, getpid()), SLOT, 1, NULL);
+	assert_base(bases_who(b, child), SLOT, 0, NULL);
 	reap(child);
+	clock_moved += NSEC_PER_SEC;
+	assert_int_equal(bases_who(b, child).tgid, 0);
+	assert_int_equal(bases_who(b, w.tid).tgid, 0);
 }
 
 static void test_processes(void **state)
 {
-	pid_t self = getpid(), child = start(1);
+	struct process_id self = id_of(getpid()), other;
+	pid_t child = start(1);
 
+	other = id_of(child);
 	note(self, SLOT, 1);
-	note(child, SLOT, 2);
+	note(other, SLOT, 2);
 	assert_base(self, SLOT, 1, NULL);
-	assert_base(child, SLOT, 2, NULL);
+	assert_base(other, SLOT, 2, NULL);
 	saved(self, SLOT, "mine", 3);
-	assert_base(child, SLOT, 2, NULL);
-	saved(child, SLOT, "child's", 4);
+	assert_base(other, SLOT, 2, NULL);
+	saved(other, SLOT, "child's", 4);
 	assert_base(self, SLOT, 3, "mine");
 	reap(child);
+}
+
+/* The number of one that ended, used again: what the other saw is gone. */
+static void test_number_used_again(void **state)
+{
+	struct process_id self = id_of(getpid()), before = self;
+
+	before.start--;
+	note(before, SLOT, 1);
+	note(before, SLOT + 1, 1);
+	saved(before, SLOT, "before", 1);
+	assert_base(self, SLOT, 0, NULL);
+	assert_base(self, SLOT + 1, 0, NULL);
+	note(before, SLOT, 1);
+	saved(self, SLOT, "mine", 2);
+	assert_base(self, SLOT, 0, NULL);
+	note(before, SLOT, 1);
+	note(self, SLOT + 1, 2);
+	assert_base(self, SLOT, 0, NULL);
+	assert_base(self, SLOT + 1, 2, NULL);
 }
 
 /* ---- bounds ---- */
@@ -259,22 +329,21 @@ static void test_processes(void **state)
 /* Who reads everything forgets its own, the one that was read least lately first. */
 static void test_many_files(void **state)
 {
-	pid_t self = getpid(), child = start(1);
+	struct process_id self = id_of(getpid()), other = dead(0);
 	int kept = 0;
 
-	note(child, SLOT, 1);
+	note(other, SLOT, 1);
 	for (int i = 0; i < 100; i++)
 		note(self, SLOT + i, i + 1);
-	assert_base(child, SLOT, 1, NULL);
+	assert_base(other, SLOT, 1, NULL);
 	for (int i = 0; i < 100; i++) {
-		_cleanup_object_ struct object *o = NULL;
-		_cleanup_json_ json_t *text = NULL;
+		_cleanup_base_ struct base base = {0};
 
-		if (!bases_find(b, self, SLOT + i, &o, &text)) {
+		if (!bases_find(b, &self, SLOT + i, &base)) {
 			assert_int_equal(kept, 0);
 			continue;
 		}
-		assert_int_equal(atoi(o->resource_version), i + 1);
+		assert_int_equal(atoi(base.version->resource_version), i + 1);
 		kept++;
 	}
 	assert_int_equal(kept, 32);
@@ -293,69 +362,125 @@ static void test_many_files(void **state)
 	for (int i = 0; i < 32; i++)
 		assert_base(self, SLOT + 500 + i, 1, NULL);
 	assert_base(self, SLOT + 69, 0, NULL);
-	reap(child);
 }
 
 /* Those that ended go first, all of them, and none that lives. */
 static void test_dead_readers(void **state)
 {
-	pid_t self = getpid(), child = start(1);
+	struct process_id self = id_of(getpid()), other;
+	pid_t child = start(1);
 
+	other = id_of(child);
 	note(self, SLOT, 1); /* the oldest of all */
-	note(child, SLOT, 2);
+	note(other, SLOT, 2);
 	for (int i = 0; i < READERS - 2; i++)
-		note(NOBODY + i, SLOT, 3);
-	assert_base(NOBODY, SLOT, 3, NULL);
-	note(NOBODY, SLOT, 4); /* known already: needs no room */
-	assert_base(NOBODY + 1, SLOT, 3, NULL);
-	note(NOBODY + READERS, SLOT, 5);
+		note(dead(i), SLOT, 3);
+	assert_base(dead(0), SLOT, 3, NULL);
+	note(dead(0), SLOT, 4); /* known already: needs no room */
+	assert_base(dead(1), SLOT, 3, NULL);
+	note(dead(READERS), SLOT, 5);
 	assert_base(self, SLOT, 1, NULL);
-	assert_base(child, SLOT, 2, NULL);
-	assert_base(NOBODY + READERS, SLOT, 5, NULL);
+	assert_base(other, SLOT, 2, NULL);
+	assert_base(dead(READERS), SLOT, 5, NULL);
 	for (int i = 0; i < READERS - 2; i++)
-		assert_base(NOBODY + i, SLOT, 0, NULL);
+		assert_base(dead(i), SLOT, 0, NULL);
 	reap(child);
 }
 
-struct tids {
-	pid_t tids[READERS + 1];
-	int count;
-};
-
-static bool add_tid(void *arg, pid_t tid)
+/* Those that ended don't wait for the room to run out: a minute will do. */
+static void test_dead_after_a_minute(void **state)
 {
-	struct tids *t = arg;
+	struct process_id self = id_of(getpid()), other, again;
+	pid_t child = start(1);
 
-	t->tids[t->count++] = tid;
-	return t->count == READERS + 1;
+	other = again = id_of(child);
+	again.start++;
+	note(dead(0), SLOT, 1);
+	note(other, SLOT, 2);
+	clock_moved += 50 * NSEC_PER_SEC;
+	note(dead(1), SLOT, 3);
+	assert_base(dead(0), SLOT, 1, NULL);
+	clock_moved += 20 * NSEC_PER_SEC;
+	note(self, SLOT, 4);
+	assert_base(dead(0), SLOT, 0, NULL);
+	assert_base(dead(1), SLOT, 0, NULL);
+	assert_base(other, SLOT, 2, NULL);
+	assert_base(self, SLOT, 4, NULL);
+	note(again, SLOT, 5); /* nobody: the number is another's */
+	clock_moved += 70 * NSEC_PER_SEC;
+	note(dead(2), SLOT, 6);
+	assert_base(again, SLOT, 0, NULL);
+	assert_base(dead(2), SLOT, 6, NULL);
+	reap(child);
+}
+
+/*
+ * 1024 that live. Threads will do for processes: they have a number and a start time, too. False
+ * where the machine has no room for them.
+ */
+static bool start_many(pid_t *ret_child, struct process_id ret[READERS])
+{
+	_cleanup_free_ char *path = NULL;
+	struct dirent *d;
+	int n = 0;
+	DIR *dir;
+
+	*ret_child = start(READERS);
+	if (*ret_child < 0)
+		return false;
+	path = xasprintf("/proc/%d/task", *ret_child);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((d = readdir(dir))) {
+		_cleanup_free_ char *stat = xasprintf("/proc/%s/stat", d->d_name), *text = NULL;
+		unsigned long long started;
+		size_t len;
+
+		if (d->d_name[0] == '.')
+			continue;
+		assert_true(n < READERS);
+		assert_int_equal(read_file(stat, 65536, &text, &len), 0);
+		assert_int_equal(sscanf(strrchr(text, ')'),
+					 ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+					 "%*s %*s %*s %*s %*s %*s %llu",
+					 &started),
+			1);
+		ret[n++] = (struct process_id){.tgid = atoi(d->d_name), .start = started};
+	}
+	closedir(dir);
+	assert_int_equal(n, READERS);
+	return true;
 }
 
 /* All alive: the one that read least lately makes room. */
 static void test_live_readers(void **state)
 {
-	pid_t self = getpid(), child = start(READERS);
-	_cleanup_free_ struct tids *t = xcalloc(1, sizeof(*t));
+	_cleanup_free_ struct process_id *ids = xcalloc(READERS, sizeof(*ids));
+	struct process_id self = id_of(getpid());
+	pid_t child;
 
-	if (child < 0)
+	if (!start_many(&child, ids))
 		skip();
-	process_threads(child, add_tid, t);
-	assert_int_equal(t->count, READERS);
 	for (int i = 0; i < READERS; i++)
-		note(t->tids[i], SLOT + i, i + 1);
+		note(ids[i], SLOT, i + 1);
+	clock_moved += 70 * NSEC_PER_SEC; /* to look for dead ones takes none that lives */
 	for (int i = 0; i < READERS; i++)
-		assert_base(child, SLOT + i, i + 1, NULL);
-	note(t->tids[0], SLOT + READERS, 7);
+		assert_base(ids[i], SLOT, i + 1, NULL);
+	note(ids[0], SLOT + 1, 7);
 	note(self, SLOT, 5000);
 	assert_base(self, SLOT, 5000, NULL);
-	assert_base(child, SLOT, 1, NULL);
-	assert_base(child, SLOT + READERS, 7, NULL);
-	assert_base(child, SLOT + 1, 0, NULL);
-	for (int i = 2; i < READERS; i += 101)
-		assert_base(child, SLOT + i, i + 1, NULL);
-	note(t->tids[1], SLOT + 1, 6000);
-	assert_base(child, SLOT + 2, 0, NULL);
-	assert_base(child, SLOT + 3, 4, NULL);
+	assert_base(ids[0], SLOT, 1, NULL);
+	assert_base(ids[1], SLOT, 0, NULL);
+	for (int i = 3; i < READERS; i += 101)
+		assert_base(ids[i], SLOT, i + 1, NULL);
+	note(ids[1], SLOT, 6000);
+	assert_base(ids[2], SLOT, 0, NULL);
+	assert_base(ids[4], SLOT, 5, NULL);
 	assert_base(self, SLOT, 5000, NULL);
+	/* More of them than anybody remembers the process of. */
+	for (int i = 0; i < READERS; i++)
+		assert_int_equal(bases_who(b, ids[i].tgid).tgid, child);
+	assert_true(same(bases_who(b, getpid()), self));
 	reap(child);
 }
 
@@ -365,10 +490,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_note, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_saved, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stamps, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_processes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_number_used_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_readers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dead_after_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_live_readers, setup, teardown),
 	};
 

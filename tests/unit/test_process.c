@@ -1,4 +1,4 @@
-/* What /proc says of a caller: of one process or not, killed or gone by itself, told to stop. */
+/* What /proc says of a caller: which process it is, killed or gone by itself, told to stop. */
 #include "fs/process.h"
 
 #include <errno.h>
@@ -82,95 +82,62 @@ static void reap(pid_t pid)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-static void test_same(void **state)
+static void refuse(pid_t tid)
 {
-	pid_t self = getpid(), child = start(NULL);
+	struct process_id id = {.tgid = 4711, .start = 4711};
+
+	assert_false(process_identify(tid, &id));
+	assert_int_equal(id.tgid, 0);
+	assert_int_equal(id.start, 0);
+}
+
+static void test_identify(void **state)
+{
+	struct process_id self, again, of_a, of_b, of_child;
+	pid_t child = start(NULL);
 	struct waiting a, b;
 
+	usleep(20000); /* a thread that started later than its process */
 	start_waiting(&a);
 	start_waiting(&b);
-	assert_true(process_same(self, self));
-	assert_true(process_same(self, a.tid));
-	assert_true(process_same(a.tid, self));
-	assert_true(process_same(a.tid, b.tid));
-	assert_false(process_same(self, child));
-	assert_false(process_same(child, self));
-	assert_false(process_same(a.tid, child));
-	assert_false(process_same(child, a.tid));
-	assert_true(process_same(0, self));
-	assert_true(process_same(a.tid, 0));
-	assert_true(process_same(0, 0));
-	assert_false(process_same(self, NOBODY));
-	assert_false(process_same(NOBODY, self));
-	assert_true(process_same(NOBODY, NOBODY));
+	assert_true(process_identify(getpid(), &self));
+	assert_true(process_identify(getpid(), &again));
+	assert_true(process_identify(a.tid, &of_a));
+	assert_true(process_identify(b.tid, &of_b));
+	assert_true(process_identify(child, &of_child));
+	assert_int_equal(self.tgid, getpid());
+	assert_true(self.start > 0);
+	assert_true(process_id_equal(&self, &again));
+	assert_true(process_id_equal(&self, &of_a));
+	assert_true(process_id_equal(&of_b, &of_a));
+	assert_int_equal(of_child.tgid, child);
+	assert_true(of_child.start >= self.start);
+	assert_false(process_id_equal(&of_child, &self));
+	again.start++;
+	assert_false(process_id_equal(&self, &again)); /* the number alone isn't it */
+	refuse(0);
+	refuse(NOBODY);
 	end_waiting(&b);
 	end_waiting(&a);
 	reap(child);
-	assert_false(process_same(self, child));
-}
-
-struct tids {
-	pid_t tids[8];
-	size_t count, max;
-};
-
-static bool add_tid(void *arg, pid_t tid)
-{
-	struct tids *t = arg;
-
-	assert_true(t->count < ARRAY_SIZE(t->tids));
-	t->tids[t->count++] = tid;
-	return t->count == t->max;
-}
-
-static bool has(const struct tids *t, pid_t tid)
-{
-	for (size_t i = 0; i < t->count; i++)
-		if (t->tids[i] == tid)
-			return true;
-	return false;
-}
-
-static void test_threads(void **state)
-{
-	struct tids by_self = {0}, by_other = {0}, two = {.max = 2}, nobody = {0}, of_child = {0};
-	pid_t self = getpid(), child = start(NULL);
-	struct waiting a, b;
-
-	start_waiting(&a);
-	start_waiting(&b);
-	process_threads(self, add_tid, &by_self);
-	process_threads(b.tid, add_tid, &by_other);
-	process_threads(self, add_tid, &two);
-	process_threads(child, add_tid, &of_child);
-	process_threads(NOBODY, add_tid, &nobody);
-	end_waiting(&b);
-	end_waiting(&a);
-	assert_true(by_self.count >= 3);
-	assert_true(has(&by_self, self) && has(&by_self, a.tid) && has(&by_self, b.tid));
-	assert_int_equal(by_other.count, by_self.count);
-	for (size_t i = 0; i < by_self.count; i++)
-		assert_true(has(&by_other, by_self.tids[i]));
-	assert_int_equal(two.count, 2);
-	assert_int_equal(nobody.count, 0);
-	assert_int_equal(of_child.count, 1);
-	assert_int_equal(of_child.tids[0], child);
-	reap(child);
+	refuse(child);
 }
 
 static void test_alive(void **state)
 {
+	struct process_id self, of_child, nobody = {.tgid = NOBODY, .start = 1}, none = {0};
 	pid_t child = start(NULL);
-	struct waiting a;
 
-	start_waiting(&a);
-	assert_true(process_is_alive(getpid()));
-	assert_true(process_is_alive(a.tid));
-	assert_true(process_is_alive(child));
-	assert_false(process_is_alive(NOBODY));
-	end_waiting(&a);
+	assert_true(process_identify(getpid(), &self));
+	assert_true(process_identify(child, &of_child));
+	assert_true(process_is_alive(&self));
+	assert_true(process_is_alive(&of_child));
+	assert_false(process_is_alive(&nobody));
+	assert_false(process_is_alive(&none));
+	self.start--;
+	assert_false(process_is_alive(&self)); /* another one that had the number */
 	reap(child);
-	assert_false(process_is_alive(child));
+	assert_false(process_is_alive(&of_child));
 }
 
 /* ---- how it ended ---- */
@@ -324,7 +291,11 @@ static void odd_name_exit(void)
 static void test_odd_name(void **state)
 {
 	pid_t pid = start(odd_name);
+	struct process_id id;
 
+	assert_true(process_identify(pid, &id));
+	assert_int_equal(id.tgid, pid);
+	assert_true(process_is_alive(&id));
 	assert_false(process_is_killed(pid));
 	kill(pid, SIGKILL);
 	assert_ended(pid, true);
@@ -479,8 +450,7 @@ static void test_told_unknown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same),
-		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_identify),
 		cmocka_unit_test(test_alive),
 		cmocka_unit_test(test_exited),
 		cmocka_unit_test(test_killed),
