@@ -187,11 +187,18 @@ static int keep_state(struct refused *r, char *wanted, bool again, const char *d
 {
 	char *actual = again ? take_kept(r, wanted) : NULL;
 	int error = make_directories(wanted);
+	bool made = false;
 
-	if (error == 0 && !actual)
+	if (error == 0 && !actual) {
 		error = make_free(wanted, &actual);
+		made = error == 0;
+	}
 	if (error == 0)
 		error = write_file(actual, data, len);
+	if (error < 0 && made) {
+		unlink(actual);
+		free(steal_ptr(actual));
+	}
 	if (actual && again)
 		set_kept(r, wanted, actual);
 	else
