@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -131,14 +133,20 @@ static void assert_no_failure(void)
 	assert_true(json_is_null(last));
 }
 
-static int others; /* entries of the directory that aren't the two */
+static int others; /* files that aren't of the two kinds, or half-written */
 
 static int count_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	if (type == FTW_F && !strstr(path, ".rejected") && !strstr(path, ".error"))
+	const char *end = strstr(path, ".json.rejected");
+
+	if (type != FTW_F)
+		return 0;
+	end = end ? end + strlen(".json.rejected") : strstr(path, ".json.error");
+	if (end && str_has_prefix(end, ".json.error"))
+		end += strlen(".json.error");
+	/* With a number at most. */
+	if (!end || (*end && (*end != '.' || strspn(end + 1, "0123456789") != strlen(end + 1))))
 		others++;
-	if (type == FTW_F && (path[strlen(path) - 1] < 'a' || path[strlen(path) - 1] > 'z'))
-		others++; /* a temporary one */
 	return 0;
 }
 
@@ -225,17 +233,89 @@ static void test_bytes(void **state)
 	assert_beside("spec.json.error", "");
 }
 
-/* The directory is gone: in the state directory only. */
+#define SPEC SERVER "/shop/web/spec.json"
+
+/* The directory is gone: in the state directory only, each beside what is there. */
 static void test_without_directory(void **state)
 {
 	size_t bytes, nodes;
 
-	keep(0, &stream_spec, "text", "why");
-	assert_state(SERVER "/shop/web/spec.json.rejected", "text");
+	keep(0, &stream_spec, "1", "why 1");
+	keep(0, &stream_spec, "2", "why 2");
+	assert_state(SPEC ".rejected", "1");
+	assert_state(SPEC ".rejected.2", "2");
+	assert_state(SPEC ".error.2", "why 2");
 	scratch_usage(scratch, &bytes, &nodes);
 	assert_int_equal(nodes, 0);
-	refused_clear(r, 0, &stream_spec);
-	assert_state(SERVER "/shop/web/spec.json.rejected", NULL);
+	keep(DIR_INO, &stream_spec, "3", "why 3");
+	keep(DIR_INO, &stream_spec, "4", "why 4"); /* in place of the one before */
+	assert_state(SPEC ".rejected.3", "4");
+	assert_state(SPEC ".error.3", "why 4");
+	assert_state(SPEC ".rejected.4", NULL);
+	refused_clear(r, DIR_INO, &stream_spec);
+	assert_state(SPEC ".rejected", "1");
+	assert_state(SPEC ".error.2", "why 2");
+	assert_state(SPEC ".rejected.3", NULL);
+	assert_state(SPEC ".error.3", NULL);
+	assert_nothing_else();
+	assert_no_failure();
+}
+
+/* What an earlier run left is neither overwritten nor removed. */
+static void test_other_run(void **state)
+{
+	keep(DIR_INO, &stream_spec, "before", "why");
+	keep(DIR_INO, &stream_spec, "before!", "why!");
+	begin("https://api.example:6443");
+	refused_clear(r, DIR_INO, &stream_spec);
+	refused_removed(r, &stream_dir, "spec.json.rejected");
+	assert_state(SPEC ".rejected", "before!");
+	keep(DIR_INO, &stream_spec, "now", "why now");
+	assert_state(SPEC ".rejected", "before!");
+	assert_state(SPEC ".error", "why!");
+	assert_state(SPEC ".rejected.2", "now");
+	assert_state(SPEC ".error.2", "why now");
+	refused_removed(r, &stream_dir, "spec.json.rejected");
+	assert_state(SPEC ".rejected.2", NULL);
+	assert_state(SPEC ".error.2", "why now");
+	keep(DIR_INO, &stream_spec, "again", "why again");
+	assert_state(SPEC ".rejected.2", "again");
+	assert_state(SPEC ".error.2", "why again");
+	refused_clear(r, DIR_INO, &stream_spec);
+	assert_state(SPEC ".rejected", "before!");
+	assert_state(SPEC ".error", "why!");
+	assert_state(SPEC ".error.2", NULL);
+	assert_nothing_else();
+	assert_no_failure();
+}
+
+/* No room: what was kept before stays as it was, and of what is new there is nothing. */
+static void test_no_room(void **state)
+{
+	struct rlimit before, none;
+	_cleanup_json_ json_t *last = NULL;
+
+	keep(DIR_INO + 1, &tag_spec, "old", "old why");
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	none = (struct rlimit){0, before.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+	keep(DIR_INO, &stream_spec, "new", "new why");
+	keep(DIR_INO + 1, &tag_spec, "newer", "newer why");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_DFL);
+	assert_beside("spec.json.rejected", "new");
+	assert_state(SPEC ".rejected", NULL);
+	assert_state(SPEC ".error", NULL);
+	assert_state(SERVER "/shop/web/tags/v%2F1/spec.json.rejected", "old");
+	assert_state(SERVER "/shop/web/tags/v%2F1/spec.json.error", "old why");
+	assert_nothing_else();
+	last = journal_last(journal);
+	assert_string_equal(json_str(last, "errno"), "EFBIG");
+	keep(DIR_INO, &stream_spec, "then", "then why");
+	assert_state(SPEC ".rejected", "then");
+	refused_clear(r, DIR_INO + 1, &tag_spec);
+	assert_state(SERVER "/shop/web/tags/v%2F1/spec.json.rejected", NULL);
 }
 
 static void test_clear(void **state)
@@ -245,7 +325,7 @@ static void test_clear(void **state)
 	metadata.kind = NODE_METADATA_JSON;
 	keep(DIR_INO, &stream_spec, "text", "why");
 	keep(DIR_INO, &metadata, "metadata", "why");
-	keep(0, &tag_spec, "tag", "why");
+	keep(DIR_INO + 1, &tag_spec, "tag", "why");
 	refused_clear(r, DIR_INO, &stream_spec);
 	assert_beside("spec.json.rejected", NULL);
 	assert_beside("spec.json.error", NULL);
@@ -255,7 +335,7 @@ static void test_clear(void **state)
 	assert_state(SERVER "/shop/web/metadata.json.error", "why");
 	assert_state(SERVER "/shop/web/tags/v%2F1/spec.json.rejected", "tag");
 	refused_clear(r, DIR_INO, &stream_spec); /* nothing there: fine */
-	refused_clear(r, 0, &tag_spec);
+	refused_clear(r, DIR_INO + 1, &tag_spec);
 	assert_state(SERVER "/shop/web/tags/v%2F1/spec.json.rejected", NULL);
 	assert_no_failure();
 }
@@ -265,7 +345,7 @@ static void test_removed(void **state)
 	struct tree_path inside = {NODE_SCRATCH, "shop", "web", ""};
 
 	keep(DIR_INO, &stream_spec, "text", "why");
-	keep(0, &tag_spec, "tag", "why");
+	keep(DIR_INO + 1, &tag_spec, "tag", "why");
 	refused_removed(r, &inside, "spec.json.rejected"); /* STREAM/mine/spec.json.rejected */
 	refused_removed(r, &stream_dir, "spec.json");
 	refused_removed(r, &stream_dir, ".rejected");
@@ -286,18 +366,35 @@ static void test_removed(void **state)
 	assert_beside("spec.json.rejected", "text"); /* that one is the caller's */
 }
 
+static void test_is_kept(void **state)
+{
+	static const struct tree_path tags = {NODE_TAGS, "shop", "web", ""};
+	static const struct tree_path mine = {NODE_SCRATCH, "shop", "web", ""};
+
+	assert_true(refused_is_kept(&stream_dir, "spec.json.rejected"));
+	assert_true(refused_is_kept(&stream_dir, "imagestream.json.error"));
+	assert_true(refused_is_kept(&tag_dir, "spec.json.error"));
+	assert_false(refused_is_kept(&mine, "spec.json.error"));
+	assert_false(refused_is_kept(&tags, "spec.json.error"));
+	assert_false(refused_is_kept(&stream_dir, "spec.json"));
+	assert_false(refused_is_kept(&stream_dir, "spec.json.rejected~"));
+	assert_false(refused_is_kept(&stream_dir, "spec.json.error.2"));
+	assert_false(refused_is_kept(&stream_dir, ".rejected"));
+	assert_false(refused_is_kept(&stream_dir, ""));
+}
+
 /* Only what was kept is removed: other files of the user there stay. */
 static void test_removed_other(void **state)
 {
 	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -1;
 
-	keep(0, &stream_spec, "text", "why");
+	keep(DIR_INO, &stream_spec, "text", "why");
 	path = below(SERVER "/shop/web/notes");
 	fd = open(path, O_CREAT | O_WRONLY, 0600);
 	assert_true(fd >= 0);
 	refused_removed(r, &stream_dir, "notes");
-	refused_clear(r, 0, &stream_spec);
+	refused_clear(r, DIR_INO, &stream_spec);
 	assert_state(SERVER "/shop/web/notes", "");
 }
 
@@ -343,11 +440,11 @@ static void test_homes(void **state)
 	setenv("XDG_STATE_HOME", "relative/state", 1);
 	begin("https://s");
 	keep(0, &stream_spec, "4", "why");
-	assert_state("home/.local/state/imagestreamfs/s/shop/web/spec.json.rejected", "4");
+	assert_state("home/.local/state/imagestreamfs/s/shop/web/spec.json.rejected.2", "4");
 	unsetenv("XDG_STATE_HOME");
 	begin("https://s");
 	keep(0, &stream_spec, "5", "why");
-	assert_state("home/.local/state/imagestreamfs/s/shop/web/spec.json.rejected", "5");
+	assert_state("home/.local/state/imagestreamfs/s/shop/web/spec.json.rejected.3", "5");
 	assert_state("state/imagestreamfs/s/shop/web/spec.json.rejected", "2");
 	assert_no_failure();
 }
@@ -383,32 +480,27 @@ static void test_no_place(void **state)
 	assert_beside("spec.json.rejected", NULL);
 }
 
-/* A directory of that name can't be replaced: nothing half-written is left. */
-static void test_not_replaced(void **state)
+/* Whatever else has the name keeps it; where that is a link, what it leads to isn't written to. */
+static void test_name_taken(void **state)
 {
-	_cleanup_free_ char *path = below(SERVER "/shop/web/spec.json.rejected");
-	_cleanup_json_ json_t *last = NULL;
-
-	keep(0, &tag_spec, "x", "why"); /* makes the directories */
-	assert_int_equal(mkdir(path, 0700), 0);
-	keep(0, &stream_spec, "text", "why");
-	assert_state(SERVER "/shop/web/spec.json.error", "why");
-	assert_nothing_else();
-	last = journal_last(journal);
-	assert_string_equal(json_str(last, "errno"), "EISDIR");
-}
-
-/* Where somebody put a link, what it leads to isn't written to. */
-static void test_link(void **state)
-{
-	_cleanup_free_ char *path = below(SERVER "/shop/web/spec.json.rejected"),
+	_cleanup_free_ char *directory = below(SPEC ".rejected"), *link = below(SPEC ".error"),
 			    *victim = below("victim");
+	struct stat st;
 
-	keep(0, &tag_spec, "x", "why");
-	assert_int_equal(symlink(victim, path), 0);
-	keep(0, &stream_spec, "text", "why");
+	keep(DIR_INO + 1, &tag_spec, "x", "why"); /* makes the directories */
+	assert_int_equal(mkdir(directory, 0700), 0);
+	assert_int_equal(symlink(victim, link), 0);
+	keep(DIR_INO, &stream_spec, "text", "why");
 	assert_state("victim", NULL);
-	assert_state(SERVER "/shop/web/spec.json.rejected", "text");
+	assert_state(SPEC ".rejected.2", "text");
+	assert_state(SPEC ".error.2", "why");
+	refused_clear(r, DIR_INO, &stream_spec);
+	assert_int_equal(lstat(directory, &st), 0);
+	assert_int_equal(lstat(link, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_state(SPEC ".rejected.2", NULL);
+	assert_nothing_else();
+	assert_no_failure();
 }
 
 int main(void)
@@ -419,15 +511,17 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_keep_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_directory, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_run, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removed_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_servers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_homes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_modes_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_place, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_not_replaced, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_name_taken, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("refused", tests, NULL, NULL);

@@ -230,6 +230,37 @@ static void test_put(void **state)
 	assert_usage(12, 3);
 }
 
+/* A name for what has none. */
+static void test_link(void **state)
+{
+	struct scratch_node *n = make(0, "", FILE_MODE, "new"),
+			    *old = make(DIR_A, "x", FILE_MODE, "old");
+	uint64_t dir = add(DIR_A, "d", DIR_MODE, NULL), ino = scratch_ino(n);
+
+	assert_int_equal(scratch_link(s, DIR_A, "d", n), -EISDIR);
+	assert_name(DIR_A, "d", dir);
+	assert_int_equal(stat_of(n).st_nlink, 0);
+	assert_int_equal(scratch_link(s, DIR_A, "x", n), 0);
+	assert_name(DIR_A, "x", ino);
+	assert_int_equal(stat_of(n).st_nlink, 1);
+	assert_int_equal(stat_of(old).st_nlink, 0);
+	assert_text(old, "old");
+	assert_list(DIR_A, "d x");
+	scratch_unref(old);
+	scratch_unref(n);
+	assert_name(DIR_A, "x", ino); /* the name holds it */
+	assert_usage(3, 2);
+	n = make(0, "", FILE_MODE, "newer");
+	assert_int_equal(scratch_link(s, DIR_A, "x", n), 0); /* nobody holds the old one */
+	assert_int_equal(scratch_link(s, DIR_B, "y", make(0, "", LINK_MODE, "to")), 0);
+	assert_usage(5, 3);
+	scratch_unref(n);
+	n = scratch_lookup(s, DIR_B, "y");
+	scratch_unref(n);
+	scratch_unref(n); /* make's */
+	assert_list(DIR_B, "y");
+}
+
 static void test_unlink(void **state)
 {
 	static const struct {
@@ -342,6 +373,12 @@ static void test_total_limit(void **state)
 	assert_name(DIR_A, "more", 0);
 	assert_int_equal(stat_of(last).st_size, 0);
 	assert_int_equal(scratch_write(s, held, "a", 1, 7, false), 0); /* no more than before */
+	init.past_limit = true;					       /* what the program keeps */
+	assert_int_equal(scratch_create(s, DIR_A, "kept", &init, &refused), 0);
+	scratch_unref(steal_ptr(refused));
+	assert_usage(SCRATCH_TOTAL_MAX + 1, 18);
+	assert_int_equal(scratch_unlink(s, DIR_A, "kept", false), 0);
+	init.past_limit = false;
 	scratch_put(s, DIR_A, "put", &init);
 	assert_usage(SCRATCH_TOTAL_MAX + 1, 18);
 	assert_int_equal(scratch_unlink(s, DIR_A, "put", false), 0);
@@ -775,6 +812,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_create_with, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_without_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_put, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlink, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlinked_and_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_limit, setup, teardown),
