@@ -127,12 +127,12 @@ def stop(mount):
         say(f"  {why}: killed")
 
 
-PLAIN = "?pretty=false"  # servers indent what they send to curl; the program gets it compact
+COMPACT = "?pretty=false"  # as the program gets it; servers indent what curl asks for
 
 
-def curl_list(server):
+def curl_list(server, query=COMPACT):
     return run(["curl", "-sS", "--fail", "--compressed", "--cacert", server.ca, "-o", os.devnull,
-                "-H", "Authorization: Bearer " + server.token, server.url + LIST + PLAIN])
+                "-H", "Authorization: Bearer " + server.token, server.url + LIST + query])
 
 
 class Control:
@@ -227,7 +227,9 @@ def mounting(bench, row):
         with bench.mount(server.kubeconfig, bench.options.streams):
             return time.perf_counter() - begin
     ours()
-    return [ratio(row, 1.5, side_by_side(bench.runs, ours, lambda: curl_list(server)))]
+    return [ratio(row, 1.5, side_by_side(bench.runs, ours, lambda: curl_list(server))),
+            ratio(row + ", indented", 1.5, side_by_side(
+                bench.runs, ours, lambda: curl_list(server, "")), "indented is curl's default")]
 
 
 def kubectl(bench, row):
@@ -435,7 +437,7 @@ def save(bench, row):
             body = {"spec": {"tags": [{"name": "1.0", "annotations": {
                 "version": f"curl-{next(serial)}"}}]}}
             config.append("\n".join([
-                f'url = "{server.url}{server.streams(curl_namespace, curl_name)}{PLAIN}"',
+                f'url = "{server.url}{server.streams(curl_namespace, curl_name)}{COMPACT}"',
                 "request = PATCH", "silent", "show-error", f'cacert = "{server.ca}"', f"output = {os.devnull}",
                 f'header = "Authorization: Bearer {server.token}"',
                 'header = "Content-Type: application/strategic-merge-patch+json"',
