@@ -414,6 +414,21 @@ static void test_dead_after_a_minute(void **state)
 	reap(child);
 }
 
+/* A minute takes none that lives. */
+static void test_alive_after_a_minute(void **state)
+{
+	struct process_id self = id_of(getpid()), other;
+	pid_t child = start(1);
+
+	other = id_of(child);
+	note(self, SLOT, 1);
+	clock_moved += 70 * NSEC_PER_SEC;
+	note(other, SLOT, 2);
+	assert_base(self, SLOT, 1, NULL);
+	assert_base(other, SLOT, 2, NULL);
+	reap(child);
+}
+
 /*
  * 1024 that live. Threads will do for processes: they have a number and a start time, too. False
  * where the machine has no room for them.
@@ -497,6 +512,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_readers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dead_after_a_minute, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_alive_after_a_minute, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_live_readers, setup, teardown),
 	};
 

@@ -208,6 +208,20 @@ static void test_age(void **state)
 	assert_true(knows_of("shop/three", "1"));
 }
 
+static void test_age_exactly(void **state)
+{
+	serve(1, 0, 0);
+	pass(598);
+	serve_other("sweep");
+	assert_true(knows(1));
+	teardown(state);
+	setup(state);
+	serve(1, 0, 0);
+	pass(602);
+	serve_other("sweep");
+	assert_false(knows(1));
+}
+
 static void test_same_version(void **state)
 {
 	assert_true(is_ours("7", 7)); /* known or not: nothing came since */
@@ -373,6 +387,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_anew, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_age, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_age_exactly, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_same_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_stream, setup, teardown),

@@ -296,6 +296,22 @@ static void test_idmap_model(void **state)
 	assert_int_equal(m.count, 0);
 }
 
+/* However many there are, what isn't there is found not to be. */
+static void test_idmap_grows(void **state)
+{
+	struct idmap m = {0};
+	char value;
+
+	for (uint64_t id = 1; id <= 1100; id++) {
+		assert_null(idmap_set(&m, id, &value));
+		assert_null(idmap_get(&m, id + 1));
+		assert_null(idmap_del(&m, id + 1));
+		assert_int_equal(m.count, id);
+		assert_true(m.size < 4 * id + 16);
+	}
+	idmap_release(&m);
+}
+
 /* The same few entries over and over: the table doesn't grow with what came and went. */
 static void test_idmap_reuse(void **state)
 {
@@ -565,6 +581,7 @@ int main(void)
 		cmocka_unit_test(test_map_model),
 		cmocka_unit_test(test_map_empty_key),
 		cmocka_unit_test(test_idmap_model),
+		cmocka_unit_test(test_idmap_grows),
 		cmocka_unit_test(test_idmap_reuse),
 		cmocka_unit_test(test_time_parse),
 		cmocka_unit_test(test_time_bad),
