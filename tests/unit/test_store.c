@@ -1,6 +1,7 @@
 /* What the server sent: which version wins, what a list takes away, and who is told. */
 #include "client/store.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -193,14 +194,35 @@ static void test_delete(void **state)
 	store_delete(told->store, "shop/web", "1");
 	assert_told(told, "");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		put(told, "shop/web", "10", 0);
+		put(told, "shop/web", "10", 1);
 		assert_told(told, i == 1 ? "" : "+shop/web");
 		store_delete(told->store, "shop/web", rows[i].version);
 		assert_held(told, "shop/web", rows[i].stays ? "10" : NULL);
 		assert_told(told, rows[i].stays ? "" : "-shop/web");
 	}
-	put(told, "shop/web", "3", 0); /* nothing is remembered of the version that went */
+	put(told, "shop/web", "3", 1); /* a list knows better */
 	assert_held(told, "shop/web", "3");
+}
+
+/* An answer that comes after the deletion doesn't bring the object back. */
+static void test_late(void **state)
+{
+	struct told *told = *state;
+
+	put(told, "shop/web", "10", 0);
+	store_delete(told->store, "shop/web", "12");
+	assert_told(told, "+shop/web -shop/web");
+	put(told, "shop/web", "11", 0);
+	put(told, "shop/web", "12", 0);
+	assert_held(told, "shop/web", NULL);
+	assert_told(told, "");
+	put(told, "shop/web", "13", 0); /* deleted for a selector only: it is there again */
+	assert_held(told, "shop/web", "13");
+	store_delete(told->store, "shop/web", NULL);
+	put(told, "shop/web", "14", 0); /* a deletion of ours: later than anything */
+	assert_held(told, "shop/web", NULL);
+	put(told, "shop/web", "14", 1);
+	assert_held(told, "shop/web", "14");
 }
 
 static void test_sweep(void **state)
@@ -396,7 +418,7 @@ static void test_model(void **state)
 		key = xasprintf("n%d/s%d", n, (int)((seed >> 30) % 30));
 		version = xasprintf("%d", v);
 		if (seed >> 60 < 11) {
-			put(told, key, version, 0);
+			put(told, key, version, *h == 0 ? UINT_MAX : 0);
 			assert_told_of(told, v > *h ? "+%s" : "%.0s", key);
 			*h = v > *h ? v : *h;
 		} else if (seed >> 60 < 15 || step % 16) {
@@ -433,6 +455,7 @@ int main(void)
 		TEST(test_put_other_uid),
 		TEST(test_put_frees_the_old),
 		TEST(test_delete),
+		TEST(test_late),
 		TEST(test_sweep),
 		TEST(test_sweep_again),
 		TEST(test_sweep_namespace),
