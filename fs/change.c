@@ -15,8 +15,11 @@ int change_path_errno(int r)
 static void edit_init(
 	struct edit *e, struct mount *m, const struct api_call *call, const struct tree_path *path)
 {
-	*e = (struct edit){
-		.mount = m, .call = call, .namespace = path->namespace, .stream = path->stream};
+	*e = (struct edit){.mount = m,
+		.call = call,
+		.namespace = path->namespace,
+		.stream = path->stream,
+		.own = {.tree = path}};
 }
 
 /* Notes a failure. */
@@ -123,7 +126,7 @@ static void forget_stream(struct edit *e, const char *uid)
 
 	if (held && streq(held->uid, uid))
 		store_delete(e->mount->store, key, held->resource_version);
-	publish_now(e->mount->publish, key);
+	publish_now(e->mount->publish, key, &e->own);
 }
 
 /* After a lost answer: 0 when it is gone, -EAGAIN when it isn't. */

@@ -50,7 +50,7 @@ int edit_take_answer(struct edit *e, const json_t *answer)
 	object_unref(e->result);
 	e->result = object_ref(o);
 	store_put(e->mount->store, o, 0);
-	publish_now(e->mount->publish, key);
+	publish_now(e->mount->publish, key, &e->own);
 	return 0;
 }
 

@@ -29,6 +29,7 @@ struct edit {
 	struct patch_file file;
 	edit_decide *decide;
 	void *arg;
+	struct published_own own; /* what the kernel does by itself */
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */

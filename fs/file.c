@@ -537,11 +537,13 @@ static void follow(struct file *f, struct view *view)
 	f->text = NULL;
 }
 
-void file_publish(struct file_table *t, const char *key, struct view *view)
+void file_follow(struct file_table *t, const struct tree_path *path, struct view *view)
 {
+	char key[2 * NAME_SIZE];
 	struct list *list;
 	bool open;
 
+	path_key(path, key);
 	pthread_mutex_lock(&t->lock);
 	open = map_get(&t->by_key, key);
 	pthread_mutex_unlock(&t->lock);
@@ -551,7 +553,7 @@ void file_publish(struct file_table *t, const char *key, struct view *view)
 	pthread_mutex_lock(&t->lock);
 	list = map_get(&t->by_key, key);
 	for (struct file *f = list ? list->first : NULL; f; f = f->next)
-		if (!f->snapshot)
+		if (!f->snapshot && f->path.kind == path->kind && streq(f->path.tag, path->tag))
 			follow(f, view);
 	pthread_mutex_unlock(&t->lock);
 }

@@ -97,8 +97,8 @@ bool file_has_draft(struct file_table *t, uint64_t ino);
 /* The last attributes of what is gone but still open; false where nobody holds it open. */
 bool file_last_attr(struct file_table *t, uint64_t ino, struct tree_attr *ret);
 
-/* The stream has a new view: its open files follow. */
-void file_publish(struct file_table *t, const char *key, struct view *view);
+/* The place shows that view from now on: its open files follow. */
+void file_follow(struct file_table *t, const struct tree_path *path, struct view *view);
 
 /* The inode was renamed away or unlinked: its handles are on the scratch file now. */
 void file_make_scratch(struct file_table *t, uint64_t ino, struct scratch_node *n);

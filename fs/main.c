@@ -285,7 +285,10 @@ static void make_mount(struct program *p)
 	m->bases = bases_new();
 	m->history = history_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
-	m->publish = publish_new(m->published, m->nodes, m->files, m->overlay, m->scratch);
+	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
+	m->seconds = m->announce ? NAMES_FOREVER : NAMES_SECONDS;
+	m->publish = publish_new(&(struct publish_parts){
+		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
 	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);
@@ -316,9 +319,14 @@ static void inval_inode(void *arg, uint64_t node_id)
 	fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
 }
 
+static void inval_entry(void *arg, uint64_t parent_id, const char *name)
+{
+	fuse_lowlevel_notify_inval_entry(arg, parent_id, name, strlen(name));
+}
+
 static int open_session(struct program *p)
 {
-	struct publish_notify notify = {.inval_inode = inval_inode};
+	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
 	_cleanup_free_ char *name =
 		xasprintf("-ofsname=%s,subtype=imagestreamfs", p->mount.config->server);
 
@@ -376,6 +384,7 @@ static void release(struct program *p)
 	pool_free(m->pool);
 	pool_free(m->notifier);
 	publish_free(m->publish);
+	announce_free(m->announce);
 	store_free(m->store);
 	file_table_free(m->files);
 	scratch_free(m->scratch);
@@ -420,7 +429,11 @@ out:
 int main(int argc, char *argv[])
 {
 	struct program p = {.ready_fd = -1};
-	int r = options_parse(&p.options, argc, argv);
+	int r;
+
+	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
+		return announcer_main(argc, argv);
+	r = options_parse(&p.options, argc, argv);
 
 	if (r == 0 && p.options.help) {
 		options_usage(stdout);

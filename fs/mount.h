@@ -30,11 +30,13 @@ struct mount {
 	struct bases *bases;
 	struct history *history;
 	struct refused *refused;
+	struct announce *announce; /* NULL: -o noevents */
 	struct publish *publish;
 	struct pool *pool;     /* requests that wait for the server */
 	struct pool *notifier; /* requests that wait for a kernel notification: never long */
 	struct publish_notify notify;
 	int64_t started; /* ns since 1970 */
+	double seconds;	 /* how long the kernel may keep names and attributes */
 	uid_t uid;
 	gid_t gid;
 	bool read_only, nodelete;

@@ -96,6 +96,8 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 	}
 	if (path->kind > NODE_NAMESPACE && overlay_pending(m->overlay, slot_of(m, path)) == ino)
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
+	else if (tree_nodes[path->kind].directory)
+		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
 	fill_stat(m, path->kind, &attr, ino, ret);
@@ -143,8 +145,10 @@ static void find_real(struct mount *m, struct name *n)
 	if (published_attr(m->published, &n->path, &attr) == 0) {
 		n->place = attr.ino;
 		n->hidden = overlay_is_hidden(m->overlay, attr.ino);
-		if (n->hidden)
+		if (n->hidden) {
+			n->seconds = 0;
 			return;
+		}
 		n->ino = overlay_ino(m->overlay, attr.ino);
 		fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
@@ -152,23 +156,26 @@ static void find_real(struct mount *m, struct name *n)
 	} else if ((n->slot = slot_of(m, &n->path))) {
 		n->ino = overlay_pending(m->overlay, n->slot);
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
-		if (n->ino)
+		if (n->ino) {
 			fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
-		n->seconds = 0;
+			n->seconds = 0;
+		}
 	}
 }
 
 int names_find(struct mount *m, const struct names_dir *dir, const char *name, struct name *ret)
 {
-	struct name n = {.seconds = NAMES_SECONDS};
+	struct name n = {.seconds = m->seconds};
 
 	if (strlen(name) >= NAME_SIZE)
 		return -ENAMETOOLONG;
 	if (child_path(&dir->path, name, &n.path))
 		find_real(m, &n);
 	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == NODE_SCRATCH)) {
-		n.seconds = 0; /* these names come and go by our own doing, too */
 		n.scratch = scratch_lookup(m->scratch, dir->ino, name);
+		/* What the program itself puts there and takes away. */
+		if (n.scratch || n.hidden || refused_is_kept(&dir->path, name))
+			n.seconds = 0;
 		if (n.scratch) {
 			n.ino = scratch_ino(n.scratch);
 			scratch_stat(m->scratch, n.scratch, &n.st);
@@ -224,7 +231,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 	fill_stat(l->mount, path->kind, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
-	l->stop = l->fn(l->arg, name, cookie, path, &st);
+	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);
 	return l->stop;
 }
 
@@ -232,7 +239,7 @@ static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, cons
 {
 	struct listing *l = arg;
 
-	l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st);
+	l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st, 0);
 	return l->stop;
 }
 
@@ -246,7 +253,7 @@ static void list_api(struct listing *l, uint64_t cookie)
 			continue;
 		path.kind = kind;
 		api_stat(l->mount, kind, &st);
-		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st);
+		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st, l->mount->seconds);
 	}
 }
 
@@ -261,7 +268,7 @@ static void list_pending(struct listing *l, const struct names_dir *dir, uint64_
 			continue;
 		if (!n.place && n.ino && !n.scratch)
 			l->stop = l->fn(l->arg, tree_nodes[kind].name, kind + SCRATCH_COOKIES / 2,
-				&n.path, &n.st);
+				&n.path, &n.st, 0);
 	}
 }
 

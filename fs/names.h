@@ -7,7 +7,9 @@
 
 #include "fs/mount.h"
 
-#define NAMES_SECONDS 1.0 /* names and attributes stay true at the kernel's for so long */
+/* How long names and attributes stay true at the kernel's, as mount.seconds. */
+#define NAMES_SECONDS 1.0 /* nobody tells the kernel of names that come and go */
+#define NAMES_FOREVER 1e9
 
 struct name {
 	/* What a real thing of that name is, there or not; NODE_KINDS where none can be. */
@@ -41,9 +43,12 @@ bool names_takes_scratch(struct mount *m, const struct names_dir *dir);
 /* st_ino of the directory that the real path stands in, 0 where that is gone. */
 uint64_t names_parent(struct mount *m, const struct tree_path *path);
 
-/* Children after the cookie, in order, until fn answers true. `path` is what each is. */
+/*
+ * Children after the cookie, in order, until fn answers true. `path` is what each is, `seconds` how
+ * long the kernel may keep the name.
+ */
 typedef bool names_fn(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
-	const struct stat *st);
+	const struct stat *st, double seconds);
 int names_list(
 	struct mount *m, const struct names_dir *dir, uint64_t cookie, names_fn *fn, void *arg);
 

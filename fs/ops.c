@@ -44,7 +44,12 @@ static int may_enter(fuse_req_t req, const struct names_dir *dir, int mask)
 
 static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
 {
-	return path->kind == NODE_SCRATCH || file_has_draft(m->files, ino) ? 0 : NAMES_SECONDS;
+	if (path->kind == NODE_SCRATCH || file_has_draft(m->files, ino))
+		return 0;
+	/* Nobody has counted its streams yet. */
+	if (path->kind == NODE_NAMESPACE && !published_is_ready(m->published, path->namespace))
+		return 0;
+	return m->seconds;
 }
 
 void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret)
@@ -213,6 +218,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct waiting w = {.reply = reply_waited_lookup};
 	int r;
 
+	if (announce_greeted(op_mount(req)->announce, fuse_req_ctx(req)->pid, name)) {
+		reply_negative(req, 0);
+		return;
+	}
 	if (strlen(name) >= NAME_SIZE) {
 		fuse_reply_err(req, ENAMETOOLONG);
 		return;
@@ -310,7 +319,7 @@ struct file *op_open_real(
 	uint64_t slot;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
-	view = published_view(m->published, path->namespace, path->stream);
+	view = published_view_at(m->published, path);
 	if (!view || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
@@ -331,9 +340,9 @@ struct file *op_open_real(
 	if (path->kind == NODE_IMAGESTREAM_JSON)
 		history_serve(m->history, view->object);
 	/* What was published before the handle stood in the table didn't reach it. */
-	now = published_view(m->published, path->namespace, path->stream);
+	now = published_view_at(m->published, path);
 	if (now && now != view)
-		file_publish(m->files, now->object->key, now);
+		file_follow(m->files, path, now);
 	*ret_error = 0;
 	return f;
 }
@@ -362,7 +371,51 @@ void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_fil
 {
 	fi->fh = (uintptr_t)f;
 	fi->direct_io = file_is_snapshot(f) || file_has_draft(m->files, ino);
+	fi->keep_cache = m->announce && !fi->direct_io;
 	fi->noflush = !file_is_writable(f);
+}
+
+void op_key(const struct tree_path *path, char ret[2 * NAME_SIZE])
+{
+	if (path->kind == NODE_NAMESPACE)
+		snprintf(ret, 2 * NAME_SIZE, "%s", path->namespace);
+	else
+		snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
+}
+
+/*
+ * The announcer makes a file's new bytes known: it opens the file for writing, sets its size and
+ * closes it. From here on they are shown, and the kernel drops the pages of the old ones.
+ */
+static void open_announced(fuse_req_t req, const struct tree_path *path, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct view *view = NULL;
+	struct published_step step = {.op = PUBLISHED_WRITE, .kind = path->kind};
+	char key[2 * NAME_SIZE];
+
+	if (!published_is_expected(m->published, path, PUBLISHED_WRITE)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	strcpy(step.tag, path->tag);
+	op_key(path, key);
+	if (published_flip(m->published, key, &step)) {
+		view = published_view_at(m->published, path);
+		if (view)
+			file_follow(m->files, path, view);
+	}
+	fi->fh = 0;
+	fi->noflush = 1;
+	fuse_reply_open(req, fi);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	if (op_mount(req)->announce)
+		fuse_reply_err(req, ENOSYS); /* listings are the kernel's to keep */
+	else
+		fuse_reply_open(req, fi);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -379,6 +432,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &st);
+	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
+		open_announced(req, &path, fi);
+		return;
+	}
 	if (r == 0)
 		r = op_may(req, &st, mask);
 	if (r == 0 && (mask & W_OK) && !(st.st_mode & 0222))
@@ -406,6 +463,8 @@ void op_close(struct mount *m, struct file *f)
 	file_get_state(m->files, f, &state);
 	if (file_is_pending(f) && state.slot)
 		overlay_hold_pending(m->overlay, state.slot, -1);
+	if (file_is_pending(f))
+		publish_wake(m->publish);
 	file_close(m->files, f);
 }
 
@@ -455,10 +514,9 @@ struct listing {
 #define COOKIE_BASE 2
 
 static bool add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
-	const struct stat *st)
+	const struct stat *st, double seconds)
 {
 	struct listing *l = arg;
-	double seconds = path->kind == NODE_SCRATCH ? 0 : NAMES_SECONDS;
 	struct fuse_entry_param entry = {
 		.attr = *st, .attr_timeout = seconds, .entry_timeout = seconds};
 	off_t next = cookie + COOKIE_BASE;
@@ -603,6 +661,7 @@ const struct fuse_lowlevel_ops ops = {
 	.create = op_create,
 	.access = op_access,
 	.open = op_open,
+	.opendir = op_opendir,
 	.read = op_read,
 	.write = op_write,
 	.flush = op_flush,

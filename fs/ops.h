@@ -35,6 +35,8 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);
 struct file *op_open_real(
 	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error);
 struct file *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags);
+/* The key of what is published at the path: NAMESPACE/STREAM, or NAMESPACE. */
+void op_key(const struct tree_path *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi);
 void op_close(struct mount *m, struct file *f);
 

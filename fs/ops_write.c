@@ -10,6 +10,7 @@
 
 /* A name in a directory that the caller wants to change. */
 struct target {
+	fuse_ino_t parent;
 	struct names_dir dir;
 	struct stat dir_st;
 	struct name name;
@@ -27,6 +28,7 @@ static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struc
 	struct mount *m = op_mount(req);
 	int r;
 
+	ret->parent = parent;
 	if (!op_directory(req, parent, &ret->dir))
 		return -ENOENT;
 	r = names_stat(m, &ret->dir.path, ret->dir.ino, &ret->dir_st);
@@ -106,29 +108,25 @@ static int make_scratch(fuse_req_t req, const struct names_dir *dir, const char 
 }
 
 /* What was hidden is there again, or what the object doesn't have is begun: as a new inode. */
-static uint64_t make_real(struct mount *m, const struct name *n)
+static void make_real(struct mount *m, const struct name *n)
 {
 	uint64_t ino = tree_new_ino();
 
 	if (n->place)
 		overlay_show(m->overlay, n->place, ino);
 	else
-		overlay_add_pending(m->overlay, n->slot, ino);
-	return ino;
+		overlay_add_pending(m->overlay, n->slot, ino, &n->path);
 }
 
-/* Makes the name, which nothing has. */
-static int make_file(fuse_req_t req, const struct target *t, const char *name, mode_t mode)
+/*
+ * The directory's listing is another one. Asked for inside the call that changes it, since a listing
+ * that another one completed before may be taken otherwise (a quirk of the kernel's); it can't wait:
+ * only listings hold a directory's pages, and the call keeps them out.
+ */
+static void touch_dir(struct mount *m, fuse_ino_t id)
 {
-	_cleanup_scratch_ struct scratch_node *n = NULL;
-	int r;
-
-	if (!is_real(&t->name))
-		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
-	r = may_take_real(&t->name);
-	if (r == 0)
-		make_real(op_mount(req), &t->name);
-	return r;
+	if (m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
 }
 
 static void reply_made(fuse_req_t req, const struct names_dir *dir, const char *name)
@@ -148,6 +146,106 @@ static void reply_made(fuse_req_t req, const struct names_dir *dir, const char *
 	op_reply_entry(req, &entry);
 }
 
+static void hide(struct mount *m, const struct name *n)
+{
+	overlay_hide(m->overlay, n->place, &n->path);
+	publish_wake(m->publish); /* it comes back after a while */
+}
+
+/* ---- what the announcer does: it makes known what is published ---- */
+
+static bool is_announcer(fuse_req_t req)
+{
+	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
+}
+
+/* The step at the name, or a hidden name that comes back. False where nothing is to be known. */
+static bool flip_announced(struct mount *m, const struct name *n, enum published_op op)
+{
+	struct published_step step = {.op = op, .kind = n->path.kind};
+	char key[2 * NAME_SIZE];
+
+	if (op == PUBLISHED_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
+		overlay_return(m->overlay, n->place);
+		return true;
+	}
+	if (n->path.kind == NODE_KINDS || !published_is_expected(m->published, &n->path, op))
+		return false;
+	strcpy(step.tag, n->path.tag);
+	op_key(&n->path, key);
+	published_flip(m->published, key, &step);
+	return true;
+}
+
+/* `fi` NULL: a directory. */
+static void make_announced(
+	fuse_req_t req, fuse_ino_t parent, const char *name, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_name_ struct name n = {0}, made = {0};
+	struct fuse_entry_param entry;
+	struct names_dir dir;
+
+	if (!op_directory(req, parent, &dir) || names_find(m, &dir, name, &n) < 0 ||
+		!flip_announced(m, &n, PUBLISHED_CREATE) || names_find(m, &dir, name, &made) < 0 ||
+		!made.ino) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	touch_dir(m, parent);
+	op_fill_entry(m, &made, &entry);
+	if (!fi) {
+		op_reply_entry(req, &entry);
+		return;
+	}
+	fi->fh = 0;
+	fi->noflush = 1;
+	if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+		node_forget(m->nodes, entry.ino, 1);
+}
+
+static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_name_ struct name n = {0};
+	struct names_dir dir;
+
+	if (!op_directory(req, parent, &dir) || names_find(m, &dir, name, &n) < 0 ||
+		!flip_announced(m, &n, PUBLISHED_DELETE)) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	touch_dir(m, parent);
+	fuse_reply_err(req, 0);
+}
+
+/* ---- making ---- */
+
+/* Makes the name, which nothing has. */
+static int make_file(fuse_req_t req, const struct target *t, const char *name, mode_t mode)
+{
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	int r;
+
+	if (!is_real(&t->name))
+		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
+	r = may_take_real(&t->name);
+	if (r == 0)
+		make_real(op_mount(req), &t->name);
+	return r;
+}
+
+static void reply_new(
+	fuse_req_t req, fuse_ino_t parent, const struct target *t, const char *name, int r)
+{
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	touch_dir(op_mount(req), parent);
+	reply_made(req, &t->dir, name);
+}
+
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	_cleanup_target_ struct target t = {0};
@@ -157,10 +255,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 		r = -EEXIST;
 	if (r == 0)
 		r = S_ISREG(mode) ? make_file(req, &t, name, mode) : -EPERM;
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		reply_made(req, &t.dir, name);
+	reply_new(req, parent, &t, name, r);
 }
 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -174,10 +269,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	if (r == 0)
 		r = is_real(&t.name) ? -EPERM
 				     : make_scratch(req, &t.dir, name, S_IFLNK | 0777, target, &n);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		reply_made(req, &t.dir, name);
+	reply_new(req, parent, &t, name, r);
 }
 
 void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name)
@@ -217,7 +309,13 @@ void op_create(
 	struct fuse_entry_param entry;
 	struct file *f = NULL;
 	bool there;
-	int r = get_target(req, parent, name, &t);
+	int r;
+
+	if (is_announcer(req)) {
+		make_announced(req, parent, name, fi);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
 
 	there = r == 0 && t.name.ino;
 	if (there)
@@ -234,6 +332,7 @@ void op_create(
 		fuse_reply_err(req, -r);
 		return;
 	}
+	touch_dir(m, parent);
 	if (!there)
 		file_start_empty(m->files, f);
 	else if (fi->flags & O_TRUNC)
@@ -249,6 +348,7 @@ void op_create(
 /* What is left to the pool. */
 struct job {
 	struct names_dir dir;
+	fuse_ino_t parent, new_parent;
 	struct tree_path path;
 	char name[NAME_SIZE];
 	struct name moved; /* a real file that takes another's name */
@@ -271,6 +371,29 @@ static void submit(fuse_req_t req, pool_fn *fn, struct job *j)
 	pool_submit(op_mount(req)->pool, req, key, fn, j);
 }
 
+/* What the watch says of the stream meanwhile waits: the kernel itself raises this call's events. */
+static void begin_change(struct mount *m, const struct job *j)
+{
+	char key[2 * NAME_SIZE];
+
+	op_key(&j->path, key);
+	publish_hold(m->publish, key);
+}
+
+static void end_hold(struct mount *m, const struct job *j)
+{
+	char key[2 * NAME_SIZE];
+
+	op_key(&j->path, key);
+	publish_release(m->publish, key);
+}
+
+static void end_change(struct mount *m, struct job *j)
+{
+	end_hold(m, j);
+	job_free(j);
+}
+
 static struct api_call api_call(const struct pool_call *call)
 {
 	return (struct api_call){
@@ -288,15 +411,20 @@ static void make_directory(struct pool_call *call, void *arg)
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
 	struct api_call api = api_call(call);
-	int r = j->path.kind == NODE_STREAM ? change_make_stream(m, &api, &j->path)
-					    : change_make_tag(m, &api, &j->path);
+	int r;
+
+	begin_change(m, j);
+	r = j->path.kind == NODE_STREAM ? change_make_stream(m, &api, &j->path)
+					: change_make_tag(m, &api, &j->path);
 
 	pool_settle(call);
-	if (r < 0)
+	if (r < 0) {
 		fuse_reply_err(call->req, -r);
-	else
+	} else {
+		touch_dir(m, j->parent);
 		reply_made(call->req, &j->dir, j->name);
-	job_free(j);
+	}
+	end_change(m, j);
 }
 
 static void remove_directory(struct pool_call *call, void *arg)
@@ -304,18 +432,24 @@ static void remove_directory(struct pool_call *call, void *arg)
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
 	struct api_call api = api_call(call);
-	int r = j->path.kind == NODE_STREAM ? change_remove_stream(m, &api, &j->path)
-					    : change_remove_tag(m, &api, &j->path);
+	int r;
+
+	begin_change(m, j);
+	r = j->path.kind == NODE_STREAM ? change_remove_stream(m, &api, &j->path)
+					: change_remove_tag(m, &api, &j->path);
 
 	pool_settle(call);
+	touch_dir(m, j->parent);
 	fuse_reply_err(call->req, -r);
-	job_free(j);
+	end_change(m, j);
 }
 
-static void submit_directory(fuse_req_t req, const struct target *t, const char *name, pool_fn *fn)
+static void submit_directory(
+	fuse_req_t req, fuse_ino_t parent, const struct target *t, const char *name, pool_fn *fn)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
+	j->parent = parent;
 	j->dir = t->dir;
 	j->path = t->name.path;
 	strcpy(j->name, name);
@@ -326,12 +460,18 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	_cleanup_target_ struct target t = {0};
 	_cleanup_scratch_ struct scratch_node *n = NULL;
-	int r = get_target(req, parent, name, &t);
+	int r;
+
+	if (is_announcer(req)) {
+		make_announced(req, parent, name, NULL);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
 
 	if (r == 0 && t.name.ino)
 		r = -EEXIST;
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG)) {
-		submit_directory(req, &t, name, make_directory);
+		submit_directory(req, parent, &t, name, make_directory);
 		return;
 	}
 	if (r == 0 && t.name.path.kind == NODE_TAGS && t.name.hidden)
@@ -340,31 +480,35 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		r = -EPERM;
 	else if (r == 0)
 		r = make_scratch(req, &t.dir, name, S_IFDIR | (mode & 07777), NULL, &n);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		reply_made(req, &t.dir, name);
+	reply_new(req, parent, &t, name, r);
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_target_ struct target t = {0};
-	int r = get_target(req, parent, name, &t);
+	int r;
+
+	if (is_announcer(req)) {
+		remove_announced(req, parent, name);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
 
 	if (r == 0)
 		r = may_remove(req, &t);
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG) &&
 		!m->nodelete) {
-		submit_directory(req, &t, name, remove_directory);
+		submit_directory(req, parent, &t, name, remove_directory);
 		return;
 	}
 	if (r == 0 && t.name.scratch)
 		r = scratch_unlink(m->scratch, t.dir.ino, name, true);
 	else if (r == 0 && t.name.path.kind == NODE_TAGS)
-		overlay_hide(m->overlay, t.name.place);
+		hide(m, &t.name);
 	else if (r == 0)
 		r = is_real_directory(&t.name) ? -EPERM : -ENOTDIR;
+	touch_dir(m, parent);
 	fuse_reply_err(req, -r);
 }
 
@@ -377,8 +521,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
  */
 static int leave_place(struct mount *m, const struct name *n, bool kept, struct scratch_node **ret)
 {
-	_cleanup_view_ struct view *view =
-		published_view(m->published, n->path.namespace, n->path.stream);
+	_cleanup_view_ struct view *view = published_view_at(m->published, &n->path);
 	_cleanup_buf_ struct buf bytes = BUF_INIT(kept ? SCRATCH_FILE_MAX : ATTR_MAX);
 	_cleanup_free_ char *unsaved = NULL;
 	struct scratch_init init = {.mode = n->st.st_mode,
@@ -408,7 +551,7 @@ static int leave_place(struct mount *m, const struct name *n, bool kept, struct 
 	node_set_path(m->nodes, n->ino, &path);
 	file_make_scratch(m->files, n->ino, *ret);
 	if (n->place)
-		overlay_hide(m->overlay, n->place);
+		hide(m, n);
 	else
 		overlay_drop_pending(m->overlay, n->slot);
 	return 0;
@@ -421,7 +564,7 @@ static int unlink_real(struct mount *m, const struct name *n)
 	if (file_is_open(m->files, n->ino))
 		return leave_place(m, n, false, &node);
 	if (n->place)
-		overlay_hide(m->overlay, n->place);
+		hide(m, n);
 	else
 		overlay_drop_pending(m->overlay, n->slot);
 	return 0;
@@ -442,14 +585,20 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_target_ struct target t = {0};
-	int r = get_target(req, parent, name, &t);
+	int r;
+
+	if (is_announcer(req)) {
+		remove_announced(req, parent, name);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
 
 	if (r == 0)
 		r = may_remove(req, &t);
 	if (r == 0 && t.name.scratch) {
 		r = scratch_unlink(m->scratch, t.dir.ino, name, false);
 		if (r == 0 && refused_is_kept(&t.dir.path, name)) {
-			submit_directory(req, &t, name, unlink_kept);
+			submit_directory(req, parent, &t, name, unlink_kept);
 			return;
 		}
 	} else if (r == 0 && is_real_directory(&t.name)) {
@@ -459,6 +608,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == 0) {
 		r = unlink_real(m, &t.name);
 	}
+	touch_dir(m, parent);
 	fuse_reply_err(req, -r);
 }
 
@@ -480,6 +630,32 @@ static int take_place(
 	return 0;
 }
 
+/* Pages that the kernel kept of the inode when it was this file before, or another. */
+static void drop_pages_of(struct mount *m, uint64_t ino)
+{
+	uint64_t id = node_find(m->nodes, ino);
+
+	if (id)
+		touch_dir(m, id);
+}
+
+/* The very bytes that were renamed away: nothing to save. */
+static void restore(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	int r = take_place(m, j->scratch, &j->path, scratch_moved_from(m->scratch, j->scratch));
+
+	if (r == 0)
+		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
+	drop_pages_of(m, scratch_ino(j->scratch));
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	touch_dir(m, j->new_parent);
+	fuse_reply_err(call->req, -change_path_errno(r));
+	job_free(j);
+}
+
 static void save_over(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
@@ -487,7 +663,10 @@ static void save_over(struct pool_call *call, void *arg)
 	_cleanup_scratch_ struct scratch_node *moved = NULL;
 	struct save_call save = save_call(call);
 	uint64_t place = 0;
-	int r = save_scratch(m, &save, j->scratch, &j->path, &place);
+	int r;
+
+	begin_change(m, j);
+	r = save_scratch(m, &save, j->scratch, &j->path, &place);
 
 	if (r == 0 && j->moved.ino) {
 		r = leave_place(m, &j->moved, false, &moved);
@@ -497,9 +676,27 @@ static void save_over(struct pool_call *call, void *arg)
 		r = take_place(m, j->scratch, &j->path, place);
 		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
 	}
+	if (r == 0)
+		drop_pages_of(m, j->moved.ino ? j->moved.ino : scratch_ino(j->scratch));
 	pool_settle(call);
+	touch_dir(m, j->parent);
+	touch_dir(m, j->new_parent);
 	fuse_reply_err(call->req, -change_path_errno(r));
-	job_free(j);
+	end_change(m, j);
+}
+
+static struct job *rename_job(const struct target *from, const char *name, const struct target *to,
+	struct scratch_node *node)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	j->parent = from->parent;
+	j->new_parent = to->parent;
+	j->dir = from->dir;
+	strcpy(j->name, name);
+	j->scratch = scratch_ref(node);
+	j->path = to->name.path;
+	return j;
 }
 
 /* A file over a real name: 0 and the pool replies, or why not; `node` has its bytes. */
@@ -511,36 +708,28 @@ static int submit_save_over(fuse_req_t req, const struct target *from, const cha
 
 	if (r < 0)
 		return r;
-	j = xcalloc(1, sizeof(*j));
-	j->dir = from->dir;
-	strcpy(j->name, name);
-	j->scratch = scratch_ref(node);
-	j->path = to->name.path;
+	j = rename_job(from, name, to, node);
 	if (!from->name.scratch)
 		j->moved = from->name;
 	submit(req, save_over, j);
 	return 0;
 }
 
-/* A scratch file over a real name. 0 when the pool replies, 1 when all is done. */
+/* A scratch file over a real name. 0 when a pool replies. */
 static int rename_over(
 	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
 {
 	struct mount *m = op_mount(req);
 	struct scratch_node *node = from->name.scratch;
-	int r;
 
 	if (is_real_directory(&to->name))
 		return -EPERM;
 	if (!S_ISREG(from->name.st.st_mode))
 		return S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
-	/* The very bytes that were renamed away: nothing to save. */
 	if (!to->name.place || scratch_moved_from(m->scratch, node) != to->name.place)
 		return submit_save_over(req, from, name, to, node);
-	r = take_place(m, node, &to->name.path, to->name.place);
-	if (r == 0)
-		scratch_unlink(m->scratch, from->dir.ino, name, false);
-	return r < 0 ? r : 1;
+	pool_submit(m->notifier, req, NULL, restore, rename_job(from, name, to, node));
+	return 0;
 }
 
 /* A real file over another: its bytes are saved there, and here it is hidden. */
@@ -548,8 +737,7 @@ static int rename_real(
 	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_view_ struct view *view =
-		published_view(m->published, from->name.path.namespace, from->name.path.stream);
+	_cleanup_view_ struct view *view = published_view_at(m->published, &from->name.path);
 	_cleanup_buf_ struct buf bytes = BUF_INIT(SCRATCH_FILE_MAX);
 	_cleanup_scratch_ struct scratch_node *copy = NULL;
 	struct scratch_init init = {.mode = S_IFREG | 0600};
@@ -629,8 +817,13 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		r = get_target(req, new_parent, new_name, &to);
 	if (r == 0)
 		r = rename_name(req, &from, name, &to, new_name, flags);
-	if (r != 0)
-		fuse_reply_err(req, r < 0 ? -r : 0);
+	if (r == 0)
+		return;
+	if (r > 0) {
+		touch_dir(op_mount(req), parent);
+		touch_dir(op_mount(req), new_parent);
+	}
+	fuse_reply_err(req, r < 0 ? -r : 0);
 }
 
 /* ---- attributes ---- */
@@ -707,6 +900,10 @@ void op_setattr(
 
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &now);
+	if (r == 0 && is_announcer(req)) {
+		fuse_reply_attr(req, &now, file_has_draft(m->files, ino) ? 0 : m->seconds);
+		return;
+	}
 	if (r == 0 && m->read_only)
 		r = -EROFS;
 	if (r == 0 && names_is_api(path.kind))
@@ -795,7 +992,11 @@ static void save_and_reply(struct pool_call *call, void *arg)
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
 	struct save_call save = save_call(call);
-	int r = save_handle(m, &save, j->file);
+	int r;
+
+	begin_change(m, j);
+	r = save_handle(m, &save, j->file);
+	end_hold(m, j);
 
 	if (j->sync && r == -EINVAL)
 		r = -EIO; /* Emacs takes EINVAL for a file that can't be synced */
@@ -811,11 +1012,13 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	struct save_call save = save_call(call);
 	int r = 0;
 
+	begin_change(m, j);
 	if (j->killed)
 		save_refuse_handle(m, j->file, EINTR,
 			"a signal ended the process that wrote this; it was not sent");
 	else
 		r = save_handle(m, &save, j->file);
+	end_hold(m, j);
 	if (r == -ESHUTDOWN)
 		save_keep_handle(m, j->file);
 	op_close(m, j->file);
@@ -900,9 +1103,13 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct file *f = op_file(fi);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	int verdict;
 
+	if (!f) { /* the announcer's */
+		fuse_reply_err(req, 0);
+		return;
+	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
 		submit_save(req, f, &state, release_and_reply, false);

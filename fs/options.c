@@ -43,6 +43,8 @@ static const struct row rows[] = {
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
+	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
+		"no inotify events for changes made on the server"},
 	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},

@@ -8,18 +8,22 @@
 struct place {
 	uint64_t ino;	   /* that stands for it; 0: its own */
 	int64_t hidden_to; /* monotonic ns; 0: not hidden */
+	bool returning;	   /* it was given as due */
+	struct tree_path *path;
 };
 
 struct pending {
 	uint64_t ino;
 	int open;
 	int64_t until; /* monotonic ns, while nobody has it open */
+	struct tree_path path;
 };
 
 struct overlay {
 	pthread_mutex_t lock;
 	struct idmap places;  /* lock; place -> struct place */
 	struct idmap pending; /* lock; slot -> struct pending */
+	size_t hidden;	      /* lock; places that are */
 };
 
 struct overlay *overlay_new(void)
@@ -34,7 +38,11 @@ void overlay_free(struct overlay *o)
 {
 	if (!o)
 		return;
-	idmap_foreach(&o->places, e) free(e->value);
+	idmap_foreach(&o->places, e)
+	{
+		free(((struct place *)e->value)->path);
+		free(e->value);
+	}
 	idmap_foreach(&o->pending, e) free(e->value);
 	idmap_release(&o->places);
 	idmap_release(&o->pending);
@@ -42,19 +50,20 @@ void overlay_free(struct overlay *o)
 	free(o);
 }
 
-/* o->lock held. What was hidden for long enough is there again. */
-static struct place *place_get(struct overlay *o, uint64_t id)
+/* o->lock held. */
+static void unhide(struct overlay *o, struct place *p)
 {
-	struct place *p = idmap_get(&o->places, id);
-
-	if (p && p->hidden_to && p->hidden_to <= now_monotonic())
-		p->hidden_to = 0;
-	return p;
+	if (!p->hidden_to)
+		return;
+	p->hidden_to = 0;
+	p->returning = false;
+	free(steal_ptr(p->path));
+	o->hidden--;
 }
 
 static struct place *place_make(struct overlay *o, uint64_t id)
 {
-	struct place *p = place_get(o, id);
+	struct place *p = idmap_get(&o->places, id);
 
 	if (!p) {
 		p = xcalloc(1, sizeof(*p));
@@ -69,7 +78,7 @@ uint64_t overlay_ino(struct overlay *o, uint64_t place)
 	uint64_t ino;
 
 	pthread_mutex_lock(&o->lock);
-	p = place_get(o, place);
+	p = idmap_get(&o->places, place);
 	ino = p && p->ino ? p->ino : place;
 	pthread_mutex_unlock(&o->lock);
 	return ino;
@@ -81,20 +90,47 @@ bool overlay_is_hidden(struct overlay *o, uint64_t place)
 	bool hidden;
 
 	pthread_mutex_lock(&o->lock);
-	p = place_get(o, place);
+	p = idmap_get(&o->places, place);
 	hidden = p && p->hidden_to;
 	pthread_mutex_unlock(&o->lock);
 	return hidden;
 }
 
-void overlay_hide(struct overlay *o, uint64_t place)
+void overlay_hide(struct overlay *o, uint64_t place, const struct tree_path *path)
 {
 	struct place *p;
 
 	pthread_mutex_lock(&o->lock);
 	p = place_make(o, place);
+	unhide(o, p);
 	p->hidden_to = now_monotonic() + OVERLAY_HIDDEN_NS;
 	p->ino = tree_new_ino();
+	p->path = xmalloc(sizeof(*path));
+	*p->path = *path;
+	o->hidden++;
+	pthread_mutex_unlock(&o->lock);
+}
+
+bool overlay_is_returning(struct overlay *o, uint64_t place)
+{
+	struct place *p;
+	bool returning;
+
+	pthread_mutex_lock(&o->lock);
+	p = idmap_get(&o->places, place);
+	returning = p && p->returning;
+	pthread_mutex_unlock(&o->lock);
+	return returning;
+}
+
+void overlay_return(struct overlay *o, uint64_t place)
+{
+	struct place *p;
+
+	pthread_mutex_lock(&o->lock);
+	p = idmap_get(&o->places, place);
+	if (p)
+		unhide(o, p);
 	pthread_mutex_unlock(&o->lock);
 }
 
@@ -105,8 +141,13 @@ void overlay_show(struct overlay *o, uint64_t place, uint64_t ino)
 	pthread_mutex_lock(&o->lock);
 	p = place_make(o, place);
 	p->ino = ino;
-	p->hidden_to = 0;
+	unhide(o, p);
 	pthread_mutex_unlock(&o->lock);
+}
+
+static bool is_over(const struct pending *p)
+{
+	return p->open <= 0 && p->until <= now_monotonic();
 }
 
 /* o->lock held. */
@@ -114,19 +155,71 @@ static struct pending *pending_get(struct overlay *o, uint64_t slot)
 {
 	struct pending *p = idmap_get(&o->pending, slot);
 
-	if (p && p->open <= 0 && p->until <= now_monotonic()) {
-		idmap_del(&o->pending, slot);
-		free(p);
-		p = NULL;
-	}
-	return p;
+	return p && !is_over(p) ? p : NULL;
 }
 
-void overlay_add_pending(struct overlay *o, uint64_t slot, uint64_t ino)
+/* o->lock held. */
+static bool hidden_due(struct overlay *o, struct overlay_due *ret, int64_t *next)
+{
+	int64_t now = now_monotonic();
+
+	if (!o->hidden)
+		return false;
+	idmap_foreach(&o->places, e)
+	{
+		struct place *p = e->value;
+
+		if (!p->hidden_to || p->returning)
+			continue;
+		if (p->hidden_to <= now) {
+			p->returning = true;
+			*ret = (struct overlay_due){*p->path, e->id};
+			return true;
+		}
+		if (p->hidden_to < *next)
+			*next = p->hidden_to;
+	}
+	return false;
+}
+
+/* o->lock held. */
+static bool pending_due(struct overlay *o, struct overlay_due *ret, int64_t *next)
+{
+	idmap_foreach(&o->pending, e)
+	{
+		struct pending *p = e->value;
+
+		if (is_over(p)) {
+			*ret = (struct overlay_due){.path = p->path};
+			idmap_del(&o->pending, e->id);
+			free(p);
+			return true;
+		}
+		if (p->open <= 0 && p->until < *next)
+			*next = p->until;
+	}
+	return false;
+}
+
+bool overlay_next_due(struct overlay *o, struct overlay_due *ret, int64_t *ret_next)
+{
+	int64_t next = INT64_MAX;
+	bool due;
+
+	pthread_mutex_lock(&o->lock);
+	due = hidden_due(o, ret, &next) || pending_due(o, ret, &next);
+	pthread_mutex_unlock(&o->lock);
+	*ret_next = next;
+	return due;
+}
+
+void overlay_add_pending(
+	struct overlay *o, uint64_t slot, uint64_t ino, const struct tree_path *path)
 {
 	struct pending *p = xcalloc(1, sizeof(*p));
 
 	p->ino = ino;
+	p->path = *path;
 	p->until = now_monotonic() + OVERLAY_HIDDEN_NS;
 	pthread_mutex_lock(&o->lock);
 	free(idmap_set(&o->pending, slot, p));

@@ -1,47 +1,110 @@
 #include "fs/publish.h"
 
+#include "client/idmap.h"
+#include "client/log.h"
 #include "client/map.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
+
+#define RESPAWN_NS NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
 struct entry {
 	struct entry *next;
 	char key[];
 };
 
+/* A publish_now that waits. */
+struct request {
+	struct request *next;
+	const char *key;
+	const struct published_own *own;
+	bool done;
+};
+
+/* A change on its way: its steps go to the announcer, or are shown silently, in their order. */
+struct transition {
+	struct transition *next;
+	struct published_change change;
+	struct step_state {
+		uint64_t id; /* at the announcer; 0: not there */
+		bool done;
+	} * states;
+	size_t at;			/* the next step */
+	unsigned under_way;		/* at the announcer */
+	char directory[ANNOUNCER_PATH]; /* of those */
+	bool returns; /* one hidden name that comes back; published knows nothing of it */
+	uint64_t place;
+	char key[];
+};
+
+/* A key that can't be published now. */
+struct busy {
+	unsigned transitions, holds;
+	bool again; /* something newer has come */
+	char key[];
+};
+
+/* A name that the kernel has to forget. */
+struct forgotten {
+	struct forgotten *next;
+	uint64_t parent;
+	char name[];
+};
+
+struct sent {
+	struct transition *transition;
+	size_t step;
+};
+
 struct publish {
-	struct published *published;
-	struct node_table *nodes;
-	struct file_table *files;
-	struct overlay *overlay;
-	struct scratch *scratch;
+	struct publish_parts parts;
 	struct store *store;
 	pthread_t thread;
+	int wake_fd;
+	/* the publish thread's own */
+	struct transition *transitions;
+	struct idmap sent; /* id -> struct sent */
+	uint64_t last_id;
+	int64_t spawned;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct entry *first, **last;  /* lock; the line */
 	struct map queued;	      /* lock; what stands in it */
-	struct entry *current;	      /* lock; what is being published */
+	struct map busy;	      /* lock; key -> struct busy */
+	struct request *requests;     /* lock */
 	uint64_t added, done;	      /* lock */
 	struct publish_notify notify; /* lock */
-	bool started, stop;	      /* lock */
+	struct publish_counts counts; /* lock */
+	struct forgotten *forgotten;  /* lock */
+	bool forgets;		      /* lock; forget_thread runs */
+	pthread_t forget_thread;
+	pthread_cond_t forget;
+	bool started, stop; /* lock */
 };
 
-struct publish *publish_new(struct published *published, struct node_table *nodes,
-	struct file_table *files, struct overlay *overlay, struct scratch *scratch)
+struct publish *publish_new(const struct publish_parts *parts)
 {
 	struct publish *p = xcalloc(1, sizeof(*p));
 
-	p->published = published;
-	p->nodes = nodes;
-	p->files = files;
-	p->overlay = overlay;
-	p->scratch = scratch;
+	p->parts = *parts;
 	p->last = &p->first;
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->wake_fd < 0)
+		abort();
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->changed, NULL);
+	pthread_cond_init(&p->forget, NULL);
 	return p;
+}
+
+static void transition_free(struct transition *t)
+{
+	published_change_release(&t->change);
+	free(t->states);
+	free(t);
 }
 
 void publish_free(struct publish *p)
@@ -54,8 +117,20 @@ void publish_free(struct publish *p)
 		p->first = e->next;
 		free(e);
 	}
+	while (p->transitions) {
+		struct transition *t = p->transitions;
+
+		p->transitions = t->next;
+		transition_free(t);
+	}
+	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_release(&p->sent);
+	map_foreach(&p->busy, e) free(e->value);
+	map_release(&p->busy);
 	map_release(&p->queued);
+	close(p->wake_fd);
 	pthread_cond_destroy(&p->changed);
+	pthread_cond_destroy(&p->forget);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -65,178 +140,758 @@ void publish_set_store(struct publish *p, struct store *store)
 	p->store = store;
 }
 
+void publish_wake(struct publish *p)
+{
+	uint64_t one = 1;
+
+	if (write(p->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		abort();
+}
+
+/* p->lock held. True when the thread has to be woken. */
+static bool enqueue(struct publish *p, const char *key)
+{
+	struct entry *e;
+
+	if (map_get(&p->queued, key))
+		return false;
+	e = xcalloc(1, sizeof(*e) + strlen(key) + 1);
+	strcpy(e->key, key);
+	map_set(&p->queued, e->key, e);
+	*p->last = e;
+	p->last = &e->next;
+	p->added++;
+	return true;
+}
+
 void publish_key(void *arg, const char *key)
 {
 	struct publish *p = arg;
-	struct entry *e;
+	bool wake;
 
 	pthread_mutex_lock(&p->lock);
-	if (!map_get(&p->queued, key)) {
-		e = xcalloc(1, sizeof(*e) + strlen(key) + 1);
-		strcpy(e->key, key);
-		map_set(&p->queued, e->key, e);
-		*p->last = e;
-		p->last = &e->next;
-		p->added++;
-		pthread_cond_broadcast(&p->changed);
+	p->counts.received++;
+	wake = enqueue(p, key);
+	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
+}
+
+/* ---- keys that wait; p->lock held ---- */
+
+static struct busy *busy_get(struct publish *p, const char *key)
+{
+	struct busy *b = map_get(&p->busy, key);
+
+	if (!b) {
+		b = xcalloc(1, sizeof(*b) + strlen(key) + 1);
+		strcpy(b->key, key);
+		map_set(&p->busy, b->key, b);
 	}
+	return b;
+}
+
+static void busy_drop_unused(struct publish *p, struct busy *b)
+{
+	if (b->transitions || b->holds)
+		return;
+	if (b->again)
+		enqueue(p, b->key);
+	map_del(&p->busy, b->key);
+	free(b);
+}
+
+void publish_hold(struct publish *p, const char *key)
+{
+	pthread_mutex_lock(&p->lock);
+	busy_get(p, key)->holds++;
 	pthread_mutex_unlock(&p->lock);
 }
 
-/* `ino` is the place's own. */
-static void tell(struct publish *p, uint64_t ino)
+void publish_release(struct publish *p, const char *key)
+{
+	struct busy *b;
+
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	b->holds--;
+	busy_drop_unused(p, b);
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+}
+
+/* ---- telling the kernel ---- */
+
+static struct publish_notify get_notify(struct publish *p)
 {
 	struct publish_notify notify;
-	uint64_t id;
 
 	pthread_mutex_lock(&p->lock);
 	notify = p->notify;
 	pthread_mutex_unlock(&p->lock);
-	id = notify.inval_inode ? node_find(p->nodes, overlay_ino(p->overlay, ino)) : 0;
+	return notify;
+}
+
+/* The node that stands for the place, 0 where the kernel has none. */
+static uint64_t node_at(struct publish *p, uint64_t place)
+{
+	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
+}
+
+static void inval_place(struct publish *p, uint64_t place)
+{
+	struct publish_notify notify = get_notify(p);
+	uint64_t id = notify.inval_inode ? node_at(p, place) : 0;
+
 	if (id)
 		notify.inval_inode(notify.arg, id);
 }
 
-/* Tells the kernel of one file if its bytes changed or it is gone; names have their timeout. */
-static void tell_file(
-	struct publish *p, struct view *old, struct view *new, enum node_kind kind, const char *tag)
+static void count(struct publish *p, uint64_t *counter)
 {
-	struct tree_attr before, after;
+	pthread_mutex_lock(&p->lock);
+	++*counter;
+	pthread_mutex_unlock(&p->lock);
+}
 
-	if (view_attr(old, kind, tag, &before) < 0)
+/* ---- steps ---- */
+
+static void step_path(const char *key, const struct published_step *step, struct tree_path *ret)
+{
+	const char *slash = strchr(key, '/');
+
+	*ret = (struct tree_path){.kind = step->kind};
+	snprintf(ret->namespace, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
+	if (slash)
+		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
+	strcpy(ret->tag, step->tag);
+}
+
+/* The directory that the step's name stands in: its node at the kernel, or 0. */
+static uint64_t parent_node(struct publish *p, const struct tree_path *path)
+{
+	struct tree_path parent = *path;
+	struct tree_attr attr;
+
+	parent.kind = tree_nodes[path->kind].parent;
+	if (parent.kind == NODE_ROOT)
+		return NODE_ID_ROOT;
+	if (published_attr(p->parts.published, &parent, &attr) < 0)
+		return 0;
+	return node_at(p, attr.ino);
+}
+
+static const char *step_name(const struct tree_path *path)
+{
+	switch (path->kind) {
+	case NODE_NAMESPACE:
+		return path->namespace;
+	case NODE_STREAM:
+		return path->stream;
+	case NODE_TAG:
+		return path->tag;
+	default:
+		return tree_nodes[path->kind].name;
+	}
+}
+
+/* Below the mountpoint: the directory, and the whole path. */
+static void step_text(
+	const struct tree_path *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
+{
+	bool tag = path->kind > NODE_TAG;
+	const char *tags = path->kind >= NODE_TAG ? "/tags" : "";
+
+	directory[0] = '\0';
+	if (path->kind == NODE_STREAM)
+		snprintf(directory, ANNOUNCER_PATH, "%s", path->namespace);
+	else if (path->kind > NODE_STREAM)
+		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->namespace, path->stream,
+			tags, tag ? "/" : "", tag ? path->tag : "");
+	snprintf(text, ANNOUNCER_PATH, "%s%s%s", directory, directory[0] ? "/" : "",
+		step_name(path));
+}
+
+/* The place shows the new version; handles follow. False where it did already. */
+static bool flip(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	struct tree_path path;
+
+	if (t->returns) {
+		overlay_return(p->parts.overlay, t->place);
+		return true;
+	}
+	if (!published_flip(p->parts.published, t->key, step))
+		return false;
+	step_path(t->key, step, &path);
+	if (t->change.new)
+		file_follow(p->parts.files, &path, t->change.new);
+	return true;
+}
+
+/* Shows the step without the announcer. What the kernel keeps of the file is dropped. */
+static void show(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	struct publish_notify notify = get_notify(p);
+	struct tree_path path;
+	uint64_t parent;
+
+	flip(p, t, step);
+	inval_place(p, step->place);
+	if (step->op == PUBLISHED_WRITE || !notify.inval_inode)
 		return;
-	if (view_attr(new, kind, tag, &after) < 0 || before.ino != after.ino ||
-		before.mtime != after.mtime)
-		tell(p, before.ino);
+	step_path(t->key, step, &path);
+	parent = parent_node(p, &path);
+	if (parent)
+		notify.inval_inode(notify.arg, parent);
 }
 
-static void tell_changes(struct publish *p, struct view *old, struct view *new)
+/* ---- names that couldn't be announced ---- */
+
+static void *run_forget(void *arg)
 {
-	const struct view_index *x = view_index(old);
+	struct publish *p = arg;
+	struct forgotten *f;
 
-	for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_TAGS; kind++)
-		tell_file(p, old, new, kind, "");
-	for (size_t i = 0; i < x->ntags; i++)
-		for (enum node_kind kind = NODE_TAG; kind <= NODE_TAG_IMAGE; kind++)
-			tell_file(p, old, new, kind, x->tags[i].name);
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		while (!p->forgotten && !p->stop)
+			pthread_cond_wait(&p->forget, &p->lock);
+		f = p->forgotten;
+		if (!f)
+			break;
+		p->forgotten = f->next;
+		pthread_mutex_unlock(&p->lock);
+		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
+		free(f);
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
 }
 
-static void drop_scratch(
-	struct publish *p, struct view *old, struct view *new, enum node_kind kind, const char *tag)
+/*
+ * The event is lost, and the kernel has to forget the name. That may wait for a call that holds the
+ * directory, and such a call may wait for us: so it has a thread of its own.
+ */
+static void show_lost(struct publish *p, struct transition *t, const struct published_step *step)
 {
-	struct tree_attr before, after;
+	struct tree_path path;
+	struct forgotten *f, **at;
+	uint64_t parent;
 
-	if (view_attr(old, kind, tag, &before) == 0 &&
-		(!new || view_attr(new, kind, tag, &after) < 0 || after.ino != before.ino))
-		scratch_drop(p->scratch, before.ino);
+	show(p, t, step);
+	count(p, &p->counts.lost);
+	step_path(t->key, step, &path);
+	parent = parent_node(p, &path);
+	if (step->op == PUBLISHED_WRITE || !parent || !get_notify(p).inval_entry)
+		return;
+	log_info("an event is lost: %s", t->key);
+	f = xcalloc(1, sizeof(*f) + strlen(step_name(&path)) + 1);
+	f->parent = parent;
+	strcpy(f->name, step_name(&path));
+	pthread_mutex_lock(&p->lock);
+	for (at = &p->forgotten; *at; at = &(*at)->next)
+		;
+	*at = f;
+	if (!p->forgets)
+		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
 }
 
-/* Scratch goes with the directory that it lies in. */
-static void drop_directories(struct publish *p, struct view *old, struct view *new)
+/* Whether somebody could see the step. */
+static bool is_visible(struct publish *p, struct transition *t, const struct published_step *step)
 {
-	const struct view_index *x;
+	struct tree_path path;
 
-	if (new &&streq(old->object->uid, new->object->uid) &&
-		view_index(old)->tags_mtime == view_index(new)->tags_mtime)
-		return; /* the same tags */
-	x = view_index(old);
-	drop_scratch(p, old, new, NODE_STREAM, "");
-	for (size_t i = 0; i < x->ntags; i++)
-		drop_scratch(p, old, new, NODE_TAG, x->tags[i].name);
+	if (!get_notify(p).inval_inode)
+		return false; /* there is no mount yet */
+	step_path(t->key, step, &path);
+	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+		return false;
+	if (step->op == PUBLISHED_WRITE)
+		return node_at(p, step->place);
+	/* Whoever asks for a namespace that isn't listed yet waits for all of it. */
+	if (step->kind == NODE_STREAM && step->op == PUBLISHED_CREATE &&
+		!published_is_ready(p->parts.published, path.namespace))
+		return false;
+	return parent_node(p, &path);
 }
 
-static void publish_stream(struct publish *p, const char *key)
+static enum announcer_op announcer_op(const struct published_step *step)
+{
+	bool directory = tree_nodes[step->kind].directory;
+
+	switch (step->op) {
+	case PUBLISHED_CREATE:
+		return directory ? ANNOUNCER_MKDIR : ANNOUNCER_CREATE;
+	case PUBLISHED_DELETE:
+		return directory ? ANNOUNCER_RMDIR : ANNOUNCER_UNLINK;
+	default:
+		return ANNOUNCER_WRITE;
+	}
+}
+
+static uint64_t step_size(const struct transition *t, const struct published_step *step)
+{
+	struct tree_attr attr;
+
+	if (!t->change.new || view_attr(t->change.new, step->kind, step->tag, &attr) < 0)
+		return 0;
+	return attr.size;
+}
+
+/* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
+static int announce(struct publish *p, struct transition *t, size_t i)
+{
+	const struct published_step *step = &t->change.steps[i];
+	char directory[ANNOUNCER_PATH], text[ANNOUNCER_PATH];
+	struct tree_path path;
+	struct sent *sent;
+	uint64_t id = p->last_id + 1;
+	int r;
+
+	step_path(t->key, step, &path);
+	step_text(&path, directory, text);
+	if (t->under_way && !streq(directory, t->directory))
+		return -EAGAIN; /* in order: what is under way elsewhere first */
+	r = announce_send(
+		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
+	if (r < 0)
+		return r;
+	p->last_id = id;
+	strcpy(t->directory, directory);
+	t->states[i].id = id;
+	t->under_way++;
+	sent = xcalloc(1, sizeof(*sent));
+	*sent = (struct sent){t, i};
+	idmap_set(&p->sent, id, sent);
+	return 0;
+}
+
+/* Does what can be done of the transition now. True when nothing is left. */
+static bool advance(struct publish *p, struct transition *t)
+{
+	while (t->at < t->change.nsteps) {
+		const struct published_step *step = &t->change.steps[t->at];
+		int r = 0;
+
+		if (t->states[t->at].done) {
+			t->at++;
+			continue;
+		}
+		if (!is_visible(p, t, step)) {
+			if (t->under_way)
+				return false; /* in order */
+			show(p, t, step);
+			count(p, &p->counts.silent);
+		} else if (!p->parts.announce) {
+			show(p, t, step);
+		} else if (!announce_is_ready(p->parts.announce)) {
+			return false;
+		} else {
+			r = announce(p, t, t->at);
+			if (r == -EAGAIN || r == -EPIPE)
+				return false;
+			if (r < 0)
+				show_lost(p, t, step);
+		}
+		t->at++;
+	}
+	return t->under_way == 0;
+}
+
+/* ---- transitions ---- */
+
+static struct transition *transition_new(const char *key, struct published_change *change)
+{
+	struct transition *t = xcalloc(1, sizeof(*t) + strlen(key) + 1);
+
+	strcpy(t->key, key);
+	t->change = *change;
+	t->states = xcalloc(change->nsteps, sizeof(*t->states));
+	*change = (struct published_change){0};
+	return t;
+}
+
+static void drop_scratch(struct publish *p, const struct transition *t)
+{
+	for (size_t i = 0; i < t->change.nsteps; i++) {
+		const struct published_step *step = &t->change.steps[i];
+
+		if (step->op == PUBLISHED_DELETE &&
+			(step->kind == NODE_STREAM || step->kind == NODE_TAG))
+			scratch_drop(p->parts.scratch, step->place);
+	}
+}
+
+/* The namespace may have to be shown or hidden now. */
+static void check_namespace(struct publish *p, const char *key)
+{
+	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+	struct published_step step;
+
+	if (!published_namespace_step(p->parts.published, namespace, &step))
+		return;
+	pthread_mutex_lock(&p->lock);
+	enqueue(p, namespace);
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+}
+
+static void finish(struct publish *p, struct transition *t)
+{
+	struct busy *b;
+
+	for (size_t i = 0; i < t->change.nsteps; i++)
+		if (!t->returns && t->change.steps[i].kind != NODE_NAMESPACE)
+			published_expect(p->parts.published, t->key, &t->change.steps[i], false);
+	drop_scratch(p, t);
+	if (strchr(t->key, '/'))
+		check_namespace(p, t->key);
+	pthread_mutex_lock(&p->lock);
+	p->counts.published++;
+	b = map_get(&p->busy, t->key);
+	b->transitions--;
+	if (t->change.again)
+		b->again = true;
+	busy_drop_unused(p, b);
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p); /* what waited for it */
+	transition_free(t);
+}
+
+static void start(struct publish *p, struct transition *t)
+{
+	pthread_mutex_lock(&p->lock);
+	busy_get(p, t->key)->transitions++;
+	pthread_mutex_unlock(&p->lock);
+	if (advance(p, t)) {
+		finish(p, t);
+	} else {
+		t->next = p->transitions;
+		p->transitions = t;
+	}
+}
+
+static void advance_all(struct publish *p)
+{
+	struct transition **at = &p->transitions, *t;
+
+	while ((t = *at)) {
+		if (advance(p, t)) {
+			*at = t->next;
+			finish(p, t);
+		} else {
+			at = &t->next;
+		}
+	}
+}
+
+/* What the caller's own call changed is shown already; the events of the rest are still to come. */
+static void settle_own(struct publish *p, const char *key, const struct published_own *own,
+	struct published_change *c)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->nsteps; i++) {
+		struct published_step *step = &c->steps[i];
+		struct tree_path path;
+		bool keep = step->waits;
+
+		if (!step->waits && step->op == PUBLISHED_WRITE) {
+			step_path(key, step, &path);
+			file_follow(p->parts.files, &path, c->new);
+			inval_place(p, step->place);
+			keep = !(own && own->file && own->file->kind == step->kind &&
+				 (step->kind < NODE_TAG || streq(own->file->tag, step->tag)));
+			if (keep)
+				published_expect(p->parts.published, key, step, true);
+		} else if (!step->waits && step->op == PUBLISHED_DELETE &&
+			   (step->kind == NODE_STREAM || step->kind == NODE_TAG)) {
+			scratch_drop(p->parts.scratch, step->place);
+		}
+		if (keep)
+			c->steps[n++] = *step;
+	}
+	c->nsteps = n;
+}
+
+static void publish_stream(struct publish *p, const char *key, const struct published_own *own)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
-	_cleanup_view_ struct view *old = NULL, *new = NULL;
+	struct published_change c;
+	bool again = true;
 
-	if (!published_set_stream(p->published, key, object, &old, &new))
-		return;
-	if (new)
-		file_publish(p->files, key, new);
-	if (old && new &&streq(old->object->uid, new->object->uid))
-		tell_changes(p, old, new);
-	if (old)
-		drop_directories(p, old, new);
+	while (again && published_begin(p->parts.published, key, object, own, &c)) {
+		again = c.again && own;
+		if (own) {
+			settle_own(p, key, own, &c);
+			c.again = false;
+		}
+		start(p, transition_new(key, &c));
+	}
 }
 
-static void publish_one(struct publish *p, const char *key)
+static void publish_namespace(struct publish *p, const char *name)
 {
+	struct published_change c = {0};
 	struct store_namespace ns;
+	struct published_step step;
 
-	if (strchr(key, '/'))
-		publish_stream(p, key);
-	else
-		published_set_namespace(
-			p->published, key, store_get_namespace(p->store, key, &ns) ? &ns : NULL);
-}
-
-/* p->lock held. */
-static bool is_under_way(const struct publish *p, const char *key)
-{
-	return map_get(&p->queued, key) || (p->current && streq(p->current->key, key));
-}
-
-/* p->lock held. To the front of the line. */
-static void put_first(struct publish *p, const char *key)
-{
-	struct entry *e = map_get(&p->queued, key), **at = &p->first;
-
-	if (!e)
+	published_begin_namespace(
+		p->parts.published, name, store_get_namespace(p->store, name, &ns) ? &ns : NULL);
+	if (!published_namespace_step(p->parts.published, name, &step))
 		return;
-	while (*at != e)
-		at = &(*at)->next;
-	*at = e->next;
-	if (p->last == &e->next)
-		p->last = at;
-	e->next = p->first;
-	p->first = e;
-	if (p->last == &p->first)
-		p->last = &e->next;
+	c.steps = xmalloc(sizeof(step));
+	c.steps[0] = step;
+	c.nsteps = 1;
+	start(p, transition_new(name, &c));
 }
 
-void publish_now(struct publish *p, const char *key)
+static void return_hidden(struct publish *p, const struct overlay_due *due)
 {
-	publish_key(p, key);
+	struct published_change c = {0};
+	struct transition *t;
+	char key[2 * NAME_SIZE];
+
+	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
+	c.steps = xcalloc(1, sizeof(*c.steps));
+	c.steps[0] = (struct published_step){
+		.op = PUBLISHED_CREATE, .kind = due->path.kind, .place = due->place, .waits = true};
+	strcpy(c.steps[0].tag, due->path.tag);
+	c.nsteps = 1;
+	t = transition_new(key, &c);
+	t->returns = true;
+	t->place = due->place;
+	start(p, t);
+}
+
+/* A file that was never saved is gone: its directory's listing is another one. */
+static void forget_pending(struct publish *p, const struct overlay_due *due)
+{
+	struct publish_notify notify = get_notify(p);
+	uint64_t parent = notify.inval_inode ? parent_node(p, &due->path) : 0;
+
+	if (parent)
+		notify.inval_inode(notify.arg, parent);
+}
+
+/* When the next one is due (monotonic ns). */
+static int64_t look_at_overlay(struct publish *p)
+{
+	struct overlay_due due;
+	int64_t next;
+
+	while (overlay_next_due(p->parts.overlay, &due, &next)) {
+		if (due.place)
+			return_hidden(p, &due);
+		else
+			forget_pending(p, &due);
+	}
+	return next;
+}
+
+/* ---- the announcer ---- */
+
+static void take_ack(struct publish *p, const struct announcer_ack *ack)
+{
+	struct sent *sent = idmap_del(&p->sent, ack->id);
+	const struct published_step *step;
+	struct transition *t;
+
+	if (!sent)
+		return;
+	t = sent->transition;
+	step = &t->change.steps[sent->step];
+	t->states[sent->step].id = 0;
+	t->states[sent->step].done = true;
+	t->under_way--;
+	free(sent);
+	if (ack->error == 0) {
+		count(p, &p->counts.announced);
+		if (flip(p, t, step) && !t->returns)
+			inval_place(p, step->place); /* it arrived without having been known */
+		return;
+	}
+	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
+		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
+		flip(p, t, step);
+		return;
+	}
+	log_debug("announcing %s: %s", t->key, strerror(ack->error));
+	show_lost(p, t, step);
+}
+
+/* What was under way is sent again: every step may be done twice. */
+static void restart_announcer(struct publish *p)
+{
+	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_release(&p->sent);
+	for (struct transition *t = p->transitions; t; t = t->next) {
+		t->under_way = 0;
+		t->at = 0;
+		for (size_t i = 0; i < t->change.nsteps; i++)
+			t->states[i].id = 0;
+	}
+	announce_stop(p->parts.announce);
+}
+
+static void hear_announcer(struct publish *p)
+{
+	struct announcer_ack ack;
+	int r;
+
+	if (!announce_is_running(p->parts.announce))
+		return;
+	while ((r = announce_receive(p->parts.announce, &ack)) > 0)
+		take_ack(p, &ack);
+	if (r < 0) {
+		log_info("the announcer has ended; it is started again");
+		restart_announcer(p);
+	}
+}
+
+/* True when it runs; else *next is when to try again. */
+static void keep_announcer(struct publish *p, int64_t *next)
+{
+	int r;
+
+	if (announce_is_running(p->parts.announce) || !get_notify(p).inval_inode)
+		return;
+	if (p->spawned + RESPAWN_NS > now_monotonic() && p->spawned) {
+		if (p->spawned + RESPAWN_NS < *next)
+			*next = p->spawned + RESPAWN_NS;
+		return;
+	}
+	p->spawned = now_monotonic();
+	r = announce_start(p->parts.announce);
+	if (r < 0)
+		log_error("the announcer can't be started: %s", strerror(-r));
+	if (p->spawned + RESPAWN_NS < *next && r < 0)
+		*next = p->spawned + RESPAWN_NS;
+}
+
+/* ---- the thread ---- */
+
+static void publish_entry(struct publish *p, const char *key)
+{
+	struct busy *b;
+	bool waits;
+
 	pthread_mutex_lock(&p->lock);
-	put_first(p, key);
-	while (is_under_way(p, key) && !p->stop)
-		pthread_cond_wait(&p->changed, &p->lock);
+	b = map_get(&p->busy, key);
+	waits = b;
+	if (b)
+		b->again = true;
 	pthread_mutex_unlock(&p->lock);
+	if (waits)
+		return;
+	if (strchr(key, '/'))
+		publish_stream(p, key, NULL);
+	else
+		publish_namespace(p, key);
 }
 
 static struct entry *take(struct publish *p)
 {
-	struct entry *e = NULL;
+	struct entry *e;
 
 	pthread_mutex_lock(&p->lock);
-	while (!p->first && !p->stop)
-		pthread_cond_wait(&p->changed, &p->lock);
-	if (!p->stop) {
-		e = p->first;
+	e = p->stop ? NULL : p->first;
+	if (e) {
 		p->first = e->next;
 		if (!p->first)
 			p->last = &p->first;
 		map_del(&p->queued, e->key);
-		p->current = e;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return e;
 }
 
-static void *run(void *arg)
+static struct request *take_request(struct publish *p)
 {
-	struct publish *p = arg;
+	struct request *r;
+
+	pthread_mutex_lock(&p->lock);
+	r = p->stop ? NULL : p->requests;
+	if (r)
+		p->requests = r->next;
+	pthread_mutex_unlock(&p->lock);
+	return r;
+}
+
+static void serve_requests(struct publish *p)
+{
+	struct request *r;
+
+	while ((r = take_request(p))) {
+		publish_stream(p, r->key, r->own);
+		pthread_mutex_lock(&p->lock);
+		r->done = true;
+		pthread_cond_broadcast(&p->changed);
+		pthread_mutex_unlock(&p->lock);
+	}
+}
+
+static void serve_line(struct publish *p)
+{
 	struct entry *e;
 
 	while ((e = take(p))) {
-		publish_one(p, e->key);
-		pthread_mutex_lock(&p->lock);
-		p->current = NULL;
+		publish_entry(p, e->key);
 		free(e);
+		pthread_mutex_lock(&p->lock);
 		p->done++;
 		pthread_cond_broadcast(&p->changed);
 		pthread_mutex_unlock(&p->lock);
+		serve_requests(p); /* whoever waits comes first */
+		if (p->parts.announce)
+			hear_announcer(p);
+	}
+}
+
+static bool is_stopped(struct publish *p)
+{
+	bool stop;
+
+	pthread_mutex_lock(&p->lock);
+	stop = p->stop;
+	pthread_mutex_unlock(&p->lock);
+	return stop;
+}
+
+static void wait_for_something(struct publish *p, int64_t until)
+{
+	struct pollfd fds[ANNOUNCER_WORKERS + 1] = {{.fd = p->wake_fd, .events = POLLIN}};
+	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
+	uint64_t counter;
+	size_t n = 1;
+
+	if (p->parts.announce)
+		n += announce_poll(p->parts.announce, fds + 1);
+	poll(fds, n, until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	if (read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
+		abort();
+}
+
+static void *run(void *arg)
+{
+	struct publish *p = arg;
+
+	while (!is_stopped(p)) {
+		int64_t next;
+
+		serve_requests(p);
+		serve_line(p);
+		if (p->parts.announce)
+			hear_announcer(p);
+		next = look_at_overlay(p);
+		if (p->parts.announce)
+			keep_announcer(p, &next);
+		advance_all(p);
+		wait_for_something(p, next);
 	}
 	return NULL;
 }
@@ -255,11 +910,12 @@ void publish_set_notify(struct publish *p, const struct publish_notify *notify)
 	pthread_mutex_lock(&p->lock);
 	p->notify = *notify;
 	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
 }
 
 void publish_stop(struct publish *p)
 {
-	bool started;
+	bool started, forgets;
 
 	pthread_mutex_lock(&p->lock);
 	p->stop = true;
@@ -267,8 +923,51 @@ void publish_stop(struct publish *p)
 	p->started = false;
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
 	if (started)
 		pthread_join(p->thread, NULL);
+	pthread_mutex_lock(&p->lock);
+	forgets = p->forgets;
+	p->forgets = false;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
+	if (forgets)
+		pthread_join(p->forget_thread, NULL);
+	if (p->parts.announce)
+		announce_stop(p->parts.announce);
+}
+
+/* p->lock held. False where the thread has taken it. */
+static bool forget_request(struct publish *p, struct request *r)
+{
+	for (struct request **at = &p->requests; *at; at = &(*at)->next) {
+		if (*at == r) {
+			*at = r->next;
+			return true;
+		}
+	}
+	return false;
+}
+
+void publish_now(struct publish *p, const char *key, const struct published_own *own)
+{
+	static const struct published_own none = {0};
+	struct request r = {.key = key, .own = own ? own : &none}, **at;
+
+	pthread_mutex_lock(&p->lock);
+	for (at = &p->requests; *at; at = &(*at)->next)
+		;
+	*at = &r;
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+	pthread_mutex_lock(&p->lock);
+	while (!r.done) {
+		/* Stopped: the thread takes no request any more, but it may be at ours. */
+		if (p->stop && forget_request(p, &r))
+			break;
+		pthread_cond_wait(&p->changed, &p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
 }
 
 void publish_flush(struct publish *p)
@@ -279,5 +978,12 @@ void publish_flush(struct publish *p)
 	target = p->added;
 	while (p->done < target && !p->stop)
 		pthread_cond_wait(&p->changed, &p->lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void publish_get_counts(struct publish *p, struct publish_counts *ret)
+{
+	pthread_mutex_lock(&p->lock);
+	*ret = p->counts;
 	pthread_mutex_unlock(&p->lock);
 }

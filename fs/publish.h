@@ -1,11 +1,16 @@
 /*
  * publish: moves what was received (client/store.h) to what is shown (fs/published.h), on a thread
- * of its own, and tells the kernel which files' bytes changed.
+ * of its own, so that whoever watches the mount sees each change happen: through the announcer
+ * process (fs/announce.h), which makes the kernel drop its caches and raise the events.
+ *
+ * What the kernel can't know (neither the node nor, for a name that comes or goes, its directory) is
+ * shown silently. One transition at a time for each stream; newer versions wait and coalesce.
  */
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
 
 #include "client/store.h"
+#include "fs/announce.h"
 #include "fs/file.h"
 #include "fs/node.h"
 #include "fs/overlay.h"
@@ -14,34 +19,63 @@
 
 struct publish;
 
-/* How the kernel is told; behind this the tree can be tested without a mount. */
+/* How the kernel is told; behind this the tree can be tested without a mount. From any thread. */
 struct publish_notify {
 	void (*inval_inode)(void *arg, uint64_t node_id);
+	/* May wait for a call that holds the directory. */
+	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
 };
 
-struct publish *publish_new(struct published *published, struct node_table *nodes,
-	struct file_table *files, struct overlay *overlay, struct scratch *scratch);
+struct publish_parts {
+	struct published *published;
+	struct node_table *nodes;
+	struct file_table *files;
+	struct overlay *overlay;
+	struct scratch *scratch;
+	struct announce
+		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
+};
+
+/* What happened so far. */
+struct publish_counts {
+	uint64_t received, published, announced, lost, silent;
+};
+
+struct publish *publish_new(const struct publish_parts *parts);
 void publish_free(struct publish *p); /* NULL is fine */
 
 /* Before publish_start. */
 void publish_set_store(struct publish *p, struct store *store);
 void publish_start(struct publish *p);
-/* From now on the kernel is told. */
+/* The mount is there: from now on the kernel is told. */
 void publish_set_notify(struct publish *p, const struct publish_notify *notify);
-/* No notification is under way or will come after this returns. */
+/* Nothing is announced, and no notification is under way or will come after this returns. */
 void publish_stop(struct publish *p);
 
 /* The store's listener: the key is published soon. `arg` is the struct publish. */
 void publish_key(void *arg, const char *key);
 
 /*
- * Publishes the key before all others, and waits until that is done and told. Not from the publish
- * thread.
+ * A call of somebody's changes the stream on the server: what comes from the watch meanwhile waits
+ * for publish_release, since the kernel itself raises that call's events.
  */
-void publish_now(struct publish *p, const char *key);
+void publish_hold(struct publish *p, const char *key);
+void publish_release(struct publish *p, const char *key);
 
-/* Waits until everything is published that was in line at the call. */
+/*
+ * Shows the key's current version now: what is the caller's own, and every file's bytes. Names that
+ * come or go by it, and the events of the other files, follow through the announcer, which nobody
+ * waits for. `own` (NULL: nothing is) only has to live until this returns.
+ */
+void publish_now(struct publish *p, const char *key, const struct published_own *own);
+
+/* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
+
+/* Something may be due in the overlay. */
+void publish_wake(struct publish *p);
+
+void publish_get_counts(struct publish *p, struct publish_counts *ret);
 
 #endif

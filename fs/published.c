@@ -14,9 +14,22 @@ struct order {
 	unsigned counter;
 };
 
+/* A place that waits, or whose event is still to come. */
+struct item {
+	struct item *next;
+	enum published_op op;
+	enum node_kind kind;
+	bool waits;
+	struct view *shows; /* while it waits; NULL: nothing */
+	char tag[];
+};
+
 struct stream {
 	unsigned cookie;
-	struct view *view;
+	bool shown;	   /* in the namespace's listing and count */
+	struct view *view; /* the newest; NULL: gone, but not yet shown so */
+	struct item *items;
+	char name[];
 };
 
 struct namespace
@@ -24,8 +37,9 @@ struct namespace
 	unsigned cookie;
 	struct store_namespace server;
 	int64_t mtime;
-	bool listed; /* the server lists it */
-	bool named;  /* found by name */
+	bool listed;  /* the server lists it */
+	bool named;   /* found by name */
+	bool visible; /* in the root's listing */
 	bool ready;
 	size_t count;
 	struct map streams; /* name -> struct stream */
@@ -95,13 +109,27 @@ struct published *published_new(struct object_cache *cache, struct journal *jour
 	return p;
 }
 
+static void item_free(struct item *i)
+{
+	view_unref(i->shows);
+	free(i);
+}
+
+static void stream_free(struct stream *s)
+{
+	while (s->items) {
+		struct item *i = s->items;
+
+		s->items = i->next;
+		item_free(i);
+	}
+	view_unref(s->view);
+	free(s);
+}
+
 static void namespace_free(struct namespace *n)
 {
-	map_foreach(&n->streams, e)
-	{
-		view_unref(((struct stream *)e->value)->view);
-		free(e->value);
-	}
+	map_foreach(&n->streams, e) stream_free(e->value);
 	map_release(&n->streams);
 	free(n->order.places);
 	free(n);
@@ -124,7 +152,7 @@ static bool is_ready(const struct published *p, const struct namespace *n)
 }
 
 /* Listed by the server; or its streams came with a watch of the whole cluster. */
-static bool is_shown(const struct namespace *n)
+static bool is_wanted(const struct namespace *n)
 {
 	return n->listed || (!n->named && n->count > 0);
 }
@@ -136,12 +164,13 @@ static int64_t bump(int64_t old)
 	return now > old ? now : old + 1;
 }
 
-/* To be called around a change that may show or hide a namespace. */
-static void show_changed(struct published *p, bool before, bool after)
+/* p->lock held. */
+static void namespace_show(struct published *p, struct namespace *n)
 {
-	if (before == after)
+	if (n->visible == is_wanted(n))
 		return;
-	p->shown += after ? 1 : -1;
+	n->visible = !n->visible;
+	p->shown += n->visible ? 1 : -1;
 	p->mtime = bump(p->mtime);
 }
 
@@ -160,23 +189,21 @@ static struct namespace *namespace_get(struct published *p, const char *name, bo
 
 static void namespace_drop_unused(struct published *p, struct namespace *n)
 {
-	if (n->listed || n->named || n->count)
+	if (n->listed || n->named || n->visible || n->streams.count)
 		return;
 	map_del(&p->namespaces, n->name);
 	order_del(&p->order, n->cookie);
 	namespace_free(n);
 }
 
-void published_set_namespace(
+void published_begin_namespace(
 	struct published *p, const char *name, const struct store_namespace *ns)
 {
 	struct namespace *n;
-	bool before;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, name, ns != NULL);
 	if (n) {
-		before = is_shown(n);
 		n->listed = ns != NULL;
 		if (ns) {
 			n->server = *ns;
@@ -186,10 +213,56 @@ void published_set_namespace(
 			n->named = false;
 			n->ready = false;
 		}
-		show_changed(p, before, is_shown(n));
 		namespace_drop_unused(p, n);
 	}
 	pthread_mutex_unlock(&p->lock);
+}
+
+static void namespace_attr(
+	const struct published *p, const struct namespace *n, struct tree_attr *ret);
+
+bool published_namespace_step(struct published *p, const char *name, struct published_step *ret)
+{
+	struct tree_attr attr;
+	struct namespace *n;
+	bool differs;
+
+	pthread_mutex_lock(&p->lock);
+	n = namespace_get(p, name, false);
+	differs = n && n->visible != is_wanted(n);
+	if (differs) {
+		namespace_attr(p, n, &attr);
+		*ret = (struct published_step){
+			.op = n->visible ? PUBLISHED_DELETE : PUBLISHED_CREATE,
+			.kind = NODE_NAMESPACE,
+			.place = attr.ino,
+			.waits = true};
+	}
+	pthread_mutex_unlock(&p->lock);
+	return differs;
+}
+
+static bool flip_namespace(struct published *p, const char *name)
+{
+	struct namespace *n;
+	bool differs;
+
+	pthread_mutex_lock(&p->lock);
+	n = namespace_get(p, name, false);
+	differs = n && n->visible != is_wanted(n);
+	if (differs) {
+		namespace_show(p, n);
+		namespace_drop_unused(p, n);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return differs;
+}
+
+void published_set_namespace(
+	struct published *p, const char *name, const struct store_namespace *ns)
+{
+	published_begin_namespace(p, name, ns);
+	flip_namespace(p, name);
 }
 
 void published_add_named(struct published *p, const char *name)
@@ -198,7 +271,7 @@ void published_add_named(struct published *p, const char *name)
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, name, true);
-	if (!is_shown(n))
+	if (!is_wanted(n) && !n->visible)
 		n->named = true;
 	pthread_mutex_unlock(&p->lock);
 }
@@ -234,6 +307,41 @@ static struct stream *stream_get(struct published *p, const char *namespace, con
 	return n ? map_get(&n->streams, name) : NULL;
 }
 
+/* Whether the item speaks for the place: it is the place, or a directory above that comes whole. */
+static bool covers(const struct item *i, enum node_kind kind, const char *tag)
+{
+	if (i->kind == kind && (kind < NODE_TAG || streq(i->tag, tag)))
+		return true;
+	if (i->op != PUBLISHED_CREATE)
+		return false;
+	return i->kind == NODE_STREAM ||
+	       (i->kind == NODE_TAG && kind > NODE_TAG && streq(i->tag, tag));
+}
+
+/* p->lock held. What the place shows; borrowed, or NULL. */
+static struct view *shown_view(const struct stream *s, enum node_kind kind, const char *tag)
+{
+	for (const struct item *i = s->items; i; i = i->next)
+		if (i->waits && covers(i, kind, tag))
+			return i->shows;
+	return s->view;
+}
+
+struct view *published_view_at(struct published *p, const struct tree_path *path)
+{
+	struct view *view = NULL;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, path->namespace, path->stream);
+	if (s)
+		view = shown_view(s, path->kind, path->tag);
+	if (view)
+		view_ref(view);
+	pthread_mutex_unlock(&p->lock);
+	return view;
+}
+
 struct view *published_view(struct published *p, const char *namespace, const char *stream)
 {
 	struct view *view = NULL;
@@ -242,6 +350,22 @@ struct view *published_view(struct published *p, const char *namespace, const ch
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, namespace, stream);
 	if (s)
+		view = shown_view(s, NODE_STREAM, "");
+	if (view)
+		view_ref(view);
+	pthread_mutex_unlock(&p->lock);
+	return view;
+}
+
+/* The newest, whatever is shown. */
+static struct view *newest_view(struct published *p, const char *namespace, const char *stream)
+{
+	struct view *view = NULL;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, namespace, stream);
+	if (s && s->view)
 		view = view_ref(s->view);
 	pthread_mutex_unlock(&p->lock);
 	return view;
@@ -255,38 +379,200 @@ static void namespace_touch(struct published *p, struct namespace *n, const stru
 		n->mtime = v->object->created;
 }
 
-/* p->lock held. Gives the place one view, or none, and hands the old one to the caller. */
-static void stream_set(struct published *p, const char *namespace, const char *name, struct view *v)
+/* p->lock held. Puts the stream into its namespace's listing, or takes it out. */
+static void stream_show(struct published *p, struct namespace *n, struct stream *s, bool show)
 {
-	struct namespace *n = namespace_get(p, namespace, v != NULL);
+	if (s->shown == show)
+		return;
+	s->shown = show;
+	if (show)
+		s->cookie = order_add(&n->order, s);
+	else
+		order_del(&n->order, s->cookie);
+	n->count += show ? 1 : -1;
+	namespace_touch(p, n, s->view);
+}
+
+/* p->lock held. A stream that is gone and shown so is forgotten. */
+static void stream_drop_unused(struct published *p, struct namespace *n, struct stream *s)
+{
+	if (s->view || s->items || s->shown)
+		return;
+	map_del(&n->streams, s->name);
+	stream_free(s);
+	namespace_drop_unused(p, n);
+}
+
+/* ---- what a new version changes ---- */
+
+static void add_step(struct published_change *c, enum published_op op, enum node_kind kind,
+	const char *tag, uint64_t place)
+{
+	struct published_step *step;
+
+	if ((c->nsteps & (c->nsteps + 1)) == 0) /* grows by powers of two */
+		c->steps = xrealloc(c->steps, (2 * c->nsteps + 1) * sizeof(*c->steps));
+	step = &c->steps[c->nsteps++];
+	*step = (struct published_step){.op = op, .kind = kind, .place = place, .waits = true};
+	strcpy(step->tag, tag);
+}
+
+/* One file: it came, went, changed or didn't. `deletions` picks what is looked for. */
+static void diff_file(
+	struct published_change *c, enum node_kind kind, const char *tag, bool deletions)
+{
+	struct tree_attr before, after;
+	bool was = c->old && view_attr(c->old, kind, tag, &before) == 0;
+	bool is = c->new &&view_attr(c->new, kind, tag, &after) == 0;
+	bool same = was && is && before.ino == after.ino;
+
+	if (deletions && was && !same)
+		add_step(c, PUBLISHED_DELETE, kind, tag, before.ino);
+	else if (!deletions && is && !same)
+		add_step(c, PUBLISHED_CREATE, kind, tag, after.ino);
+	else if (!deletions && same && before.mtime != after.mtime)
+		add_step(c, PUBLISHED_WRITE, kind, tag, after.ino);
+}
+
+static bool same_tag(struct view *a, struct view *b, const char *tag)
+{
+	struct tree_attr x, y;
+
+	return a && b && view_attr(a, NODE_TAG, tag, &x) == 0 &&
+	       view_attr(b, NODE_TAG, tag, &y) == 0 && x.ino == y.ino;
+}
+
+static void diff_deleted_tags(struct published_change *c)
+{
+	const struct view_index *x = view_index(c->old);
+
+	for (size_t i = 0; i < x->ntags; i++) {
+		const char *tag = x->tags[i].name;
+		struct tree_attr attr;
+
+		for (enum node_kind kind = NODE_TAG_SPEC; kind <= NODE_TAG_IMAGE; kind++)
+			diff_file(c, kind, tag, true);
+		if (!same_tag(c->old, c->new, tag) && view_attr(c->old, NODE_TAG, tag, &attr) == 0)
+			add_step(c, PUBLISHED_DELETE, NODE_TAG, tag, attr.ino);
+	}
+}
+
+static void diff_tags(struct published_change *c)
+{
+	const struct view_index *x = view_index(c->new);
+
+	for (size_t i = 0; i < x->ntags; i++) {
+		const char *tag = x->tags[i].name;
+		struct tree_attr attr;
+
+		if (!same_tag(c->old, c->new, tag)) {
+			view_attr(c->new, NODE_TAG, tag, &attr);
+			add_step(c, PUBLISHED_CREATE, NODE_TAG, tag, attr.ino);
+			continue;
+		}
+		for (enum node_kind kind = NODE_TAG_SPEC; kind <= NODE_TAG_IMAGE; kind++)
+			diff_file(c, kind, tag, false);
+	}
+}
+
+static void diff(struct published_change *c)
+{
+	struct tree_attr attr;
+
+	if (!c->old) {
+		view_attr(c->new, NODE_STREAM, "", &attr);
+		add_step(c, PUBLISHED_CREATE, NODE_STREAM, "", attr.ino);
+		return;
+	}
+	diff_deleted_tags(c);
+	if (c->new) {
+		diff_tags(c);
+		for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
+			diff_file(c, kind, "", false);
+		return;
+	}
+	for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
+		diff_file(c, kind, "", true);
+	view_attr(c->old, NODE_TAGS, "", &attr);
+	add_step(c, PUBLISHED_DELETE, NODE_TAGS, "", attr.ino);
+	view_attr(c->old, NODE_STREAM, "", &attr);
+	add_step(c, PUBLISHED_DELETE, NODE_STREAM, "", attr.ino);
+}
+
+static bool is_own(const struct published_step *step, const struct published_own *own)
+{
+	if (own->file)
+		return step->kind == own->file->kind &&
+		       (step->kind < NODE_TAG || streq(step->tag, own->file->tag));
+	return own->tree && (own->tree->kind == NODE_STREAM ||
+				    (step->kind >= NODE_TAG && streq(step->tag, own->tree->tag)));
+}
+
+static void leave_own(struct published_change *c, const struct published_own *own)
+{
+	if (!own)
+		return;
+	for (size_t i = 0; i < c->nsteps; i++) {
+		struct published_step *step = &c->steps[i];
+
+		if (step->op == PUBLISHED_WRITE || is_own(step, own))
+			step->waits = false;
+	}
+}
+
+static void add_item(struct stream *s, const struct published_step *step, struct view *shows)
+{
+	struct item *i = xcalloc(1, sizeof(*i) + strlen(step->tag) + 1), **last = &s->items;
+
+	i->op = step->op;
+	i->kind = step->kind;
+	i->waits = step->waits;
+	i->shows = step->waits && shows ? view_ref(shows) : NULL;
+	strcpy(i->tag, step->tag);
+	while (*last)
+		last = &(*last)->next;
+	*last = i;
+}
+
+/* An earlier change of the place that is still on its way: what is the newest is shown now. */
+static void stop_waiting(struct stream *s, const struct published_step *step)
+{
+	for (struct item *i = s->items; i; i = i->next) {
+		if (!i->waits || i->kind != step->kind ||
+			(i->kind >= NODE_TAG && !streq(i->tag, step->tag)))
+			continue;
+		i->waits = false;
+		view_unref(steal_ptr(i->shows));
+	}
+}
+
+/* p->lock held. Takes over the change's new view for the tree, and hands the old one back. */
+static void begin_locked(struct published *p, const char *namespace, const char *name,
+	const struct published_change *c)
+{
+	struct namespace *n = namespace_get(p, namespace, c->new != NULL);
 	struct stream *s = n ? map_get(&n->streams, name) : NULL;
-	bool before;
+	bool shown_at_once = false;
 
 	if (!n)
 		return;
-	before = is_shown(n);
-	if (v && s) {
-		if (!streq(s->view->object->uid, v->object->uid))
-			namespace_touch(p, n, v); /* deleted and made again */
-		map_set(&n->streams, v->object->name, s);
-		s->view = view_ref(v);
-		return;
+	if (!s) {
+		s = xcalloc(1, sizeof(*s) + strlen(name) + 1);
+		strcpy(s->name, name);
+		map_set(&n->streams, s->name, s);
 	}
-	if (v) {
-		s = xcalloc(1, sizeof(*s));
-		s->view = view_ref(v);
-		s->cookie = order_add(&n->order, s);
-		map_set(&n->streams, v->object->name, s);
-		n->count++;
-	} else if (s) {
-		map_del(&n->streams, name);
-		order_del(&n->order, s->cookie);
-		free(s);
-		n->count--;
+	s->view = c->new ? view_ref(c->new) : NULL;
+	for (size_t i = 0; i < c->nsteps; i++) {
+		if (c->steps[i].waits)
+			add_item(s, &c->steps[i], c->old);
+		else
+			stop_waiting(s, &c->steps[i]);
+		if (!c->steps[i].waits && c->steps[i].kind == NODE_STREAM)
+			shown_at_once = true;
 	}
-	namespace_touch(p, n, v);
-	show_changed(p, before, is_shown(n));
-	namespace_drop_unused(p, n);
+	if (shown_at_once)
+		stream_show(p, n, s, c->new != NULL);
+	stream_drop_unused(p, n, s);
 }
 
 static bool is_older(const struct object *o, const struct view *shown)
@@ -295,42 +581,155 @@ static bool is_older(const struct object *o, const struct view *shown)
 	       rv_compare(o->resource_version, shown->object->resource_version) <= 0;
 }
 
-bool published_set_stream(struct published *p, const char *key, struct object *object,
-	struct view **ret_old, struct view **ret_new)
+bool published_begin(struct published *p, const char *key, struct object *object,
+	const struct published_own *own, struct published_change *ret)
 {
 	const char *name = strchr(key, '/') + 1;
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
 	bool done = false;
 
 	while (!done) {
-		struct view *old = published_view(p, namespace, name), *new = NULL;
+		struct published_change c = {.old = newest_view(p, namespace, name)};
 		struct stream *s;
-		bool same;
 
-		if ((!old && !object) || is_older(object, old)) {
-			view_unref(old);
+		if ((!c.old && !object) || is_older(object, c.old)) {
+			published_change_release(&c);
 			return false;
 		}
-		if (object) {
-			same = old && streq(old->object->uid, object->uid);
-			new = view_new(
-				object, same ? old : NULL, now_realtime(), p->cache, p->journal);
-		}
+		c.again = object && c.old && !streq(c.old->object->uid, object->uid);
+		if (object && !c.again)
+			c.new = view_new(object, c.old, now_realtime(), p->cache, p->journal);
+		diff(&c);
+		leave_own(&c, own);
 		pthread_mutex_lock(&p->lock);
 		s = stream_get(p, namespace, name);
-		done = (s ? s->view : NULL) == old;
+		done = (s ? s->view : NULL) == c.old;
 		if (done)
-			stream_set(p, namespace, name, new);
+			begin_locked(p, namespace, name, &c);
 		pthread_mutex_unlock(&p->lock);
 		if (done) {
-			view_unref(old); /* the tree's own reference; the caller has another */
-			*ret_old = old;
-			*ret_new = new;
+			view_unref(c.old); /* the tree's own reference; the caller has another */
+			*ret = c;
 		} else { /* somebody else published meanwhile: look again */
-			view_unref(old);
-			view_unref(new);
+			published_change_release(&c);
 		}
 	}
+	return true;
+}
+
+void published_change_release(struct published_change *c)
+{
+	view_unref(c->old);
+	view_unref(c->new);
+	free(c->steps);
+	*c = (struct published_change){0};
+}
+
+/* p->lock held. Where an item for the step stands, one that waits or one that doesn't; or the end. */
+static struct item **find_item(
+	struct stream *s, enum published_op op, enum node_kind kind, const char *tag, bool waits)
+{
+	struct item **i = &s->items;
+
+	while (*i && ((*i)->op != op || (*i)->kind != kind || (*i)->waits != waits ||
+			     (kind >= NODE_TAG && !streq((*i)->tag, tag))))
+		i = &(*i)->next;
+	return i;
+}
+
+bool published_flip(struct published *p, const char *key, const struct published_step *step)
+{
+	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
+	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+	struct namespace *n;
+	struct stream *s;
+	struct item **at, *i = NULL;
+
+	if (step->kind == NODE_NAMESPACE)
+		return flip_namespace(p, key);
+
+	pthread_mutex_lock(&p->lock);
+	n = namespace_get(p, namespace, false);
+	s = n ? map_get(&n->streams, name) : NULL;
+	at = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
+	if (at && *at) {
+		i = *at;
+		*at = i->next;
+		if (step->kind == NODE_STREAM)
+			stream_show(p, n, s, step->op == PUBLISHED_CREATE && s->view);
+		stream_drop_unused(p, n, s);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (i)
+		item_free(i);
+	return i;
+}
+
+void published_expect(
+	struct published *p, const char *key, const struct published_step *step, bool on)
+{
+	const char *name = strchr(key, '/') + 1;
+	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
+	struct item **at, *i = NULL;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, namespace, name);
+	if (s && on) {
+		add_item(s, step, NULL);
+	} else if (s) {
+		at = find_item(s, step->op, step->kind, step->tag, false);
+		i = *at;
+		if (i)
+			*at = i->next;
+		stream_drop_unused(p, namespace_get(p, namespace, false), s);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (i)
+		item_free(i);
+}
+
+bool published_is_expected(struct published *p, const struct tree_path *path, enum published_op op)
+{
+	struct published_step step;
+	struct stream *s;
+	bool expected;
+
+	if (path->kind == NODE_NAMESPACE)
+		return published_namespace_step(p, path->namespace, &step) && step.op == op;
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, path->namespace, path->stream);
+	expected = s && (*find_item(s, op, path->kind, path->tag, true) ||
+				*find_item(s, op, path->kind, path->tag, false));
+	pthread_mutex_unlock(&p->lock);
+	return expected;
+}
+
+/* One change, shown at once. */
+static bool set_stream(
+	struct published *p, const char *key, struct object *object, struct published_change *ret)
+{
+	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+
+	if (!published_begin(p, key, object, NULL, ret))
+		return false;
+	for (size_t i = 0; i < ret->nsteps; i++)
+		published_flip(p, key, &ret->steps[i]);
+	flip_namespace(p, namespace);
+	return true;
+}
+
+bool published_set_stream(struct published *p, const char *key, struct object *object,
+	struct view **ret_old, struct view **ret_new)
+{
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+
+	if (!set_stream(p, key, object, &first))
+		return false;
+	if (first.again)
+		set_stream(p, key, object, &second);
+	*ret_old = view_ref_or_null(first.old);
+	*ret_new = view_ref_or_null(first.again ? second.new : first.new);
 	return true;
 }
 
@@ -354,7 +753,7 @@ static int root_attr(struct published *p, const struct tree_path *path, struct t
 		*ret = (struct tree_attr){1, 0, p->mtime, 2 + p->shown};
 	} else {
 		n = namespace_get(p, path->namespace, false);
-		if (n && (is_shown(n) || n->named))
+		if (n && (n->visible || n->named))
 			namespace_attr(p, n, ret);
 		else
 			r = -ENOENT;
@@ -369,7 +768,7 @@ int published_attr(struct published *p, const struct tree_path *path, struct tre
 
 	if (path->kind <= NODE_NAMESPACE)
 		return root_attr(p, path, ret);
-	v = published_view(p, path->namespace, path->stream);
+	v = published_view_at(p, path);
 	return v ? view_attr(v, path->kind, path->tag, ret) : -ENOENT;
 }
 
@@ -426,7 +825,7 @@ static size_t batch_namespaces(struct published *p, uint64_t cookie, struct chil
 	for (size_t i = order_after(&p->order, cookie); i < p->order.count && n < BATCH; i++) {
 		struct namespace *child = p->order.places[i].child;
 
-		if (!child || !is_shown(child))
+		if (!child || !child->visible)
 			continue;
 		batch[n].cookie = child->cookie;
 		namespace_attr(p, child, &batch[n].attr);
@@ -447,12 +846,13 @@ static size_t batch_streams(
 	for (size_t i = order_after(&parent->order, cookie); i < parent->order.count && n < BATCH;
 		i++) {
 		struct stream *child = parent->order.places[i].child;
+		struct view *view = child ? shown_view(child, NODE_STREAM, "") : NULL;
 
-		if (!child || strlen(child->view->object->name) >= NAME_SIZE)
+		if (!view || strlen(child->name) >= NAME_SIZE)
 			continue;
 		batch[n].cookie = child->cookie;
-		batch[n].view = view_ref(child->view);
-		strcpy(batch[n].name, child->view->object->name);
+		batch[n].view = view_ref(view);
+		strcpy(batch[n].name, child->name);
 		n++;
 	}
 	return n;
@@ -497,26 +897,85 @@ static int list_objects(struct published *p, const struct tree_path *directory, 
 	return 0;
 }
 
-static int list_tags(struct view *v, const struct tree_path *directory, uint64_t cookie,
+/* A tag that is shown, and by which view. */
+struct shown_tag {
+	unsigned cookie;
+	struct view *view;
+	char *name;
+};
+
+static int by_tag_cookie(const void *a, const void *b)
+{
+	unsigned x = ((const struct shown_tag *)a)->cookie;
+	unsigned y = ((const struct shown_tag *)b)->cookie;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Views with references that may show tags: the newest, and those of tags that are going. */
+static size_t tag_views(struct published *p, const struct tree_path *directory,
+	struct view **ret_newest, struct shown_tag **ret_going)
+{
+	struct shown_tag *going = NULL;
+	struct stream *s;
+	size_t n = 0;
+
+	*ret_newest = NULL;
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, directory->namespace, directory->stream);
+	if (s && s->view)
+		*ret_newest = view_ref(s->view);
+	for (struct item *i = s ? s->items : NULL; i; i = i->next) {
+		if (i->op != PUBLISHED_DELETE || i->kind != NODE_TAG || !i->waits)
+			continue;
+		going = xrealloc(going, (n + 1) * sizeof(*going));
+		going[n++] =
+			(struct shown_tag){.view = view_ref(i->shows), .name = xstrdup(i->tag)};
+	}
+	pthread_mutex_unlock(&p->lock);
+	*ret_going = going;
+	return n;
+}
+
+static int list_tags(struct published *p, const struct tree_path *directory, uint64_t cookie,
 	published_fn *fn, void *arg)
 {
-	const struct view_index *x = view_index(v);
+	_cleanup_view_ struct view *newest = NULL;
+	struct shown_tag *going, *all;
+	size_t ngoing = tag_views(p, directory, &newest, &going), n = 0;
+	const struct view_index *x = newest ? view_index(newest) : NULL;
 	struct tree_path path = *directory;
 	struct tree_attr attr;
+	bool stop = false;
 
 	path.kind = NODE_TAG;
-	for (size_t i = 0; i < x->ntags; i++) {
-		if (x->tags[i].cookie <= cookie)
-			continue;
-		strcpy(path.tag, x->tags[i].name);
-		view_attr(v, NODE_TAG, path.tag, &attr);
-		if (fn(arg, path.tag, x->tags[i].cookie, &path, &attr))
-			break;
+	all = xcalloc(ngoing + (x ? x->ntags : 0), sizeof(*all));
+	for (size_t i = 0; x && i < x->ntags; i++)
+		all[n++] = (struct shown_tag){x->tags[i].cookie, NULL, x->tags[i].name};
+	for (size_t i = 0; i < ngoing; i++) {
+		const struct view_tag *t = view_find_tag(going[i].view, going[i].name);
+
+		if (t)
+			all[n++] = (struct shown_tag){t->cookie, NULL, going[i].name};
 	}
+	qsort(all, n, sizeof(*all), by_tag_cookie);
+	for (size_t i = 0; i < n && !stop; i++) {
+		if (all[i].cookie <= cookie)
+			continue;
+		strcpy(path.tag, all[i].name);
+		if (published_attr(p, &path, &attr) == 0)
+			stop = fn(arg, path.tag, all[i].cookie, &path, &attr);
+	}
+	for (size_t i = 0; i < ngoing; i++) {
+		view_unref(going[i].view);
+		free(going[i].name);
+	}
+	free(going);
+	free(all);
 	return 0;
 }
 
-static int list_fixed(struct view *v, const struct tree_path *directory, uint64_t cookie,
+static int list_fixed(struct published *p, const struct tree_path *directory, uint64_t cookie,
 	published_fn *fn, void *arg)
 {
 	struct tree_path path = *directory;
@@ -529,7 +988,7 @@ static int list_fixed(struct view *v, const struct tree_path *directory, uint64_
 			kind <= cookie)
 			continue;
 		path.kind = kind;
-		if (view_attr(v, kind, path.tag, &attr) < 0)
+		if (published_attr(p, &path, &attr) < 0)
 			continue;
 		if (fn(arg, node->name, kind, &path, &attr))
 			break;
@@ -540,14 +999,13 @@ static int list_fixed(struct view *v, const struct tree_path *directory, uint64_
 int published_list(struct published *p, const struct tree_path *directory, uint64_t cookie,
 	published_fn *fn, void *arg)
 {
-	_cleanup_view_ struct view *v = NULL;
+	struct tree_attr attr;
 
 	if (directory->kind == NODE_ROOT || directory->kind == NODE_NAMESPACE)
 		return list_objects(p, directory, cookie, fn, arg);
-	v = published_view(p, directory->namespace, directory->stream);
-	if (!v)
+	if (published_attr(p, directory, &attr) < 0)
 		return -ENOENT;
 	if (directory->kind == NODE_TAGS)
-		return list_tags(v, directory, cookie, fn, arg);
-	return list_fixed(v, directory, cookie, fn, arg);
+		return list_tags(p, directory, cookie, fn, arg);
+	return list_fixed(p, directory, cookie, fn, arg);
 }

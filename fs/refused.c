@@ -193,7 +193,7 @@ static int keep_state(struct refused *r, char *wanted, bool again, const char *d
 		error = make_free(wanted, &actual);
 		made = error == 0;
 	}
-	if (error == 0)
+	if (error == 0 && actual)
 		error = write_file(actual, data, len);
 	if (error < 0 && made) {
 		unlink(actual);
@@ -241,16 +241,19 @@ static void drop_state(struct refused *r, const struct tree_path *dir, const cha
 		unlink(actual);
 }
 
-void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file)
+bool refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file)
 {
+	bool cleared = false;
+
 	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
 		_cleanup_free_ char *name =
 			xasprintf("%s%s", tree_nodes[file->kind].name, suffixes[i]);
 
-		if (dir)
-			scratch_unlink(r->scratch, dir, name, false);
+		if (dir && scratch_unlink(r->scratch, dir, name, false) == 0)
+			cleared = true;
 		drop_state(r, file, name);
 	}
+	return cleared;
 }
 
 bool refused_is_kept(const struct tree_path *dir, const char *name)

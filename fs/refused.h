@@ -25,8 +25,8 @@ void refused_free(struct refused *r);
 void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
 	size_t len, const struct buf *reason);
 
-/* A save of the file was accepted. */
-void refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file);
+/* A save of the file was accepted. True when something stood beside it. */
+bool refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file);
 
 /* Whether the name may be that of something kept. */
 bool refused_is_kept(const struct tree_path *dir, const char *name);

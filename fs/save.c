@@ -163,6 +163,15 @@ static int parse(struct document *d)
 
 /* ---- the reason ---- */
 
+/* Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a listing. */
+static void tell_kernel(struct mount *m, uint64_t ino)
+{
+	uint64_t id = node_find(m->nodes, ino);
+
+	if (id && m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
+}
+
 static void add_line(struct buf *out, const char *text)
 {
 	size_t len = strlen(text), n = len < LINE_MAX_LEN ? len : LINE_MAX_LEN;
@@ -196,13 +205,14 @@ static void refuse(struct document *d)
 	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
 	_cleanup_free_ char *path = names_text(d->path);
 	const struct status *status = &d->edit.status;
+	uint64_t dir = names_parent(d->mount, d->path);
 
 	add_line(&reason, status->message ? status->message : strerror(status->error));
 	add_causes(status, &reason);
 	if (d->conflicts)
 		patch_conflict_text(d->conflicts, &reason);
-	refused_keep(d->mount->refused, names_parent(d->mount, d->path), d->path, d->text, d->len,
-		&reason);
+	refused_keep(d->mount->refused, dir, d->path, d->text, d->len, &reason);
+	tell_kernel(d->mount, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
 }
@@ -224,7 +234,8 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.uid = uid,
 		.file = {.view = views[path->kind]},
 		.decide = merge,
-		.arg = d};
+		.arg = d,
+		.own = {.file = path}};
 	if (path->kind < NODE_TAG)
 		return 0;
 	if (tree_unescape(path->tag, d->raw, &len) < 0)
@@ -245,20 +256,15 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	if (d->edit.sent) /* an editor that puts the old text back hasn't saved the new one */
-		refused_clear(d->mount->refused, names_parent(d->mount, d->path), d->path);
+	if (d->edit.sent) { /* an editor that puts the old text back hasn't saved the new one */
+		uint64_t dir = names_parent(d->mount, d->path);
+
+		if (refused_clear(d->mount->refused, dir, d->path))
+			tell_kernel(d->mount, dir);
+	}
 	d->stamp = bases_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
 	return 0;
-}
-
-/* The saved file's own pages and attributes: what the kernel made of the writes isn't true. */
-static void tell_kernel(struct mount *m, uint64_t ino)
-{
-	uint64_t id = node_find(m->nodes, ino);
-
-	if (id && m->notify.inval_inode)
-		m->notify.inval_inode(m->notify.arg, id);
 }
 
 /* A file that the object didn't have: from now on the place is there, and the inode stands for it. */

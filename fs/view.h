@@ -57,6 +57,11 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 struct view *view_ref(struct view *v);
 void view_unref(struct view *v); /* NULL is fine */
 
+static inline struct view *view_ref_or_null(struct view *v)
+{
+	return v ? view_ref(v) : NULL;
+}
+
 static inline void cleanup_view(struct view **v)
 {
 	view_unref(*v);

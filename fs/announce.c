@@ -1,0 +1,294 @@
+#include "fs/announce.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define SECRET_PREFIX ".imagestreamfs-"
+#define SECRET_SIZE   (sizeof(SECRET_PREFIX) + 32)
+#define WINDOW	      64 /* steps under way at one worker */
+#define HELLO_ID      0
+
+struct worker {
+	int fd;
+	unsigned under_way;
+	uint64_t directory; /* hash of the one whose steps are under way */
+};
+
+struct announce {
+	char *mountpoint;
+	struct worker workers[ANNOUNCER_WORKERS];
+	unsigned greeted; /* workers that have answered */
+	size_t next;	  /* the worker to hear first */
+
+	pthread_mutex_t lock;
+	pid_t pid;		       /* lock */
+	char secret[SECRET_SIZE];      /* lock */
+	pid_t tids[ANNOUNCER_WORKERS]; /* lock */
+	size_t ntids;		       /* lock */
+};
+
+struct announce *announce_new(const char *mountpoint)
+{
+	struct announce *a = xcalloc(1, sizeof(*a));
+
+	a->mountpoint = xstrdup(mountpoint);
+	pthread_mutex_init(&a->lock, NULL);
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		a->workers[i].fd = -1;
+	return a;
+}
+
+void announce_free(struct announce *a)
+{
+	if (!a)
+		return;
+	announce_stop(a);
+	pthread_mutex_destroy(&a->lock);
+	free(a->mountpoint);
+	free(a);
+}
+
+static int make_secret(char ret[SECRET_SIZE])
+{
+	unsigned char random[16];
+	size_t n = strlen(SECRET_PREFIX);
+
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	strcpy(ret, SECRET_PREFIX);
+	for (size_t i = 0; i < sizeof(random); i++)
+		sprintf(ret + n + 2 * i, "%02x", random[i]);
+	return 0;
+}
+
+/* Our ends stay, the process's come in theirs[]. */
+static int make_sockets(struct announce *a, int theirs[ANNOUNCER_WORKERS])
+{
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+			return -errno;
+		a->workers[i] = (struct worker){.fd = pair[0]};
+		theirs[i] = pair[1];
+	}
+	return 0;
+}
+
+static int spawn(struct announce *a, const int theirs[ANNOUNCER_WORKERS], pid_t *ret)
+{
+	char *argv[] = {ANNOUNCER_ARGV0, a->mountpoint, NULL};
+	extern char **environ;
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none;
+	int r;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attr);
+	/* First out of the way of the numbers that they are to have. */
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		posix_spawn_file_actions_adddup2(&actions, theirs[i], 400 + i);
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		posix_spawn_file_actions_adddup2(&actions, 400 + i, ANNOUNCER_FD + i);
+	posix_spawn_file_actions_addclosefrom_np(&actions, ANNOUNCER_FD + ANNOUNCER_WORKERS);
+	sigemptyset(&none);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	r = posix_spawn(ret, "/proc/self/exe", &actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return -r;
+}
+
+int announce_start(struct announce *a)
+{
+	int theirs[ANNOUNCER_WORKERS];
+	pid_t pid = 0;
+	int r;
+
+	announce_stop(a);
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		theirs[i] = -1;
+	pthread_mutex_lock(&a->lock);
+	r = make_secret(a->secret);
+	pthread_mutex_unlock(&a->lock);
+	if (r == 0)
+		r = make_sockets(a, theirs);
+	if (r == 0)
+		r = spawn(a, theirs, &pid);
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		if (theirs[i] >= 0)
+			close(theirs[i]);
+	pthread_mutex_lock(&a->lock);
+	a->pid = pid;
+	pthread_mutex_unlock(&a->lock);
+	for (int i = 0; i < ANNOUNCER_WORKERS && r == 0; i++) {
+		struct announcer_message m = {.id = HELLO_ID, .op = ANNOUNCER_HELLO};
+
+		strcpy(m.path, a->secret);
+		if (send(a->workers[i].fd, &m,
+			    offsetof(struct announcer_message, path) + strlen(m.path),
+			    MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+			r = -errno;
+	}
+	if (r < 0)
+		announce_stop(a);
+	return r;
+}
+
+void announce_stop(struct announce *a)
+{
+	pid_t pid;
+
+	pthread_mutex_lock(&a->lock);
+	pid = a->pid;
+	a->pid = 0;
+	a->ntids = 0;
+	a->secret[0] = '\0';
+	pthread_mutex_unlock(&a->lock);
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+		if (a->workers[i].fd >= 0)
+			close(a->workers[i].fd);
+		a->workers[i] = (struct worker){.fd = -1};
+	}
+	a->greeted = 0;
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
+bool announce_is_ready(const struct announce *a)
+{
+	return a->greeted == ANNOUNCER_WORKERS;
+}
+
+bool announce_is_running(const struct announce *a)
+{
+	return a->workers[0].fd >= 0;
+}
+
+/* The directory's worker, else the one with least to do. */
+static struct worker *pick(struct announce *a, uint64_t directory)
+{
+	struct worker *least = &a->workers[0];
+
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+		struct worker *w = &a->workers[i];
+
+		if (w->under_way && w->directory == directory)
+			return w;
+		if (w->under_way < least->under_way)
+			least = w;
+	}
+	return least;
+}
+
+int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
+	const char *path, uint64_t size)
+{
+	uint64_t hash = hash_str(HASH_INIT, directory);
+	struct worker *w = pick(a, hash);
+	struct announcer_message m = {.id = id, .op = op, .size = size};
+	size_t len = strlen(path);
+
+	if (w->fd < 0)
+		return -EPIPE;
+	if (w->under_way >= WINDOW || (w->under_way && w->directory != hash))
+		return -EAGAIN;
+	if (len >= sizeof(m.path) - 1)
+		return -ENAMETOOLONG;
+	memcpy(m.path, path, len);
+	if (send(w->fd, &m, offsetof(struct announcer_message, path) + len,
+		    MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return errno == EAGAIN || errno == ENOBUFS ? -EAGAIN : -EPIPE;
+	w->directory = hash;
+	w->under_way++;
+	return 0;
+}
+
+size_t announce_poll(const struct announce *a, struct pollfd *fds)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		if (a->workers[i].fd >= 0)
+			fds[n++] = (struct pollfd){.fd = a->workers[i].fd, .events = POLLIN};
+	return n;
+}
+
+/* 1, 0 or -EPIPE. */
+static int receive_from(struct announce *a, struct worker *w, struct announcer_ack *ret)
+{
+	ssize_t n = recv(w->fd, ret, sizeof(*ret), MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n != sizeof(*ret))
+		return -EPIPE;
+	if (ret->id != HELLO_ID) {
+		w->under_way--;
+		return 1;
+	}
+	if (ret->error)
+		return -EPIPE; /* it isn't on our mount */
+	a->greeted++;
+	return 0;
+}
+
+int announce_receive(struct announce *a, struct announcer_ack *ret)
+{
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+		struct worker *w = &a->workers[a->next++ % ANNOUNCER_WORKERS];
+		int r = w->fd >= 0 ? receive_from(a, w, ret) : 0;
+
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+bool announce_is_ours(struct announce *a, pid_t tid)
+{
+	bool ours = false;
+
+	if (!a || tid == 0)
+		return false;
+	pthread_mutex_lock(&a->lock);
+	for (size_t i = 0; i < a->ntids; i++)
+		ours = ours || a->tids[i] == tid;
+	pthread_mutex_unlock(&a->lock);
+	return ours;
+}
+
+bool announce_greeted(struct announce *a, pid_t tid, const char *name)
+{
+	bool greeted;
+
+	if (!a || tid == 0 || !str_has_prefix(name, SECRET_PREFIX))
+		return false;
+	pthread_mutex_lock(&a->lock);
+	greeted = a->secret[0] && streq(name, a->secret) && a->ntids < ANNOUNCER_WORKERS;
+	if (greeted)
+		a->tids[a->ntids++] = tid;
+	pthread_mutex_unlock(&a->lock);
+	return greeted;
+}
+
+pid_t announce_pid(struct announce *a)
+{
+	pid_t pid;
+
+	pthread_mutex_lock(&a->lock);
+	pid = a->pid;
+	pthread_mutex_unlock(&a->lock);
+	return pid;
+}

@@ -1,0 +1,51 @@
+/*
+ * announce: the daemon's side of the announcer process (fs/announcer.h): starting it, sending it
+ * steps, hearing what became of them, and knowing its requests again.
+ *
+ * All but the three functions marked so belong to one thread, the publish thread. Nothing here waits
+ * for the process: no handler of a request may ever depend on it.
+ */
+#ifndef FS_ANNOUNCE_H
+#define FS_ANNOUNCE_H
+
+#include "fs/announcer.h"
+
+#include <poll.h>
+#include <sys/types.h>
+
+struct announce;
+
+struct announce *announce_new(const char *mountpoint);
+void announce_free(struct announce *a); /* NULL is fine */
+
+/* Starts the process (again) and greets it. -errno. */
+int announce_start(struct announce *a);
+/* Ends the process; it may be started again. */
+void announce_stop(struct announce *a);
+
+/* Whether it has been greeted: what is sent is known again when it arrives. */
+bool announce_is_ready(const struct announce *a);
+bool announce_is_running(const struct announce *a);
+
+/*
+ * Sends one step. Steps of one directory go to one worker, which does them in order; another
+ * directory gets another one, as far as there are any, so that one that somebody's call holds keeps
+ * no other waiting. -EAGAIN: it has enough to do; -EPIPE: it is gone.
+ */
+int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
+	const char *path, uint64_t size);
+
+/* What to poll for. Returns how many (ANNOUNCER_WORKERS at most). */
+size_t announce_poll(const struct announce *a, struct pollfd *fds);
+
+/* The next answer that has come: 1; 0 when there is none; -EPIPE: the process is gone. */
+int announce_receive(struct announce *a, struct announcer_ack *ret);
+
+/* From any thread: whether a request's thread is one of the process. */
+bool announce_is_ours(struct announce *a, pid_t tid);
+/* From any thread: whether the name is the greeting; then the thread is the process's. */
+bool announce_greeted(struct announce *a, pid_t tid, const char *name);
+/* From any thread. The process's number, 0 where there is none. */
+pid_t announce_pid(struct announce *a);
+
+#endif
