@@ -89,6 +89,21 @@ static struct object *object_build(
 	return o;
 }
 
+static int add_to_hash(const char *p, size_t n, void *hash)
+{
+	*(uint64_t *)hash = hash_bytes(*(uint64_t *)hash, p, n);
+	return 0;
+}
+
+static uint64_t hash_part(const json_t *json, const char *key)
+{
+	uint64_t hash = HASH_INIT;
+
+	json_dump_callback(
+		json_object_get(json, key), add_to_hash, &hash, JSON_COMPACT | JSON_ENCODE_ANY);
+	return hash;
+}
+
 int object_from_json(const json_t *json, const char *api_version, struct object **ret)
 {
 	const json_t *metadata = json_object_get(json, "metadata");
@@ -109,6 +124,8 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
 	o->created = 0;
 	newer(&o->created, metadata, "creationTimestamp");
 	o->newest = newest_time(json, o->created);
+	o->spec = hash_part(json, "spec");
+	o->status = hash_part(json, "status");
 	*ret = o;
 	return 0;
 }

@@ -14,9 +14,10 @@
 
 struct object {
 	atomic_uint refs;
-	int64_t created; /* creationTimestamp, ns since 1970 */
-	int64_t newest;	 /* the newest time that the object itself names */
-	const char *key; /* NAMESPACE/NAME */
+	int64_t created;       /* creationTimestamp, ns since 1970 */
+	int64_t newest;	       /* the newest time that the object itself names */
+	uint64_t spec, status; /* hashes of these parts: equal ones show the same files */
+	const char *key;       /* NAMESPACE/NAME */
 	const char *name;
 	const char *uid;
 	const char *resource_version;

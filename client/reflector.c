@@ -6,6 +6,7 @@
 #include "client/status.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -64,6 +65,7 @@ struct reflector {
 	struct http *http;
 	pthread_t thread;
 	unsigned seed;
+	bool listed; /* a whole list was taken in: what its pages needed is free now */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a scope's synced, error or state */
@@ -273,6 +275,7 @@ static void list_done_whole(struct scope *s)
 	s->listed = now_monotonic();
 	s->backoff = 0;
 	s->due = 0;
+	s->reflector->listed = true;
 	set_state(s, WATCHING);
 }
 
@@ -616,6 +619,9 @@ static void *run(void *arg)
 				next = due;
 		}
 		http_run(r->http, next > now ? (next - now) / NSEC_PER_MSEC + 1 : 0);
+		if (r->listed)
+			malloc_trim(0); /* parsed pages are ten times what is kept of them */
+		r->listed = false;
 	}
 	for (struct scope *s = first_scope(r); s; s = s->next)
 		if (s->transfer)

@@ -564,14 +564,17 @@ static void finish(struct publish *p, struct transition *t)
 
 static void start(struct publish *p, struct transition *t)
 {
+	struct transition **at;
+
 	pthread_mutex_lock(&p->lock);
 	busy_get(p, t->key)->transitions++;
 	pthread_mutex_unlock(&p->lock);
 	if (advance(p, t)) {
 		finish(p, t);
 	} else {
-		t->next = p->transitions;
-		p->transitions = t;
+		for (at = &p->transitions; *at; at = &(*at)->next)
+			;
+		*at = t; /* those of one key stay in their order */
 	}
 }
 

@@ -20,15 +20,17 @@ struct item {
 	enum published_op op;
 	enum node_kind kind;
 	bool waits;
+	uint64_t change;
 	struct view *shows; /* while it waits; NULL: nothing */
 	char tag[];
 };
 
 struct stream {
 	unsigned cookie;
-	bool shown;	   /* in the namespace's listing and count */
-	struct view *view; /* the newest; NULL: gone, but not yet shown so */
-	struct item *items;
+	bool shown;	    /* in the namespace's listing and count */
+	struct view *view;  /* the newest; NULL: gone, but not yet shown so */
+	struct item *items; /* the oldest first: of several for a place that one counts */
+	struct item *last;  /* of items, or NULL: to be looked for */
 	char name[];
 };
 
@@ -499,6 +501,15 @@ static void diff(struct published_change *c)
 	add_step(c, PUBLISHED_DELETE, NODE_STREAM, "", attr.ino);
 }
 
+static void number_steps(struct published_change *c)
+{
+	static atomic_uint_fast64_t last;
+	uint64_t number = ++last;
+
+	for (size_t i = 0; i < c->nsteps; i++)
+		c->steps[i].change = number;
+}
+
 static bool is_own(const struct published_step *step, const struct published_own *own)
 {
 	if (own->file)
@@ -522,28 +533,59 @@ static void leave_own(struct published_change *c, const struct published_own *ow
 
 static void add_item(struct stream *s, const struct published_step *step, struct view *shows)
 {
-	struct item *i = xcalloc(1, sizeof(*i) + strlen(step->tag) + 1), **last = &s->items;
+	struct item *i = xcalloc(1, sizeof(*i) + strlen(step->tag) + 1);
 
 	i->op = step->op;
 	i->kind = step->kind;
 	i->waits = step->waits;
+	i->change = step->change;
 	i->shows = step->waits && shows ? view_ref(shows) : NULL;
 	strcpy(i->tag, step->tag);
-	while (*last)
-		last = &(*last)->next;
-	*last = i;
+	if (!s->last)
+		for (struct item *e = s->items; e; e = e->next)
+			s->last = e;
+	if (s->last)
+		s->last->next = i;
+	else
+		s->items = i;
+	s->last = i;
 }
 
-/* An earlier change of the place that is still on its way: what is the newest is shown now. */
-static void stop_waiting(struct stream *s, const struct published_step *step)
+static void item_take(struct stream *s, struct item **at)
+{
+	*at = (*at)->next;
+	s->last = NULL;
+}
+
+static void item_stop(struct item *i)
+{
+	i->waits = false;
+	view_unref(steal_ptr(i->shows));
+}
+
+/* p->lock held. The file that was saved shows the newest, whatever was still on its way there. */
+static void stop_own(struct stream *s, const struct published_own *own)
 {
 	for (struct item *i = s->items; i; i = i->next) {
-		if (!i->waits || i->kind != step->kind ||
-			(i->kind >= NODE_TAG && !streq(i->tag, step->tag)))
-			continue;
-		i->waits = false;
-		view_unref(steal_ptr(i->shows));
+		struct published_step step = {.kind = i->kind};
+
+		strcpy(step.tag, i->tag);
+		if (i->waits && is_own(&step, own))
+			item_stop(i);
 	}
+}
+
+/*
+ * An earlier change of the place that is still on its way: what is the newest is shown now. A file that
+ * is only written to now doesn't show the name of one that is still to come.
+ */
+static void stop_waiting(struct stream *s, const struct published_step *step)
+{
+	for (struct item *i = s->items; i; i = i->next)
+		if (i->waits && i->kind == step->kind &&
+			(i->kind < NODE_TAG || streq(i->tag, step->tag)) &&
+			(step->op != PUBLISHED_WRITE || i->op == PUBLISHED_WRITE))
+			item_stop(i);
 }
 
 /* p->lock held. Takes over the change's new view for the tree, and hands the old one back. */
@@ -581,6 +623,18 @@ static bool is_older(const struct object *o, const struct view *shown)
 	       rv_compare(o->resource_version, shown->object->resource_version) <= 0;
 }
 
+static void begin_own(struct published *p, const char *namespace, const char *name,
+	const struct published_own *own)
+{
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, namespace, name);
+	if (s)
+		stop_own(s, own);
+	pthread_mutex_unlock(&p->lock);
+}
+
 bool published_begin(struct published *p, const char *key, struct object *object,
 	const struct published_own *own, struct published_change *ret)
 {
@@ -588,6 +642,8 @@ bool published_begin(struct published *p, const char *key, struct object *object
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
 	bool done = false;
 
+	if (own && own->file)
+		begin_own(p, namespace, name, own);
 	while (!done) {
 		struct published_change c = {.old = newest_view(p, namespace, name)};
 		struct stream *s;
@@ -600,6 +656,7 @@ bool published_begin(struct published *p, const char *key, struct object *object
 		if (object && !c.again)
 			c.new = view_new(object, c.old, now_realtime(), p->cache, p->journal);
 		diff(&c);
+		number_steps(&c);
 		leave_own(&c, own);
 		pthread_mutex_lock(&p->lock);
 		s = stream_get(p, namespace, name);
@@ -654,7 +711,7 @@ bool published_flip(struct published *p, const char *key, const struct published
 	at = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
 	if (at && *at) {
 		i = *at;
-		*at = i->next;
+		item_take(s, at);
 		if (step->kind == NODE_STREAM)
 			stream_show(p, n, s, step->op == PUBLISHED_CREATE && s->view);
 		stream_drop_unused(p, n, s);
@@ -678,10 +735,14 @@ void published_expect(
 	if (s && on) {
 		add_item(s, step, NULL);
 	} else if (s) {
-		at = find_item(s, step->op, step->kind, step->tag, false);
+		at = &s->items;
+		while (*at && ((*at)->change != step->change || (*at)->op != step->op ||
+				      (*at)->kind != step->kind ||
+				      (step->kind >= NODE_TAG && !streq((*at)->tag, step->tag))))
+			at = &(*at)->next;
 		i = *at;
 		if (i)
-			*at = i->next;
+			item_take(s, at);
 		stream_drop_unused(p, namespace_get(p, namespace, false), s);
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -955,7 +1016,8 @@ static int list_tags(struct published *p, const struct tree_path *directory, uin
 	for (size_t i = 0; i < ngoing; i++) {
 		const struct view_tag *t = view_find_tag(going[i].view, going[i].name);
 
-		if (t)
+		/* One that is there again already stands in its new place. */
+		if (t && !(newest && view_find_tag(newest, going[i].name)))
 			all[n++] = (struct shown_tag){t->cookie, NULL, going[i].name};
 	}
 	qsort(all, n, sizeof(*all), by_tag_cookie);

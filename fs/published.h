@@ -26,8 +26,9 @@ enum published_op {
 struct published_step {
 	enum published_op op;
 	enum node_kind kind;
-	uint64_t place; /* st_ino of what comes, goes or changes */
-	bool waits;	/* shown as before until published_flip */
+	uint64_t place;	 /* st_ino of what comes, goes or changes */
+	bool waits;	 /* shown as before until published_flip */
+	uint64_t change; /* the change that it belongs to */
 	char tag[NAME_SIZE];
 };
 

@@ -104,14 +104,31 @@ static void collect_tags(struct view_index *x, const struct view *v, const json_
 	qsort(x->tags, x->ntags, sizeof(*x->tags), by_name);
 }
 
-/* What a version looks like that follows no other one. */
-static struct view_index *index_new(const struct view *v, int64_t mtime)
+/* Whether the file is the same in both versions, since the part that it shows is. */
+static bool is_same_part(enum node_kind kind, const struct object *a, const struct object *b)
+{
+	switch (kind) {
+	case NODE_SPEC_JSON:
+	case NODE_TAG_SPEC:
+		return a->spec == b->spec;
+	case NODE_STATUS_JSON:
+	case NODE_TAG_STATUS:
+	case NODE_TAG_IMAGE:
+		return a->status == b->status;
+	default:
+		return false;
+	}
+}
+
+/* What a version looks like. What is the same as in `old` (NULL: nothing) isn't measured. */
+static struct view_index *index_new(const struct view *v, const struct object *old, int64_t mtime)
 {
 	struct view_index *x = xcalloc(1, sizeof(*x));
 	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
 
 	for (unsigned i = 0; i < STREAM_FILES; i++)
-		measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
+		if (!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object))
+			measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
 	collect_tags(x, v, object);
 	for (size_t k = 0; k < x->ntags; k++) {
 		struct view_tag *t = &x->tags[k];
@@ -120,7 +137,8 @@ static struct view_index *index_new(const struct view *v, int64_t mtime)
 		t->cookie = ++x->counter;
 		t->mtime = mtime;
 		for (unsigned i = 0; i < TAG_FILES; i++)
-			measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
+			if (!old || !is_same_part(NODE_TAG_SPEC + i, old, v->object))
+				measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
 	}
 	x->mtime = x->tags_mtime = mtime;
 	return x;
@@ -158,15 +176,25 @@ static bool follow_file(
 	return f->there != old->there;
 }
 
-static void follow_tag(
-	struct view_index *x, struct view_tag *t, const struct view_tag *old, int64_t now)
+static bool follow_part(
+	struct view_file *f, const struct view_file *old, int64_t now, unsigned *counter, bool same)
+{
+	if (!same)
+		return follow_file(f, old, now, counter);
+	*f = *old;
+	return false;
+}
+
+static void follow_tag(struct view_index *x, struct view_tag *t, const struct view_tag *old,
+	int64_t now, const struct object *old_object, const struct object *object)
 {
 	bool moved = false;
 
 	t->cookie = old->cookie;
 	t->born = old->born;
 	for (unsigned i = 0; i < TAG_FILES; i++)
-		moved |= follow_file(&t->files[i], &old->files[i], now, &x->counter);
+		moved |= follow_part(&t->files[i], &old->files[i], now, &x->counter,
+			is_same_part(NODE_TAG_SPEC + i, old_object, object));
 	t->mtime = moved ? bump(old->mtime, now) : old->mtime;
 }
 
@@ -178,21 +206,22 @@ static void new_tag(struct view_index *x, struct view_tag *t, int64_t now)
 		t->files[i].born = t->born;
 }
 
-static struct view_index *index_follow(
-	const struct view *v, const struct view_index *old, int64_t now)
+static struct view_index *index_follow(const struct view *v, const struct view_index *old,
+	const struct object *old_object, int64_t now)
 {
-	struct view_index *x = index_new(v, now);
+	struct view_index *x = index_new(v, old_object, now);
 	size_t kept = 0;
 
 	x->counter = old->counter;
 	x->mtime = old->mtime; /* the names in STREAM/ are always the same */
 	for (unsigned i = 0; i < STREAM_FILES; i++)
-		follow_file(&x->files[i], &old->files[i], now, &x->counter);
+		follow_part(&x->files[i], &old->files[i], now, &x->counter,
+			is_same_part(NODE_IMAGESTREAM_JSON + i, old_object, v->object));
 	for (size_t k = 0; k < x->ntags; k++) {
 		const struct view_tag *before = map_get(old->by_name, x->tags[k].name);
 
 		if (before)
-			follow_tag(x, &x->tags[k], before, now);
+			follow_tag(x, &x->tags[k], before, now, old_object, v->object);
 		else
 			new_tag(x, &x->tags[k], now);
 		kept += before != NULL;
@@ -211,7 +240,7 @@ const struct view_index *view_index(struct view *v)
 
 	if (x)
 		return x;
-	x = index_new(v, v->object->newest);
+	x = index_new(v, NULL, v->object->newest);
 	index_names(x);
 	if (atomic_compare_exchange_strong(&v->index, &expected, x))
 		return x;
@@ -229,7 +258,7 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 	v->cache = cache;
 	v->journal = journal;
 	if (old) {
-		struct view_index *x = index_follow(v, view_index(old), now);
+		struct view_index *x = index_follow(v, view_index(old), old->object, now);
 
 		index_names(x);
 		atomic_init(&v->index, x);

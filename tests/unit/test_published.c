@@ -1,7 +1,11 @@
-/* The tree as it is shown: what is there, what it is called, and listings of what changes. */
+/*
+ * The tree as it is shown: what is there, what it is called, listings of what changes, and changes
+ * that are shown step by step.
+ */
 #include "fs/published.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -27,23 +31,44 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* A stream with the tags named, "a b c". */
+/* "tag", "tag=content", "tag=content+image": its element in the spec, and one in the status. */
+static void add_tag(char *word, json_t *spec, json_t *status)
+{
+	char *image = strchr(word, '+'), *content;
+	json_t *items = json_array();
+
+	if (image)
+		*image++ = '\0';
+	content = strchr(word, '=');
+	if (content)
+		*content++ = '\0';
+	json_array_append_new(
+		spec, json_pack("{s:s, s:s}", "name", word, "content", content ? content : ""));
+	if (image && *image)
+		json_array_append_new(items, json_pack("{s:s}", "dockerImageReference", image));
+	if (image)
+		json_array_append_new(status, json_pack("{s:s, s:O}", "tag", word, "items", items));
+	json_decref(items);
+}
+
+/* A stream with these tags. */
 static struct object *make(
 	const char *key, const char *uid, int version, const char *created, const char *tags)
 {
 	const char *name = strchr(key, '/') + 1;
 	_cleanup_free_ char *list = xstrdup(tags);
-	_cleanup_json_ json_t *elements = json_array(), *json = NULL;
+	_cleanup_json_ json_t *spec = json_array(), *status = json_array(), *json = NULL;
 	char number[16], *rest = list, *tag;
 	struct object *o;
 
 	while ((tag = strsep(&rest, " ")))
 		if (*tag)
-			json_array_append_new(elements, json_pack("{s:s}", "name", tag));
+			add_tag(tag, spec, status);
 	sprintf(number, "%d", version);
-	json = json_pack("{s:{s:s%, s:s, s:s, s:s, s:s}, s:{s:O}}", "metadata", "namespace", key,
-		(size_t)(name - 1 - key), "name", name, "uid", uid, "resourceVersion", number,
-		"creationTimestamp", created, "spec", "tags", elements);
+	json = json_pack("{s:{s:s%, s:s, s:s, s:s, s:s}, s:{s:O}, s:{s:O}}", "metadata",
+		"namespace", key, (size_t)(name - 1 - key), "name", name, "uid", uid,
+		"resourceVersion", number, "creationTimestamp", created, "spec", "tags", spec,
+		"status", "tags", status);
 	assert_int_equal(object_from_json(json, "image.openshift.io/v1", &o), 0);
 	return o;
 }
@@ -633,6 +658,1063 @@ static void test_list_nothing(void **state)
 	assert_list(NAMESPACE("empty"), "");
 }
 
+/* ---- changes in steps ---- */
+
+#define WEB "shop/web"
+
+/* "+tags/a", "-spec.json", "~tags/a/image"; the stream itself is ".". With a '!' it doesn't wait. */
+static void step_text(const struct published_step *step, char ret[2 * NAME_SIZE])
+{
+	const char *tags = step->kind >= NODE_TAG ? "tags/" : "";
+	const char *name = step->kind == NODE_STREAM ? "." : tree_nodes[step->kind].name;
+
+	sprintf(ret, "%c%s%s%s%s%s", "+-~"[step->op], tags, step -> tag,
+		step -> kind > NODE_TAG ? "/" : "", name ? name : "", step->waits ? "" : "!");
+}
+
+static void assert_steps(const struct published_change *c, const char *expected)
+{
+	char all[4096] = "", text[2 * NAME_SIZE];
+
+	for (size_t i = 0; i < c->nsteps; i++) {
+		const struct published_step *step = &c->steps[i];
+		struct tree_attr attr;
+
+		step_text(step, text);
+		strcat(strcat(all, i ? " " : ""), text);
+		assert_int_equal(view_attr(step->op == PUBLISHED_DELETE ? c->old : c->new,
+					 step->kind, step->tag, &attr),
+			0);
+		assert_true(step->place == attr.ino);
+	}
+	assert_string_equal(all, expected);
+}
+
+/* A version of shop/web; NULL tags: it is deleted. */
+static void begin_uid(struct published_change *c, const char *uid, int version, const char *tags,
+	const struct published_own *own)
+{
+	_cleanup_object_ struct object *o = tags ? make(WEB, uid, version, OLD, tags) : NULL;
+
+	published_change_release(c);
+	assert_true(published_begin(tree, WEB, o, own, c));
+}
+
+static void begin(struct published_change *c, int version, const char *tags)
+{
+	begin_uid(c, "u", version, tags, NULL);
+}
+
+static void begin_own(
+	struct published_change *c, int version, const char *tags, const struct published_own *own)
+{
+	begin_uid(c, "u", version, tags, own);
+}
+
+static bool flip_at(const struct published_change *c, const char *step)
+{
+	char text[2 * NAME_SIZE];
+
+	for (size_t i = 0; i < c->nsteps; i++) {
+		step_text(&c->steps[i], text);
+		if (streq(text, step))
+			return published_flip(tree, WEB, &c->steps[i]);
+	}
+	fail_msg("no step %s", step);
+	return false;
+}
+
+static void flip(const struct published_change *c, const char *step)
+{
+	assert_true(flip_at(c, step));
+	assert_false(flip_at(c, step));
+}
+
+static void flip_all(const struct published_change *c)
+{
+	for (size_t i = 0; i < c->nsteps; i++) {
+		assert_int_equal(published_flip(tree, WEB, &c->steps[i]), c->steps[i].waits);
+		assert_false(published_flip(tree, WEB, &c->steps[i]));
+	}
+}
+
+/* All that can be seen below a directory, a line each. */
+struct dump {
+	struct tree_path path;
+	const char *above;
+	struct buf *out;
+};
+
+static bool dump_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct tree_attr *attr)
+{
+	struct dump *d = arg;
+	_cleanup_free_ char *full = xasprintf("%s/%s", d->above, name);
+	struct dump below = {*path, full, d->out};
+	struct tree_path found;
+	struct tree_attr same;
+
+	same = attr_of(*path);
+	assert_same(&same, attr);
+	assert_int_equal(published_lookup(tree, &d->path, name, &found, &same), 0);
+	assert_same(&same, attr);
+	buf_addf(d->out, "%s ino %" PRIu64 " size %" PRIu64 " mtime %" PRId64 " nlink %u", full,
+		attr->ino, attr->size, attr->mtime, attr->nlink);
+	if (tree_nodes[path->kind].directory) {
+		buf_addstr(d->out, "\n");
+		assert_int_equal(published_list(tree, path, 0, dump_child, &below), 0);
+	} else {
+		_cleanup_view_ struct view *v = published_view_at(tree, path);
+		_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+
+		assert_int_equal(view_show(v, path->kind, path->tag, &bytes), 0);
+		assert_int_equal(bytes.len, attr->size);
+		buf_addf(d->out, " bytes %" PRIx64 "\n",
+			hash_bytes(HASH_INIT, bytes.data, bytes.len));
+	}
+	return false;
+}
+
+static char *dump(struct tree_path directory)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT(1 << 24);
+	struct dump d = {directory, "", &out};
+	struct tree_attr attr;
+
+	if (published_attr(tree, &directory, &attr) == 0) {
+		buf_addf(&out, ". ino %" PRIu64 " mtime %" PRId64 " nlink %u\n", attr.ino,
+			attr.mtime, attr.nlink);
+		assert_int_equal(published_list(tree, &directory, 0, dump_child, &d), 0);
+	}
+	return xstrndup(out.data ? (char *)out.data : "", out.len);
+}
+
+static void assert_dump(const char *before)
+{
+	_cleanup_free_ char *now = dump(ROOT);
+
+	assert_string_equal(now, before);
+}
+
+static void test_begin_created(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	_cleanup_view_ struct view *v = NULL;
+
+	begin(&c, 1, "a=1+i b");
+	assert_steps(&c, "+.");
+	assert_null(c.old);
+	assert_shown(c.new, "1");
+	assert_false(c.again);
+	assert_absent(STREAM("shop", "web"));
+	assert_absent(path_of(NODE_SPEC_JSON, "shop", "web", ""));
+	assert_absent(path_of(NODE_TAGS, "shop", "web", ""));
+	assert_absent(TAG("shop", "web", "a"));
+	assert_absent(path_of(NODE_TAG_IMAGE, "shop", "web", "a"));
+	lookup(NAMESPACE("shop"), "web", NODE_KINDS);
+	assert_null(published_view(tree, "shop", "web"));
+	assert_root("");
+	assert_list(NAMESPACE("shop"), "");
+	flip(&c, "+.");
+	v = published_view(tree, "shop", "web");
+	assert_ptr_equal(v, c.new);
+	assert_list(NAMESPACE("shop"), "web");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b");
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
+	assert_list(TAG("shop", "web", "b"), "spec.json");
+}
+
+static void test_begin_nothing(void **state)
+{
+	_cleanup_object_ struct object *o = make(WEB, "u", 5, OLD, "a");
+	_cleanup_object_ struct object *older = make(WEB, "u", 4, OLD, "b");
+	struct published_change c = {0};
+
+	assert_false(published_begin(tree, WEB, NULL, NULL, &c));
+	assert_true(published_begin(tree, WEB, o, NULL, &c));
+	flip_all(&c);
+	published_change_release(&c);
+	assert_false(published_begin(tree, WEB, o, NULL, &c));
+	assert_false(published_begin(tree, WEB, older, NULL, &c));
+	assert_null(c.old);
+	assert_null(c.new);
+	assert_null(c.steps);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
+}
+
+static void test_begin_deleted(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	_cleanup_free_ char *before = NULL;
+
+	list_namespace("shop", "n", 5);
+	published_set_ready(tree, NULL);
+	set_tags(WEB, "u", 1, "a=1+i b");
+	before = dump(ROOT);
+	begin(&c, 0, NULL);
+	assert_steps(&c, "-tags/a/spec.json -tags/a/status.json -tags/a/image -tags/a "
+			 "-tags/b/spec.json -tags/b -imagestream.json -metadata.json -spec.json "
+			 "-status.json -tags -.");
+	assert_shown(c.old, "1");
+	assert_null(c.new);
+	assert_false(c.again);
+	assert_dump(before);
+	flip(&c, "-tags/a/spec.json");
+	assert_list(TAG("shop", "web", "a"), "status.json image");
+	flip(&c, "-tags/a/status.json");
+	flip(&c, "-tags/a/image");
+	assert_list(TAG("shop", "web", "a"), "");
+	assert_list(tags, "a b");
+	flip(&c, "-tags/a");
+	assert_list(tags, "b");
+	lookup(tags, "a", NODE_KINDS);
+	lookup(tags, "b", NODE_TAG);
+	flip(&c, "-tags/b/spec.json");
+	flip(&c, "-tags/b");
+	assert_list(tags, "");
+	flip(&c, "-imagestream.json");
+	assert_list(STREAM("shop", "web"), "metadata.json spec.json status.json tags");
+	flip(&c, "-metadata.json");
+	flip(&c, "-spec.json");
+	flip(&c, "-status.json");
+	assert_list(STREAM("shop", "web"), "tags");
+	flip(&c, "-tags");
+	assert_list(STREAM("shop", "web"), "");
+	assert_list(NAMESPACE("shop"), "web");
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
+	flip(&c, "-.");
+	assert_list(NAMESPACE("shop"), "");
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
+	assert_absent(STREAM("shop", "web"));
+}
+
+static void test_begin_content(void **state)
+{
+	struct tree_path file = path_of(NODE_TAG_SPEC, "shop", "web", "a");
+	_cleanup_change_ struct published_change c = {0};
+	_cleanup_view_ struct view *shown = NULL, *after = NULL;
+	_cleanup_free_ char *before = NULL;
+	struct tree_attr old;
+
+	set_tags(WEB, "u", 1, "a=1+i b");
+	old = attr_of(file);
+	before = dump(ROOT);
+	begin(&c, 2, "a=22+i b");
+	assert_steps(&c, "~tags/a/spec.json ~imagestream.json ~spec.json");
+	assert_dump(before);
+	shown = published_view_at(tree, &file);
+	assert_ptr_equal(shown, c.old);
+	flip(&c, "~tags/a/spec.json");
+	after = published_view_at(tree, &file);
+	assert_ptr_equal(after, c.new);
+	assert_int_equal(attr_of(file).size, old.size + 1);
+	assert_true(attr_of(file).mtime > old.mtime);
+	assert_true(attr_of(file).ino == old.ino);
+	old = attr_of(path_of(NODE_SPEC_JSON, "shop", "web", ""));
+	flip(&c, "~imagestream.json");
+	assert_int_equal(attr_of(path_of(NODE_SPEC_JSON, "shop", "web", "")).size, old.size);
+	flip(&c, "~spec.json");
+	assert_int_equal(attr_of(path_of(NODE_SPEC_JSON, "shop", "web", "")).size, old.size + 1);
+
+	begin(&c, 3, "a=22+ii b"); /* only its status */
+	assert_steps(&c, "~tags/a/status.json ~tags/a/image ~imagestream.json ~status.json");
+	flip_all(&c);
+	begin(&c, 4, "a=22+ii b"); /* only its version */
+	assert_steps(&c, "~imagestream.json");
+	flip_all(&c);
+}
+
+static void test_begin_tags(void **state)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	_cleanup_change_ struct published_change c = {0};
+	uint64_t ino;
+
+	set_tags(WEB, "u", 1, "b c");
+	ino = attr_of(TAG("shop", "web", "b")).ino;
+	begin(&c, 2, "a+i c d");
+	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~imagestream.json ~spec.json "
+			 "~status.json");
+	assert_list(tags, "b c");
+	lookup(tags, "a", NODE_KINDS);
+	lookup(TAG("shop", "web", "a"), "spec.json", NODE_KINDS);
+	lookup(TAG("shop", "web", "a"), "image", NODE_KINDS);
+	assert_true(attr_of(TAG("shop", "web", "b")).ino == ino);
+	flip(&c, "+tags/d"); /* in whatever order */
+	assert_list(tags, "b c d");
+	flip(&c, "-tags/b/spec.json");
+	lookup(tags, "b", NODE_TAG);
+	assert_list(TAG("shop", "web", "b"), "");
+	flip(&c, "-tags/b");
+	assert_list(tags, "c d");
+	flip(&c, "+tags/a");
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
+	flip(&c, "~imagestream.json");
+	flip(&c, "~spec.json");
+	flip(&c, "~status.json");
+	assert_list(tags, "c a d");
+
+	begin(&c, 3, "a+i b c d"); /* what comes back is another one */
+	assert_steps(&c, "+tags/b ~imagestream.json ~spec.json");
+	flip_all(&c);
+	assert_true(attr_of(TAG("shop", "web", "b")).ino != ino);
+	assert_list(tags, "c a d b");
+}
+
+static void test_begin_tag_files(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_path tag = TAG("shop", "web", "a");
+	struct tree_path image = path_of(NODE_TAG_IMAGE, "shop", "web", "a");
+	uint64_t ino;
+
+	set_tags(WEB, "u", 1, "a");
+	begin(&c, 2, "a+i");
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json ~status.json");
+	assert_list(tag, "spec.json");
+	assert_absent(image);
+	flip(&c, "+tags/a/image");
+	assert_list(tag, "spec.json image");
+	flip(&c, "+tags/a/status.json");
+	assert_list(tag, "spec.json status.json image");
+	flip(&c, "~imagestream.json");
+	flip(&c, "~status.json");
+	ino = attr_of(image).ino;
+
+	begin(&c, 3, "a+");
+	assert_steps(&c, "-tags/a/image ~tags/a/status.json ~imagestream.json ~status.json");
+	assert_list(tag, "spec.json status.json image");
+	assert_true(attr_of(image).ino == ino);
+	flip(&c, "-tags/a/image");
+	assert_list(tag, "spec.json status.json");
+	flip(&c, "~tags/a/status.json");
+	flip(&c, "~imagestream.json");
+	flip(&c, "~status.json");
+
+	begin(&c, 4, "a+i");
+	assert_steps(&c, "~tags/a/status.json +tags/a/image ~imagestream.json ~status.json");
+	flip_all(&c);
+	assert_true(attr_of(image).ino != ino);
+}
+
+/* Deleted and made anew: first the one, then the other. */
+static void test_begin_again(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	_cleanup_free_ char *before = NULL;
+	struct tree_attr attr;
+
+	set_tags(WEB, "u", 5, "a");
+	attr = attr_of(STREAM("shop", "web"));
+	before = dump(ROOT);
+	begin_uid(&c, "other", 3, "a b", NULL);
+	assert_true(c.again);
+	assert_shown(c.old, "5");
+	assert_null(c.new);
+	assert_steps(&c, "-tags/a/spec.json -tags/a -imagestream.json -metadata.json -spec.json "
+			 "-status.json -tags -.");
+	assert_dump(before);
+	flip_all(&c);
+	assert_absent(STREAM("shop", "web"));
+	begin_uid(&c, "other", 3, "a b", NULL);
+	assert_false(c.again);
+	assert_null(c.old);
+	assert_steps(&c, "+.");
+	flip_all(&c);
+	assert_true(attr_of(STREAM("shop", "web")).ino != attr.ino);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b");
+}
+
+/* The second begun while the first still waits. */
+static void test_begin_again_at_once(void **state)
+{
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+	_cleanup_free_ char *before = NULL;
+
+	set_tags(WEB, "u", 5, "a");
+	before = dump(ROOT);
+	begin_uid(&first, "other", 3, "b", NULL);
+	begin_uid(&second, "other", 3, "b", NULL);
+	assert_dump(before);
+	flip(&first, "-tags/a/spec.json");
+	flip(&first, "-tags/a");
+	flip(&first, "-spec.json");
+	assert_list(STREAM("shop", "web"), "imagestream.json metadata.json status.json tags");
+	flip(&first, "-imagestream.json");
+	flip(&first, "-metadata.json");
+	flip(&first, "-status.json");
+	flip(&first, "-tags");
+	assert_list(STREAM("shop", "web"), "");
+	flip(&first, "-.");
+	assert_absent(STREAM("shop", "web"));
+	assert_absent(TAG("shop", "web", "b"));
+	flip(&second, "+.");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "b");
+}
+
+/* The namespace's count, its mtime and its listing move with the flip. */
+static void test_flip_moves_namespace(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before;
+
+	list_namespace("shop", "n", 5);
+	published_set_ready(tree, NULL);
+	before = attr_of(NAMESPACE("shop"));
+	begin(&c, 1, "");
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
+	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, before.mtime);
+	flip_all(&c);
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
+	assert_true(attr_of(NAMESPACE("shop")).mtime > before.mtime);
+	before = attr_of(NAMESPACE("shop"));
+	begin(&c, 2, "a");
+	flip_all(&c);
+	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, before.mtime);
+	begin(&c, 0, NULL);
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
+	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, before.mtime);
+	flip_all(&c);
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
+	assert_true(attr_of(NAMESPACE("shop")).mtime > before.mtime);
+}
+
+/* What was never flipped goes with the tree, and flips of nothing do nothing. */
+static void test_flip_nothing(void **state)
+{
+	struct published_step step = {.op = PUBLISHED_WRITE, .kind = NODE_SPEC_JSON, .waits = true};
+	_cleanup_change_ struct published_change c = {0};
+
+	assert_false(published_flip(tree, WEB, &step));
+	set_tags(WEB, "u", 1, "a");
+	assert_false(published_flip(tree, WEB, &step));
+	begin(&c, 2, "a=1");
+	assert_false(published_flip(tree, "shop/api", &step));
+	assert_false(published_flip(tree, "shop/we", &step));
+	step.op = PUBLISHED_DELETE;
+	assert_false(published_flip(tree, WEB, &step));
+	step = (struct published_step){.op = PUBLISHED_WRITE, .kind = NODE_TAG_SPEC, .tag = "b"};
+	assert_false(published_flip(tree, WEB, &step));
+	step.tag[0] = 'a';
+	assert_true(published_flip(tree, WEB, &step));
+}
+
+/* ---- what is the caller's own ---- */
+
+static void test_own_file(void **state)
+{
+	struct tree_path file = path_of(NODE_TAG_SPEC, "shop", "web", "a");
+	struct tree_path other = path_of(NODE_TAG_SPEC, "shop", "web", "b");
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	struct published_own own = {.file = &file};
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before, before_other;
+
+	set_tags(WEB, "u", 1, "a b+i c");
+	before = attr_of(file);
+	before_other = attr_of(other);
+	begin_own(&c, 2, "a=1 b=1 d", &own);
+	assert_steps(&c, "-tags/b/status.json -tags/b/image -tags/c/spec.json -tags/c "
+			 "~tags/a/spec.json! ~tags/b/spec.json! +tags/d ~imagestream.json! "
+			 "~spec.json! ~status.json!");
+	assert_int_equal(attr_of(file).size, before.size + 1);
+	assert_int_equal(attr_of(other).size, before_other.size + 1);
+	assert_list(tags, "a b c");
+	assert_list(TAG("shop", "web", "b"), "spec.json status.json image");
+	flip_all(&c);
+	assert_list(tags, "a b d");
+	assert_list(TAG("shop", "web", "b"), "spec.json");
+}
+
+/* A file of the stream isn't that of a tag, and the file may be one that comes or goes. */
+static void test_own_file_comes(void **state)
+{
+	struct tree_path spec = path_of(NODE_SPEC_JSON, "shop", "web", "");
+	struct tree_path image = path_of(NODE_TAG_IMAGE, "shop", "web", "a");
+	struct published_own own = {.file = &spec};
+	_cleanup_change_ struct published_change c = {0};
+
+	set_tags(WEB, "u", 1, "a b");
+	begin_own(&c, 2, "a+i b", &own);
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json! ~status.json!");
+	flip_all(&c);
+	own.file = &image;
+	begin_own(&c, 3, "a+ b+i", &own);
+	assert_steps(&c, "-tags/a/image! ~tags/a/status.json! +tags/b/status.json +tags/b/image "
+			 "~imagestream.json! ~status.json!");
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json");
+	assert_list(TAG("shop", "web", "b"), "spec.json");
+	flip_all(&c);
+	begin_own(&c, 4, "a+i b+i", &own);
+	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~imagestream.json! ~status.json!");
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
+}
+
+static void test_own_nothing(void **state)
+{
+	static const struct published_own none = {0};
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before;
+
+	set_tags(WEB, "u", 1, "a b");
+	before = attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
+	begin_own(&c, 2, "a=1 c", &none);
+	assert_steps(&c, "-tags/b/spec.json -tags/b ~tags/a/spec.json! +tags/c ~imagestream.json! "
+			 "~spec.json!");
+	assert_int_equal(attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a")).size, before.size + 1);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b");
+	flip_all(&c);
+}
+
+static void test_own_tag(void **state)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	struct tree_path tag = TAG("shop", "web", "b");
+	struct published_own own = {.tree = &tag};
+	_cleanup_change_ struct published_change c = {0};
+
+	set_tags(WEB, "u", 1, "a");
+	begin_own(&c, 2, "b+i c", &own);
+	assert_steps(&c, "-tags/a/spec.json -tags/a +tags/b! +tags/c ~imagestream.json! "
+			 "~spec.json! ~status.json!");
+	assert_list(tags, "a b");
+	assert_list(tag, "spec.json status.json image");
+	lookup(tags, "c", NODE_KINDS);
+	flip_all(&c);
+	assert_list(tags, "b c");
+
+	begin_own(&c, 3, "d", &own);
+	assert_steps(&c, "-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! "
+			 "-tags/c/spec.json -tags/c +tags/d ~imagestream.json! ~spec.json! "
+			 "~status.json!");
+	assert_list(tags, "c");
+	assert_absent(tag);
+	assert_absent(path_of(NODE_TAG_IMAGE, "shop", "web", "b"));
+	flip_all(&c);
+	assert_list(tags, "d");
+}
+
+static void test_own_stream(void **state)
+{
+	struct tree_path stream = STREAM("shop", "web");
+	struct published_own own = {.tree = &stream};
+	_cleanup_change_ struct published_change c = {0};
+
+	list_namespace("shop", "n", 5);
+	published_set_ready(tree, NULL);
+	begin_own(&c, 1, "a", &own);
+	assert_steps(&c, "+.!");
+	assert_list(NAMESPACE("shop"), "web");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
+	flip_all(&c);
+	begin_own(&c, 0, NULL, &own);
+	assert_steps(&c, "-tags/a/spec.json! -tags/a! -imagestream.json! -metadata.json! "
+			 "-spec.json! -status.json! -tags! -.!");
+	assert_list(NAMESPACE("shop"), "");
+	assert_absent(stream);
+	assert_absent(TAG("shop", "web", "a"));
+	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
+	flip_all(&c);
+	assert_list(NAMESPACE("shop"), "");
+}
+
+/* The saved stream was made anew meanwhile. */
+static void test_own_again(void **state)
+{
+	struct tree_path file = path_of(NODE_SPEC_JSON, "shop", "web", "");
+	struct published_own own = {.file = &file};
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+
+	set_tags(WEB, "u", 5, "a");
+	begin_uid(&first, "other", 7, "b", &own);
+	assert_true(first.again);
+	assert_steps(&first, "-tags/a/spec.json -tags/a -imagestream.json -metadata.json "
+			     "-spec.json! -status.json -tags -.");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
+	begin_uid(&second, "other", 7, "b", &own);
+	assert_steps(&second, "+.");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
+	flip_all(&first);
+	assert_absent(STREAM("shop", "web"));
+	flip_all(&second);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "b");
+}
+
+/* ---- what is expected ---- */
+
+static bool is_expected(enum published_op op, enum node_kind kind, const char *tag)
+{
+	struct tree_path path = path_of(kind, "shop", "web", tag);
+
+	return published_is_expected(tree, &path, op);
+}
+
+static void test_expected(void **state)
+{
+	struct tree_path other = path_of(NODE_SPEC_JSON, "shop", "api", "");
+	_cleanup_change_ struct published_change c = {0};
+
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_STREAM, ""));
+	begin(&c, 1, "a b");
+	assert_true(is_expected(PUBLISHED_CREATE, NODE_STREAM, ""));
+	assert_false(is_expected(PUBLISHED_DELETE, NODE_STREAM, ""));
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_SPEC_JSON, ""));
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_TAG, "a"));
+	flip_all(&c);
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_STREAM, ""));
+	begin(&c, 2, "a+i c");
+	assert_true(is_expected(PUBLISHED_CREATE, NODE_TAG_STATUS, "a"));
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_TAG_STATUS, "b"));
+	assert_true(is_expected(PUBLISHED_DELETE, NODE_TAG_SPEC, "b"));
+	assert_true(is_expected(PUBLISHED_DELETE, NODE_TAG, "b"));
+	assert_true(is_expected(PUBLISHED_CREATE, NODE_TAG, "c"));
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_TAG_SPEC, "c"));
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_METADATA_JSON, ""));
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
+	assert_false(published_is_expected(tree, &other, PUBLISHED_WRITE));
+	flip(&c, "+tags/c");
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_TAG, "c"));
+	assert_true(is_expected(PUBLISHED_DELETE, NODE_TAG, "b"));
+	flip(&c, "~spec.json");
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+}
+
+/* Shown already, while its event is still to come. */
+static void test_expect(void **state)
+{
+	struct tree_path file = path_of(NODE_TAG_SPEC, "shop", "web", "a");
+	struct published_own own = {.file = &file};
+	_cleanup_change_ struct published_change c = {0};
+	_cleanup_free_ char *before = NULL;
+
+	set_tags(WEB, "u", 1, "a b");
+	begin_own(&c, 2, "a=1 b", &own);
+	assert_steps(&c, "~tags/a/spec.json! ~imagestream.json! ~spec.json!");
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	before = dump(ROOT);
+	published_expect(tree, WEB, &c.steps[2], true);
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	assert_false(is_expected(PUBLISHED_CREATE, NODE_SPEC_JSON, ""));
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_IMAGESTREAM_JSON, ""));
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
+	assert_dump(before);
+	assert_false(published_flip(tree, WEB, &c.steps[2]));
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	published_expect(tree, WEB, &c.steps[2], true); /* another change's */
+	published_expect(tree, WEB, &c.steps[2], false);
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	published_expect(tree, WEB, &c.steps[2], false);
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	published_expect(tree, WEB, &c.steps[2], false);
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	published_expect(tree, "shop/none", &c.steps[2], true);
+	published_expect(tree, "none/none", &c.steps[2], false);
+	assert_dump(before);
+}
+
+/* The stream goes while an event is to come: then it is forgotten with the event. */
+static void test_expect_gone(void **state)
+{
+	struct tree_path stream = STREAM("shop", "web");
+	struct published_own own = {.tree = &stream};
+	_cleanup_change_ struct published_change c = {0}, gone = {0};
+
+	set_tags(WEB, "u", 1, "a");
+	begin_own(&c, 2, "a=1", &own);
+	published_expect(tree, WEB, &c.steps[0], true);
+	begin_own(&gone, 0, NULL, &own);
+	assert_absent(stream);
+	published_expect(tree, WEB, &c.steps[0], false);
+	assert_absent(stream);
+	assert_null(published_view(tree, "shop", "web"));
+	set_tags(WEB, "u", 3, "b");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "b");
+}
+
+/* ---- a second change while the first one waits ---- */
+
+/* The bytes of what the first changed are shown with the second; its event is still expected. */
+static void test_own_on_waiting_bytes(void **state)
+{
+	struct tree_path file = path_of(NODE_TAG_SPEC, "shop", "web", "a");
+	struct tree_path spec = path_of(NODE_SPEC_JSON, "shop", "web", "");
+	struct published_own own = {.file = &file};
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+	_cleanup_view_ struct view *v = NULL;
+
+	set_tags(WEB, "u", 1, "a b");
+	begin(&first, 2, "a=1 b=1 c");
+	assert_steps(&first, "~tags/a/spec.json ~tags/b/spec.json +tags/c ~imagestream.json "
+			     "~spec.json");
+	begin_own(&second, 3, "a=22 b=1 c", &own);
+	assert_steps(&second, "~tags/a/spec.json! ~imagestream.json! ~spec.json!");
+	assert_ptr_equal(second.old, first.new);
+	v = published_view_at(tree, &spec);
+	assert_ptr_equal(v, second.new);
+	assert_int_equal(
+		attr_of(file).size, attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "b")).size + 2);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b"); /* names wait */
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
+	assert_false(flip_at(&first, "~spec.json")); /* shown already */
+	assert_false(flip_at(&first, "~tags/a/spec.json"));
+	flip(&first, "~tags/b/spec.json");
+	flip(&first, "+tags/c");
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b c");
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	for (size_t i = 0; i < first.nsteps; i++)
+		published_expect(tree, WEB, &first.steps[i], false);
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
+	begin(&first, 0, NULL);
+	flip_all(&first);
+	assert_absent(STREAM("shop", "web"));
+}
+
+/* Names of the first, and names of the second: each with its own flip. */
+static void test_own_on_waiting_names(void **state)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	struct tree_path mine = TAG("shop", "web", "mine");
+	struct published_own own = {.tree = &mine};
+	_cleanup_change_ struct published_change first = {0}, second = {0}, third = {0};
+
+	set_tags(WEB, "u", 1, "a b");
+	begin(&first, 2, "b c");
+	assert_list(tags, "a b");
+	begin_own(&second, 3, "c d mine", &own);
+	assert_steps(&second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~imagestream.json! "
+			      "~spec.json!");
+	assert_list(tags, "a b mine");
+	begin_own(&third, 4, "d", &own); /* gone again, and what was still coming, too */
+	assert_steps(&third, "-tags/c/spec.json -tags/c -tags/mine/spec.json! -tags/mine! "
+			     "~imagestream.json! ~spec.json!");
+	assert_list(tags, "a b");
+	assert_absent(mine);
+	flip(&first, "-tags/a/spec.json");
+	flip(&first, "-tags/a");
+	assert_list(tags, "b");
+	flip(&first, "+tags/c"); /* it was there for a moment, and is so for whoever watches */
+	assert_list(tags, "b c");
+	flip(&second, "-tags/b/spec.json");
+	flip(&second, "-tags/b");
+	flip(&second, "+tags/d");
+	assert_list(tags, "c d");
+	flip(&third, "-tags/c/spec.json");
+	flip(&third, "-tags/c");
+	assert_list(tags, "d");
+}
+
+/* The tag whose bytes wait is removed by the caller. */
+static void test_own_removes_waiting(void **state)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	struct tree_path tag = TAG("shop", "web", "a");
+	struct published_own own = {.tree = &tag};
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+
+	set_tags(WEB, "u", 1, "a b");
+	begin(&first, 2, "a=1+i b=1");
+	begin_own(&second, 3, "b=1", &own);
+	assert_absent(tag);
+	assert_absent(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
+	assert_absent(path_of(NODE_TAG_IMAGE, "shop", "web", "a"));
+	assert_list(tags, "b");
+	for (size_t i = 0; i < first.nsteps; i++)
+		published_flip(tree, WEB, &first.steps[i]);
+	assert_absent(tag);
+	assert_absent(path_of(NODE_TAG_IMAGE, "shop", "web", "a"));
+	assert_list(tags, "b");
+}
+
+/* The caller removes the stream while a change of it waits. */
+static void test_own_removes_waiting_stream(void **state)
+{
+	struct tree_path stream = STREAM("shop", "web");
+	struct published_own own = {.tree = &stream};
+	_cleanup_change_ struct published_change first = {0}, second = {0}, third = {0};
+
+	set_tags(WEB, "u", 1, "a");
+	begin(&first, 2, "a=1");
+	begin_own(&second, 0, NULL, &own);
+	assert_absent(stream);
+	assert_absent(path_of(NODE_SPEC_JSON, "shop", "web", ""));
+	assert_absent(TAG("shop", "web", "a"));
+	assert_absent(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
+	begin_uid(&third, "other", 9, "z", &own);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "z");
+	for (size_t i = 0; i < first.nsteps; i++) {
+		assert_false(published_flip(tree, WEB, &first.steps[i]));
+		published_expect(tree, WEB, &first.steps[i], false);
+	}
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "z");
+	assert_list(NAMESPACE("shop"), "web");
+}
+
+/* ---- namespaces ---- */
+
+static struct store_namespace server_namespace(const char *uid)
+{
+	struct store_namespace ns = {.created = 5};
+
+	strcpy(ns.uid, uid);
+	return ns;
+}
+
+static bool namespace_step(const char *name, struct published_step *ret)
+{
+	return published_namespace_step(tree, name, ret);
+}
+
+static bool expects_namespace(const char *name, enum published_op op)
+{
+	struct tree_path path = NAMESPACE(name);
+
+	return published_is_expected(tree, &path, op);
+}
+
+static void test_begin_namespace(void **state)
+{
+	struct store_namespace ns = server_namespace("n");
+	struct published_step step;
+	int64_t mtime = attr_of(ROOT).mtime;
+	uint64_t ino;
+
+	assert_false(namespace_step("shop", &step));
+	published_begin_namespace(tree, "shop", &ns);
+	assert_root("");
+	assert_absent(NAMESPACE("shop"));
+	lookup(ROOT, "shop", NODE_KINDS);
+	assert_true(namespace_step("shop", &step));
+	assert_int_equal(step.op, PUBLISHED_CREATE);
+	assert_int_equal(step.kind, NODE_NAMESPACE);
+	assert_true(step.waits);
+	assert_true(expects_namespace("shop", PUBLISHED_CREATE));
+	assert_false(expects_namespace("shop", PUBLISHED_DELETE));
+	assert_false(expects_namespace("lab", PUBLISHED_CREATE));
+	assert_int_equal(attr_of(ROOT).mtime, mtime);
+	assert_true(published_flip(tree, "shop", &step));
+	assert_false(published_flip(tree, "shop", &step));
+	assert_false(expects_namespace("shop", PUBLISHED_CREATE));
+	assert_false(namespace_step("shop", &step));
+	assert_root("shop");
+	ino = attr_of(NAMESPACE("shop")).ino;
+	assert_true(step.place == ino);
+	assert_true(attr_of(ROOT).mtime > mtime);
+	mtime = attr_of(ROOT).mtime;
+
+	published_begin_namespace(tree, "shop", &ns);
+	assert_false(namespace_step("shop", &step));
+	published_begin_namespace(tree, "shop", NULL);
+	assert_root("shop");
+	assert_int_equal(attr_of(ROOT).mtime, mtime);
+	assert_true(namespace_step("shop", &step));
+	assert_int_equal(step.op, PUBLISHED_DELETE);
+	assert_true(step.place == ino);
+	assert_true(expects_namespace("shop", PUBLISHED_DELETE));
+	assert_true(published_flip(tree, "shop", &step));
+	assert_false(published_flip(tree, "shop", &step));
+	assert_root("");
+	assert_absent(NAMESPACE("shop"));
+	assert_true(attr_of(ROOT).mtime > mtime);
+}
+
+/* Back, or gone, before it was shown so: nothing is left to be shown. */
+static void test_begin_namespace_twice(void **state)
+{
+	struct store_namespace ns = server_namespace("n");
+	struct published_step step;
+
+	published_begin_namespace(tree, "shop", &ns);
+	assert_true(namespace_step("shop", &step));
+	published_begin_namespace(tree, "shop", NULL);
+	assert_false(published_flip(tree, "shop", &step));
+	assert_root("");
+	published_set_namespace(tree, "shop", &ns);
+	published_begin_namespace(tree, "shop", NULL);
+	assert_true(namespace_step("shop", &step));
+	published_begin_namespace(tree, "shop", &ns);
+	assert_false(namespace_step("shop", &step));
+	assert_false(published_flip(tree, "shop", &step));
+	assert_root("shop");
+}
+
+/* Not listed: it comes with the first stream that is shown, and goes after the last one. */
+static void test_namespace_step_by_streams(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	struct published_step step;
+
+	begin(&c, 1, "");
+	assert_false(namespace_step("shop", &step));
+	flip_all(&c);
+	assert_true(namespace_step("shop", &step));
+	assert_int_equal(step.op, PUBLISHED_CREATE);
+	assert_root("");
+	assert_absent(NAMESPACE("shop"));
+	assert_true(published_flip(tree, "shop", &step));
+	assert_root("shop");
+	begin(&c, 0, NULL);
+	assert_false(namespace_step("shop", &step));
+	flip_all(&c);
+	assert_true(namespace_step("shop", &step));
+	assert_int_equal(step.op, PUBLISHED_DELETE);
+	assert_root("shop");
+	assert_list(NAMESPACE("shop"), "");
+	assert_true(published_flip(tree, "shop", &step));
+	assert_root("");
+}
+
+/* The server lists it no more while it has streams: it goes after them. */
+static void test_namespace_step_after_streams(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	struct store_namespace ns = server_namespace("n");
+	struct published_step step;
+
+	published_set_namespace(tree, "shop", &ns);
+	set(WEB, "u", 1);
+	published_begin_namespace(tree, "shop", NULL);
+	assert_false(namespace_step("shop", &step));
+	begin(&c, 0, NULL);
+	assert_false(namespace_step("shop", &step));
+	flip_all(&c);
+	assert_root("shop");
+	assert_true(namespace_step("shop", &step));
+	assert_true(published_flip(tree, "shop", &step));
+	assert_root("");
+}
+
+/* Found by name, it is there before it is listed. */
+static void test_begin_namespace_named(void **state)
+{
+	struct store_namespace ns = server_namespace("n");
+	struct published_step step;
+
+	published_add_named(tree, "shop");
+	assert_false(namespace_step("shop", &step));
+	published_begin_namespace(tree, "shop", &ns);
+	assert_root("");
+	lookup(ROOT, "shop", NODE_NAMESPACE);
+	assert_true(namespace_step("shop", &step));
+	assert_int_equal(step.op, PUBLISHED_CREATE);
+	assert_true(step.place == attr_of(NAMESPACE("shop")).ino);
+	assert_true(published_flip(tree, "shop", &step));
+	assert_root("shop");
+}
+
+/* ---- whatever changes, in whatever order it is flipped ---- */
+
+static bool is_file(enum node_kind kind)
+{
+	return !tree_nodes[kind].directory;
+}
+
+/* Each place shows the old view until its own step, or that of the directory it comes with. */
+static void assert_place(
+	const struct published_change *c, const bool *flipped, enum node_kind kind, const char *tag)
+{
+	struct tree_path path = path_of(kind, "shop", "web", tag);
+	struct view *view = c->new;
+	struct tree_attr expected, attr;
+	int r;
+
+	for (size_t i = 0; i < c->nsteps; i++) {
+		const struct published_step *step = &c->steps[i];
+		bool same = streq(step->tag, tag) || kind < NODE_TAG;
+		bool comes = step->op == PUBLISHED_CREATE &&
+			     (step->kind == NODE_STREAM || (step->kind == NODE_TAG && same));
+
+		if ((step->kind == kind && same) || (comes && kind > step->kind))
+			view = step->waits && !flipped[i] ? c->old : c->new;
+	}
+	r = view ? view_attr(view, kind, tag, &expected) : -ENOENT;
+	assert_int_equal(published_attr(tree, &path, &attr), r);
+	if (r == 0 && is_file(kind))
+		assert_same(&attr, &expected);
+	else if (r == 0)
+		assert_true(attr.ino == expected.ino);
+}
+
+static bool count_tag(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct tree_attr *attr)
+{
+	((unsigned *)arg)[name[0] - 'a']++;
+	return false;
+}
+
+#define LETTERS 5
+
+static void assert_all_places(const struct published_change *c, const bool *flipped)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	_cleanup_free_ char *text = dump(NAMESPACE("shop"));
+	unsigned listed[LETTERS] = {0};
+	struct tree_attr attr;
+	bool there = published_attr(tree, &tags, &attr) == 0;
+
+	for (enum node_kind kind = NODE_STREAM; kind <= NODE_TAGS; kind++)
+		assert_place(c, flipped, kind, "");
+	if (there)
+		assert_int_equal(published_list(tree, &tags, 0, count_tag, listed), 0);
+	for (int i = 0; i < LETTERS; i++) {
+		char tag[2] = {'a' + i};
+		struct tree_path path = path_of(NODE_TAG, "shop", "web", tag);
+
+		for (enum node_kind kind = NODE_TAG; kind <= NODE_TAG_IMAGE; kind++)
+			assert_place(c, flipped, kind, tag);
+		if (there)
+			assert_int_equal(listed[i], published_attr(tree, &path, &attr) == 0);
+	}
+}
+
+static char *random_tags(uint64_t *seed)
+{
+	static const char *const words[] = {"", "", "%c ", "%c=1 ", "%c=2+ ", "%c+i ", "%c=1+ii "};
+	_cleanup_buf_ struct buf out = BUF_INIT(256);
+
+	for (int i = 0; i < LETTERS; i++) {
+		const char *word = words[draw(seed) % ARRAY_SIZE(words)];
+		char text[16];
+
+		snprintf(text, sizeof(text), word, 'a' + i);
+		buf_addstr(&out, text);
+	}
+	return xstrndup(out.data ? out.data : "", out.len);
+}
+
+static void test_any_change(void **state)
+{
+	struct tree_path file = path_of(NODE_TAG_SPEC, "shop", "web", "a");
+	struct tree_path tag = TAG("shop", "web", "b");
+	const struct published_own owns[] = {{0}, {.file = &file}, {.tree = &tag}};
+	_cleanup_change_ struct published_change c = {0};
+	uint64_t seed = 4;
+
+	for (int version = 1; version <= 300; version++) {
+		_cleanup_free_ char *tags = random_tags(&seed);
+		size_t own = draw(&seed) % 6;
+		bool flipped[64] = {0}, gone = version % 20 == 0;
+
+		begin_own(&c, version, gone ? NULL : tags,
+			own < ARRAY_SIZE(owns) ? &owns[own] : NULL);
+		assert_true(c.nsteps <= ARRAY_SIZE(flipped));
+		assert_all_places(&c, flipped);
+		for (size_t n = 0; n < c.nsteps; n++) {
+			size_t i = draw(&seed) % c.nsteps;
+
+			while (flipped[i])
+				i = (i + 1) % c.nsteps;
+			flipped[i] = true;
+			assert_int_equal(published_flip(tree, WEB, &c.steps[i]), c.steps[i].waits);
+			assert_all_places(&c, flipped);
+		}
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -658,6 +1740,35 @@ int main(void)
 		TEST(test_list_changing_tags),
 		TEST(test_list_one_by_one),
 		TEST(test_list_nothing),
+		TEST(test_begin_created),
+		TEST(test_begin_nothing),
+		TEST(test_begin_deleted),
+		TEST(test_begin_content),
+		TEST(test_begin_tags),
+		TEST(test_begin_tag_files),
+		TEST(test_begin_again),
+		TEST(test_begin_again_at_once),
+		TEST(test_flip_moves_namespace),
+		TEST(test_flip_nothing),
+		TEST(test_own_file),
+		TEST(test_own_file_comes),
+		TEST(test_own_nothing),
+		TEST(test_own_tag),
+		TEST(test_own_stream),
+		TEST(test_own_again),
+		TEST(test_expected),
+		TEST(test_expect),
+		TEST(test_expect_gone),
+		TEST(test_own_on_waiting_bytes),
+		TEST(test_own_on_waiting_names),
+		TEST(test_own_removes_waiting),
+		TEST(test_own_removes_waiting_stream),
+		TEST(test_begin_namespace),
+		TEST(test_begin_namespace_twice),
+		TEST(test_namespace_step_by_streams),
+		TEST(test_namespace_step_after_streams),
+		TEST(test_begin_namespace_named),
+		TEST(test_any_change),
 	};
 
 	return cmocka_run_group_tests_name("published", tests, NULL, NULL);
