@@ -133,7 +133,8 @@ int announce_start(struct announce *a)
 	for (int i = 0; i < ANNOUNCER_WORKERS && r == 0; i++) {
 		struct announcer_message m = {.id = HELLO_ID, .op = ANNOUNCER_HELLO};
 
-		strcpy(m.path, a->secret);
+		/* A name for each: the kernel asks once for a name that several look up at once. */
+		snprintf(m.path, sizeof(m.path), "%s-%d", a->secret, i);
 		if (send(a->workers[i].fd, &m,
 			    offsetof(struct announcer_message, path) + strlen(m.path),
 			    MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -225,6 +226,17 @@ size_t announce_poll(const struct announce *a, struct pollfd *fds)
 	return n;
 }
 
+/* Whether every thread of the process is known by its number. */
+static bool is_known(struct announce *a)
+{
+	bool known;
+
+	pthread_mutex_lock(&a->lock);
+	known = a->ntids == ANNOUNCER_WORKERS;
+	pthread_mutex_unlock(&a->lock);
+	return known;
+}
+
 /* 1, 0 or -EPIPE. */
 static int receive_from(struct announce *a, struct worker *w, struct announcer_ack *ret)
 {
@@ -238,9 +250,9 @@ static int receive_from(struct announce *a, struct worker *w, struct announcer_a
 		w->under_way--;
 		return 1;
 	}
-	if (ret->error)
-		return -EPIPE; /* it isn't on our mount */
 	a->greeted++;
+	if (ret->error || (a->greeted == ANNOUNCER_WORKERS && !is_known(a)))
+		return -EPIPE; /* it isn't on our mount */
 	return 0;
 }
 
@@ -276,7 +288,8 @@ bool announce_greeted(struct announce *a, pid_t tid, const char *name)
 	if (!a || tid == 0 || !str_has_prefix(name, SECRET_PREFIX))
 		return false;
 	pthread_mutex_lock(&a->lock);
-	greeted = a->secret[0] && streq(name, a->secret) && a->ntids < ANNOUNCER_WORKERS;
+	greeted = a->secret[0] && str_has_prefix(name, a->secret) &&
+		  name[strlen(a->secret)] == '-' && a->ntids < ANNOUNCER_WORKERS;
 	if (greeted)
 		a->tids[a->ntids++] = tid;
 	pthread_mutex_unlock(&a->lock);

@@ -410,8 +410,9 @@ static bool is_visible(struct publish *p, struct transition *t, const struct pub
 	step_path(t->key, step, &path);
 	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
 		return false;
-	if (step->op == PUBLISHED_WRITE)
-		return node_at(p, step->place);
+	/* A directory's watch sees its files too, also one that nobody has looked at. */
+	if (step->op == PUBLISHED_WRITE && node_at(p, step->place))
+		return true;
 	/* Whoever asks for a namespace that isn't listed yet waits for all of it. */
 	if (step->kind == NODE_STREAM && step->op == PUBLISHED_CREATE &&
 		!published_is_ready(p->parts.published, path.namespace))

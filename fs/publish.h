@@ -3,8 +3,7 @@
  * of its own, so that whoever watches the mount sees each change happen: through the announcer
  * process (fs/announce.h), which makes the kernel drop its caches and raise the events.
  *
- * What the kernel can't know (neither the node nor, for a name that comes or goes, its directory) is
- * shown silently. One transition at a time for each stream; newer versions wait and coalesce.
+ * What the kernel can't know (neither the node nor its directory) is shown silently. One transition at a time for each stream; newer versions wait and coalesce.
  */
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
