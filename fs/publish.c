@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#define BUSY_NS	   NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define RESPAWN_NS NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
 struct entry {
@@ -34,6 +35,7 @@ struct transition {
 	size_t at;			/* the next step */
 	unsigned under_way;		/* at the announcer */
 	char directory[ANNOUNCER_PATH]; /* of those */
+	int64_t not_before;		/* monotonic ns; 0: now */
 	bool returns; /* one hidden name that comes back; published knows nothing of it */
 	uint64_t place;
 	char key[];
@@ -68,6 +70,7 @@ struct publish {
 	struct idmap sent; /* id -> struct sent */
 	uint64_t last_id;
 	int64_t spawned;
+	int64_t wake_at; /* monotonic ns */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -474,6 +477,11 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 /* Does what can be done of the transition now. True when nothing is left. */
 static bool advance(struct publish *p, struct transition *t)
 {
+	if (t->not_before > now_monotonic()) {
+		if (t->not_before < p->wake_at)
+			p->wake_at = t->not_before;
+		return false;
+	}
 	while (t->at < t->change.nsteps) {
 		const struct published_step *step = &t->change.steps[t->at];
 		int r = 0;
@@ -704,13 +712,15 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	struct sent *sent = idmap_del(&p->sent, ack->id);
 	const struct published_step *step;
 	struct transition *t;
+	size_t sent_step;
 
 	if (!sent)
 		return;
 	t = sent->transition;
-	step = &t->change.steps[sent->step];
-	t->states[sent->step].id = 0;
-	t->states[sent->step].done = true;
+	sent_step = sent->step;
+	step = &t->change.steps[sent_step];
+	t->states[sent_step].id = 0;
+	t->states[sent_step].done = true;
 	t->under_way--;
 	free(sent);
 	if (ack->error == 0) {
@@ -722,6 +732,14 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
 		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
 		flip(p, t, step);
+		return;
+	}
+	if (ack->error == EBUSY && step->op == PUBLISHED_DELETE) {
+		/* Something is mounted there, and goes on standing there. */
+		t->states[sent_step].done = false;
+		if (t->at > sent_step)
+			t->at = sent_step;
+		t->not_before = now_monotonic() + BUSY_NS;
 		return;
 	}
 	log_debug("announcing %s: %s", t->key, strerror(ack->error));
@@ -894,8 +912,9 @@ static void *run(void *arg)
 		next = look_at_overlay(p);
 		if (p->parts.announce)
 			keep_announcer(p, &next);
+		p->wake_at = next;
 		advance_all(p);
-		wait_for_something(p, next);
+		wait_for_something(p, p->wake_at);
 	}
 	return NULL;
 }
