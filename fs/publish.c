@@ -8,7 +8,9 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
-#define BUSY_NS	   NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
+#define BUSY_NS NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
+#define STARTS_MAX                                                                                 \
+	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
 #define RESPAWN_NS NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
 struct entry {
@@ -71,6 +73,7 @@ struct publish {
 	uint64_t last_id;
 	int64_t spawned;
 	int64_t wake_at; /* monotonic ns */
+	unsigned starts; /* of the announcer since it was ready last */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -474,6 +477,11 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 	return 0;
 }
 
+static bool has_given_up(const struct publish *p)
+{
+	return p->starts > STARTS_MAX;
+}
+
 /* Does what can be done of the transition now. True when nothing is left. */
 static bool advance(struct publish *p, struct transition *t)
 {
@@ -497,6 +505,8 @@ static bool advance(struct publish *p, struct transition *t)
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
 			show(p, t, step);
+		} else if (has_given_up(p)) {
+			show_lost(p, t, step);
 		} else if (!announce_is_ready(p->parts.announce)) {
 			return false;
 		} else {
@@ -769,6 +779,8 @@ static void hear_announcer(struct publish *p)
 		return;
 	while ((r = announce_receive(p->parts.announce, &ack)) > 0)
 		take_ack(p, &ack);
+	if (announce_is_ready(p->parts.announce))
+		p->starts = 0;
 	if (r < 0) {
 		log_info("the announcer has ended; it is started again");
 		restart_announcer(p);
@@ -780,7 +792,7 @@ static void keep_announcer(struct publish *p, int64_t *next)
 {
 	int r;
 
-	if (announce_is_running(p->parts.announce) || !get_notify(p).inval_inode)
+	if (announce_is_running(p->parts.announce) || !get_notify(p).inval_inode || has_given_up(p))
 		return;
 	if (p->spawned + RESPAWN_NS > now_monotonic() && p->spawned) {
 		if (p->spawned + RESPAWN_NS < *next)
@@ -788,6 +800,11 @@ static void keep_announcer(struct publish *p, int64_t *next)
 		return;
 	}
 	p->spawned = now_monotonic();
+	if (++p->starts > STARTS_MAX) {
+		if (p->starts == STARTS_MAX + 1)
+			log_error("no announcer can work here: remote changes raise no events");
+		return;
+	}
 	r = announce_start(p->parts.announce);
 	if (r < 0)
 		log_error("the announcer can't be started: %s", strerror(-r));

@@ -512,6 +512,14 @@ def nobody():
     return ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
 
+def skip_without(*options):
+    """Skips the test where the program doesn't know an option of -o."""
+    done = conftest.subprocess.run([conftest.PROGRAM, "--help"], capture_output=True, text=True, check=True)
+    for option in options:
+        if option != "-o" and option.removeprefix("--") not in done.stdout:
+            pytest.skip(f"the program has no {option} yet")
+
+
 class Site:
     """One mount, and an agent that may look into it."""
 
@@ -618,6 +626,7 @@ def shared_server(directory):
 
 
 def make_site(directory, server, arguments=(), wrapper=None, **options):
+    skip_without(*arguments)
     if wrapper:
         script = directory / "wrapper"
         script.write_text(f'#!/bin/sh\n{wrapper} {conftest.PROGRAM} "$@"\n')
