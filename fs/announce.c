@@ -93,6 +93,10 @@ static int spawn(struct announce *a, const int theirs[ANNOUNCER_WORKERS], pid_t 
 
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attr);
+	/* Who waits for the end of our output doesn't wait for the process. */
+	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
 	/* First out of the way of the numbers that they are to have. */
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
 		posix_spawn_file_actions_adddup2(&actions, theirs[i], 400 + i);

@@ -179,9 +179,9 @@ class Mount:
 
     def check(self):
         """Nothing unexpected was said, nothing is left behind."""
-        assert not is_mounted(self.path), "the mount is still there"
         reports = [path.read_text() for path in self.directory.glob("san.*")]
         assert not reports, "\n".join(reports)
+        assert not is_mounted(self.path), "the mount is still there"
         unexpected = [line for line in self.stderr.read_text().splitlines()
                       if not any(p.search(line) for p in self.expected)]
         assert not unexpected, "on stderr:\n" + "\n".join(unexpected)

@@ -163,14 +163,14 @@ class Worker:
         self.held.append(subprocess.Popen(["sleep", "1000"], cwd=path))
 
     def release(self):
-        """What was held at that time: (nlink, content) of files."""
+        """What had become of it: the link count of each; and the content of files."""
         seen = []
         for held in self.held:
             if isinstance(held, int):
-                seen.append((os.fstat(held).st_nlink, len(os.pread(held, 1 << 20, 0))))
+                seen.append([os.fstat(held).st_nlink, os.pread(held, 1 << 20, 0).decode("latin-1")])
                 os.close(held)
             else:
-                seen.append(os.stat(f"/proc/{held.pid}/cwd").st_nlink)
+                seen.append([os.stat(f"/proc/{held.pid}/cwd").st_nlink])
                 held.kill()
                 held.wait()
         self.held = []

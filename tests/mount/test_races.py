@@ -20,7 +20,6 @@ import pytest
 from conftest import is_mounted, wait_for
 from events import Abort, Inotify, KeptServer, PYTHON, Worker, announcers, mask
 from test_contents import model_of_stream
-from test_events import skip_without
 
 SECONDS = 5
 BURST = 30  # for 10,000 changes on a busy machine, under sanitizers
@@ -29,7 +28,7 @@ SOURCE = {"kind": "DockerImage", "name": "quay.io/example/app:1"}
 
 
 def stream(namespace, name, label, *tags):
-    """A label has six digits, so that a file's size tells a mix of two versions from a short one."""
+    """A label has six digits, so that all versions of a file have the same size."""
     return {"namespace": namespace, "name": name, "object": {
         "kind": "ImageStream", "apiVersion": "image.openshift.io/v1",
         "metadata": {"name": name, "labels": {"n": f"{label:06}"}},
@@ -416,7 +415,8 @@ def until_final(server, mount, read, seconds=BURST):
         for name in {event[0] for event in events
                      if event[1:] == ("metadata.json", "CLOSE_WRITE")} & left:
             try:
-                if json.loads((mount / name / "metadata.json").read_bytes())["labels"] == final[name]:
+                now = json.loads((mount / name / "metadata.json").read_bytes())
+                if now["labels"] == final[name]:
                     left.remove(name)
             except ValueError:
                 pass  # in the middle of a change, whose event is still to come
@@ -603,12 +603,12 @@ class Load:
         self.stop_changes()
         self.reader.stop()
         self.watch.close()
-        members = [pid for process in self.processes for pid in session_of(process.pid)]
         for process in self.processes:
             os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes:
+            wait_for(lambda leader=process.pid: not [
+                pid for pid in session_of(leader) if alive(pid)], SECONDS, "the readers' end")
             process.wait(SECONDS)
-        wait_for(lambda: not [pid for pid in members if alive(pid)], SECONDS, "the readers' end")
 
 
 def session_of(leader):
