@@ -42,6 +42,7 @@ struct namespace
 	bool listed;  /* the server lists it */
 	bool named;   /* found by name */
 	bool visible; /* in the root's listing */
+	uint64_t ino; /* while it is visible: its streams may come before its uid */
 	bool ready;
 	size_t count;
 	struct map streams; /* name -> struct stream */
@@ -166,12 +167,18 @@ static int64_t bump(int64_t old)
 	return now > old ? now : old + 1;
 }
 
+static uint64_t namespace_ino(const struct namespace *n)
+{
+	return tree_ino(n->server.uid[0] ? n->server.uid : n->name, NODE_NAMESPACE, n->name, 0);
+}
+
 /* p->lock held. */
 static void namespace_show(struct published *p, struct namespace *n)
 {
 	if (n->visible == is_wanted(n))
 		return;
 	n->visible = !n->visible;
+	n->ino = namespace_ino(n);
 	p->shown += n->visible ? 1 : -1;
 	p->mtime = bump(p->mtime);
 }
@@ -208,7 +215,11 @@ void published_begin_namespace(
 	if (n) {
 		n->listed = ns != NULL;
 		if (ns) {
+			bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
+
 			n->server = *ns;
+			if (anew)
+				n->ino = namespace_ino(n);
 			if (n->mtime < ns->created)
 				n->mtime = ns->created;
 		} else {
@@ -797,9 +808,7 @@ bool published_set_stream(struct published *p, const char *key, struct object *o
 static void namespace_attr(
 	const struct published *p, const struct namespace *n, struct tree_attr *ret)
 {
-	const char *uid = n->server.uid[0] ? n->server.uid : n->name;
-
-	*ret = (struct tree_attr){.ino = tree_ino(uid, NODE_NAMESPACE, n->name, 0),
+	*ret = (struct tree_attr){.ino = n->visible ? n->ino : namespace_ino(n),
 		.mtime = n->mtime,
 		.nlink = is_ready(p, n) ? 2 + n->count : 1}; /* 1: nobody has counted yet */
 }
