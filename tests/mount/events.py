@@ -309,12 +309,18 @@ class KeptServer:
 
 def announcers(program):
     """The processes that the program started and that are the program themselves."""
+    def command_line(pid):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/stat") as file:
                 above = int(file.read().rpartition(")")[2].split()[1])
-            if above == program and os.path.samefile(f"/proc/{pid}/exe", f"/proc/{program}/exe"):
+            # Between vfork() and execve() it is the program still, which waits for it.
+            if above == program and command_line(pid) != command_line(program) and \
+                    os.path.samefile(f"/proc/{pid}/exe", f"/proc/{program}/exe"):
                 found.append(int(pid))
         except OSError:
             pass
