@@ -151,14 +151,8 @@ int announce_start(struct announce *a)
 
 void announce_stop(struct announce *a)
 {
-	pid_t pid;
+	pid_t pid = announce_pid(a);
 
-	pthread_mutex_lock(&a->lock);
-	pid = a->pid;
-	a->pid = 0;
-	a->ntids = 0;
-	a->secret[0] = '\0';
-	pthread_mutex_unlock(&a->lock);
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
 		if (a->workers[i].fd >= 0)
 			close(a->workers[i].fd);
@@ -169,6 +163,12 @@ void announce_stop(struct announce *a)
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 	}
+	/* Only now: what it had asked for until then is known to be its own. */
+	pthread_mutex_lock(&a->lock);
+	a->pid = 0;
+	a->ntids = 0;
+	a->secret[0] = '\0';
+	pthread_mutex_unlock(&a->lock);
 }
 
 bool announce_is_ready(const struct announce *a)

@@ -900,7 +900,7 @@ void op_setattr(
 
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &now);
-	if (r == 0 && is_announcer(req)) {
+	if (r == 0 && (is_announcer(req) || (fi && !op_file(fi)))) {
 		fuse_reply_attr(req, &now, file_has_draft(m->files, ino) ? 0 : m->seconds);
 		return;
 	}
@@ -966,11 +966,15 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 {
 	struct mount *m = op_mount(req);
 	struct file *f = op_file(fi);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	struct tree_attr attr = {0};
 	struct written *w;
 	int r = 0;
 
+	if (!f) { /* the announcer's, which writes nothing */
+		fuse_reply_err(req, EBADF);
+		return;
+	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && is_gone(m, &state, &attr))
 		r = -ESTALE;

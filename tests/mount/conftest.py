@@ -181,11 +181,12 @@ class Mount:
         """Nothing unexpected was said, nothing is left behind."""
         reports = [path.read_text() for path in self.directory.glob("san.*")]
         assert not reports, "\n".join(reports)
-        assert not is_mounted(self.path), "the mount is still there"
+        code = self.process.returncode
+        assert not is_mounted(self.path), f"the mount is still there, exit code {code}"
         unexpected = [line for line in self.stderr.read_text().splitlines()
                       if not any(p.search(line) for p in self.expected)]
         assert not unexpected, "on stderr:\n" + "\n".join(unexpected)
-        assert self.process.returncode == 0, f"exit code {self.process.returncode}"
+        assert code == 0, f"exit code {code}"
 
 
 def pytest_configure(config):
