@@ -238,7 +238,7 @@ def test_tag_that_is_added_while_under_way(stream):
     with fails(errno.EEXIST):
         os.mkdir(stream / "tags/new")
     assert stream.tags()["new"]["from"] == image("odd:1")
-    assert names(stream / "tags") == {"new"}
+    wait_for(lambda: names(stream / "tags") == {"new"}, 5, "what is announced")
 
 
 def test_mkdir_of_the_same_tag_twice_at_once(stream):
