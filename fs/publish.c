@@ -11,7 +11,8 @@
 #define BUSY_NS NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define STARTS_MAX                                                                                 \
 	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
-#define RESPAWN_NS NSEC_PER_SEC /* an announcer that ends is started again so often at most */
+#define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
+#define RESPAWN_NS    NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
 struct entry {
 	struct entry *next;
@@ -39,6 +40,7 @@ struct transition {
 	char directory[ANNOUNCER_PATH]; /* of those */
 	int64_t not_before;		/* monotonic ns; 0: now */
 	bool returns; /* one hidden name that comes back; published knows nothing of it */
+	bool names;   /* it makes or removes names that the announcer tells of */
 	uint64_t place;
 	char key[];
 };
@@ -46,7 +48,8 @@ struct transition {
 /* A key that can't be published now. */
 struct busy {
 	unsigned transitions, holds;
-	bool again; /* something newer has come */
+	unsigned names; /* of the transitions: those that make or remove names */
+	bool again;	/* something newer has come */
 	char key[];
 };
 
@@ -573,6 +576,8 @@ static void finish(struct publish *p, struct transition *t)
 	p->counts.published++;
 	b = map_get(&p->busy, t->key);
 	b->transitions--;
+	b->names -= t->names;
+	pthread_cond_broadcast(&p->changed);
 	if (t->change.again)
 		b->again = true;
 	busy_drop_unused(p, b);
@@ -584,9 +589,15 @@ static void finish(struct publish *p, struct transition *t)
 static void start(struct publish *p, struct transition *t)
 {
 	struct transition **at;
+	struct busy *b;
 
+	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
+		t->names = t->names ||
+			   (t->change.steps[i].waits && t->change.steps[i].op != PUBLISHED_WRITE);
 	pthread_mutex_lock(&p->lock);
-	busy_get(p, t->key)->transitions++;
+	b = busy_get(p, t->key);
+	b->transitions++;
+	b->names += t->names;
 	pthread_mutex_unlock(&p->lock);
 	if (advance(p, t)) {
 		finish(p, t);
@@ -1007,6 +1018,24 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 			break;
 		pthread_cond_wait(&p->changed, &p->lock);
 	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+void publish_wait_names(struct publish *p, const char *key)
+{
+	struct timespec until;
+	const struct busy *b;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += NAMES_WAIT_NS;
+	if (until.tv_nsec >= NSEC_PER_SEC) {
+		until.tv_nsec -= NSEC_PER_SEC;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&p->lock);
+	while (!p->stop && (b = map_get(&p->busy, key)) && b->names)
+		if (pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &until) != 0)
+			break;
 	pthread_mutex_unlock(&p->lock);
 }
 

@@ -69,6 +69,13 @@ void publish_release(struct publish *p, const char *key);
  */
 void publish_now(struct publish *p, const char *key, const struct published_own *own);
 
+/*
+ * Waits, half a second at most, until the names that publish_now left to the announcer are there: whoever
+ * saved a tag into spec.json lists tags/ next. The announcer may need a directory that the caller's own call
+ * holds (a rename's), which is why the wait ends.
+ */
+void publish_wait_names(struct publish *p, const char *key);
+
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
 

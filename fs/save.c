@@ -264,6 +264,7 @@ static int save(struct document *d)
 	}
 	d->stamp = bases_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
+	publish_wait_names(d->mount->publish, d->edit.result->key);
 	return 0;
 }
 
