@@ -114,12 +114,14 @@ int api_connect(struct config *config, struct journal *journal, int64_t timeout_
 	struct api **ret, char **ret_error)
 {
 	struct api *a = xcalloc(1, sizeof(*a));
-	struct http *h = http_new(config);
+	struct http *h;
 	int r;
 
 	a->config = config;
 	a->journal = journal;
 	a->timeout_ms = timeout_ms;
+	a->counts = counts_new();
+	h = http_new(config, a->counts);
 	r = find_root(a, h, ret_error);
 	if (r == 0) {
 		find_namespaces(a, h);
@@ -138,6 +140,7 @@ void api_free(struct api *a)
 	if (!a)
 		return;
 	json_decref(a->version);
+	counts_free(a->counts);
 	free(a->user);
 	free(a);
 }

@@ -11,6 +11,7 @@
 struct api {
 	struct config *config;
 	struct journal *journal;
+	struct counts *counts;	     /* of every request */
 	int64_t timeout_ms;	     /* --request-timeout */
 	const char *root;	     /* "/apis/image.openshift.io/v1" or "/oapi/v1" */
 	const char *api_version;     /* of objects below root */

@@ -11,6 +11,7 @@
 
 struct http {
 	struct config *config;
+	struct counts *counts;
 	CURLM *multi;
 	struct http_transfer *transfers;
 };
@@ -23,6 +24,8 @@ struct http_transfer {
 	http_data_fn *data;
 	http_done_fn *done;
 	void *arg;
+	char verb[16]; /* for the counts; "": it is counted */
+	int64_t began;
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
@@ -39,11 +42,12 @@ void http_global_cleanup(void)
 	curl_global_cleanup();
 }
 
-struct http *http_new(struct config *config)
+struct http *http_new(struct config *config, struct counts *counts)
 {
 	struct http *h = xcalloc(1, sizeof(*h));
 
 	h->config = config;
+	h->counts = counts;
 	h->multi = curl_multi_init();
 	if (!h->multi) {
 		free(h);
@@ -62,12 +66,21 @@ void http_free(struct http *h)
 	free(h);
 }
 
+static void count(struct http_transfer *t, long code)
+{
+	if (t->verb[0])
+		counts_add(t->http->counts, t->verb, code, now_monotonic() - t->began);
+	t->verb[0] = '\0';
+}
+
 static int hand_over(struct http_transfer *t, const char *p, size_t n)
 {
 	long code = 0;
 
 	t->last_byte = now_monotonic();
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
+	if (streq(t->verb, "WATCH"))
+		count(t, code);
 	t->data_error = t->data(t->arg, code, p, n);
 	return t->data_error;
 }
@@ -208,7 +221,11 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	t->easy = curl_easy_init();
 	if (!t->easy)
 		abort(); /* only memory can be missing here */
-	t->last_byte = now_monotonic();
+	t->began = t->last_byte = now_monotonic();
+	snprintf(t->verb, sizeof(t->verb), "%s",
+		strstr(request->path, "watch=true") ? "WATCH"
+		: request->method		    ? request->method
+						    : "GET");
 	t->silence = request->silence_ms * NSEC_PER_MSEC;
 	if (request->timeout_ms)
 		t->deadline = t->last_byte + request->timeout_ms * NSEC_PER_MSEC;
@@ -297,6 +314,7 @@ static void finish(struct http_transfer *t, int error, const char *message)
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
 	result.retry_after = retry_after;
+	count(t, error < 0 ? 0 : result.code);
 	t->done(t->arg, &result);
 	http_abort(t);
 }

@@ -11,6 +11,7 @@
 
 #include "client/buf.h"
 #include "client/config.h"
+#include "client/counts.h"
 
 struct http;
 struct http_transfer;
@@ -50,8 +51,9 @@ typedef void http_done_fn(void *arg, const struct http_result *result);
 int http_global_init(void);
 void http_global_cleanup(void);
 
-struct http *http_new(struct config *config); /* config is borrowed */
-void http_free(struct http *h);		      /* aborts what runs; NULL is fine */
+/* Both are borrowed. */
+struct http *http_new(struct config *config, struct counts *counts);
+void http_free(struct http *h); /* aborts what runs; NULL is fine */
 
 /* Starts a transfer; what `request` points at but for `body` may go afterwards. */
 struct http_transfer *http_start(struct http *h, const struct http_request *request,

@@ -9,6 +9,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #define PAGE_LIMIT	 500
 #define BACKOFF_FIRST	 (800 * NSEC_PER_MSEC)
@@ -43,6 +44,7 @@ struct scope {
 	unsigned list;	/* the store's number of the list under way */
 	bool unpaged;	/* a page expired: the next list comes in one piece */
 	bool relist;	/* instead of going on with the watch */
+	unsigned asked; /* the last reflector_refresh that it has heard of */
 	bool bookmarks; /* this server sends them */
 	bool granted;	/* a watch, since the last list */
 	int64_t listed, watch_started, due;
@@ -55,7 +57,8 @@ struct scope {
 	bool synced;
 	int error; /* of the last try, positive errno; 0: it went well */
 	char *error_message;
-	int64_t contact; /* monotonic ns: when the server was last heard */
+	unsigned refreshed; /* the reflector_refresh that the last list answers */
+	int64_t contact;    /* monotonic ns: when the server was last heard */
 };
 
 struct reflector {
@@ -74,6 +77,7 @@ struct reflector {
 	struct scope *namespaces;
 	struct map by_namespace; /* lock; name -> struct scope */
 	bool started, stop;	 /* lock */
+	atomic_uint asked;	 /* how often reflector_refresh was called */
 };
 
 static struct scope *scope_new(struct reflector *r, const char *namespace, char *path)
@@ -114,7 +118,7 @@ struct reflector *reflector_new(
 	r->store = store;
 	r->options = *options;
 	r->seed = (unsigned)now_realtime() ^ (unsigned)getpid();
-	r->http = http_new(api->config);
+	r->http = http_new(api->config, api->counts);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -151,6 +155,8 @@ static void set_state(struct scope *s, enum scope_state state)
 	s->state = state;
 	if (state == WATCHING || state == POLLING) {
 		s->synced = true;
+		if (!s->relist)
+			s->refreshed = s->asked;
 		s->error = 0;
 	}
 	pthread_cond_broadcast(&r->changed);
@@ -164,6 +170,8 @@ static void set_error(struct scope *s, enum scope_state state, int error, const 
 	pthread_mutex_lock(&r->lock);
 	s->state = state;
 	s->error = error;
+	if (!s->relist)
+		s->refreshed = s->asked;
 	free(s->error_message);
 	s->error_message = xstrdup(message);
 	pthread_cond_broadcast(&r->changed);
@@ -566,6 +574,14 @@ static int64_t step(struct scope *s, int64_t now)
 
 	if (s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL)
 		s->relist = true;
+	if (s->asked != atomic_load(&r->asked)) {
+		s->asked = atomic_load(&r->asked);
+		s->relist = true;
+		s->due = 0;
+		if (s->transfer)
+			http_abort(s->transfer);
+		s->transfer = NULL;
+	}
 	if (s->relist && s->version && s->transfer) {
 		http_abort(s->transfer);
 		s->transfer = NULL;
@@ -755,6 +771,49 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
 		pthread_mutex_unlock(&r->lock);
 	}
 	return error;
+}
+
+/* r->lock held. 0, -EAGAIN while a list is still to come, or why one failed. */
+static int refreshed(const struct reflector *r, unsigned asked)
+{
+	int error = 0;
+
+	for (const struct scope *s = r->scopes; s; s = s->next) {
+		if (s == r->cluster && s->state == REFUSED)
+			continue;
+		if ((int)(s->refreshed - asked) < 0)
+			return -EAGAIN;
+		if (s->error && s->state != REFUSED)
+			error = -s->error;
+	}
+	return error;
+}
+
+int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms)
+{
+	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	unsigned asked = atomic_fetch_add(&r->asked, 1) + 1;
+	int error;
+
+	http_wakeup(r->http);
+	pthread_mutex_lock(&r->lock);
+	while ((error = refreshed(r, asked)) == -EAGAIN && !r->stop) {
+		int64_t now = now_monotonic(), until = now + 100 * NSEC_PER_MSEC;
+		struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+		if (now >= deadline) {
+			error = -ETIMEDOUT;
+			break;
+		}
+		pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+		pthread_mutex_unlock(&r->lock);
+		error = check ? check->fn(check->arg) : 0;
+		pthread_mutex_lock(&r->lock);
+		if (error < 0)
+			break;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return error == -EAGAIN ? -ESHUTDOWN : error;
 }
 
 json_t *reflector_status(struct reflector *r)

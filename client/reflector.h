@@ -45,6 +45,12 @@ int reflector_need(struct reflector *r, const char *namespace);
 int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
 	int64_t timeout_ms);
 
+/*
+ * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after timeout_ms; or
+ * why a list failed (one that is refused is no failure).
+ */
+int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms);
+
 /* An array of the scopes: what is watched, state, age, last error. New reference. */
 json_t *reflector_status(struct reflector *r);
 

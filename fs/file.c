@@ -20,6 +20,7 @@ struct file {
 	struct process_id opener;
 	struct object *opened;
 	atomic_bool killed;
+	struct events_reader *events;
 	/* the table's lock guards all below */
 	struct tree_path path;
 	uint64_t place;	       /* 0: gone, or nothing there yet */
@@ -207,16 +208,40 @@ struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, boo
 	return f;
 }
 
-struct file *file_open_text(struct file_table *t, char *data, size_t len)
+struct file *file_open_api(
+	struct file_table *t, const struct file_open *open, char *data, size_t len)
 {
 	struct file *f = xcalloc(1, sizeof(*f));
 
+	f->path = *open->path;
+	f->ino = open->ino;
+	f->writable = open->writable;
+	f->tid = open->tid;
+	f->opener = open->opener;
 	f->text = text_new(data, len);
+	f->snapshot = true;
+	pthread_mutex_lock(&t->lock);
+	give_draft(t, f);
+	add(t, f, "");
+	pthread_mutex_unlock(&t->lock);
+	return f;
+}
+
+struct file *file_open_events(struct file_table *t, struct events_reader *reader)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+
+	f->events = reader;
 	f->snapshot = true;
 	pthread_mutex_lock(&t->lock);
 	add(t, f, "");
 	pthread_mutex_unlock(&t->lock);
 	return f;
+}
+
+struct events_reader *file_events(const struct file *f)
+{
+	return f->events;
 }
 
 void file_close(struct file_table *t, struct file *f)
@@ -365,6 +390,8 @@ static int load(struct file_table *t, struct file *f, struct draft *draft)
 
 	if (draft_is_loaded(draft))
 		return 0;
+	if (tree_is_api(f->path.kind))
+		return draft_load(draft, "", 0, false);
 	r = get_text(t, f, &text);
 	if (r == 0) {
 		r = draft_load(draft, text->data, text->len, false);
@@ -474,6 +501,16 @@ void file_set_saved(struct file_table *t, struct file *f, const struct base *sav
 	f->saved = base;
 	pthread_mutex_unlock(&t->lock);
 	base_release(&old);
+}
+
+size_t file_drafts(struct file_table *t)
+{
+	size_t n;
+
+	pthread_mutex_lock(&t->lock);
+	n = t->writers;
+	pthread_mutex_unlock(&t->lock);
+	return n;
 }
 
 bool file_is_open(struct file_table *t, uint64_t ino)

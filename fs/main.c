@@ -171,6 +171,7 @@ static void stop(struct program *p)
 	reflector_stop(p->mount.reflector);
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
+	events_stop(p->mount.events);
 	publish_stop(p->mount.publish);
 	while (!atomic_load(&p->finished)) {
 		if (p->session) /* it may come only now */
@@ -256,13 +257,14 @@ static int connect_to_server(struct program *p)
 }
 
 /* The store's listener. */
-static void on_change(void *arg, const char *key)
+static void on_change(void *arg, const char *key, enum store_event event, struct object *object)
 {
 	struct mount *m = arg;
-	_cleanup_object_ struct object *o = strchr(key, '/') ? store_get(m->store, key) : NULL;
 
-	if (o)
-		history_note(m->history, o);
+	if (object && event != STORE_DELETED)
+		history_note(m->history, object);
+	if (object)
+		events_add(m->events, event, object);
 	publish_key(m->publish, key);
 }
 
@@ -285,6 +287,8 @@ static void make_mount(struct program *p)
 	m->files = file_table_new(m->scratch);
 	m->bases = bases_new();
 	m->history = history_new();
+	m->events = events_new();
+	m->answers = answers_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	m->seconds = m->announce ? NAMES_FOREVER : NAMES_SECONDS;
@@ -292,8 +296,8 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->config, 1, p->options.request_timeout_ms);
+	m->pool = pool_new(m->config, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
+	m->notifier = pool_new(m->config, m->api->counts, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
 }
 
@@ -373,6 +377,8 @@ static void release(struct program *p)
 		pool_stop(m->pool);
 	if (m->notifier)
 		pool_stop(m->notifier);
+	if (m->events)
+		events_stop(m->events);
 	if (m->publish)
 		publish_stop(m->publish);
 	if (m->files)
@@ -392,6 +398,8 @@ static void release(struct program *p)
 	overlay_free(m->overlay);
 	bases_free(m->bases);
 	history_free(m->history);
+	events_free(m->events);
+	answers_free(m->answers);
 	refused_free(m->refused);
 	node_table_free(m->nodes);
 	published_free(m->published);

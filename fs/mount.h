@@ -5,7 +5,9 @@
 #define FS_MOUNT_H
 
 #include "client/reflector.h"
+#include "fs/answers.h"
 #include "fs/bases.h"
+#include "fs/events.h"
 #include "fs/file.h"
 #include "fs/history.h"
 #include "fs/node.h"
@@ -29,6 +31,8 @@ struct mount {
 	struct file_table *files;
 	struct bases *bases;
 	struct history *history;
+	struct events *events;
+	struct answers *answers;
 	struct refused *refused;
 	struct announce *announce; /* NULL: -o noevents */
 	struct publish *publish;

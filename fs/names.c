@@ -1,20 +1,20 @@
 #include "fs/names.h"
 
+#include "fs/apifile.h"
+
 #include <errno.h>
+#include <inttypes.h>
 
 /* Cookies of what is published stay below; those of scratch come after. */
 #define SCRATCH_COOKIES (UINT64_C(1) << 40)
-
-bool names_is_api(enum node_kind kind)
-{
-	return kind == NODE_API || tree_nodes[kind].parent == NODE_API;
-}
 
 static mode_t real_mode(const struct mount *m, enum node_kind kind)
 {
 	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0755 : S_IFREG | 0644;
 
-	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE || names_is_api(kind))
+	if (tree_is_api(kind))
+		mode = tree_nodes[kind].directory ? S_IFDIR | 0555 : S_IFREG | apifile_mode(kind);
+	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE)
 		mode &= ~0222;
 	return mode;
 }
@@ -54,11 +54,23 @@ static bool holds_scratch(enum node_kind kind)
 	return kind == NODE_STREAM || kind == NODE_TAG;
 }
 
-static void api_stat(const struct mount *m, enum node_kind kind, struct stat *st)
+/* A directory .api stands and falls with the one that it is in. -ENOENT. */
+static int api_stat(struct mount *m, const struct tree_path *path, struct stat *st)
 {
-	struct tree_attr attr = {.mtime = m->started, .nlink = kind == NODE_API ? 2 : 1};
+	struct tree_attr attr = {.mtime = m->started, .nlink = 1}, owner = {0};
+	struct tree_path dir = *path;
+	char base[32];
 
-	fill_stat(m, kind, &attr, tree_ino("", kind, "", 0), st);
+	if (!tree_nodes[dir.kind].directory)
+		dir.kind = tree_nodes[dir.kind].parent;
+	else
+		attr.nlink = 2;
+	dir.kind = tree_nodes[dir.kind].parent;
+	if (published_attr(m->published, &dir, &owner) < 0)
+		return -ENOENT;
+	snprintf(base, sizeof(base), ".api of %" PRIx64, owner.ino);
+	fill_stat(m, path->kind, &attr, tree_ino(base, path->kind, "", 0), st);
+	return 0;
 }
 
 static uint64_t slot_of(struct mount *m, const struct tree_path *path)
@@ -77,8 +89,11 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 	_cleanup_view_ struct view *last = NULL;
 	struct tree_attr attr;
 
-	if (names_is_api(path->kind)) {
-		api_stat(m, path->kind, ret);
+	if (tree_is_api(path->kind)) {
+		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
+			return 0;
+		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody has it open */
+		fill_stat(m, path->kind, &attr, ino, ret);
 		return 0;
 	}
 	if (path->kind == NODE_SCRATCH) {
@@ -141,11 +156,10 @@ static void find_real(struct mount *m, struct name *n)
 {
 	struct tree_attr attr;
 
-	if (names_is_api(n->path.kind)) {
-		if (m->noopen)
-			return; /* they are made at each open */
-		api_stat(m, n->path.kind, &n->st);
-		n->place = n->ino = n->st.st_ino;
+	if (tree_is_api(n->path.kind)) {
+		/* Without opens there are no files that are made at each open. */
+		if (!m->noopen && api_stat(m, &n->path, &n->st) == 0)
+			n->place = n->ino = n->st.st_ino;
 		return;
 	}
 	if (published_attr(m->published, &n->path, &attr) == 0) {
@@ -249,16 +263,16 @@ static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, cons
 	return l->stop;
 }
 
-static void list_api(struct listing *l, uint64_t cookie)
+static void list_api(struct listing *l, const struct tree_path *dir, uint64_t cookie)
 {
-	struct tree_path path = {0};
+	struct tree_path path = *dir;
 	struct stat st;
 
 	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS && !l->stop; kind++) {
-		if (tree_nodes[kind].parent != NODE_API || kind <= cookie)
-			continue;
 		path.kind = kind;
-		api_stat(l->mount, kind, &st);
+		if (tree_nodes[kind].parent != dir->kind || kind <= cookie ||
+			api_stat(l->mount, &path, &st) < 0)
+			continue;
 		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st, l->mount->seconds);
 	}
 }
@@ -285,8 +299,8 @@ int names_list(
 	int r = 0;
 
 	l.path.kind = NODE_SCRATCH;
-	if (names_is_api(dir->path.kind)) {
-		list_api(&l, cookie);
+	if (tree_is_api(dir->path.kind)) {
+		list_api(&l, &dir->path, cookie);
 		return 0;
 	}
 	if (dir->path.kind != NODE_SCRATCH && cookie < SCRATCH_COOKIES / 2)
@@ -306,8 +320,12 @@ char *names_text(const struct tree_path *path)
 	const char *name = tree_nodes[path->kind].name;
 	bool tag = path->kind >= NODE_TAG && path->kind <= NODE_TAG_IMAGE;
 
-	return xasprintf("%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
-		path->stream, tag ? "/tags/" : "", tag ? path->tag : "",
+	const char *api = !tree_is_api(path->kind) || tree_nodes[path->kind].directory ? ""
+			  : path->namespace[0]					       ? "/.api"
+										       : ".api";
+
+	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
+		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,
 		name && path->kind != NODE_TAG ? "/" : "",
 		name && path->kind != NODE_TAG ? name : "");
 }

@@ -3,6 +3,7 @@
 #include "fs/apifile.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/statvfs.h>
 
 #define NEGATIVE_SECONDS 5.0 /* of a namespace that was asked for by name */
@@ -290,19 +291,30 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	fuse_reply_err(req, -r);
 }
 
-static struct file *open_api(struct mount *m, enum node_kind kind, int *ret_error)
+static struct file *open_api(
+	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error)
 {
-	struct buf text = BUF_INIT(ATTR_MAX);
+	struct mount *m = op_mount(req);
+	struct file_open open = {.path = path,
+		.ino = ino,
+		.writable = (flags & O_ACCMODE) != O_RDONLY,
+		.tid = fuse_req_ctx(req)->pid};
+	struct buf text = BUF_INIT(HTTP_BODY_MAX);
 	char *data;
 	size_t len;
 
-	*ret_error = apifile_show(m, kind, &text);
+	if (apifile_is_events(path->kind))
+		return file_open_events(
+			m->files, events_open(m->events, path->namespace, path->stream));
+	*ret_error = apifile_show(m, path, &text);
 	if (*ret_error < 0) {
 		buf_release(&text);
 		return NULL;
 	}
+	if (open.writable)
+		open.opener = bases_who(m->bases, open.tid);
 	data = buf_steal(&text, &len);
-	return file_open_text(m->files, data, len);
+	return file_open_api(m->files, &open, data, len);
 }
 
 struct file *op_open_real(
@@ -444,8 +456,8 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		r = op_may(req, &st, mask);
 	if (r == 0 && (mask & W_OK) && !(st.st_mode & 0222))
 		r = -EACCES; /* nobody's to write, root's neither */
-	if (r == 0 && names_is_api(path.kind))
-		f = open_api(m, path.kind, &r);
+	if (r == 0 && tree_is_api(path.kind))
+		f = open_api(req, &path, ino, fi->flags, &r);
 	else if (r == 0 && path.kind == NODE_SCRATCH)
 		f = open_scratch(req, ino, fi->flags, &r);
 	else if (r == 0)
@@ -455,7 +467,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	op_fill_open(m, f, ino, fi);
-	fi->nonseekable = names_is_api(path.kind);
+	fi->nonseekable = tree_is_api(path.kind);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		op_close(m, f);
 }
@@ -469,6 +481,8 @@ void op_close(struct mount *m, struct file *f)
 		overlay_hold_pending(m->overlay, state.slot, -1);
 	if (file_is_pending(f))
 		publish_wake(m->publish);
+	if (file_events(f))
+		events_close(m->events, file_events(f));
 	file_close(m->files, f);
 }
 
@@ -529,6 +543,10 @@ static void op_read(
 		read_unopened(req, id, size, offset);
 		return;
 	}
+	if (file_events(op_file(fi))) {
+		events_read(m->events, file_events(op_file(fi)), req, size, fi->flags);
+		return;
+	}
 	r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
@@ -536,6 +554,22 @@ static void op_read(
 	}
 	fuse_reply_buf(req, data, len);
 	text_unref(text);
+}
+
+static void op_poll(
+	fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
+{
+	struct mount *m = op_mount(req);
+	struct events_reader *events = op_file(fi) ? file_events(op_file(fi)) : NULL;
+
+	if (events) {
+		events_poll(m->events, events, req, ph, fi->poll_events);
+		return;
+	}
+	if (ph)
+		fuse_pollhandle_destroy(ph);
+	fuse_reply_poll(req,
+		fi->poll_events & (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)); /* as files are */
 }
 
 /* ---- directories ---- */
@@ -597,9 +631,7 @@ static bool add_dot(struct listing *l, const char *name, uint64_t ino, off_t nex
 static uint64_t parent_ino(struct mount *m, const struct tree_path *path)
 {
 	uint64_t ino =
-		path->kind > NODE_ROOT && path->kind < NODE_SCRATCH && !names_is_api(path->kind)
-			? names_parent(m, path)
-			: 0;
+		path->kind > NODE_ROOT && path->kind < NODE_SCRATCH ? names_parent(m, path) : 0;
 
 	return ino ? ino : NODE_ID_ROOT;
 }
@@ -701,6 +733,7 @@ const struct fuse_lowlevel_ops ops = {
 	.open = op_open,
 	.opendir = op_opendir,
 	.read = op_read,
+	.poll = op_poll,
 	.write = op_write,
 	.flush = op_flush,
 	.fsync = op_fsync,

@@ -1,6 +1,7 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
 #include "fs/ops.h"
 
+#include "fs/apifile.h"
 #include "fs/change.h"
 #include "fs/process.h"
 #include "fs/save.h"
@@ -65,7 +66,7 @@ static bool is_real_directory(const struct name *n)
 /* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
 static int may_take_real(const struct name *n)
 {
-	if (names_is_api(n->path.kind) || n->path.kind == NODE_TAG_IMAGE)
+	if (tree_is_api(n->path.kind) || n->path.kind == NODE_TAG_IMAGE)
 		return -EACCES;
 	if (is_real_directory(n))
 		return -EPERM;
@@ -293,7 +294,7 @@ static int may_open_there(fuse_req_t req, const struct name *n, int flags)
 		   : (flags & O_ACCMODE) == O_WRONLY ? W_OK
 						     : R_OK | W_OK;
 
-	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || names_is_api(n->path.kind))
+	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || tree_is_api(n->path.kind))
 		return -EEXIST;
 	if ((mask & W_OK) && !(n->st.st_mode & 0222))
 		return -EACCES;
@@ -603,7 +604,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		}
 	} else if (r == 0 && is_real_directory(&t.name)) {
 		r = -EISDIR;
-	} else if (r == 0 && names_is_api(t.name.path.kind)) {
+	} else if (r == 0 && tree_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
 		r = unlink_real(m, &t.name);
@@ -799,7 +800,7 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 		r = rename_scratch(m, from, name, to, new_name, flags & RENAME_NOREPLACE);
 		return r < 0 ? r : 1;
 	}
-	if (is_real_directory(&from->name) || names_is_api(from->name.path.kind))
+	if (is_real_directory(&from->name) || tree_is_api(from->name.path.kind))
 		return -EPERM;
 	if (is_real(&to->name))
 		return rename_real(req, from, name, to);
@@ -906,8 +907,15 @@ void op_setattr(
 	}
 	if (r == 0 && m->read_only)
 		r = -EROFS;
-	if (r == 0 && names_is_api(path.kind))
-		r = -EPERM;
+	if (r == 0 && tree_is_api(path.kind)) {
+		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0 ? op_may(req, &now, W_OK)
+								     : -EPERM;
+		if (r < 0)
+			fuse_reply_err(req, -r);
+		else
+			fuse_reply_attr(req, &now, 0); /* `>` empties what is empty */
+		return;
+	}
 	if (r == 0)
 		r = may_set(req, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
@@ -969,20 +977,26 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	_cleanup_file_state_ struct file_state state = {0};
 	struct tree_attr attr = {0};
 	struct written *w;
-	int r = 0;
+	int r = 0, verdict;
 
 	if (!f) { /* the announcer's, which writes nothing, or nobody's (noopen) */
 		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
 		return;
 	}
 	file_get_state(m->files, f, &state);
-	if (!state.scratch && is_gone(m, &state, &attr))
+	if (tree_is_api(state.path.kind))
+		r = !state.draft ? -EBADF
+		    : draft_is_loaded(state.draft) &&
+				    draft_state(state.draft, &verdict) == DRAFT_DECIDED
+			    ? -EINVAL /* one request an open */
+			    : 0;
+	else if (!state.scratch && is_gone(m, &state, &attr))
 		r = -ESTALE;
 	if (r == 0)
 		r = file_write(m->files, f, data, size, offset, fi->flags & O_APPEND);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
-	} else if (state.scratch || offset + size <= attr.size) {
+	} else if (state.scratch || tree_is_api(state.path.kind) || offset + size <= attr.size) {
 		fuse_reply_write(req, size);
 	} else {
 		w = xmalloc(sizeof(*w));
@@ -1031,6 +1045,48 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
+/* What was written to a file of .api: its verdict is the draft's. */
+static int send_api(struct pool_call *call, struct file *f)
+{
+	struct mount *m = op_mount(call->req);
+	struct api_call api = api_call(call);
+	_cleanup_file_state_ struct file_state state;
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int r = 0;
+
+	file_get_state(m->files, f, &state);
+	if (draft_take(state.draft, &r, &text, &len, &change) != DRAFT_WRITTEN)
+		return -r;
+	r = apifile_store(m, &api, &state.path, text, len);
+	draft_decide(state.draft, change, -r);
+	return r;
+}
+
+static void send_api_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	int r = send_api(call, j->file);
+
+	pool_settle(call);
+	fuse_reply_err(call->req, -r);
+	job_free(j);
+}
+
+static void release_api_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+
+	if (!j->killed)
+		send_api(call, j->file);
+	op_close(m, j->file);
+	pool_settle(call);
+	fuse_reply_err(call->req, 0);
+	job_free(j);
+}
+
 static void submit_save(
 	fuse_req_t req, struct file *f, const struct file_state *state, pool_fn *fn, bool sync)
 {
@@ -1040,6 +1096,8 @@ static void submit_save(
 	j->file = f;
 	j->sync = sync;
 	j->killed = file_is_killed(f);
+	if (tree_is_api(state->path.kind))
+		fn = fn == release_and_reply ? release_api_and_reply : send_api_and_reply;
 	submit(req, fn, j);
 }
 
@@ -1063,6 +1121,8 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 	who = bases_who(op_mount(req)->bases, tid);
 	if (!who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f)))
 		return true;
+	if (tree_is_api(state->path.kind))
+		return false;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
 	       save_is_whole(text, len);
 }

@@ -13,6 +13,7 @@
 #define STARTS_MAX                                                                                 \
 	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
 #define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
+#define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
 #define RESPAWN_NS    NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
@@ -87,6 +88,7 @@ struct publish {
 	struct map busy;	      /* lock; key -> struct busy */
 	struct request *requests;     /* lock */
 	uint64_t added, done;	      /* lock */
+	uint64_t moving;	      /* lock; transitions on their way */
 	struct publish_notify notify; /* lock */
 	struct publish_counts counts; /* lock */
 	struct forgotten *forgotten;  /* lock */
@@ -596,6 +598,7 @@ static void finish(struct publish *p, struct transition *t)
 	p->counts.published++;
 	b = map_get(&p->busy, t->key);
 	b->transitions--;
+	p->moving--;
 	b->names -= t->names;
 	pthread_cond_broadcast(&p->changed);
 	if (t->change.again)
@@ -617,6 +620,7 @@ static void start(struct publish *p, struct transition *t)
 	pthread_mutex_lock(&p->lock);
 	b = busy_get(p, t->key);
 	b->transitions++;
+	p->moving++;
 	b->names += t->names;
 	pthread_mutex_unlock(&p->lock);
 	if (advance(p, t)) {
@@ -1041,22 +1045,42 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* p->lock held. False when it is too late. */
+static bool wait_until(struct publish *p, int64_t until)
+{
+	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+	return pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &ts) == 0;
+}
+
 void publish_wait_names(struct publish *p, const char *key)
 {
-	struct timespec until;
+	int64_t until = now_monotonic() + NAMES_WAIT_NS;
 	const struct busy *b;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += NAMES_WAIT_NS;
-	if (until.tv_nsec >= NSEC_PER_SEC) {
-		until.tv_nsec -= NSEC_PER_SEC;
-		until.tv_sec++;
-	}
 	pthread_mutex_lock(&p->lock);
 	while (!p->stop && (b = map_get(&p->busy, key)) && b->names)
-		if (pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &until) != 0)
+		if (!wait_until(p, until))
 			break;
 	pthread_mutex_unlock(&p->lock);
+}
+
+int publish_settle(struct publish *p, const struct http_check *check, int64_t timeout_ms)
+{
+	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	uint64_t target;
+	int r = 0;
+
+	pthread_mutex_lock(&p->lock);
+	target = p->added;
+	while (r == 0 && (p->done < target || p->moving) && !p->stop) {
+		wait_until(p, now_monotonic() + LOOK_NS);
+		pthread_mutex_unlock(&p->lock);
+		r = now_monotonic() >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return r;
 }
 
 void publish_flush(struct publish *p)

@@ -8,6 +8,7 @@
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
 
+#include "client/http.h"
 #include "client/store.h"
 #include "fs/announce.h"
 #include "fs/file.h"
@@ -80,6 +81,12 @@ void publish_wait_names(struct publish *p, const char *key);
 
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
+
+/*
+ * Waits until everything received before the call is shown, and its events are raised; `check` as for http_call. 0,
+ * -ETIMEDOUT after timeout_ms, or what check said.
+ */
+int publish_settle(struct publish *p, const struct http_check *check, int64_t timeout_ms);
 
 /* Something may be due in the overlay. */
 void publish_wake(struct publish *p);
