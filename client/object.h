@@ -32,6 +32,13 @@ struct object {
  */
 int object_from_json(const json_t *json, const char *api_version, struct object **ret);
 
+/*
+ * The same from its text, which is parsed once and kept as it came. -EBADMSG where it is no JSON.
+ * *ret_json (NULL: it isn't wanted): the tree that object_parse would give; the caller owns the reference.
+ */
+int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
+	json_t **ret_json);
+
 struct object *object_ref(struct object *o);
 void object_unref(struct object *o); /* NULL is fine */
 
@@ -55,5 +62,8 @@ void object_cache_free(struct object_cache *c);
  * Thread-safe; parsing happens outside the cache's lock.
  */
 json_t *object_cache_get(struct object_cache *c, struct object *o);
+
+/* The object is likely to be asked for soon, and its tree is at hand. Both are borrowed. */
+void object_cache_put(struct object_cache *c, struct object *o, json_t *json);
 
 #endif

@@ -274,7 +274,7 @@ static void make_mount(struct program *p)
 	m->started = now_realtime();
 	m->uid = getuid();
 	m->gid = getgid();
-	m->cache = object_cache_new();
+	m->cache = options.cache = object_cache_new();
 	m->read_only = p->options.read_only;
 	m->nodelete = p->options.nodelete;
 	m->published = published_new(m->cache, m->journal);
