@@ -181,6 +181,14 @@ bool announce_is_running(const struct announce *a)
 	return a->workers[0].fd >= 0;
 }
 
+bool announce_is_full(const struct announce *a)
+{
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		if (!a->workers[i].under_way)
+			return false;
+	return true;
+}
+
 /* The directory's worker, else the one with least to do. */
 static struct worker *pick(struct announce *a, uint64_t directory)
 {

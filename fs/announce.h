@@ -35,6 +35,9 @@ bool announce_is_running(const struct announce *a);
 int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
 	const char *path, uint64_t size);
 
+/* Whether no step of another directory could be sent now. */
+bool announce_is_full(const struct announce *a);
+
 /* What to poll for. Returns how many (ANNOUNCER_WORKERS at most). */
 size_t announce_poll(const struct announce *a, struct pollfd *fds);
 
