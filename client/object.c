@@ -93,7 +93,7 @@ static struct object *object_build(
 /* What is kept of a text, and the hashes of its parts. */
 struct kept {
 	struct buf text;
-	uint64_t spec, status;
+	uint64_t spec, status, rest;
 	bool managed; /* managedFields were cut out */
 };
 
@@ -147,6 +147,8 @@ static int keep_members(struct kept *k, struct cut *c)
 			k->spec = hash_bytes(HASH_INIT, value.p, value.len);
 		else if (cut_is(&key, "status"))
 			k->status = hash_bytes(HASH_INIT, value.p, value.len);
+		else
+			k->rest = hash_bytes(k->rest, key.p, value.p + value.len - key.p);
 		keep_member(k, key.p, value.p + value.len - key.p);
 	}
 	return r;
@@ -168,6 +170,7 @@ static bool keep(
 	buf_reserve(&k->text, len + 128);
 	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
 	buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
+	k->rest = hash_bytes(HASH_INIT, k->text.data, k->text.len);
 	if (keep_members(k, &c) < 0 || c.spaces)
 		return false;
 	buf_addstr(&k->text, "}");
@@ -202,6 +205,7 @@ static int make(const json_t *json, const char *text, size_t len, const char *ap
 		o->newest = newest_time(json, o->created);
 		o->spec = kept.spec;
 		o->status = kept.status;
+		o->rest = kept.rest;
 		*ret = o;
 	}
 	buf_release(&kept.text);
@@ -241,8 +245,24 @@ json_t *object_parse(const struct object *o)
 	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
 
 	if (!json)
-		abort(); /* our own output */
+		abort(); /* it was parsed before */
 	return json;
+}
+
+json_t *object_parse_metadata(const struct object *o)
+{
+	struct cut c = CUT_INIT(o->text, o->len);
+	struct piece key, value = {0};
+	json_t *metadata;
+
+	cut_enter(&c, '{');
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
+		if (cut_is(&key, "metadata"))
+			break;
+	metadata = json_loadb(value.p, value.len, JSON_ALLOW_NUL, NULL);
+	if (!metadata)
+		abort(); /* it was parsed before */
+	return json_pack("{s:o}", "metadata", metadata);
 }
 
 struct slot {

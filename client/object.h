@@ -17,6 +17,7 @@ struct object {
 	int64_t created;       /* creationTimestamp, ns since 1970 */
 	int64_t newest;	       /* the newest time that the object itself names */
 	uint64_t spec, status; /* hashes of these parts: equal ones show the same files */
+	uint64_t rest;	       /* of all else but metadata */
 	const char *key;       /* NAMESPACE/NAME */
 	const char *name;
 	const char *uid;
@@ -50,6 +51,9 @@ static inline void cleanup_object(struct object **o)
 
 /* A new parsed tree. The caller owns the reference. */
 json_t *object_parse(const struct object *o);
+
+/* Its metadata alone, as an object with that one member. The caller owns the reference. */
+json_t *object_parse_metadata(const struct object *o);
 
 /* The newest object's trees, so that reading file after file of one stream parses it once. */
 struct object_cache;
