@@ -5,6 +5,7 @@
 #include "client/map.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -951,15 +952,13 @@ static bool is_stopped(struct publish *p)
 
 static void wait_for_something(struct publish *p, int64_t until)
 {
-	struct pollfd fds[ANNOUNCER_WORKERS + 1] = {{.fd = p->wake_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
+		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
 	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
 	uint64_t counter;
-	size_t n = 1;
 
-	if (p->parts.announce)
-		n += announce_poll(p->parts.announce, fds + 1);
-	poll(fds, n, until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
-	if (read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
 
