@@ -1,5 +1,6 @@
 #include "client/reflector.h"
 
+#include "client/cut.h"
 #include "client/frame.h"
 #include "client/log.h"
 #include "client/map.h"
@@ -42,6 +43,7 @@ struct scope {
 	char *list_version; /* of the list under way */
 	char *next_page;
 	unsigned list;	/* the store's number of the list under way */
+	bool broken;	/* something in it is no JSON */
 	bool unpaged;	/* a page expired: the next list comes in one piece */
 	bool relist;	/* instead of going on with the watch */
 	unsigned asked; /* the last reflector_refresh that it has heard of */
@@ -242,31 +244,56 @@ static void refuse(struct scope *s, long code, const struct status *status)
 static void list_page(struct scope *s);
 static void watch(struct scope *s);
 
-static void put_namespace(struct scope *s, const json_t *json, unsigned list)
+static int put_namespace(struct scope *s, const char *text, size_t len, unsigned list)
 {
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
 	const char *created = json_str(metadata, "creationTimestamp");
 	int64_t time = 0;
 
+	if (!json)
+		return -EBADMSG;
 	if (!name || !*name || strchr(name, '/'))
-		return;
+		return 0;
 	if (created)
 		rfc3339_parse(created, &time);
 	store_put_namespace(s->reflector->store, name, uid, time, list);
+	return 0;
 }
 
-static void put(struct scope *s, const json_t *json, unsigned list)
+static void set_version(struct scope *s, const char *version)
+{
+	if (!version || !*version || s->namespaces) /* a project watch has no place to resume at */
+		return;
+	free(s->version);
+	s->version = xstrdup(version);
+}
+
+static int put_stream(struct scope *s, const char *text, size_t len, unsigned list)
 {
 	struct reflector *r = s->reflector;
+	struct object_cache *cache = list ? NULL : r->options.cache;
+	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
+	int error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
 
-	if (s->namespaces)
-		put_namespace(s, json, list);
-	else if (object_from_json(json, r->api->api_version, &o) == 0)
-		store_put(r->store, o, list);
-	else
+	if (error < 0) {
 		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
+		return error;
+	}
+	if (cache)
+		object_cache_put(cache, o, json); /* whoever publishes it is the next to ask */
+	if (!list)
+		set_version(s, o->resource_version);
+	store_put(r->store, o, list);
+	return 0;
+}
+
+/* 0; -EINVAL: it isn't kept; -EBADMSG: it is no JSON. */
+static int put(struct scope *s, const char *text, size_t len, unsigned list)
+{
+	return s->namespaces ? put_namespace(s, text, len, list) : put_stream(s, text, len, list);
 }
 
 static void list_done_whole(struct scope *s)
@@ -287,14 +314,75 @@ static void list_done_whole(struct scope *s)
 	set_state(s, WATCHING);
 }
 
-/* One page: the next one is asked for before this one's items are taken in. */
-static void take_page(struct scope *s, const json_t *page)
+static void restart_list(struct scope *s)
 {
-	const json_t *metadata = json_object_get(page, "metadata"), *item;
+	free(s->version);
+	free(s->next_page);
+	free(s->list_version);
+	s->version = s->next_page = s->list_version = NULL;
+	s->broken = false;
+}
+
+struct page {
+	struct piece metadata, *items;
+	size_t count;
+	bool is_list;
+};
+
+static void page_release(struct page *p)
+{
+	free(p->items);
+}
+
+static int cut_items(struct cut *c, struct page *ret)
+{
+	struct piece item;
+	int r = cut_enter(c, '[');
+
+	ret->is_list = r == 0;
+	ret->count = 0;
+	if (r < 0)
+		return cut_value(c, &item); /* null, or no list */
+	while ((r = cut_next(c, ']')) > 0 && (r = cut_value(c, &item)) == 0) {
+		if ((ret->count & (ret->count + 1)) == 0) /* grows by powers of two */
+			ret->items =
+				xrealloc(ret->items, (2 * ret->count + 1) * sizeof(*ret->items));
+		ret->items[ret->count++] = item;
+	}
+	return r;
+}
+
+/* -EBADMSG where it is no list. */
+static int cut_page(const struct buf *body, struct page *ret)
+{
+	struct cut c = CUT_INIT(body->data, body->len);
+	struct piece key, value;
+	int r = body->len ? cut_enter(&c, '{') : -EBADMSG;
+
+	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
+		r = cut_key(&c, &key);
+		if (r == 0 && cut_is(&key, "items"))
+			r = cut_items(&c, ret);
+		else if (r == 0)
+			r = cut_value(&c, cut_is(&key, "metadata") ? &ret->metadata : &value);
+	}
+	if (r == 0)
+		r = cut_end(&c);
+	return r == 0 && !ret->is_list ? -EBADMSG : r;
+}
+
+static void list_broken(struct scope *s)
+{
+	restart_list(s);
+	fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+}
+
+/* One page: the next one is asked for before this one's items are taken in. */
+static void take_page(struct scope *s, const struct page *page, const json_t *metadata)
+{
 	const char *more = json_str(metadata, "continue");
 	const char *version = json_str(metadata, "resourceVersion");
 	bool last = !more || !*more;
-	size_t i;
 
 	if (!s->list_version)
 		s->list_version = xstrdup(version && *version ? version : "0");
@@ -302,17 +390,12 @@ static void take_page(struct scope *s, const json_t *page)
 	s->next_page = last ? NULL : xstrdup(more);
 	if (!last)
 		list_page(s);
-	json_array_foreach(json_object_get(page, "items"), i, item) put(s, item, s->list);
-	if (last)
+	for (size_t i = 0; i < page->count && !s->broken; i++)
+		s->broken = put(s, page->items[i].p, page->items[i].len, s->list) == -EBADMSG;
+	if (last && s->broken)
+		list_broken(s);
+	else if (last)
 		list_done_whole(s);
-}
-
-static void restart_list(struct scope *s)
-{
-	free(s->version);
-	free(s->next_page);
-	free(s->list_version);
-	s->version = s->next_page = s->list_version = NULL;
 }
 
 static void list_refused(struct scope *s, const struct http_result *result)
@@ -336,7 +419,9 @@ static void list_refused(struct scope *s, const struct http_result *result)
 static void on_list_done(void *arg, const struct http_result *result)
 {
 	struct scope *s = arg;
-	_cleanup_json_ json_t *page = NULL;
+	_cleanup_(page_release) struct page page = {0};
+	_cleanup_json_ json_t *metadata = NULL;
+	_cleanup_buf_ struct buf body = {0};
 
 	s->transfer = NULL;
 	if (result->error < 0) {
@@ -348,16 +433,15 @@ static void on_list_done(void *arg, const struct http_result *result)
 		list_refused(s, result);
 		return;
 	}
-	page = json_loadb(s->body.data ? s->body.data : "", s->body.len, JSON_ALLOW_NUL, NULL);
-	buf_release(&s->body);
-	if (!json_is_array(json_object_get(page, "items")) &&
-		!json_is_null(json_object_get(page, "items"))) {
-		restart_list(s);
-		fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+	body = s->body;
+	s->body = (struct buf)BUF_INIT(HTTP_BODY_MAX);
+	if (s->broken || cut_page(&body, &page) < 0) {
+		list_broken(s);
 		return;
 	}
+	metadata = json_loadb(page.metadata.p ? page.metadata.p : "", page.metadata.len, 0, NULL);
 	heard(s);
-	take_page(s, page);
+	take_page(s, &page, metadata);
 }
 
 static int on_list_data(void *arg, long code, const char *data, size_t len)
@@ -395,16 +479,6 @@ static void list(struct scope *s)
 
 /* ---- watch ---- */
 
-static void set_version(struct scope *s, const json_t *object)
-{
-	const char *version = json_str(json_object_get(object, "metadata"), "resourceVersion");
-
-	if (!version || !*version || s->namespaces) /* a project watch has no place to resume at */
-		return;
-	free(s->version);
-	s->version = xstrdup(version);
-}
-
 static void take_deleted(struct scope *s, const json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata");
@@ -421,15 +495,14 @@ static void take_deleted(struct scope *s, const json_t *object)
 	}
 }
 
-/* 0, or a negative errno that ends the watch. */
-static int take_event(struct scope *s, const json_t *event)
+/* What an event that brings no object says. */
+static int take_notice(struct scope *s, const struct piece *type, const struct piece *text)
 {
-	const char *type = json_str(event, "type");
-	json_t *object = json_object_get(event, "object");
+	_cleanup_json_ json_t *object = json_loadb(text->p, text->len, JSON_ALLOW_NUL, NULL);
 
-	if (!type || !json_is_object(object))
+	if (!json_is_object(object))
 		return -EBADMSG;
-	if (streq(type, "ERROR")) {
+	if (cut_is(type, "ERROR")) {
 		_cleanup_status_ struct status status = {0};
 
 		status_from_json(500, object, &status);
@@ -437,15 +510,36 @@ static int take_event(struct scope *s, const json_t *event)
 		note_failure(s, "WATCH", status.code, status.error, status.message);
 		return -ESTALE;
 	}
-	if (streq(type, "BOOKMARK"))
+	if (cut_is(type, "BOOKMARK"))
 		s->bookmarks = true;
-	else if (streq(type, "DELETED"))
+	else if (cut_is(type, "DELETED"))
 		take_deleted(s, object);
-	else if (streq(type, "ADDED") || streq(type, "MODIFIED"))
-		put(s, object, 0);
-	set_version(s, object);
-	s->events++;
+	set_version(s, json_str(json_object_get(object, "metadata"), "resourceVersion"));
 	return 0;
+}
+
+/* 0, or a negative errno that ends the watch. */
+static int take_event(struct scope *s, const char *text, size_t len)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value, type = {0}, object = {0};
+	int r = cut_enter(&c, '{');
+
+	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
+		r = cut_key(&c, &key);
+		if (r == 0)
+			r = cut_value(&c, &value);
+		if (r == 0 && cut_is(&key, "type"))
+			type = value;
+		else if (r == 0 && cut_is(&key, "object"))
+			object = value;
+	}
+	if (r < 0 || !type.p || !object.p)
+		return -EBADMSG;
+	s->events++;
+	if (!cut_is(&type, "ADDED") && !cut_is(&type, "MODIFIED"))
+		return take_notice(s, &type, &object);
+	return put(s, object.p, object.len, 0) == -EBADMSG ? -EBADMSG : 0;
 }
 
 static int take_events(struct scope *s)
@@ -455,11 +549,7 @@ static int take_events(struct scope *s)
 	int r;
 
 	while ((r = frame_next(&s->frame, &text, &len)) > 0) {
-		_cleanup_json_ json_t *event = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
-
-		if (!event)
-			return -EBADMSG;
-		r = take_event(s, event);
+		r = take_event(s, text, len);
 		if (r < 0)
 			return r;
 	}

@@ -14,7 +14,8 @@
 struct reflector;
 
 struct reflector_options {
-	int watch_timeout; /* seconds to ask for; 0: random, 300 to 600 */
+	int watch_timeout;	    /* seconds to ask for; 0: random, 300 to 600 */
+	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
 };
 
 /* Everything is borrowed until reflector_free. */

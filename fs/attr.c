@@ -25,6 +25,24 @@ static int show_imagestream(const json_t *object, const struct attr_tag *tag, st
 	return show_json(object, out);
 }
 
+static int count(const char *p, size_t n, void *total)
+{
+	*(size_t *)total += n;
+	return 0;
+}
+
+size_t attr_member_size(const char *key, const json_t *value)
+{
+	_cleanup_json_ json_t *alone = json_pack("{s:O}", key, value);
+	size_t size = 0;
+
+	json_dump_callback(alone, count, &size, JSON_INDENT(2));
+	return size -
+	       strlen("{\n"
+		      "\n}") +
+	       strlen(",\n");
+}
+
 static int show_metadata(const json_t *object, const struct attr_tag *tag, struct buf *out)
 {
 	const json_t *metadata = json_object_get(object, "metadata");

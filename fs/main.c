@@ -276,7 +276,7 @@ static void make_mount(struct program *p)
 	m->started = now_realtime();
 	m->uid = getuid();
 	m->gid = getgid();
-	m->cache = object_cache_new();
+	m->cache = options.cache = object_cache_new();
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;

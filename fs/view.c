@@ -120,26 +120,99 @@ static bool is_same_part(enum node_kind kind, const struct object *a, const stru
 	}
 }
 
-/* What a version looks like. What is the same as in `old` (NULL: nothing) isn't measured. */
-static struct view_index *index_new(const struct view *v, const struct object *old, int64_t mtime)
+static const char *const part_names[VIEW_PARTS] = {
+	[VIEW_METADATA] = "metadata",
+	[VIEW_SPEC] = "spec",
+	[VIEW_STATUS] = "status",
+};
+
+static bool has_part(const struct object *a, const struct object *b, enum view_part part)
+{
+	return (part == VIEW_SPEC && a->spec == b->spec) ||
+	       (part == VIEW_STATUS && a->status == b->status);
+}
+
+/*
+ * imagestream.json: rendering it costs the most of all, so that its size is put together from those of
+ * its parts. No two versions are the same in it, since it names its version.
+ */
+static void measure_imagestream(struct view_index *x, const struct view *v, const json_t *object,
+	const struct view_index *before, const struct object *old, int64_t mtime)
+{
+	struct view_file *f = &x->files[0];
+	const char *key;
+	json_t *value;
+
+	f->size = before ? before->files[0].size : ATTR_NO_MEMBERS;
+	for (enum view_part part = 0; part < VIEW_PARTS; part++) {
+		value = json_object_get(object, part_names[part]);
+		if (before && has_part(old, v->object, part))
+			x->parts[part] = before->parts[part];
+		else if (value)
+			x->parts[part] = attr_member_size(part_names[part], value);
+		f->size += x->parts[part] - (before ? before->parts[part] : 0);
+	}
+	json_object_foreach((json_t *)object, key, value)
+	{
+		if (!before && !streq(key, "metadata") && !streq(key, "spec") &&
+			!streq(key, "status"))
+			f->size += attr_member_size(key, value);
+	}
+	f->there = f->size <= ATTR_MAX;
+	f->hash = hash_str(HASH_INIT, v->object->resource_version);
+	f->mtime = mtime;
+}
+
+static void copy_tags(struct view_index *x, const struct view_index *before)
+{
+	x->tags = xcalloc(before->ntags, sizeof(*x->tags));
+	x->ntags = before->ntags;
+	for (size_t k = 0; k < x->ntags; k++) {
+		const struct view_tag *t = &before->tags[k];
+
+		x->tags[k] = (struct view_tag){.name = xstrdup(t->name),
+			.raw = xmalloc(t->raw_len + 1),
+			.raw_len = t->raw_len};
+		memcpy(x->tags[k].raw, t->raw, t->raw_len + 1);
+	}
+}
+
+static void measure_tag(struct view_index *x, struct view_tag *t, const struct view *v,
+	const json_t *object, const struct object *old, int64_t mtime)
+{
+	struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
+
+	t->cookie = ++x->counter;
+	t->mtime = mtime;
+	for (unsigned i = 0; i < TAG_FILES; i++)
+		if (!old || !is_same_part(NODE_TAG_SPEC + i, old, v->object))
+			measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
+}
+
+/*
+ * What a version looks like. What is the same as in `old`, whose index is `before` (both NULL: there is
+ * none), isn't measured; where only metadata changed, nothing else is parsed.
+ */
+static struct view_index *index_new(const struct view *v, const struct view_index *before,
+	const struct object *old, int64_t mtime)
 {
 	struct view_index *x = xcalloc(1, sizeof(*x));
-	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
+	bool alone = old && has_part(old, v->object, VIEW_SPEC) &&
+		     has_part(old, v->object, VIEW_STATUS) && old->rest == v->object->rest;
+	_cleanup_json_ json_t *object =
+		alone ? object_parse_metadata(v->object) : object_cache_get(v->cache, v->object);
 
-	for (unsigned i = 0; i < STREAM_FILES; i++)
+	measure_imagestream(
+		x, v, object, old && old->rest == v->object->rest ? before : NULL, old, mtime);
+	for (unsigned i = 1; i < STREAM_FILES; i++)
 		if (!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object))
 			measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
-	collect_tags(x, v, object);
-	for (size_t k = 0; k < x->ntags; k++) {
-		struct view_tag *t = &x->tags[k];
-		struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
-
-		t->cookie = ++x->counter;
-		t->mtime = mtime;
-		for (unsigned i = 0; i < TAG_FILES; i++)
-			if (!old || !is_same_part(NODE_TAG_SPEC + i, old, v->object))
-				measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
-	}
+	if (alone)
+		copy_tags(x, before);
+	else
+		collect_tags(x, v, object);
+	for (size_t k = 0; k < x->ntags; k++)
+		measure_tag(x, &x->tags[k], v, object, old, mtime);
 	x->mtime = x->tags_mtime = mtime;
 	return x;
 }
@@ -209,7 +282,7 @@ static void new_tag(struct view_index *x, struct view_tag *t, int64_t now)
 static struct view_index *index_follow(const struct view *v, const struct view_index *old,
 	const struct object *old_object, int64_t now)
 {
-	struct view_index *x = index_new(v, old_object, now);
+	struct view_index *x = index_new(v, old, old_object, now);
 	size_t kept = 0;
 
 	x->counter = old->counter;
@@ -240,7 +313,7 @@ const struct view_index *view_index(struct view *v)
 
 	if (x)
 		return x;
-	x = index_new(v, NULL, v->object->newest);
+	x = index_new(v, NULL, NULL, v->object->newest);
 	index_names(x);
 	if (atomic_compare_exchange_strong(&v->index, &expected, x))
 		return x;

@@ -31,10 +31,14 @@ struct view_tag {
 	struct view_file files[TAG_FILES];
 };
 
+/* The members of an ImageStream that change alone. */
+enum view_part { VIEW_METADATA, VIEW_SPEC, VIEW_STATUS, VIEW_PARTS };
+
 struct view_index {
 	struct view_file files[STREAM_FILES];
 	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
 	unsigned counter;	   /* the last cookie given */
+	size_t parts[VIEW_PARTS];  /* what they take of imagestream.json */
 	size_t ntags;
 	struct view_tag *tags; /* by cookie */
 	struct map *by_name;

@@ -97,6 +97,52 @@ static void test_contents(void **state)
 	assert_int_equal(attr(v, NODE_TAGS, "").nlink, 4);
 }
 
+/* The size is put together from parts: it is that of what is shown, whatever came and went. */
+static void assert_size(struct view *v)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+
+	assert_int_equal(view_show(v, NODE_IMAGESTREAM_JSON, "", &text), 0);
+	assert_int_equal(attr(v, NODE_IMAGESTREAM_JSON, "").size, text.len);
+}
+
+static void test_size_of_parts(void **state)
+{
+	static const char *const rows[] = {
+		"\"a\":\"b\"},\"spec\":{},\"status\":{}",
+		"\"a\":\"bbbb\"},\"spec\":{},\"status\":{}",
+		"\"l\":{}},\"spec\":{},\"status\":{}",
+		"\"l\":{}},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"status\":{}",
+		"\"l\":{}},\"status\":{},\"spec\":{\"tags\":[{\"name\":\"x\"}]}",
+		"\"l\":{\"\u00e4\":\"\\\"\"}},\"spec\":{\"tags\":[{\"name\":\"x\"}]}",
+		"\"l\":[1,[]]},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"more\":[1.5]",
+		"\"l\":[1,[1]]},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"more\":[1.5]",
+		"\"l\":[1]},\"more\":[1.5,2]",
+		"\"l\":[1]}",
+		"\"l\":[]},\"status\":{\"tags\":[{\"tag\":\"x\"}]}",
+	};
+	struct view *v = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			"{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
+			"\"resourceVersion\":\"%zu\",%s}",
+			i + 9, rows[i]);
+		_cleanup_object_ struct object *o = NULL;
+		struct view *next, *first;
+
+		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL), 0);
+		first = view_new(o, NULL, 0, cache, journal);
+		assert_size(first);
+		next = view_new(o, v, i, cache, journal);
+		assert_size(next);
+		view_unref(first);
+		view_unref(v);
+		v = next;
+	}
+	view_unref(v);
+}
+
 static void test_times(void **state)
 {
 	_cleanup_view_ struct view *one =
@@ -457,6 +503,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_object),
 		cmocka_unit_test(test_contents),
+		cmocka_unit_test(test_size_of_parts),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_what_comes_back_is_new),
 		cmocka_unit_test(test_every_file),
