@@ -64,11 +64,11 @@ static const char *const words[][16] = {
 		"-.INF", ".nan", ".NaN", ".NAN"},
 };
 
-static enum word find_word(const char *text, int (*compare)(const char *, const char *))
+static enum word find_word(const char *text)
 {
 	for (enum word w = WORD_NULL; w < ARRAY_SIZE(words); w++)
 		for (const char *const *p = words[w]; *p; p++)
-			if (compare(*p, text) == 0)
+			if (streq(*p, text))
 				return w;
 	return WORD_NONE;
 }
@@ -148,7 +148,7 @@ static json_t *read_number(struct yaml_reader *r, const yaml_event_t *event, con
 
 static json_t *resolve(struct yaml_reader *r, const yaml_event_t *event, const char *text)
 {
-	enum word word = find_word(text, strcmp);
+	enum word word = find_word(text);
 
 	if (word == WORD_NULL)
 		return json_null();
@@ -487,15 +487,13 @@ static bool has_odd_break(const char *text, size_t len)
 static bool is_plain(const char *text, size_t len)
 {
 	return (isalpha((unsigned char)*text) || *text == '_' || *text == '/') &&
-	       !memchr(text, '\n', len) && !has_odd_break(text, len) &&
-	       !find_word(text, strcasecmp);
+	       !memchr(text, '\n', len) && !has_odd_break(text, len) && !find_word(text);
 }
 
-/* Of several lines, with no space at an end of one, and no empty line at either end of it all. */
+/* Of several lines, none of which ends in a space, and no empty line at either end of it all. */
 static bool is_block(const char *text, size_t len)
 {
-	return memchr(text, '\n', len) && !strchr(" \n", *text) && text[len - 1] != ' ' &&
-	       !memmem(text, len, " \n", 2) &&
+	return memchr(text, '\n', len) && !strchr(" \n", *text) && !memmem(text, len, " \n", 2) &&
 	       !(len > 1 && memcmp(text + len - 2, "\n\n", 2) == 0) && !has_odd_break(text, len);
 }
 
