@@ -103,7 +103,7 @@ static int make_scratch(fuse_req_t req, const struct names_dir *dir, const char 
 	if (!names_takes_scratch(m, dir))
 		return -EPERM;
 	if (view && dir->path.kind == NODE_STREAM)
-		history_serve(m->history, view->object); /* it may become imagestream.json */
+		history_serve(m->history, view->object); /* it may become imagestream.* */
 	return scratch_create(m->scratch, dir->ino, name, &init, ret);
 }
 
@@ -1064,7 +1064,7 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 	if (!who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f)))
 		return true;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
-	       save_is_whole(text, len);
+	       save_is_whole(&state->path, text, len);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#define YAML_FILE (NODE_IMAGESTREAM_YAML - NODE_IMAGESTREAM_JSON)
+
 struct view *view_ref(struct view *v)
 {
 	atomic_fetch_add_explicit(&v->refs, 1, memory_order_relaxed);
@@ -127,8 +129,10 @@ static struct view_index *index_new(const struct view *v, const struct object *o
 	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
 
 	for (unsigned i = 0; i < STREAM_FILES; i++)
-		if (!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object))
+		if (i != YAML_FILE &&
+			(!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object)))
 			measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
+	x->files[YAML_FILE] = x->files[0];
 	collect_tags(x, v, object);
 	for (size_t k = 0; k < x->ntags; k++) {
 		struct view_tag *t = &x->tags[k];
@@ -300,7 +304,7 @@ static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct
 	return 0;
 }
 
-int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
 {
 	const struct view_index *x;
 
@@ -317,6 +321,30 @@ int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_
 	*ret = (struct tree_attr){
 		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
+}
+
+static int yaml_size(struct view *v, uint64_t *ret)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	uint64_t size = atomic_load(&v->yaml_size);
+	int r;
+
+	if (!size) {
+		r = view_show(v, NODE_IMAGESTREAM_YAML, "", &bytes);
+		if (r < 0)
+			return r;
+		size = bytes.len;
+		atomic_store(&v->yaml_size, size);
+	}
+	*ret = size;
+	return 0;
+}
+
+int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+{
+	int r = view_stamp(v, kind, tag, ret);
+
+	return r == 0 && kind == NODE_IMAGESTREAM_YAML ? yaml_size(v, &ret->size) : r;
 }
 
 int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out)

@@ -254,6 +254,7 @@ static void test_child(void **state)
 		{NODE_API, "status.json", NODE_API_STATUS},
 		{NODE_API, "errors", NODE_API_ERRORS},
 		{NODE_STREAM, "imagestream.json", NODE_IMAGESTREAM_JSON},
+		{NODE_STREAM, "imagestream.yaml", NODE_IMAGESTREAM_YAML},
 		{NODE_STREAM, "metadata.json", NODE_METADATA_JSON},
 		{NODE_STREAM, "spec.json", NODE_SPEC_JSON},
 		{NODE_STREAM, "status.json", NODE_STATUS_JSON},
