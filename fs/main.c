@@ -275,7 +275,8 @@ static void make_mount(struct program *p)
 	m->uid = getuid();
 	m->gid = getgid();
 	m->cache = object_cache_new();
-	m->read_only = p->options.read_only;
+	m->noopen = p->options.noopen;
+	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;
 	m->published = published_new(m->cache, m->journal);
 	m->nodes = node_table_new();
@@ -288,7 +289,7 @@ static void make_mount(struct program *p)
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	m->seconds = m->announce ? NAMES_FOREVER : NAMES_SECONDS;
 	m->publish = publish_new(&(struct publish_parts){
-		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce});
+		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
 	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);
@@ -314,9 +315,9 @@ static int fill(struct program *p)
 	return 0;
 }
 
-static void inval_inode(void *arg, uint64_t node_id)
+static int inval_inode(void *arg, uint64_t node_id)
 {
-	fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
+	return fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
 }
 
 static void inval_entry(void *arg, uint64_t parent_id, const char *name)

@@ -40,6 +40,7 @@ struct mount {
 	uid_t uid;
 	gid_t gid;
 	bool read_only, nodelete;
+	bool noopen;	    /* the kernel opens by itself; read_only then, too */
 	atomic_bool ending; /* nothing is opened for writing any more */
 };
 

@@ -74,6 +74,7 @@ static uint64_t slot_of(struct mount *m, const struct tree_path *path)
 int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret)
 {
 	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_view_ struct view *last = NULL;
 	struct tree_attr attr;
 
 	if (names_is_api(path->kind)) {
@@ -98,6 +99,9 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 	else if (tree_nodes[path->kind].directory)
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
+	else if ((last = node_last(m->nodes, ino)) &&
+		 view_attr(last, path->kind, path->tag, &attr) == 0)
+		attr.nlink = 0;
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
 	fill_stat(m, path->kind, &attr, ino, ret);
@@ -138,6 +142,8 @@ static void find_real(struct mount *m, struct name *n)
 	struct tree_attr attr;
 
 	if (names_is_api(n->path.kind)) {
+		if (m->noopen)
+			return; /* they are made at each open */
 		api_stat(m, n->path.kind, &n->st);
 		n->place = n->ino = n->st.st_ino;
 		return;

@@ -8,7 +8,7 @@
 #ifndef FS_NODE_H
 #define FS_NODE_H
 
-#include "fs/tree.h"
+#include "fs/view.h"
 
 #define NODE_ID_ROOT 1
 
@@ -31,6 +31,13 @@ void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *p
 
 /* The id of a thing that the kernel knows, or 0. */
 uint64_t node_find(struct node_table *t, uint64_t ino);
+
+/*
+ * With -o noopen, where the kernel tells of no open: the thing vanishes, and as long as the kernel
+ * knows it, somebody may have it open. A reference is taken. node_last: one to give back, or NULL.
+ */
+void node_keep(struct node_table *t, uint64_t ino, struct view *last);
+struct view *node_last(struct node_table *t, uint64_t ino);
 
 size_t node_count(struct node_table *t);
 

@@ -430,6 +430,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	uint64_t ino;
 	int r = -ENOENT;
 
+	if (m->noopen) {
+		fuse_reply_err(req, ENOSYS); /* from the first one on the kernel asks no more */
+		return;
+	}
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
@@ -483,15 +487,49 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 		fuse_reply_err(req, n ? EINVAL : ENOENT);
 }
 
+/* The inode as it is now, or as it was last: with -o noopen nobody has a handle. */
+static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct view *view = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	struct tree_path path;
+	struct tree_attr attr;
+	uint64_t ino;
+	int r = -ENOENT;
+
+	if (node_get(m->nodes, id, &path, &ino)) {
+		view = published_view_at(m->published, &path);
+		if (!view || view_attr(view, path.kind, path.tag, &attr) < 0 || attr.ino != ino) {
+			view_unref(view);
+			view = node_last(m->nodes, ino);
+		}
+	}
+	if (view)
+		r = view_show(view, path.kind, path.tag, &text);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if ((size_t)offset >= text.len)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_buf(req, text.data + offset,
+			size < text.len - offset ? size : text.len - offset);
+}
+
 static void op_read(
-	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct text *text;
 	const char *data;
 	size_t len;
-	int r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
+	int r;
 
+	if (!op_file(fi)) {
+		read_unopened(req, id, size, offset);
+		return;
+	}
+	r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
 		return;

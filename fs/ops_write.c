@@ -971,8 +971,8 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	struct written *w;
 	int r = 0;
 
-	if (!f) { /* the announcer's, which writes nothing */
-		fuse_reply_err(req, EBADF);
+	if (!f) { /* the announcer's, which writes nothing, or nobody's (noopen) */
+		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
 		return;
 	}
 	file_get_state(m->files, f, &state);
@@ -1076,9 +1076,13 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct file *f = op_file(fi);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	int verdict = 0;
 
+	if (!f) { /* noopen: nothing is ever written */
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
@@ -1090,9 +1094,13 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	int verdict = 0;
 
+	if (!op_file(fi)) {
+		fuse_reply_err(req, 0);
+		return;
+	}
 	file_get_state(m->files, op_file(fi), &state);
 	/* Who calls again after EINTR wants to be served. */
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)

@@ -45,6 +45,9 @@ static const struct row rows[] = {
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
 	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
 		"no inotify events for changes made on the server"},
+	{"noopen", 0, TYPE_FLAG, FIELD(noopen), NULL,
+		"read-only, and the kernel opens files by itself: warm reads cost what tmpfs's "
+		"cost"},
 	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},

@@ -13,7 +13,7 @@
 struct options {
 	struct config_flags flags;
 	char *mountpoint; /* as given */
-	bool foreground, help, version, single_threaded, read_only, nodelete, noevents;
+	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen;
 	int verbosity;
 	int request_timeout_ms;
 	int watch_timeout;     /* seconds; 0: random */

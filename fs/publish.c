@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #define BUSY_NS NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define STARTS_MAX                                                                                 \
 	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
+#define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
 #define RESPAWN_NS    NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
@@ -252,8 +254,18 @@ static void inval_place(struct publish *p, uint64_t place)
 	struct publish_notify notify = get_notify(p);
 	uint64_t id = notify.inval_inode ? node_at(p, place) : 0;
 
-	if (id)
-		notify.inval_inode(notify.arg, id);
+	int r = id ? notify.inval_inode(notify.arg, id) : 0;
+	int64_t until = now_monotonic() + ANSWER_NS;
+
+	/*
+	 * Without an open nothing but this drops what the kernel keeps of the file, and an answer with
+	 * the old size may be on its way to an inode that isn't there yet: it is, within moments.
+	 */
+	while (p->parts.noopen && r == -ENOENT && node_at(p, place) == id &&
+		now_monotonic() < until) {
+		sched_yield();
+		r = notify.inval_inode(notify.arg, id);
+	}
 }
 
 static void count(struct publish *p, uint64_t *counter)
@@ -330,6 +342,10 @@ static bool flip(struct publish *p, struct transition *t, const struct published
 		overlay_return(p->parts.overlay, t->place);
 		return true;
 	}
+	if (p->parts.noopen && step->op == PUBLISHED_DELETE && !tree_nodes[step->kind].directory &&
+		t->change.old)
+		node_keep(
+			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change.old);
 	if (!published_flip(p->parts.published, t->key, step))
 		return false;
 	step_path(t->key, step, &path);
@@ -466,6 +482,10 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 	step_text(&path, directory, text);
 	if (t->under_way && !streq(directory, t->directory))
 		return -EAGAIN; /* in order: what is under way elsewhere first */
+	if (p->parts.noopen && step->op == PUBLISHED_WRITE) {
+		flip(p, t, step);
+		inval_place(p, step->place);
+	}
 	r = announce_send(
 		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
 	if (r < 0)

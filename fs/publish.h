@@ -20,7 +20,8 @@ struct publish;
 
 /* How the kernel is told; behind this the tree can be tested without a mount. From any thread. */
 struct publish_notify {
-	void (*inval_inode)(void *arg, uint64_t node_id);
+	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
+	int (*inval_inode)(void *arg, uint64_t node_id);
 	/* May wait for a call that holds the directory. */
 	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
@@ -34,6 +35,7 @@ struct publish_parts {
 	struct scratch *scratch;
 	struct announce
 		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
+	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */
 };
 
 /* What happened so far. */

@@ -596,7 +596,8 @@ class Site:
 
 
 MODES = {
-    "root": {}, "user": {"user": "nobody"}, "single-threaded": {"arguments": ["--single-threaded"]},
+    "root": {}, "user": {"user": "nobody"}, "noopen": {"arguments": ["-o", "noopen"]},
+    "single-threaded": {"arguments": ["--single-threaded"]},
     "user-namespace": {"user": "nobody", "wrapper": "exec unshare -Urm"},
     "others": {"arguments": ["-o", "allow_other"], "others": nobody()}}
 
@@ -1087,7 +1088,7 @@ def test_inotifywait(sites, waiting, name):
     waiting(sites.get("root"), copy.deepcopy(one.start())).step(one.define)
 
 
-@pytest.mark.parametrize("mode", ["root", "user", "user-namespace", "others"])
+@pytest.mark.parametrize("mode", ["root", "user", "noopen", "user-namespace", "others"])
 def test_inotifywait_all_along(sites, waiting, mode):
     """A stream's life: what is made while inotifywait runs is watched too."""
     one = waiting(sites.get(mode, **MODES[mode]), [])
