@@ -1,6 +1,7 @@
 #include "fs/view.h"
 
 #include "client/map.h"
+#include "client/yaml.h"
 
 #include <errno.h>
 
@@ -266,6 +267,10 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 
 		index_names(x);
 		atomic_init(&v->index, x);
+		if (old->object->spec == object->spec)
+			atomic_init(&v->yaml_spec, atomic_load(&old->yaml_spec));
+		if (old->object->status == object->status)
+			atomic_init(&v->yaml_status, atomic_load(&old->yaml_status));
 	}
 	return v;
 }
@@ -323,17 +328,49 @@ int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree
 	return 0;
 }
 
-static int yaml_size(struct view *v, uint64_t *ret)
+static int yaml_size_of(const json_t *members, uint64_t *ret)
 {
 	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
-	uint64_t size = atomic_load(&v->yaml_size);
-	int r;
+	int r = yaml_show(members, &bytes);
+
+	if (r == 0)
+		*ret = bytes.len;
+	return r;
+}
+
+/* A member's bytes are the same whatever stands beside it. Takes it out of `object`. */
+static int yaml_part_size(
+	json_t *object, const char *key, atomic_uint_fast64_t *known, uint64_t *ret)
+{
+	_cleanup_json_ json_t *part = json_pack("{s:O*}", key, json_object_get(object, key));
+	uint64_t size = atomic_load(known);
+	int r = 0;
+
+	if (!size && json_object_size(part))
+		r = yaml_size_of(part, &size);
+	json_object_del(object, key);
+	atomic_store(known, size);
+	*ret = size;
+	return r;
+}
+
+static int yaml_size(struct view *v, uint64_t *ret)
+{
+	_cleanup_json_ json_t *object = NULL, *rest = NULL;
+	uint64_t size = atomic_load(&v->yaml_size), spec, status;
+	int r = 0;
 
 	if (!size) {
-		r = view_show(v, NODE_IMAGESTREAM_YAML, "", &bytes);
+		object = object_cache_get(v->cache, v->object);
+		rest = json_copy(object);
+		r = yaml_part_size(rest, "spec", &v->yaml_spec, &spec);
+		if (r == 0)
+			r = yaml_part_size(rest, "status", &v->yaml_status, &status);
+		if (r == 0)
+			r = yaml_size_of(rest, &size);
 		if (r < 0)
 			return r;
-		size = bytes.len;
+		size += spec + status;
 		atomic_store(&v->yaml_size, size);
 	}
 	*ret = size;

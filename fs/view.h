@@ -5,7 +5,7 @@
  * a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names, sizes
  * and times cost a parse and a rendering of every file, so they are made at the first question.
  * imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it is
- * asked for itself.
+ * asked for itself, out of those of its parts.
  */
 #ifndef FS_VIEW_H
 #define FS_VIEW_H
@@ -48,7 +48,8 @@ struct view {
 	struct object_cache *cache;
 	struct journal *journal;
 	_Atomic(struct view_index *) index; /* NULL: nobody asked yet */
-	atomic_uint_fast64_t yaml_size;	    /* 0: nobody asked yet */
+	/* Of imagestream.yaml: bytes of all of it and of two parts; 0: nobody asked yet. */
+	atomic_uint_fast64_t yaml_size, yaml_spec, yaml_status;
 };
 
 /*

@@ -1736,7 +1736,8 @@ def test_import_after_a_save(rig, start_server, start_mount):
     save(path, content)
     after, status = os.stat(path), os.stat(stream / "status.json")
     wait_for((stream / "tags/fresh/image").exists, 5, "the import")
-    assert os.stat(stream / "status.json").st_mtime_ns > status.st_mtime_ns
+    # One file of a change after another, this one last.
+    wait_for(lambda: os.stat(stream / "status.json").st_mtime_ns > status.st_mtime_ns, 5, "status")
     now = os.stat(path)
     assert (now.st_mtime_ns, now.st_size) == (after.st_mtime_ns, after.st_size)
     assert "dockerRepositoryCheck" in (stream / "metadata.json").read_text()

@@ -251,6 +251,22 @@ static void test_yaml_is_lazy(void **state)
 	assert_int_equal(one->yaml_size, 0);
 }
 
+/* What didn't change isn't rendered again to be measured. */
+static void test_yaml_parts(void **state)
+{
+	_cleanup_view_ struct view *one =
+		next_view(NULL, "1", "{\"name\":\"a\"}", HISTORY("a", "y@1"), 0);
+	uint64_t size = attr(one, NODE_IMAGESTREAM_YAML, "").size;
+	_cleanup_view_ struct view *two =
+		next_view(one, "12", "{\"name\":\"abc\"}", HISTORY("a", "y@1"), 1);
+
+	assert_int_equal(two->yaml_spec, 0);
+	assert_int_equal(two->yaml_status, one->yaml_status);
+	assert_true(one->yaml_spec && one->yaml_status);
+	assert_int_equal(attr(two, NODE_IMAGESTREAM_YAML, "").size, size + 3);
+	assert_int_equal(two->yaml_spec, one->yaml_spec + 2);
+}
+
 static void test_odd_tag_names(void **state)
 {
 	char long_name[300] = "";
@@ -484,6 +500,7 @@ int main(void)
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_yaml_is_lazy),
+		cmocka_unit_test(test_yaml_parts),
 		cmocka_unit_test(test_odd_tag_names),
 		cmocka_unit_test(test_cookies),
 		cmocka_unit_test(test_random_history),
