@@ -1,5 +1,7 @@
 #include "fs/attr.h"
 
+#include "client/yaml.h"
+
 #include <errno.h>
 
 static int show_json(const json_t *json, struct buf *out)
@@ -41,6 +43,11 @@ size_t attr_member_size(const char *key, const json_t *value)
 	       strlen("{\n"
 		      "\n}") +
 	       strlen(",\n");
+}
+
+static int show_yaml(const json_t *object, const struct attr_tag *tag, struct buf *out)
+{
+	return yaml_show(object, out);
 }
 
 static int show_metadata(const json_t *object, const struct attr_tag *tag, struct buf *out)
@@ -102,6 +109,7 @@ typedef int show_fn(const json_t *object, const struct attr_tag *tag, struct buf
 
 static show_fn *const shows[NODE_KINDS] = {
 	[NODE_IMAGESTREAM_JSON] = show_imagestream,
+	[NODE_IMAGESTREAM_YAML] = show_yaml,
 	[NODE_METADATA_JSON] = show_metadata,
 	[NODE_SPEC_JSON] = show_spec,
 	[NODE_STATUS_JSON] = show_status,

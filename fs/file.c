@@ -577,6 +577,7 @@ static void follow(struct file *f, struct view *view)
 void file_follow(struct file_table *t, const struct tree_path *path, struct view *view)
 {
 	char key[2 * NAME_SIZE];
+	struct tree_attr attr;
 	struct list *list;
 	bool open;
 
@@ -586,7 +587,7 @@ void file_follow(struct file_table *t, const struct tree_path *path, struct view
 	pthread_mutex_unlock(&t->lock);
 	if (!open)
 		return;
-	view_index(view); /* made outside the lock */
+	view_attr(view, path->kind, path->tag, &attr); /* made outside the lock */
 	pthread_mutex_lock(&t->lock);
 	list = map_get(&t->by_key, key);
 	for (struct file *f = list ? list->first : NULL; f; f = f->next)
@@ -639,10 +640,11 @@ void file_make_real(struct file_table *t, const struct file_open *open, struct s
 {
 	_cleanup_free_ char *data = NULL;
 	char key[2 * NAME_SIZE];
+	struct tree_attr attr;
 	struct file *f;
 	size_t len;
 
-	view_index(open->view);
+	view_attr(open->view, open->path->kind, open->path->tag, &attr); /* outside the lock */
 	path_key(open->path, key);
 	data = scratch_read(t->scratch, n, 0, SCRATCH_FILE_MAX, &len);
 	pthread_mutex_lock(&t->lock);

@@ -349,7 +349,7 @@ struct file *op_open_real(
 	f = file_open(m->files, &open);
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		bases_note(m->bases, &open.opener, slot, view->object);
-	if (path->kind == NODE_IMAGESTREAM_JSON)
+	if (path->kind == NODE_IMAGESTREAM_JSON || path->kind == NODE_IMAGESTREAM_YAML)
 		history_serve(m->history, view->object);
 	/* What was published before the handle stood in the table didn't reach it. */
 	now = published_view_at(m->published, path);

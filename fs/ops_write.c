@@ -104,7 +104,7 @@ static int make_scratch(fuse_req_t req, const struct names_dir *dir, const char 
 	if (!names_takes_scratch(m, dir))
 		return -EPERM;
 	if (view && dir->path.kind == NODE_STREAM)
-		history_serve(m->history, view->object); /* it may become imagestream.json */
+		history_serve(m->history, view->object); /* it may become imagestream.* */
 	return scratch_create(m->scratch, dir->ino, name, &init, ret);
 }
 
@@ -1101,6 +1101,13 @@ static void submit_save(
 	submit(req, fn, j);
 }
 
+static bool is_by_opener(fuse_req_t req, struct file *f)
+{
+	struct process_id who = bases_who(op_mount(req)->bases, fuse_req_ctx(req)->pid);
+
+	return !who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f));
+}
+
 /*
  * Whether this flush is to save: not one by a process that a signal is killing; by another process
  * than the opener's only a whole document, since the rest may be still to come.
@@ -1108,7 +1115,6 @@ static void submit_save(
 static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state *state)
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
-	struct process_id who;
 	_cleanup_free_ char *text = NULL;
 	uint64_t change;
 	size_t len;
@@ -1118,13 +1124,12 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 		file_set_killed(f);
 		return false;
 	}
-	who = bases_who(op_mount(req)->bases, tid);
-	if (!who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f)))
+	if (is_by_opener(req, f))
 		return true;
 	if (tree_is_api(state->path.kind))
 		return false;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
-	       save_is_whole(text, len);
+	       save_is_whole(&state->path, text, len);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
@@ -1160,10 +1165,12 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	/* Who calls again after EINTR wants to be served. */
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
-	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN)
-		submit_save(req, op_file(fi), &state, save_and_reply, true);
-	else
+	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+	else if (state.path.kind == NODE_IMAGESTREAM_YAML && !is_by_opener(req, op_file(fi)))
+		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
+	else
+		submit_save(req, op_file(fi), &state, save_and_reply, true);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)

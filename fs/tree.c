@@ -9,6 +9,7 @@ const struct tree_node tree_nodes[NODE_KINDS] = {
 	[NODE_NAMESPACE] =				{NODE_ROOT,	 NULL, true, false},
 	[NODE_STREAM] =					{NODE_NAMESPACE, NULL, true, false},
 	[NODE_IMAGESTREAM_JSON] =			{NODE_STREAM,	 "imagestream.json", false, false},
+	[NODE_IMAGESTREAM_YAML] =			{NODE_STREAM,	 "imagestream.yaml", false, false},
 	[NODE_METADATA_JSON] =				{NODE_STREAM,	 "metadata.json", false, false},
 	[NODE_SPEC_JSON] =				{NODE_STREAM,	 "spec.json", false, false},
 	[NODE_STATUS_JSON] =				{NODE_STREAM,	 "status.json", false, false},

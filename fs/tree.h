@@ -17,6 +17,7 @@ enum node_kind {
 		NODE_NAMESPACE,
 			NODE_STREAM,
 				NODE_IMAGESTREAM_JSON,
+				NODE_IMAGESTREAM_YAML,
 				NODE_METADATA_JSON,
 				NODE_SPEC_JSON,
 				NODE_STATUS_JSON,
@@ -41,7 +42,7 @@ enum node_kind {
 };
 /* clang-format on */
 
-#define STREAM_FILES 4 /* from NODE_IMAGESTREAM_JSON on */
+#define STREAM_FILES 5 /* from NODE_IMAGESTREAM_JSON on */
 #define TAG_FILES    3 /* from NODE_TAG_SPEC on */
 
 struct tree_node {

@@ -1,8 +1,11 @@
 #include "fs/view.h"
 
 #include "client/map.h"
+#include "client/yaml.h"
 
 #include <errno.h>
+
+#define YAML_FILE (NODE_IMAGESTREAM_YAML - NODE_IMAGESTREAM_JSON)
 
 struct view *view_ref(struct view *v)
 {
@@ -205,8 +208,10 @@ static struct view_index *index_new(const struct view *v, const struct view_inde
 	measure_imagestream(
 		x, v, object, old && old->rest == v->object->rest ? before : NULL, old, mtime);
 	for (unsigned i = 1; i < STREAM_FILES; i++)
-		if (!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object))
+		if (i != YAML_FILE &&
+			(!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object)))
 			measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
+	x->files[YAML_FILE] = x->files[0];
 	if (alone)
 		copy_tags(x, before);
 	else
@@ -335,6 +340,10 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 
 		index_names(x);
 		atomic_init(&v->index, x);
+		if (old->object->spec == object->spec)
+			atomic_init(&v->yaml_spec, atomic_load(&old->yaml_spec));
+		if (old->object->status == object->status)
+			atomic_init(&v->yaml_status, atomic_load(&old->yaml_status));
 	}
 	return v;
 }
@@ -373,7 +382,7 @@ static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct
 	return 0;
 }
 
-int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
 {
 	const struct view_index *x;
 
@@ -390,6 +399,62 @@ int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_
 	*ret = (struct tree_attr){
 		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
+}
+
+static int yaml_size_of(const json_t *members, uint64_t *ret)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	int r = yaml_show(members, &bytes);
+
+	if (r == 0)
+		*ret = bytes.len;
+	return r;
+}
+
+/* A member's bytes are the same whatever stands beside it. Takes it out of `object`. */
+static int yaml_part_size(
+	json_t *object, const char *key, atomic_uint_fast64_t *known, uint64_t *ret)
+{
+	_cleanup_json_ json_t *part = json_pack("{s:O*}", key, json_object_get(object, key));
+	uint64_t size = atomic_load(known);
+	int r = 0;
+
+	if (!size && json_object_size(part))
+		r = yaml_size_of(part, &size);
+	json_object_del(object, key);
+	atomic_store(known, size);
+	*ret = size;
+	return r;
+}
+
+static int yaml_size(struct view *v, uint64_t *ret)
+{
+	_cleanup_json_ json_t *object = NULL, *rest = NULL;
+	uint64_t size = atomic_load(&v->yaml_size), spec, status;
+	int r = 0;
+
+	if (!size) {
+		object = object_cache_get(v->cache, v->object);
+		rest = json_copy(object);
+		r = yaml_part_size(rest, "spec", &v->yaml_spec, &spec);
+		if (r == 0)
+			r = yaml_part_size(rest, "status", &v->yaml_status, &status);
+		if (r == 0)
+			r = yaml_size_of(rest, &size);
+		if (r < 0)
+			return r;
+		size += spec + status;
+		atomic_store(&v->yaml_size, size);
+	}
+	*ret = size;
+	return 0;
+}
+
+int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+{
+	int r = view_stamp(v, kind, tag, ret);
+
+	return r == 0 && kind == NODE_IMAGESTREAM_YAML ? yaml_size(v, &ret->size) : r;
 }
 
 int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out)

@@ -293,7 +293,7 @@ static void test_list_unparseable(void **state)
 	put("bad", "clusters: [\n");
 	list = xasprintf("%s/good:%s/bad", directory, directory);
 	setenv("KUBECONFIG", list, 1);
-	refuse((struct config_flags){0}, -EINVAL, "/bad: line 2: ");
+	refuse((struct config_flags){0}, -EINVAL, "/bad: line 2, column ");
 }
 
 /* A list replaces the default file, even where nothing of it is there. */
@@ -854,20 +854,20 @@ static void test_bad_yaml(void **state)
 		const char *text, *sentence;
 	} bad[] = {
 		{"a: b\n\tc: d\n", "can't parse kubeconfig /"},
-		{"a:\n\t- b\n", "k: line 2: "},
+		{"a:\n\t- b\n", "k: line 2, column "},
 		{"a: [b\n", "k: line "},
 		{"a: 's3cret\n", "k: line "},
 		{"a: \"\\q\"\n", "k: line "},
 		{"{\"a\": \"\\ud800\"}", "k: line "},
-		{"a: \"x\\0y\"\n", "k: line 1: text with a NUL"},
-		{"\"x\\0y\": a\n", "k: line 1: text with a NUL"},
-		{"a: b\n? [c]\n: d\n", "k: line 2: a key that isn't text"},
-		{"a: !!binary eA==\n", "k: line 1: tags aren't supported"},
-		{"a: !x {}\n", "k: line 1: tags aren't supported"},
-		{"a: *gone\n", "k: line 1: unknown alias"},
-		{"a: &a [*a]\n", "k: line 1: unknown alias"},
-		{"a: &a {}\nb: {<<: *a}\n", "k: line 2: merge keys (<<) aren't supported"},
-		{"%YAML 9.9\n---\na: b\n", "k: line 1: "},
+		{"a: \"x\\0y\"\n", "k: line 1, column 4: text with a NUL"},
+		{"\"x\\0y\": a\n", "k: line 1, column 1: text with a NUL"},
+		{"a: b\n? [c]\n: d\n", "k: line 2, column 3: a key that isn't text"},
+		{"a: !!binary eA==\n", "k: line 1, column 4: tags aren't supported"},
+		{"a: !x {}\n", "k: line 1, column 4: tags aren't supported"},
+		{"a: *gone\n", "k: line 1, column 4: unknown alias"},
+		{"a: &a [*a]\n", "k: line 1, column 8: unknown alias"},
+		{"a: b\na: c\n", "k: line 2, column 1: a key that stands twice"},
+		{"%YAML 9.9\n---\na: b\n", "k: line 1, column "},
 		{"\xff\xfe\xff", "can't parse kubeconfig /"},
 		{"a: \xc3(\n", "can't parse kubeconfig /"},
 		{"a: \xed\xa0\x80\n", "can't parse kubeconfig /"},
@@ -900,7 +900,7 @@ static void test_alias_bomb(void **state)
 			p += sprintf(p, "*a%d,", i - 1);
 		p += sprintf(p, "]\n");
 	}
-	refuse_text(text, -EINVAL, "k: line 8: too many aliases");
+	refuse_text(text, -EINVAL, "k: line 7, column 10: aliases that repeat more than 1 MiB");
 }
 
 /* Aliases nest values deeper than the text does. */
@@ -912,7 +912,7 @@ static void test_alias_chain(void **state)
 	for (int i = 1; i < 40000; i++)
 		p += sprintf(p, ",\n&a%d [*a%d]", i, i - 1);
 	strcpy(p, "]");
-	refuse_text(text, -EINVAL, "too many aliases");
+	refuse_text(text, -EINVAL, "nested too deeply");
 	p = text + sprintf(text, "[&a0 []");
 	for (int i = 1; i <= 64; i++) {
 		p += sprintf(p, ",\n&a%d ", i);
@@ -923,7 +923,7 @@ static void test_alias_chain(void **state)
 			*p++ = ']';
 	}
 	strcpy(p, "]");
-	refuse_text(text, -EINVAL, "isn't a kubeconfig");
+	refuse_text(text, -EINVAL, "nested too deeply");
 }
 
 /* `open` many times over, on one line and on many. */
@@ -939,10 +939,6 @@ static void refuse_nested(const char *open, size_t times)
 
 static void test_nesting(void **state)
 {
-	refuse_text("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", -EINVAL,
-		"k: line 1: nested too deeply");
-	refuse_text("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]", -EINVAL,
-		"isn't a kubeconfig");
 	refuse_nested("[", 1 << 20);
 	refuse_nested("{a: ", 1 << 18);
 	refuse_nested("- ", 1 << 19);

@@ -257,6 +257,7 @@ static void test_child(void **state)
 		{NODE_STREAM, ".api", NODE_STREAM_API},
 		{NODE_STREAM_API, "events", NODE_STREAM_EVENTS},
 		{NODE_STREAM, "imagestream.json", NODE_IMAGESTREAM_JSON},
+		{NODE_STREAM, "imagestream.yaml", NODE_IMAGESTREAM_YAML},
 		{NODE_STREAM, "metadata.json", NODE_METADATA_JSON},
 		{NODE_STREAM, "spec.json", NODE_SPEC_JSON},
 		{NODE_STREAM, "status.json", NODE_STATUS_JSON},
