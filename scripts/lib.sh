@@ -12,6 +12,7 @@ test_packages="python3-pytest procps jq curl rsync git grep findutils tar attr l
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
 	inotify-tools entr python3-watchdog fswatch tmux vim vim-tiny neovim nano emacs-nox micro joe ne mg kakoune mc ed"
 check_packages="clang-format clang-tidy"
+fuzz_packages="clang libclang-rt-14-dev"
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
