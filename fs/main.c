@@ -21,12 +21,16 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
+
+/* An exec plugin asks a server, too, and perhaps another one before that. */
+#define PLUGIN_TIMEOUTS 3
 
 struct program {
 	struct options options;
@@ -129,16 +133,6 @@ static void tell_ready(struct program *p)
 	p->ready_fd = -1;
 }
 
-static void make_absolute(char **path)
-{
-	char *absolute = *path ? realpath(*path, NULL) : NULL;
-
-	if (absolute) {
-		free(*path);
-		*path = absolute;
-	}
-}
-
 static int load_config(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -146,10 +140,6 @@ static int load_config(struct program *p)
 
 	if (r < 0)
 		return complain(r, "%s", error);
-	make_absolute(&p->mount.config->certificate_authority.file);
-	make_absolute(&p->mount.config->client_certificate.file);
-	make_absolute(&p->mount.config->client_key.file);
-	make_absolute(&p->mount.config->token_file);
 	return 0;
 }
 
@@ -168,6 +158,7 @@ static void stop(struct program *p)
 	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
 
 	atomic_store(&p->mount.ending, true);
+	login_stop(p->mount.login);
 	reflector_stop(p->mount.reflector);
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
@@ -224,12 +215,18 @@ static void end_supervisor(struct program *p)
 	close(p->finished_fd);
 }
 
-/* Every signal is blocked in every thread; the main thread alone can be woken. */
+/*
+ * Every signal is blocked in every thread; the main thread alone can be woken. But not those that
+ * say that the program has gone wrong: blocked, they would do nothing when another process sends them.
+ */
 static void block_signals(void)
 {
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP};
 	sigset_t all;
 
 	sigfillset(&all);
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+		sigdelset(&all, faults[i]);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 }
 
@@ -251,7 +248,11 @@ static int connect_to_server(struct program *p)
 	int r;
 
 	m->journal = journal_new();
-	r = api_connect(m->config, m->journal, p->options.request_timeout_ms, &m->api, &error);
+	r = login_new(
+		m->config, PLUGIN_TIMEOUTS * p->options.request_timeout_ms, &m->login, &error);
+	if (r == 0)
+		r = api_connect(
+			m->login, m->journal, p->options.request_timeout_ms, &m->api, &error);
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
 
@@ -291,9 +292,14 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->config, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->config, 1, p->options.request_timeout_ms);
+	m->pool = pool_new(m->login, POOL_THREADS, p->options.request_timeout_ms);
+	m->notifier = pool_new(m->login, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
+}
+
+static void on_renewed(void *arg)
+{
+	reflector_renew(arg);
 }
 
 /* The first lists: what is mounted is whole. */
@@ -304,6 +310,7 @@ static int fill(struct program *p)
 	int r;
 
 	publish_start(m->publish);
+	login_start(m->login, on_renewed, m->reflector);
 	reflector_start(m->reflector);
 	r = reflector_wait_start(m->reflector, &error);
 	if (r < 0)
@@ -366,6 +373,8 @@ static void release(struct program *p)
 {
 	struct mount *m = &p->mount;
 
+	if (m->login)
+		login_stop(m->login);
 	if (m->reflector)
 		reflector_stop(m->reflector);
 	if (m->pool)
@@ -396,6 +405,7 @@ static void release(struct program *p)
 	published_free(m->published);
 	object_cache_free(m->cache);
 	api_free(m->api);
+	login_free(m->login);
 	journal_free(m->journal);
 }
 
@@ -433,6 +443,7 @@ int main(int argc, char *argv[])
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
 		return announcer_main(argc, argv);
+	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 
 	if (r == 0 && p.options.help) {

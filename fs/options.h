@@ -18,6 +18,7 @@ struct options {
 	int request_timeout_ms;
 	int watch_timeout;     /* seconds; 0: random */
 	struct fuse_args fuse; /* what is left for FUSE */
+	char *token;	       /* ours, and wiped: argv's is overwritten */
 };
 
 /* -EINVAL, and then one line was written to stderr. */

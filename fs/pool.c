@@ -25,7 +25,7 @@ struct job {
 };
 
 struct pool {
-	struct config *config;
+	struct login *login;
 	size_t max;
 	int64_t timeout_ms;
 	pthread_mutex_t lock;
@@ -38,14 +38,14 @@ struct pool {
 	atomic_bool stop;
 };
 
-struct pool *pool_new(struct config *config, size_t threads, int64_t timeout_ms)
+struct pool *pool_new(struct login *login, size_t threads, int64_t timeout_ms)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
 	pthread_condattr_t attr;
 
 	p->max = threads;
 	p->timeout_ms = timeout_ms;
-	p->config = config;
+	p->login = login;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -155,7 +155,7 @@ static void job_end(struct pool *p, struct job *job)
 static void *run(void *arg)
 {
 	struct pool *p = arg;
-	struct http *http = http_new(p->config);
+	struct http *http = http_new(p->login);
 	struct job *job;
 
 	pthread_mutex_lock(&p->lock);
