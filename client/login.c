@@ -1,5 +1,6 @@
 #include "client/login.h"
 
+#include "client/kubeconfig.h"
 #include "client/log.h"
 
 #include <errno.h>
@@ -197,19 +198,13 @@ static const char *last_line(char *text)
 
 static int first_credentials(struct login *l, char **ret_error)
 {
-	char *error = NULL;
+	_cleanup_free_ char *error = NULL;
 	int r = renew(l, false, &error);
+	const char *said = r < 0 && l->stderr_text ? last_line(l->stderr_text) : "";
 
 	if (r > 0)
 		return 0;
-	if (l->stderr_text && *last_line(l->stderr_text)) {
-		char *text = steal_ptr(error);
-
-		error = xasprintf("%s: %s", text, last_line(l->stderr_text));
-		free(text);
-	}
-	*ret_error = error;
-	return r;
+	return kubeconfig_fail(ret_error, r, "%s%s%s", error, *said ? ": " : "", said);
 }
 
 /* ---- the thread ---- */
