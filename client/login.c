@@ -70,6 +70,7 @@ static bool reread(struct login *l, char **ret_error)
 	l->reread = config;
 	exec_answer_release(&l->answer);
 	l->answered = false;
+	l->backoff = 0;
 	return true;
 }
 
@@ -137,6 +138,7 @@ static bool take(struct login *l, struct credentials *made)
 		old = l->current;
 		l->current = made;
 		l->renewed = now_realtime();
+		l->asked = false; /* that was about the old ones */
 	}
 	pthread_mutex_unlock(&l->lock);
 	credentials_unref(old);
@@ -172,7 +174,7 @@ static int renew(struct login *l, bool asked, char **ret_error)
 		ran = source(l)->exec;
 		r = ran ? run_plugin(l, *ret_error ? &late : ret_error) : 0;
 	}
-	if (r == 0 && source(l)->exec && !l->answered)
+	if (source(l)->exec && !ran && l->backoff)
 		r = -EAGAIN; /* it failed, and isn't due again */
 	if (r == 0)
 		r = credentials_new(source(l), l->answered ? &l->answer : NULL, !l->current, &made,

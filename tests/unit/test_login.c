@@ -450,6 +450,8 @@ static void test_plugin_fails_later(void **state)
 	assert_token("s3cret1");
 	assert_status("error", "failed with exit code 7");
 	assert_status("stderr", "not now");
+	assert_int_equal(be_refused(), -EKEYEXPIRED); /* too soon for another run */
+	assert_status("error", "failed with exit code 7");
 	put_plugin(ANSWER);
 	wait_for_change(); /* it is tried again without being asked */
 	assert_status("error", NULL);
