@@ -8,6 +8,7 @@
 #include "fs/options.h"
 #include "fs/save.h"
 #include "fs/session.h"
+#include "fs/unmounter.h"
 
 #include "client/log.h"
 #include "version.h"
@@ -17,14 +18,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
@@ -37,7 +35,8 @@ struct program {
 	struct mount mount;
 	char *mountpoint; /* absolute */
 	struct fuse_session *_Atomic session;
-	int ready_fd; /* to the process that waits for us, or -1 */
+	int ready_fd;	  /* to the process that waits for us, or -1 */
+	int unmounter_fd; /* -1: none */
 
 	pthread_t main_thread, supervisor;
 	int signal_fd, finished_fd;
@@ -59,26 +58,13 @@ static int complain(int error, const char *format, ...)
 
 /* ---- the mountpoint ---- */
 
-/* Takes a mount away whose program is gone. */
-static void remove_dead_mount(const char *path)
-{
-	char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", (char *)path, NULL};
-	extern char **environ;
-	pid_t pid;
-
-	if (umount2(path, MNT_DETACH) == 0)
-		return;
-	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) == 0)
-		waitpid(pid, NULL, 0);
-}
-
 static int check_mountpoint(const char *path)
 {
 	_cleanup_free_ char *above = xasprintf("%s/..", path);
 	struct stat st, parent;
 
-	if (stat(path, &st) < 0 && errno == ENOTCONN)
-		remove_dead_mount(path);
+	if (mount_is_dead(path))
+		mount_remove_dead(path);
 	if (stat(path, &st) < 0)
 		return complain(-errno, "%s: %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
@@ -343,6 +329,10 @@ static int open_session(struct program *p)
 		return -EINVAL; /* libfuse has said why */
 	if (fuse_session_mount(p->session, p->mountpoint) < 0)
 		return -EIO;
+	if (p->options.auto_unmount)
+		p->unmounter_fd = unmounter_start(p->mountpoint);
+	if (p->options.auto_unmount && p->unmounter_fd < 0)
+		log_error("auto_unmount: %s", strerror(-p->unmounter_fd));
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
@@ -389,6 +379,7 @@ static void release(struct program *p)
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
+	unmounter_stop(p->unmounter_fd);
 	reflector_free(m->reflector);
 	pool_free(m->pool);
 	pool_free(m->notifier);
@@ -438,11 +429,13 @@ out:
 
 int main(int argc, char *argv[])
 {
-	struct program p = {.ready_fd = -1};
+	struct program p = {.ready_fd = -1, .unmounter_fd = -1};
 	int r;
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
 		return announcer_main(argc, argv);
+	if (argc > 0 && streq(argv[0], UNMOUNTER_ARGV0))
+		return unmounter_main(argc, argv);
 	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 

@@ -50,6 +50,8 @@ static const struct row rows[] = {
 	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
 		"no inotify events for changes made on the server"},
 	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
+	{"auto_unmount", 0, TYPE_FLAG, FIELD(auto_unmount), NULL,
+		"leave no dead mount behind, whatever ends the program"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
 	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
@@ -163,6 +165,11 @@ static int set_mount_option(struct options *o, char *item)
 			return -EINVAL;
 		}
 		return set(o, r, value ? value + 1 : item + len);
+	}
+	if (streq(item,
+		    "ro")) { /* as fstab says it: the kernel's would keep announcements away, too */
+		o->read_only = true;
+		return 0;
 	}
 	fuse_opt_add_arg(&o->fuse, "-o");
 	fuse_opt_add_arg(&o->fuse, item);

@@ -13,7 +13,8 @@
 struct options {
 	struct config_flags flags;
 	char *mountpoint; /* as given */
-	bool foreground, help, version, single_threaded, read_only, nodelete, noevents;
+	bool foreground, help, version, single_threaded, read_only, nodelete, noevents,
+		auto_unmount;
 	int verbosity;
 	int request_timeout_ms;
 	int watch_timeout;     /* seconds; 0: random */
