@@ -327,12 +327,12 @@ static int open_session(struct program *p)
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
 		return -EINVAL; /* libfuse has said why */
-	if (fuse_session_mount(p->session, p->mountpoint) < 0)
-		return -EIO;
 	if (p->options.auto_unmount)
 		p->unmounter_fd = unmounter_start(p->mountpoint);
 	if (p->options.auto_unmount && p->unmounter_fd < 0)
-		log_error("auto_unmount: %s", strerror(-p->unmounter_fd));
+		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
+	if (fuse_session_mount(p->session, p->mountpoint) < 0)
+		return -EIO;
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
