@@ -780,7 +780,7 @@ static void test_exec(void **state)
 		"{server: 'https://api', tls-server-name: inner, proxy-url: 'http://p', "
 		"certificate-authority-data: " PEM ", disable-compression: true, extensions: ["
 		"{name: other, extension: {a: b}}, {name: client.authentication.k8s.io/exec, "
-		"extension: {audience: 'true', n: 1, flag: true, none: null}}]}",
+		"extension: {audience: 'true', count: 1, flag: true, none: null}}]}",
 		"{exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: bin/x, "
 		"args: [get, 1], env: [{name: A, value: 'b=c'}, {name: E}], installHint: h, "
 		"provideClusterInfo: true}}"));
@@ -788,7 +788,7 @@ static void test_exec(void **state)
 		json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:s, s:i, s:b, s:n}}", "server",
 			"https://api", "tls-server-name", "inner", "proxy-url", "http://p",
 			"disable-compression", 1, "certificate-authority-data", PEM, "config",
-			"audience", "true", "n", 1, "flag", 1, "none");
+			"audience", "true", "count", 1, "flag", 1, "none");
 	_cleanup_json_ json_t *args = json_pack("[s, s]", "get", "1");
 	_cleanup_json_ json_t *env = json_pack("{s:s, s:s}", "A", "b=c", "E", "");
 
