@@ -217,9 +217,11 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 	int64_t left = (call->deadline - now_monotonic()) / NSEC_PER_MSEC;
 	struct http_request http = {.method = request->method,
 		.path = request->path,
+		.accept = request->accept,
 		.content_type = request->content_type,
-		.body = request->body ? body->data : NULL,
-		.body_len = body->len,
+		.body = request->body ? body->data : request->text,
+		.body_len = request->body ? body->len : request->text_len,
+		.secret = request->secret,
 		.once = request->method &&
 			(streq(request->method, "POST") || streq(request->method, "DELETE")),
 		.timeout_ms = left > 0 ? left : 1};
@@ -247,6 +249,18 @@ static bool find_others(struct api *a, const struct api_call *call, unsigned gen
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status)
 {
+	_cleanup_buf_ struct buf answer = {0};
+	int r = api_send_raw(a, call, request, &answer, ret_status);
+
+	if (r == 0)
+		*ret_json = json_loadb(
+			answer.data ? answer.data : "", answer.len, JSON_ALLOW_NUL, NULL);
+	return r;
+}
+
+int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
+	struct buf *ret_answer, struct status *ret_status)
+{
 	_cleanup_buf_ struct buf body = BUF_INIT(BODY_MAX);
 	int64_t wait = RETRY_MS;
 	bool renewed = false;
@@ -271,8 +285,8 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 		if (r < 0)
 			return r;
 		if (response.code >= 200 && response.code < 300) {
-			*ret_json = json_loadb(response.body.data ? response.body.data : "",
-				response.body.len, JSON_ALLOW_NUL, NULL);
+			*ret_answer = response.body;
+			response.body = (struct buf){0};
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);
@@ -283,8 +297,11 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 		}
 		after = response.retry_after ? response.retry_after * 1000 : wait;
 		if (ret_status->error != EAGAIN ||
-			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline)
+			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline) {
+			*ret_answer = response.body;
+			response.body = (struct buf){0};
 			return -ret_status->error;
+		}
 		r = api_wait(call, after);
 		status_release(ret_status);
 		if (r < 0) {

@@ -47,7 +47,11 @@ struct api_request {
 	const char *method; /* NULL: GET */
 	const char *path;   /* with its query */
 	const char *content_type;
-	const json_t *body; /* NULL: none */
+	const char *accept; /* NULL: JSON */
+	const json_t *body; /* NULL: none, or `text` */
+	const char *text;   /* sent as it is; NULL: none */
+	size_t text_len;
+	bool secret; /* the answer is (client/buf.h) */
 };
 
 /*
@@ -60,6 +64,13 @@ struct api_request {
  */
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status);
+
+/*
+ * The same with the answer's bytes, whatever it says: a refusal's too. *ret_answer is empty where there was
+ * none; the caller releases it.
+ */
+int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
+	struct buf *ret_answer, struct status *ret_status);
 
 /* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
 int api_wait(const struct api_call *call, int64_t ms);

@@ -7,6 +7,7 @@
 #include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/save.h"
+#include "fs/select.h"
 #include "fs/session.h"
 #include "fs/unmounter.h"
 
@@ -276,6 +277,7 @@ static void make_mount(struct program *p)
 	m->history = history_new();
 	m->events = events_new();
 	m->answers = answers_new();
+	m->selections = selections_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	m->seconds = m->announce ? NAMES_FOREVER : NAMES_SECONDS;
@@ -400,6 +402,7 @@ static void release(struct program *p)
 	history_free(m->history);
 	events_free(m->events);
 	answers_free(m->answers);
+	selections_free(m->selections);
 	refused_free(m->refused);
 	node_table_free(m->nodes);
 	published_free(m->published);

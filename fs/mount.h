@@ -17,6 +17,8 @@
 #include "fs/published.h"
 #include "fs/refused.h"
 
+struct selections;
+
 struct mount {
 	struct config *config;
 	struct login *login;
@@ -34,6 +36,7 @@ struct mount {
 	struct history *history;
 	struct events *events;
 	struct answers *answers;
+	struct selections *selections; /* fs/select.h */
 	struct refused *refused;
 	struct announce *announce; /* NULL: -o noevents */
 	struct publish *publish;

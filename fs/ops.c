@@ -1,6 +1,6 @@
 #include "fs/ops.h"
 
-#include "fs/apifile.h"
+#include "fs/select.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -45,7 +45,8 @@ static int may_enter(fuse_req_t req, const struct names_dir *dir, int mask)
 
 static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
 {
-	if (path->kind == NODE_SCRATCH || file_has_draft(m->files, ino))
+	if (path->kind == NODE_SCRATCH || select_is_part(path->kind) ||
+		file_has_draft(m->files, ino))
 		return 0;
 	/* Nobody has counted its streams yet. */
 	if (path->kind == NODE_NAMESPACE && !published_is_ready(m->published, path->namespace))
@@ -237,6 +238,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	strcpy(w.name, name);
+	if (op_select_lookup(req, &w.dir, name))
+		return;
 	if (!find_if_unlisted(req, &w.dir, name) && !wait_if_needed(req, &w))
 		reply_lookup(req, &w.dir, name);
 }
@@ -289,32 +292,6 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	if (r == 0)
 		r = op_may(req, &st, mask);
 	fuse_reply_err(req, -r);
-}
-
-static struct file *open_api(
-	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error)
-{
-	struct mount *m = op_mount(req);
-	struct file_open open = {.path = path,
-		.ino = ino,
-		.writable = (flags & O_ACCMODE) != O_RDONLY,
-		.tid = fuse_req_ctx(req)->pid};
-	struct buf text = BUF_INIT(HTTP_BODY_MAX);
-	char *data;
-	size_t len;
-
-	if (apifile_is_events(path->kind))
-		return file_open_events(
-			m->files, events_open(m->events, path->namespace, path->stream));
-	*ret_error = apifile_show(m, path, &text);
-	if (*ret_error < 0) {
-		buf_release(&text);
-		return NULL;
-	}
-	if (open.writable)
-		open.opener = bases_who(m->bases, open.tid);
-	data = buf_steal(&text, &len);
-	return file_open_api(m->files, &open, data, len);
 }
 
 struct file *op_open_real(
@@ -456,9 +433,11 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		r = op_may(req, &st, mask);
 	if (r == 0 && (mask & W_OK) && !(st.st_mode & 0222))
 		r = -EACCES; /* nobody's to write, root's neither */
-	if (r == 0 && tree_is_api(path.kind))
-		f = open_api(req, &path, ino, fi->flags, &r);
-	else if (r == 0 && path.kind == NODE_SCRATCH)
+	if (r == 0 && tree_is_api(path.kind)) {
+		op_open_api(req, &path, ino, fi);
+		return;
+	}
+	if (r == 0 && path.kind == NODE_SCRATCH)
 		f = open_scratch(req, ino, fi->flags, &r);
 	else if (r == 0)
 		f = op_open_real(req, &path, ino, fi->flags, &r);
@@ -467,7 +446,6 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	op_fill_open(m, f, ino, fi);
-	fi->nonseekable = tree_is_api(path.kind);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		op_close(m, f);
 }
@@ -490,10 +468,16 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_scratch_ struct scratch_node *n = NULL;
-	struct tree_path path;
+	struct tree_path path = {0};
 	uint64_t ino;
 
-	if (node_get(m->nodes, id, &path, &ino) && path.kind == NODE_SCRATCH)
+	if (node_get(m->nodes, id, &path, &ino) && path.kind == NODE_SELECTED) {
+		_cleanup_free_ char *target = select_target(&path);
+
+		fuse_reply_readlink(req, target);
+		return;
+	}
+	if (path.kind == NODE_SCRATCH)
 		n = scratch_get(m->scratch, ino);
 	if (n && scratch_target(n))
 		fuse_reply_readlink(req, scratch_target(n));
@@ -574,24 +558,13 @@ static void op_poll(
 
 /* ---- directories ---- */
 
-struct listing {
-	fuse_req_t req;
-	struct mount *mount;
-	bool plus;
-	char *data;
-	size_t len, size;
-};
-
-/* Cookies of the tree start at 1; "." and ".." stand before them. */
-#define COOKIE_BASE 2
-
-static bool add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
 	const struct stat *st, double seconds)
 {
-	struct listing *l = arg;
+	struct op_listing *l = arg;
 	struct fuse_entry_param entry = {
 		.attr = *st, .attr_timeout = seconds, .entry_timeout = seconds};
-	off_t next = cookie + COOKIE_BASE;
+	off_t next = cookie + OP_COOKIE_BASE;
 	size_t left = l->size - l->len, n;
 
 	if (!l->plus) {
@@ -612,7 +585,7 @@ static bool add_child(void *arg, const char *name, uint64_t cookie, const struct
 }
 
 /* "." and "..": their inodes aren't looked up. */
-static bool add_dot(struct listing *l, const char *name, uint64_t ino, off_t next)
+static bool add_dot(struct op_listing *l, const char *name, uint64_t ino, off_t next)
 {
 	struct fuse_entry_param entry = {.attr = {.st_ino = ino, .st_mode = S_IFDIR}};
 	size_t left = l->size - l->len, n;
@@ -636,28 +609,34 @@ static uint64_t parent_ino(struct mount *m, const struct tree_path *path)
 	return ino ? ino : NODE_ID_ROOT;
 }
 
+bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct names_dir *dir,
+	size_t size, bool plus, off_t offset)
+{
+	*l = (struct op_listing){.req = req, .mount = op_mount(req), .plus = plus, .size = size};
+	l->data = xmalloc(size);
+	return (offset >= 1 || add_dot(l, ".", dir->ino, 1)) &&
+	       (offset >= 2 || add_dot(l, "..", parent_ino(l->mount, &dir->path), 2));
+}
+
+void op_listing_reply(struct op_listing *l, int r)
+{
+	if (r < 0)
+		fuse_reply_err(l->req, -r);
+	else
+		fuse_reply_buf(l->req, l->data, l->len);
+	free(l->data);
+}
+
 static void reply_listing(fuse_req_t req, const struct waiting *w, bool plus)
 {
-	struct mount *m = op_mount(req);
-	struct listing l = {.req = req, .mount = m, .plus = plus, .size = w->size};
-	uint64_t cookie = w->offset > COOKIE_BASE ? w->offset - COOKIE_BASE : 0;
-	bool room = true;
+	uint64_t cookie = w->offset > OP_COOKIE_BASE ? w->offset - OP_COOKIE_BASE : 0;
+	struct op_listing l;
 	int r = 0;
 
-	l.data = xmalloc(l.size);
-	if (w->offset < 1)
-		room = add_dot(&l, ".", w->dir.ino, 1);
-	if (room && w->offset < 2)
-		room = add_dot(&l, "..", parent_ino(m, &w->dir.path), 2);
-	if (room)
-		r = names_list(m, &w->dir, cookie, add_child, &l);
-	if (r == -ENOENT)
-		r = 0; /* gone while it was open: empty, as on every filesystem */
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_buf(req, l.data, l.len);
-	free(l.data);
+	if (op_listing_begin(&l, req, &w->dir, w->size, plus, w->offset))
+		r = names_list(op_mount(req), &w->dir, cookie, op_add_child, &l);
+	op_listing_reply(
+		&l, r == -ENOENT ? 0 : r); /* gone while it was open: empty, as everywhere */
 }
 
 static void reply_waited_readdir(fuse_req_t req, const struct waiting *w)
@@ -681,7 +660,9 @@ static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t off
 		fuse_reply_err(req, -r);
 		return;
 	}
-	if (!wait_if_needed(req, &w))
+	if (w.dir.path.kind == NODE_SELECTOR)
+		op_select_list(req, &w.dir, id, size, offset, reply == reply_waited_readdirplus);
+	else if (!wait_if_needed(req, &w))
 		reply(req, &w);
 }
 

@@ -40,6 +40,49 @@ void op_key(const struct tree_path *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi);
 void op_close(struct mount *m, struct file *f);
 
+/* What a call that waits for the server may use. */
+static inline struct api_call op_api_call(const struct pool_call *call)
+{
+	return (struct api_call){
+		.http = call->http, .check = &call->check, .deadline = call->deadline};
+}
+
+/* A directory's listing under way. Cookies of the tree start at 1; "." and ".." stand before them. */
+#define OP_COOKIE_BASE 2
+
+struct op_listing {
+	fuse_req_t req;
+	struct mount *mount;
+	bool plus;
+	char *data;
+	size_t len, size;
+};
+
+/* With "." and "..", as far as the offset is before them. False where there is no room left. */
+bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct names_dir *dir,
+	size_t size, bool plus, off_t offset);
+/* A names_fn; `arg` is the struct op_listing. */
+bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct stat *st, double seconds);
+/* Answers with what there is, or -errno. */
+void op_listing_reply(struct op_listing *l, int r);
+
+/* ---- .api (ops_api.c) ---- */
+
+enum op_written { OP_FLUSH, OP_FSYNC, OP_RELEASE };
+
+/* Opens a file of .api and answers. */
+void op_open_api(
+	fuse_req_t req, const struct tree_path *path, uint64_t ino, struct fuse_file_info *fi);
+/* Sends what the handle was given, and answers; OP_RELEASE also closes it. */
+void op_send_api(
+	fuse_req_t req, struct file *f, const struct tree_path *path, enum op_written what);
+/* Names below .api/select: the server is asked. False where the directory is another one. */
+bool op_select_lookup(fuse_req_t req, const struct names_dir *dir, const char *name);
+/* `id`: the directory's node. */
+void op_select_list(fuse_req_t req, const struct names_dir *dir, fuse_ino_t id, size_t size,
+	off_t offset, bool plus);
+
 void op_setattr(
 	fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi);
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);

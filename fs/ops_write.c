@@ -1,7 +1,6 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
 #include "fs/ops.h"
 
-#include "fs/apifile.h"
 #include "fs/change.h"
 #include "fs/process.h"
 #include "fs/save.h"
@@ -395,23 +394,17 @@ static void end_change(struct mount *m, struct job *j)
 	job_free(j);
 }
 
-static struct api_call api_call(const struct pool_call *call)
-{
-	return (struct api_call){
-		.http = call->http, .check = &call->check, .deadline = call->deadline};
-}
-
 static struct save_call save_call(const struct pool_call *call)
 {
 	return (struct save_call){
-		.api = api_call(call), .who = bases_who(op_mount(call->req)->bases, call->tid)};
+		.api = op_api_call(call), .who = bases_who(op_mount(call->req)->bases, call->tid)};
 }
 
 static void make_directory(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
+	struct api_call api = op_api_call(call);
 	int r;
 
 	begin_change(m, j);
@@ -432,7 +425,7 @@ static void remove_directory(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
+	struct api_call api = op_api_call(call);
 	int r;
 
 	begin_change(m, j);
@@ -1045,60 +1038,22 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
-/* What was written to a file of .api: its verdict is the draft's. */
-static int send_api(struct pool_call *call, struct file *f)
+/* The handle's bytes are to be saved, or sent. */
+static void submit_written(
+	fuse_req_t req, struct file *f, const struct file_state *state, enum op_written what)
 {
-	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
-	_cleanup_file_state_ struct file_state state;
-	_cleanup_free_ char *text = NULL;
-	uint64_t change;
-	size_t len;
-	int r = 0;
+	struct job *j;
 
-	file_get_state(m->files, f, &state);
-	if (draft_take(state.draft, &r, &text, &len, &change) != DRAFT_WRITTEN)
-		return -r;
-	r = apifile_store(m, &api, &state.path, text, len);
-	draft_decide(state.draft, change, -r);
-	return r;
-}
-
-static void send_api_and_reply(struct pool_call *call, void *arg)
-{
-	struct job *j = arg;
-	int r = send_api(call, j->file);
-
-	pool_settle(call);
-	fuse_reply_err(call->req, -r);
-	job_free(j);
-}
-
-static void release_api_and_reply(struct pool_call *call, void *arg)
-{
-	struct job *j = arg;
-	struct mount *m = op_mount(call->req);
-
-	if (!j->killed)
-		send_api(call, j->file);
-	op_close(m, j->file);
-	pool_settle(call);
-	fuse_reply_err(call->req, 0);
-	job_free(j);
-}
-
-static void submit_save(
-	fuse_req_t req, struct file *f, const struct file_state *state, pool_fn *fn, bool sync)
-{
-	struct job *j = xcalloc(1, sizeof(*j));
-
+	if (tree_is_api(state->path.kind)) {
+		op_send_api(req, f, &state->path, what);
+		return;
+	}
+	j = xcalloc(1, sizeof(*j));
 	j->path = state->path;
 	j->file = f;
-	j->sync = sync;
+	j->sync = what == OP_FSYNC;
 	j->killed = file_is_killed(f);
-	if (tree_is_api(state->path.kind))
-		fn = fn == release_and_reply ? release_api_and_reply : send_api_and_reply;
-	submit(req, fn, j);
+	submit(req, what == OP_RELEASE ? release_and_reply : save_and_reply, j);
 }
 
 static bool is_by_opener(fuse_req_t req, struct file *f)
@@ -1146,7 +1101,7 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
-		submit_save(req, f, &state, save_and_reply, false);
+		submit_written(req, f, &state, OP_FLUSH);
 	else
 		fuse_reply_err(req, verdict);
 }
@@ -1167,10 +1122,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 		draft_undecide(state.draft);
 	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
-	else if (state.path.kind == NODE_IMAGESTREAM_YAML && !is_by_opener(req, op_file(fi)))
+	else if ((state.path.kind == NODE_IMAGESTREAM_YAML || tree_is_api(state.path.kind)) &&
+		 !is_by_opener(req, op_file(fi)))
 		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
 	else
-		submit_save(req, op_file(fi), &state, save_and_reply, true);
+		submit_written(req, op_file(fi), &state, OP_FSYNC);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -1191,7 +1147,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
-		submit_save(req, f, &state, release_and_reply, false);
+		submit_written(req, f, &state, OP_RELEASE);
 		return;
 	}
 	op_close(m, f);
