@@ -5,6 +5,7 @@
 #define FS_MOUNT_H
 
 #include "client/reflector.h"
+#include "client/rights.h"
 #include "fs/bases.h"
 #include "fs/file.h"
 #include "fs/history.h"
@@ -21,6 +22,7 @@ struct mount {
 	struct api *api;
 	struct store *store;
 	struct reflector *reflector;
+	struct rights *rights;
 	struct object_cache *cache;
 	struct published *published;
 	struct overlay *overlay;
@@ -39,7 +41,11 @@ struct mount {
 	double seconds;	 /* how long the kernel may keep names and attributes */
 	uid_t uid;
 	gid_t gid;
+	mode_t umask;
 	bool read_only, nodelete;
+	bool strict;	    /* others are here, and the bits of directories keep some of them out */
+	bool selects;	    /* --selector */
+	bool narrowed;	    /* --namespace: what isn't listed isn't there */
 	atomic_bool ending; /* nothing is opened for writing any more */
 };
 

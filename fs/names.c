@@ -1,5 +1,7 @@
 #include "fs/names.h"
 
+#include "fs/modes.h"
+
 #include <errno.h>
 
 /* Cookies of what is published stay below; those of scratch come after. */
@@ -10,21 +12,12 @@ bool names_is_api(enum node_kind kind)
 	return kind == NODE_API || tree_nodes[kind].parent == NODE_API;
 }
 
-static mode_t real_mode(const struct mount *m, enum node_kind kind)
-{
-	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0755 : S_IFREG | 0644;
-
-	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE || names_is_api(kind))
-		mode &= ~0222;
-	return mode;
-}
-
-static void fill_stat(const struct mount *m, enum node_kind kind, const struct tree_attr *attr,
-	uint64_t ino, struct stat *st)
+static void fill_stat(const struct mount *m, const struct tree_path *path,
+	const struct tree_attr *attr, uint64_t ino, struct stat *st)
 {
 	*st = (struct stat){
 		.st_ino = ino,
-		.st_mode = real_mode(m, kind),
+		.st_mode = modes_of(m, path),
 		.st_nlink = attr->nlink,
 		.st_uid = m->uid,
 		.st_gid = m->gid,
@@ -57,8 +50,9 @@ static bool holds_scratch(enum node_kind kind)
 static void api_stat(const struct mount *m, enum node_kind kind, struct stat *st)
 {
 	struct tree_attr attr = {.mtime = m->started, .nlink = kind == NODE_API ? 2 : 1};
+	struct tree_path path = {.kind = kind};
 
-	fill_stat(m, kind, &attr, tree_ino("", kind, "", 0), st);
+	fill_stat(m, &path, &attr, tree_ino("", kind, "", 0), st);
 }
 
 static uint64_t slot_of(struct mount *m, const struct tree_path *path)
@@ -89,7 +83,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 	}
 	if (published_attr(m->published, path, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino) {
-		fill_stat(m, path->kind, &attr, ino, ret);
+		fill_stat(m, path, &attr, ino, ret);
 		if (holds_scratch(path->kind))
 			add_scratch(m, ret);
 		return 0;
@@ -100,7 +94,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
-	fill_stat(m, path->kind, &attr, ino, ret);
+	fill_stat(m, path, &attr, ino, ret);
 	return 0;
 }
 
@@ -150,14 +144,14 @@ static void find_real(struct mount *m, struct name *n)
 			return;
 		}
 		n->ino = overlay_ino(m->overlay, attr.ino);
-		fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+		fill_stat(m, &n->path, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
 			add_scratch(m, &n->st);
 	} else if ((n->slot = slot_of(m, &n->path))) {
 		n->ino = overlay_pending(m->overlay, n->slot);
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 		if (n->ino) {
-			fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+			fill_stat(m, &n->path, &attr, n->ino, &n->st);
 			n->seconds = 0;
 		}
 	}
@@ -228,7 +222,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 
 	if (overlay_is_hidden(l->mount->overlay, attr->ino))
 		return false;
-	fill_stat(l->mount, path->kind, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	fill_stat(l->mount, path, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
 	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);

@@ -32,6 +32,10 @@ void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *p
 /* The id of a thing that the kernel knows, or 0. */
 uint64_t node_find(struct node_table *t, uint64_t ino);
 
+/* Calls fn for each node of the namespace, under the lock: fn may take no other one. */
+typedef void node_fn(void *arg, const struct tree_path *path, uint64_t ino);
+void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void *arg);
+
 size_t node_count(struct node_table *t);
 
 #endif

@@ -5,7 +5,15 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 
-enum type { TYPE_STRING, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS };
+enum type {
+	TYPE_STRING,
+	TYPE_STRINGS,
+	TYPE_FLAG,
+	TYPE_DURATION_MS,
+	TYPE_SECONDS,
+	TYPE_NUMBER,
+	TYPE_MODE
+};
 
 struct row {
 	const char *name;
@@ -36,6 +44,17 @@ static const struct row rows[] = {
 		"the name that the server's certificate is for"},
 	{"insecure-skip-tls-verify", 0, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify), NULL,
 		"don't verify the server's certificate"},
+	{"namespace", 'n', TYPE_STRINGS, FIELD(namespaces), "NAME",
+		"only this namespace; may be given again"},
+	{"selector", 'l', TYPE_STRING, FIELD(selector), "SELECTOR",
+		"only streams with such labels (app=web,tier!=db)"},
+	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
+	{"gid", 0, TYPE_NUMBER, FIELD(gid), "GID", "which group's the files are (yours)"},
+	{"umask", 0, TYPE_MODE, FIELD(umask), "MASK", "what nobody may do with them (022)"},
+	{"poll-interval", 0, TYPE_SECONDS, FIELD(poll_interval), "TIME",
+		"between two lists of what can't be watched (60s)"},
+	{"rights-interval", 0, TYPE_SECONDS, FIELD(rights_interval), "TIME",
+		"between two looks at your rights (5m)"},
 	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
 		"deadline of a request (10s)"},
 	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
@@ -92,6 +111,29 @@ static int parse_duration(const char *text, int *ret_ms)
 	return -EINVAL;
 }
 
+/* Digits only, up to that. */
+static int parse_number(const char *text, int base, unsigned long max, long *ret)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, base);
+
+	if (*text < '0' || *text > '9' || *end || n > max)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
+static void add_string(const char ***list, const char *value)
+{
+	size_t n = 0;
+
+	while (*list && (*list)[n])
+		n++;
+	*list = xrealloc(*list, (n + 2) * sizeof(**list));
+	(*list)[n] = value;
+	(*list)[n + 1] = NULL;
+}
+
 static int set(struct options *o, const struct row *r, const char *value)
 {
 	void *field = (char *)o + r->offset;
@@ -107,6 +149,15 @@ static int set(struct options *o, const struct row *r, const char *value)
 		else
 			*(bool *)field = true;
 		break;
+	case TYPE_STRINGS:
+		add_string(field, value);
+		break;
+	case TYPE_NUMBER:
+		error = parse_number(value, 10, UINT32_MAX - 1, field);
+		break;
+	case TYPE_MODE:
+		error = parse_number(value, 8, 0777, field);
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -116,7 +167,8 @@ static int set(struct options *o, const struct row *r, const char *value)
 		break;
 	}
 	if (error)
-		fprintf(stderr, "imagestreamfs: --%s: %s is no duration\n", r->name, value);
+		fprintf(stderr, "imagestreamfs: --%s: %s is no %s\n", r->name, value,
+			r->type == TYPE_NUMBER || r->type == TYPE_MODE ? "number" : "duration");
 	return error;
 }
 
@@ -138,6 +190,11 @@ static int set_mount_option(struct options *o, char *item)
 		}
 		return set(o, r, value ? value + 1 : "");
 	}
+	/* The program holds everybody to the mode bits; the kernel would keep the announcer out. */
+	if (streq(item, "default_permissions"))
+		return 0;
+	if (streq(item, "allow_other"))
+		o->allow_other = true;
 	fuse_opt_add_arg(&o->fuse, "-o");
 	fuse_opt_add_arg(&o->fuse, item);
 	return 0;
@@ -173,7 +230,12 @@ int options_parse(struct options *o, int argc, char *argv[])
 	char letters[2 * ROWS + 3] = "o:";
 	int c, r = 0, index;
 
-	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS};
+	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS,
+		.poll_interval = 60,
+		.rights_interval = 300,
+		.uid = getuid(),
+		.gid = getgid(),
+		.umask = 022};
 	fuse_opt_add_arg(&o->fuse, "imagestreamfs");
 	for (size_t i = 0; i < ROWS; i++) {
 		size_t n = strlen(letters);
@@ -205,4 +267,5 @@ int options_parse(struct options *o, int argc, char *argv[])
 void options_release(struct options *o)
 {
 	fuse_opt_free_args(&o->fuse);
+	free(o->namespaces);
 }

@@ -16,7 +16,12 @@ struct options {
 	bool foreground, help, version, single_threaded, read_only, nodelete, noevents;
 	int verbosity;
 	int request_timeout_ms;
-	int watch_timeout;     /* seconds; 0: random */
+	int watch_timeout;	 /* seconds; 0: random */
+	const char **namespaces; /* NULL at the end; NULL: all */
+	const char *selector;
+	long uid, gid, umask;
+	int poll_interval, rights_interval; /* seconds */
+	bool allow_other;
 	struct fuse_args fuse; /* what is left for FUSE */
 };
 
