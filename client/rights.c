@@ -399,7 +399,7 @@ static int is_stopped(void *arg)
 	return stop ? -ESHUTDOWN : 0;
 }
 
-/* The review with its answer. NULL where there was none. */
+/* Takes the review's reference. Its answer, or NULL where there was none. */
 static json_t *ask(struct rights *r, const char *path, json_t *body, int *ret_error)
 {
 	struct http_check check = {is_stopped, r};
@@ -409,10 +409,10 @@ static json_t *ask(struct rights *r, const char *path, json_t *body, int *ret_er
 	struct api_request request = {
 		.method = "POST", .path = path, .content_type = "application/json", .body = body};
 	_cleanup_status_ struct status status = {0};
-	_cleanup_json_ json_t *owned = body;
 	json_t *answer = NULL;
 
 	*ret_error = api_send(r->api, &call, &request, &answer, &status);
+	json_decref(body);
 	if (*ret_error < 0)
 		log_debug("%s: %s", path, status.message);
 	return answer;

@@ -67,7 +67,10 @@ static int may_enter(fuse_req_t req, const struct names_dir *dir, int mask)
 	if (kind != NODE_SCRATCH && kind != NODE_NAMESPACE && !m->strict)
 		return 0;
 	r = names_stat(m, &dir->path, dir->ino, &st);
-	return r < 0 ? r : op_may(req, kind, &st, mask);
+	if (r == 0)
+		r = op_may(req, kind, &st, mask);
+	/* With uid= the files may be somebody else's. */
+	return r == -EACCES && announce_is_ours(m->announce, fuse_req_ctx(req)->pid) ? 0 : r;
 }
 
 static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
