@@ -445,8 +445,8 @@ def test_what_the_bits_allowed_and_the_server_refuses(server, start_mount):
     stream = mount / "shop/web"
     assert os.listdir(mount / "shop") and writable(stream) == EDITOR
     walk(stream)
-    revoke(server, "shop")
     role(server, "view", "shop")
+    server.control("POST", "revoke", {"user": "reader", "role": "edit"})
     with inotify(stream / "metadata.json") as watch:
         with pytest.raises(PermissionError):
             set_label(stream / "metadata.json", lost="no")
@@ -557,6 +557,21 @@ def test_access_to_streams_alone_is_withdrawn(server, start_mount):
     wait_for(refused, LATER, "the end of the streams")
     assert os.listdir(mount.path) == ["shop"]
     role(server, "view", "shop")
+
+
+def test_unlisted_namespace_is_withdrawn(server, start_mount):
+    """No project tells; the next look at the rights does."""
+    grant(server, rule(READ))
+    mount = start_mount(server, "--context", "reader", "--rights-interval", 1)
+    assert "web" in os.listdir(mount / "shop")
+    with open(mount / "shop/web/spec.json", "rb", buffering=0) as file:
+        text = file.read()
+        wait_for_watches(server, 2)
+        revoke(server, "shop")
+        wait_for(lambda: not os.path.exists(mount / "shop/web"), LATER, "the end of the streams")
+        fails(errno.EACCES, os.listdir, mount / "shop")
+        assert os.pread(file.fileno(), 1 << 20, 0) == text
+    assert (mount / "openshift/nginx/spec.json").exists()
 
 
 def test_namespace_deleted_while_nobody_watches(server, start_mount):
