@@ -10,7 +10,7 @@ void buf_release(struct buf *b)
 	b->len = b->size = 0;
 }
 
-int buf_add(struct buf *b, const void *p, size_t n)
+int buf_reserve(struct buf *b, size_t n)
 {
 	if (n > b->max - b->len)
 		return -EFBIG;
@@ -22,6 +22,15 @@ int buf_add(struct buf *b, const void *p, size_t n)
 		b->data = xrealloc(b->data, size);
 		b->size = size;
 	}
+	return 0;
+}
+
+int buf_add(struct buf *b, const void *p, size_t n)
+{
+	int r = buf_reserve(b, n);
+
+	if (r < 0)
+		return r;
 	if (n)
 		memcpy(b->data + b->len, p, n);
 	b->len += n;

@@ -22,6 +22,7 @@ struct buf {
 void buf_release(struct buf *b); /* frees the bytes; the buf can be used again */
 
 /* 0 or -EFBIG. */
+int buf_reserve(struct buf *b, size_t n); /* room for n more bytes */
 int buf_add(struct buf *b, const void *p, size_t n);
 int buf_addstr(struct buf *b, const char *s);
 int buf_addf(struct buf *b, const char *format, ...) _printf_(2, 3);

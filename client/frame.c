@@ -15,47 +15,63 @@ int frame_feed(struct frame *f, const char *p, size_t n)
 	return buf_add(&f->buf, p, n);
 }
 
-/* Takes one byte in; true when it closes the document. */
-static bool frame_byte(struct frame *f, char c)
+/* From within a string to after its closing quote, or as far as there are bytes. */
+static size_t scan_string(struct frame *f, size_t at)
 {
-	if (f->in_string) {
-		if (f->escaped)
-			f->escaped = false;
-		else if (c == '\\')
-			f->escaped = true;
-		else if (c == '"')
+	const char *data = f->buf.data;
+	size_t len = f->buf.len;
+	bool escaped = f->escaped;
+
+	f->in_string = true;
+	for (; at < len; at++) {
+		if (escaped) {
+			escaped = false;
+		} else if (data[at] == '\\') {
+			escaped = true;
+		} else if (data[at] == '"') {
 			f->in_string = false;
-		return false;
+			at++;
+			break;
+		}
 	}
-	if (c == '"')
-		f->in_string = true;
-	else if (c == '{' || c == '[')
-		f->depth++;
-	else if (c == '}' || c == ']')
-		return --f->depth == 0;
-	return false;
+	f->escaped = escaped;
+	return at;
+}
+
+/* To after the byte that closes the document, or as far as there are bytes. */
+static size_t scan(struct frame *f, size_t at)
+{
+	if (f->in_string)
+		at = scan_string(f, at);
+	while (at < f->buf.len) {
+		char c = f->buf.data[at++];
+
+		if (c == '"')
+			at = scan_string(f, at);
+		else if (c == '{' || c == '[')
+			f->depth++;
+		else if ((c == '}' || c == ']') && --f->depth == 0)
+			break;
+	}
+	return at;
 }
 
 int frame_next(struct frame *f, const char **ret, size_t *ret_len)
 {
-	while (f->scanned < f->buf.len) {
+	while (f->depth == 0 && f->scanned < f->buf.len) {
 		char c = f->buf.data[f->scanned];
 
-		if (f->depth == 0) {
-			if (c == ' ' || c == '\n' || c == '\r' || c == '\t') {
-				f->start = ++f->scanned;
-				continue;
-			}
-			if (c != '{')
-				return -EBADMSG;
-		}
-		f->scanned++;
-		if (frame_byte(f, c)) {
-			*ret = f->buf.data + f->start;
-			*ret_len = f->scanned - f->start;
-			f->start = f->scanned;
-			return 1;
-		}
+		if (c == '{')
+			break;
+		if (c != ' ' && c != '\n' && c != '\r' && c != '\t')
+			return -EBADMSG;
+		f->start = ++f->scanned;
 	}
-	return 0;
+	f->scanned = scan(f, f->scanned);
+	if (f->depth > 0 || f->scanned == f->start)
+		return 0;
+	*ret = f->buf.data + f->start;
+	*ret_len = f->scanned - f->start;
+	f->start = f->scanned;
+	return 1;
 }

@@ -8,6 +8,7 @@ struct journal {
 	pthread_mutex_t lock;
 	json_t *entries[JOURNAL_SIZE]; /* lock; a ring, `next` is the oldest once it is full */
 	size_t next;		       /* lock */
+	uint64_t count;		       /* lock */
 };
 
 struct journal *journal_new(void)
@@ -60,6 +61,7 @@ void journal_add(struct journal *j, const char *path, const char *request, long 
 		http_code ? json_integer(http_code) : json_null(), "errno", string_or_null(name),
 		"message", string_or_null(message));
 	pthread_mutex_lock(&j->lock);
+	j->count++;
 	newest = j->entries[(j->next + JOURNAL_SIZE - 1) % JOURNAL_SIZE];
 	if (newest && same_failure(newest, entry)) {
 		json_int_t count = json_integer_value(json_object_get(newest, "count"));
@@ -86,6 +88,16 @@ void journal_show(struct journal *j, struct buf *b)
 			buf_addstr(b, "\n");
 	}
 	pthread_mutex_unlock(&j->lock);
+}
+
+uint64_t journal_count(struct journal *j)
+{
+	uint64_t count;
+
+	pthread_mutex_lock(&j->lock);
+	count = j->count;
+	pthread_mutex_unlock(&j->lock);
+	return count;
 }
 
 json_t *journal_last(struct journal *j)

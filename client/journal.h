@@ -24,6 +24,9 @@ void journal_add(struct journal *j, const char *path, const char *request, long 
 /* Every entry as one JSON object a line, oldest first. */
 void journal_show(struct journal *j, struct buf *b);
 
+/* How many failures there were, also those that are gone. */
+uint64_t journal_count(struct journal *j);
+
 /* The newest entry as a JSON object, or null. The caller owns the reference. */
 json_t *journal_last(struct journal *j);
 

@@ -1,6 +1,7 @@
 #include "client/object.h"
 
 #include "client/buf.h"
+#include "client/cut.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -89,45 +90,142 @@ static struct object *object_build(
 	return o;
 }
 
-static int add_to_hash(const char *p, size_t n, void *hash)
+/* What is kept of a text, and the hashes of its parts. */
+struct kept {
+	struct buf text;
+	uint64_t spec, status, rest;
+	bool managed; /* managedFields were cut out */
+};
+
+static void keep_member(struct kept *k, const char *p, size_t len)
 {
-	*(uint64_t *)hash = hash_bytes(*(uint64_t *)hash, p, n);
-	return 0;
+	buf_add(&k->text, ",", 1);
+	buf_add(&k->text, p, len);
 }
 
-static uint64_t hash_part(const json_t *json, const char *key)
+/* metadata's members but managedFields. */
+static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name)
 {
-	uint64_t hash = HASH_INIT;
+	struct piece key, value;
+	const char *comma = "";
+	int r = cut_enter(c, '{');
 
-	json_dump_callback(
-		json_object_get(json, key), add_to_hash, &hash, JSON_COMPACT | JSON_ENCODE_ANY);
-	return hash;
+	keep_member(k, name->p, name->len);
+	buf_addstr(&k->text, ":{");
+	while (r == 0 && (r = cut_next(c, '}')) > 0) {
+		r = cut_key(c, &key);
+		if (r == 0)
+			r = cut_value(c, &value);
+		if (r == 0 && cut_is(&key, "managedFields")) {
+			k->managed = true;
+		} else if (r == 0) {
+			buf_addstr(&k->text, comma);
+			buf_add(&k->text, key.p, value.p + value.len - key.p);
+			comma = ",";
+		}
+	}
+	buf_addstr(&k->text, "}");
+	return r;
+}
+
+static int keep_members(struct kept *k, struct cut *c)
+{
+	struct piece key, value;
+	int r = cut_enter(c, '{');
+
+	while (r == 0 && (r = cut_next(c, '}')) > 0) {
+		r = cut_key(c, &key);
+		if (r == 0 && cut_is(&key, "metadata")) {
+			r = keep_metadata(k, c, &key);
+			continue;
+		}
+		if (r == 0)
+			r = cut_value(c, &value);
+		if (r < 0 || cut_is(&key, "kind") || cut_is(&key, "apiVersion"))
+			continue;
+		if (cut_is(&key, "spec"))
+			k->spec = hash_bytes(HASH_INIT, value.p, value.len);
+		else if (cut_is(&key, "status"))
+			k->status = hash_bytes(HASH_INIT, value.p, value.len);
+		else
+			k->rest = hash_bytes(k->rest, key.p, value.p + value.len - key.p);
+		keep_member(k, key.p, value.p + value.len - key.p);
+	}
+	return r;
+}
+
+/*
+ * The text with kind and apiVersion in front and without managedFields. False where it isn't compact,
+ * or spells a name in another way than everybody: then it has to be written anew.
+ */
+static bool keep(
+	struct kept *k, const json_t *json, const char *text, size_t len, const char *api_version)
+{
+	const json_t *own = json_object_get(json, "apiVersion");
+	_cleanup_json_ json_t *version =
+		json_is_string(own) ? json_incref((json_t *)own) : json_string(api_version);
+	struct cut c = CUT_INIT(text, len);
+
+	k->spec = k->status = HASH_INIT;
+	buf_reserve(&k->text, len + 128);
+	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
+	buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
+	k->rest = hash_bytes(HASH_INIT, k->text.data, k->text.len);
+	if (keep_members(k, &c) < 0 || c.spaces)
+		return false;
+	buf_addstr(&k->text, "}");
+	return k->managed ==
+	       (json_object_get(json_object_get(json, "metadata"), "managedFields") != NULL);
+}
+
+/* `text` is what `json` was parsed from, or NULL. */
+static int make(const json_t *json, const char *text, size_t len, const char *api_version,
+	struct object **ret)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *namespace = json_str(metadata, "namespace");
+	_cleanup_buf_ struct buf dump = BUF_INIT(TEXT_MAX);
+	struct kept kept = {.text = BUF_INIT(TEXT_MAX + 128)};
+	struct object *o;
+	int r = 0;
+
+	if (!namespace || !json_str(metadata, "name") || !json_str(metadata, "uid") ||
+		!json_str(metadata, "resourceVersion"))
+		return -EINVAL;
+	if (!text || len > TEXT_MAX || !keep(&kept, json, text, len, api_version)) {
+		buf_release(&kept.text);
+		r = buf_addjson(&dump, json, JSON_COMPACT);
+		if (r == 0 && !keep(&kept, json, dump.data, dump.len, api_version))
+			abort(); /* our own output */
+	}
+	if (r == 0) {
+		o = object_build(metadata, namespace, &kept.text);
+		o->created = 0;
+		newer(&o->created, metadata, "creationTimestamp");
+		o->newest = newest_time(json, o->created);
+		o->spec = kept.spec;
+		o->status = kept.status;
+		o->rest = kept.rest;
+		*ret = o;
+	}
+	buf_release(&kept.text);
+	return r;
 }
 
 int object_from_json(const json_t *json, const char *api_version, struct object **ret)
 {
-	const json_t *metadata = json_object_get(json, "metadata");
-	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
-	_cleanup_json_ json_t *normal = NULL;
-	_cleanup_buf_ struct buf text = BUF_INIT(TEXT_MAX);
-	struct object *o;
-	int r;
+	return make(json, NULL, 0, api_version, ret);
+}
 
-	if (!namespace || !name || !json_str(metadata, "uid") ||
-		!json_str(metadata, "resourceVersion"))
-		return -EINVAL;
-	normal = normalize(json, api_version);
-	r = buf_addjson(&text, normal, JSON_COMPACT);
-	if (r < 0)
-		return r;
-	o = object_build(metadata, namespace, &text);
-	o->created = 0;
-	newer(&o->created, metadata, "creationTimestamp");
-	o->newest = newest_time(json, o->created);
-	o->spec = hash_part(json, "spec");
-	o->status = hash_part(json, "status");
-	*ret = o;
-	return 0;
+int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
+	json_t **ret_json)
+{
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	int r = json ? make(json, text, len, api_version, ret) : -EBADMSG;
+
+	if (r == 0 && ret_json)
+		*ret_json = normalize(json, api_version);
+	return r;
 }
 
 struct object *object_ref(struct object *o)
@@ -147,8 +245,24 @@ json_t *object_parse(const struct object *o)
 	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
 
 	if (!json)
-		abort(); /* our own output */
+		abort(); /* it was parsed before */
 	return json;
+}
+
+json_t *object_parse_metadata(const struct object *o)
+{
+	struct cut c = CUT_INIT(o->text, o->len);
+	struct piece key, value = {0};
+	json_t *metadata;
+
+	cut_enter(&c, '{');
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
+		if (cut_is(&key, "metadata"))
+			break;
+	metadata = json_loadb(value.p, value.len, JSON_ALLOW_NUL, NULL);
+	if (!metadata)
+		abort(); /* it was parsed before */
+	return json_pack("{s:o}", "metadata", metadata);
 }
 
 struct slot {
@@ -225,6 +339,14 @@ static void cache_add(struct object_cache *c, struct object *o, json_t *json)
 	c->text += o->len;
 }
 
+void object_cache_put(struct object_cache *c, struct object *o, json_t *json)
+{
+	pthread_mutex_lock(&c->lock);
+	if (!cache_find(c, o))
+		cache_add(c, o, json);
+	pthread_mutex_unlock(&c->lock);
+}
+
 json_t *object_cache_get(struct object_cache *c, struct object *o)
 {
 	struct slot *s;
@@ -240,9 +362,6 @@ json_t *object_cache_get(struct object_cache *c, struct object *o)
 	if (json)
 		return json;
 	json = object_parse(o);
-	pthread_mutex_lock(&c->lock);
-	if (!cache_find(c, o))
-		cache_add(c, o, json);
-	pthread_mutex_unlock(&c->lock);
+	object_cache_put(c, o, json);
 	return json;
 }

@@ -17,6 +17,7 @@ struct object {
 	int64_t created;       /* creationTimestamp, ns since 1970 */
 	int64_t newest;	       /* the newest time that the object itself names */
 	uint64_t spec, status; /* hashes of these parts: equal ones show the same files */
+	uint64_t rest;	       /* of all else but metadata */
 	const char *key;       /* NAMESPACE/NAME */
 	const char *name;
 	const char *uid;
@@ -32,6 +33,13 @@ struct object {
  */
 int object_from_json(const json_t *json, const char *api_version, struct object **ret);
 
+/*
+ * The same from its text, which is parsed once and kept as it came. -EBADMSG where it is no JSON.
+ * *ret_json (NULL: it isn't wanted): the tree that object_parse would give; the caller owns the reference.
+ */
+int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
+	json_t **ret_json);
+
 struct object *object_ref(struct object *o);
 void object_unref(struct object *o); /* NULL is fine */
 
@@ -44,6 +52,9 @@ static inline void cleanup_object(struct object **o)
 /* A new parsed tree. The caller owns the reference. */
 json_t *object_parse(const struct object *o);
 
+/* Its metadata alone, as an object with that one member. The caller owns the reference. */
+json_t *object_parse_metadata(const struct object *o);
+
 /* The newest object's trees, so that reading file after file of one stream parses it once. */
 struct object_cache;
 
@@ -55,5 +66,8 @@ void object_cache_free(struct object_cache *c);
  * Thread-safe; parsing happens outside the cache's lock.
  */
 json_t *object_cache_get(struct object_cache *c, struct object *o);
+
+/* The object is likely to be asked for soon, and its tree is at hand. Both are borrowed. */
+void object_cache_put(struct object_cache *c, struct object *o, json_t *json);
 
 #endif

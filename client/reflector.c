@@ -1,5 +1,6 @@
 #include "client/reflector.h"
 
+#include "client/cut.h"
 #include "client/frame.h"
 #include "client/log.h"
 #include "client/map.h"
@@ -44,8 +45,10 @@ struct scope {
 	char *list_version; /* of the list under way */
 	char *next_page;
 	unsigned list;	     /* the store's number of the list under way */
+	bool broken;	     /* something in it is no JSON */
 	bool unpaged;	     /* a page expired: the next list comes in one piece */
 	bool relist;	     /* instead of going on with the watch */
+	unsigned asked;	     /* the last reflector_refresh that it has heard of */
 	atomic_bool doubted; /* from another thread: as relist, at once */
 	bool bookmarks;	     /* this server sends them */
 	bool granted;	     /* a watch, since the last list */
@@ -60,7 +63,8 @@ struct scope {
 	bool synced;
 	int error; /* of the last try, positive errno; 0: it went well */
 	char *error_message;
-	int64_t contact; /* monotonic ns: when the server was last heard */
+	unsigned refreshed; /* the reflector_refresh that the last list answers */
+	int64_t contact;    /* monotonic ns: when the server was last heard */
 };
 
 struct reflector {
@@ -79,6 +83,8 @@ struct reflector {
 	struct map by_namespace; /* lock; name -> struct scope */
 	struct map by_key;	 /* lock; NAMESPACE/NAME -> struct scope */
 	bool started, stop;	 /* lock */
+	bool renewed;		 /* lock; the credentials */
+	atomic_uint asked;	 /* how often reflector_refresh was called */
 };
 
 /* r->lock held, once the thread runs. Takes `path`. */
@@ -114,13 +120,16 @@ static void scope_free(struct scope *s)
 /* The namespaces and the whole cluster; or each namespace that is wanted, by name. */
 static void add_first_scopes(struct reflector *r)
 {
-	const char *const *names = r->options.namespaces;
+	const json_t *name;
 	struct scope *s;
+	size_t i;
 
-	for (; names && *names; names++) {
-		s = scope_new(r, NULL, xasprintf("%s/%s", r->api->namespaces_path, *names));
+	json_array_foreach(r->options.namespaces, i, name)
+	{
+		s = scope_new(r, NULL,
+			xasprintf("%s/%s", r->api->namespaces_path, json_string_value(name)));
 		s->namespaces = s->first = true;
-		s->name = xstrdup(*names);
+		s->name = xstrdup(json_string_value(name));
 	}
 	if (r->options.namespaces)
 		return;
@@ -139,7 +148,7 @@ struct reflector *reflector_new(
 	r->store = store;
 	r->options = *options;
 	r->seed = (unsigned)now_realtime() ^ (unsigned)getpid();
-	r->http = http_new(api->config);
+	r->http = http_new(api->login, api->counts);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -176,6 +185,8 @@ static void set_state(struct scope *s, enum scope_state state)
 	s->state = state;
 	if (state == WATCHING || state == POLLING) {
 		s->synced = true;
+		if (!s->relist)
+			s->refreshed = s->asked;
 		s->error = 0;
 	}
 	pthread_cond_broadcast(&r->changed);
@@ -189,6 +200,8 @@ static void set_error(struct scope *s, enum scope_state state, int error, const 
 	pthread_mutex_lock(&r->lock);
 	s->state = state;
 	s->error = error;
+	if (!s->relist)
+		s->refreshed = s->asked;
 	free(s->error_message);
 	s->error_message = xstrdup(message);
 	pthread_cond_broadcast(&r->changed);
@@ -311,31 +324,56 @@ static void refuse(struct scope *s, long code, const struct status *status)
 static void list_page(struct scope *s);
 static void watch(struct scope *s);
 
-static void put_namespace(struct scope *s, const json_t *json, unsigned list)
+static int put_namespace(struct scope *s, const char *text, size_t len, unsigned list)
 {
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
 	const char *created = json_str(metadata, "creationTimestamp");
 	int64_t time = 0;
 
+	if (!json)
+		return -EBADMSG;
 	if (!name || !*name || strchr(name, '/'))
-		return;
+		return 0;
 	if (created)
 		rfc3339_parse(created, &time);
 	store_put_namespace(s->reflector->store, name, uid, time, list);
+	return 0;
 }
 
-static void put(struct scope *s, const json_t *json, unsigned list)
+static void set_version(struct scope *s, const char *version)
+{
+	if (!version || !*version || lists_first(s)) /* a project watch has no place to resume at */
+		return;
+	free(s->version);
+	s->version = xstrdup(version);
+}
+
+static int put_stream(struct scope *s, const char *text, size_t len, unsigned list)
 {
 	struct reflector *r = s->reflector;
+	struct object_cache *cache = list ? NULL : r->options.cache;
+	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
+	int error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
 
-	if (s->namespaces)
-		put_namespace(s, json, list);
-	else if (object_from_json(json, r->api->api_version, &o) == 0)
-		store_put(r->store, o, list);
-	else
+	if (error < 0) {
 		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
+		return error;
+	}
+	if (cache)
+		object_cache_put(cache, o, json); /* whoever publishes it is the next to ask */
+	if (!list)
+		set_version(s, o->resource_version);
+	store_put(r->store, o, list);
+	return 0;
+}
+
+/* 0; -EINVAL: it isn't kept; -EBADMSG: it is no JSON. */
+static int put(struct scope *s, const char *text, size_t len, unsigned list)
+{
+	return s->namespaces ? put_namespace(s, text, len, list) : put_stream(s, text, len, list);
 }
 
 static void restart_list(struct scope *s)
@@ -344,6 +382,7 @@ static void restart_list(struct scope *s)
 	free(s->next_page);
 	free(s->list_version);
 	s->version = s->next_page = s->list_version = NULL;
+	s->broken = false;
 }
 
 static void list_done_whole(struct scope *s)
@@ -365,12 +404,68 @@ static void list_done_whole(struct scope *s)
 	set_state(s, s->polls ? POLLING : WATCHING);
 }
 
-/* Of the only one: what it is now (NULL: it isn't there). A watch from nowhere tells it again. */
-static void take_one(struct scope *s, const json_t *json)
+struct page {
+	struct piece metadata, *items;
+	size_t count;
+	bool is_list;
+};
+
+static void page_release(struct page *p)
 {
-	if (json)
-		put(s, json, 0);
-	else
+	free(p->items);
+}
+
+static int cut_items(struct cut *c, struct page *ret)
+{
+	struct piece item;
+	int r = cut_enter(c, '[');
+
+	ret->is_list = r == 0;
+	ret->count = 0;
+	if (r < 0)
+		return cut_value(c, &item); /* null, or no list */
+	while ((r = cut_next(c, ']')) > 0 && (r = cut_value(c, &item)) == 0) {
+		if ((ret->count & (ret->count + 1)) == 0) /* grows by powers of two */
+			ret->items =
+				xrealloc(ret->items, (2 * ret->count + 1) * sizeof(*ret->items));
+		ret->items[ret->count++] = item;
+	}
+	return r;
+}
+
+/* -EBADMSG where it is no list. */
+static int cut_page(const struct buf *body, struct page *ret)
+{
+	struct cut c = CUT_INIT(body->data, body->len);
+	struct piece key, value;
+	int r = body->len ? cut_enter(&c, '{') : -EBADMSG;
+
+	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
+		r = cut_key(&c, &key);
+		if (r == 0 && cut_is(&key, "items"))
+			r = cut_items(&c, ret);
+		else if (r == 0)
+			r = cut_value(&c, cut_is(&key, "metadata") ? &ret->metadata : &value);
+	}
+	if (r == 0)
+		r = cut_end(&c);
+	return r == 0 && !ret->is_list ? -EBADMSG : r;
+}
+
+static void list_broken(struct scope *s)
+{
+	restart_list(s);
+	fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+}
+
+/* Of the only one: what it is now (NULL: it isn't there). A watch from nowhere tells it again. */
+static void take_one(struct scope *s, const struct buf *json)
+{
+	if (json && put(s, json->data ? json->data : "", json->len, 0) < 0) {
+		list_broken(s);
+		return;
+	}
+	if (!json)
 		drop_one(s);
 	restart_list(s);
 	s->granted = false;
@@ -382,13 +477,11 @@ static void take_one(struct scope *s, const json_t *json)
 }
 
 /* One page: the next one is asked for before this one's items are taken in. */
-static void take_page(struct scope *s, const json_t *page)
+static void take_page(struct scope *s, const struct page *page, const json_t *metadata)
 {
-	const json_t *metadata = json_object_get(page, "metadata"), *item;
 	const char *more = json_str(metadata, "continue");
 	const char *version = json_str(metadata, "resourceVersion");
 	bool last = !more || !*more;
-	size_t i;
 
 	if (!s->list_version)
 		s->list_version = xstrdup(version && *version ? version : "0");
@@ -396,8 +489,11 @@ static void take_page(struct scope *s, const json_t *page)
 	s->next_page = last ? NULL : xstrdup(more);
 	if (!last)
 		list_page(s);
-	json_array_foreach(json_object_get(page, "items"), i, item) put(s, item, s->list);
-	if (last)
+	for (size_t i = 0; i < page->count && !s->broken; i++)
+		s->broken = put(s, page->items[i].p, page->items[i].len, s->list) == -EBADMSG;
+	if (last && s->broken)
+		list_broken(s);
+	else if (last)
 		list_done_whole(s);
 }
 
@@ -429,7 +525,9 @@ static void list_refused(struct scope *s, const struct http_result *result)
 static void on_list_done(void *arg, const struct http_result *result)
 {
 	struct scope *s = arg;
-	_cleanup_json_ json_t *page = NULL;
+	_cleanup_(page_release) struct page page = {0};
+	_cleanup_json_ json_t *metadata = NULL;
+	_cleanup_buf_ struct buf body = {0};
 
 	s->transfer = NULL;
 	if (result->error < 0) {
@@ -441,21 +539,20 @@ static void on_list_done(void *arg, const struct http_result *result)
 		list_refused(s, result);
 		return;
 	}
-	page = json_loadb(s->body.data ? s->body.data : "", s->body.len, JSON_ALLOW_NUL, NULL);
-	buf_release(&s->body);
-	if (s->name && json_is_object(page)) {
+	body = s->body;
+	s->body = (struct buf)BUF_INIT(HTTP_BODY_MAX);
+	if (s->name) {
 		heard(s);
-		take_one(s, page);
+		take_one(s, &body);
 		return;
 	}
-	if (!json_is_array(json_object_get(page, "items")) &&
-		!json_is_null(json_object_get(page, "items"))) {
-		restart_list(s);
-		fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+	if (s->broken || cut_page(&body, &page) < 0) {
+		list_broken(s);
 		return;
 	}
+	metadata = json_loadb(page.metadata.p ? page.metadata.p : "", page.metadata.len, 0, NULL);
 	heard(s);
-	take_page(s, page);
+	take_page(s, &page, metadata);
 }
 
 static int on_list_data(void *arg, long code, const char *data, size_t len)
@@ -506,16 +603,6 @@ static void list(struct scope *s)
 
 /* ---- watch ---- */
 
-static void set_version(struct scope *s, const json_t *object)
-{
-	const char *version = json_str(json_object_get(object, "metadata"), "resourceVersion");
-
-	if (!version || !*version || lists_first(s)) /* a project watch has no place to resume at */
-		return;
-	free(s->version);
-	s->version = xstrdup(version);
-}
-
 static void take_deleted(struct scope *s, const json_t *object)
 {
 	const json_t *metadata = json_object_get(object, "metadata");
@@ -532,15 +619,14 @@ static void take_deleted(struct scope *s, const json_t *object)
 	}
 }
 
-/* 0, or a negative errno that ends the watch. */
-static int take_event(struct scope *s, const json_t *event)
+/* What an event that brings no object says. */
+static int take_notice(struct scope *s, const struct piece *type, const struct piece *text)
 {
-	const char *type = json_str(event, "type");
-	json_t *object = json_object_get(event, "object");
+	_cleanup_json_ json_t *object = json_loadb(text->p, text->len, JSON_ALLOW_NUL, NULL);
 
-	if (!type || !json_is_object(object))
+	if (!json_is_object(object))
 		return -EBADMSG;
-	if (streq(type, "ERROR")) {
+	if (cut_is(type, "ERROR")) {
 		_cleanup_status_ struct status status = {0};
 
 		status_from_json(500, object, &status);
@@ -548,15 +634,36 @@ static int take_event(struct scope *s, const json_t *event)
 		note_failure(s, "WATCH", status.code, status.error, status.message);
 		return -ESTALE;
 	}
-	if (streq(type, "BOOKMARK"))
+	if (cut_is(type, "BOOKMARK"))
 		s->bookmarks = true;
-	else if (streq(type, "DELETED"))
+	else if (cut_is(type, "DELETED"))
 		take_deleted(s, object);
-	else if (streq(type, "ADDED") || streq(type, "MODIFIED"))
-		put(s, object, 0);
-	set_version(s, object);
-	s->events++;
+	set_version(s, json_str(json_object_get(object, "metadata"), "resourceVersion"));
 	return 0;
+}
+
+/* 0, or a negative errno that ends the watch. */
+static int take_event(struct scope *s, const char *text, size_t len)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value, type = {0}, object = {0};
+	int r = cut_enter(&c, '{');
+
+	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
+		r = cut_key(&c, &key);
+		if (r == 0)
+			r = cut_value(&c, &value);
+		if (r == 0 && cut_is(&key, "type"))
+			type = value;
+		else if (r == 0 && cut_is(&key, "object"))
+			object = value;
+	}
+	if (r < 0 || !type.p || !object.p)
+		return -EBADMSG;
+	s->events++;
+	if (!cut_is(&type, "ADDED") && !cut_is(&type, "MODIFIED"))
+		return take_notice(s, &type, &object);
+	return put(s, object.p, object.len, 0) == -EBADMSG ? -EBADMSG : 0;
 }
 
 static int take_events(struct scope *s)
@@ -566,11 +673,7 @@ static int take_events(struct scope *s)
 	int r;
 
 	while ((r = frame_next(&s->frame, &text, &len)) > 0) {
-		_cleanup_json_ json_t *event = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
-
-		if (!event)
-			return -EBADMSG;
-		r = take_event(s, event);
+		r = take_event(s, text, len);
 		if (r < 0)
 			return r;
 	}
@@ -719,6 +822,14 @@ static int64_t step(struct scope *s, int64_t now)
 	}
 	if (s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL)
 		s->relist = true;
+	if (s->asked != atomic_load(&r->asked)) {
+		s->asked = atomic_load(&r->asked);
+		s->relist = true;
+		s->due = 0;
+		if (s->transfer)
+			http_abort(s->transfer);
+		s->transfer = NULL;
+	}
 	if (s->relist && s->version && s->transfer) {
 		http_abort(s->transfer);
 		s->transfer = NULL;
@@ -747,15 +858,54 @@ static bool stopping(struct reflector *r)
 	return stop;
 }
 
+/* A list under way comes to its end with the credentials that it has. */
+static void renew_scope(struct scope *s)
+{
+	if (s->transfer && s->version) {
+		http_abort(s->transfer);
+		s->transfer = NULL;
+		s->due = 0;
+		frame_release(&s->frame);
+		s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
+		s->relist = s->relist || lists_first(s); /* their watch replays nothing */
+	} else if (!s->transfer && s->state == WAITING && s->error == EKEYEXPIRED) {
+		s->due = s->backoff = 0;
+	}
+}
+
+static bool take_renewed(struct reflector *r)
+{
+	bool renewed;
+
+	pthread_mutex_lock(&r->lock);
+	renewed = r->renewed;
+	r->renewed = false;
+	pthread_mutex_unlock(&r->lock);
+	return renewed;
+}
+
+void reflector_renew(struct reflector *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->renewed = true;
+	pthread_mutex_unlock(&r->lock);
+	http_wakeup(r->http);
+}
+
 static void *run(void *arg)
 {
 	struct reflector *r = arg;
 
 	while (!stopping(r)) {
 		int64_t now = now_monotonic(), next = now + NSEC_PER_SEC;
+		bool renewed = take_renewed(r);
 
 		for (struct scope *s = first_scope(r); s; s = s->next) {
-			int64_t due = step(s, now);
+			int64_t due;
+
+			if (renewed)
+				renew_scope(s);
+			due = step(s, now);
 
 			if (due < next)
 				next = due;
@@ -936,6 +1086,55 @@ void reflector_doubt(struct reflector *r, const char *namespace)
 	}
 	pthread_mutex_unlock(&r->lock);
 	http_wakeup(r->http);
+}
+
+/* r->lock held. Whether the scope has nothing to do: another one covers it. */
+static bool is_idle(const struct reflector *r, const struct scope *s)
+{
+	return s->parent ? s->parent->state != REFUSED : s == r->cluster && s->state == REFUSED;
+}
+
+/* r->lock held. 0, -EAGAIN while a list is still to come, or why one failed. */
+static int refreshed(const struct reflector *r, unsigned asked)
+{
+	int error = 0;
+
+	for (const struct scope *s = r->scopes; s; s = s->next) {
+		if (is_idle(r, s))
+			continue;
+		if ((int)(s->refreshed - asked) < 0)
+			return -EAGAIN;
+		if (s->error && s->state != REFUSED)
+			error = -s->error;
+	}
+	return error;
+}
+
+int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms)
+{
+	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	unsigned asked = atomic_fetch_add(&r->asked, 1) + 1;
+	int error;
+
+	http_wakeup(r->http);
+	pthread_mutex_lock(&r->lock);
+	while ((error = refreshed(r, asked)) == -EAGAIN && !r->stop) {
+		int64_t now = now_monotonic(), until = now + 100 * NSEC_PER_MSEC;
+		struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+		if (now >= deadline) {
+			error = -ETIMEDOUT;
+			break;
+		}
+		pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+		pthread_mutex_unlock(&r->lock);
+		error = check ? check->fn(check->arg) : 0;
+		pthread_mutex_lock(&r->lock);
+		if (error < 0)
+			break;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return error == -EAGAIN ? -ESHUTDOWN : error;
 }
 
 json_t *reflector_status(struct reflector *r)

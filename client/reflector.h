@@ -15,10 +15,11 @@
 struct reflector;
 
 struct reflector_options {
-	int watch_timeout;	       /* seconds to ask for; 0: random, 300 to 600 */
-	int poll_interval;	       /* seconds between two lists of what can't be watched */
-	const char *const *namespaces; /* these only, NULL at the end; NULL: all */
-	const char *selector;	       /* only streams with such labels; NULL: all */
+	int watch_timeout;	    /* seconds to ask for; 0: random, 300 to 600 */
+	int poll_interval;	    /* seconds between two lists of what can't be watched */
+	const json_t *namespaces;   /* an array of names: these only; NULL: all */
+	const char *selector;	    /* only streams with such labels; NULL: all */
+	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
 };
 
 /* Everything is borrowed until reflector_free. */
@@ -28,6 +29,9 @@ struct reflector *reflector_new(
 void reflector_start(struct reflector *r);
 /* Ends the thread within moments, whatever it waits for, also one that is started only later. */
 void reflector_stop(struct reflector *r);
+/* There are other credentials: every watch goes on with them, and what was refused for the old ones
+ * is asked again at once. From any thread. */
+void reflector_renew(struct reflector *r);
 void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
 
 /*
@@ -57,6 +61,12 @@ void reflector_add_stream(struct reflector *r, const char *namespace, const char
 
 /* Something says that what we may read in the namespace has changed: it is tried at once. */
 void reflector_doubt(struct reflector *r, const char *namespace);
+
+/*
+ * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after timeout_ms; or
+ * why a list failed (one that is refused is no failure).
+ */
+int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms);
 
 /* An array of the scopes: what is watched, state, age, last error. New reference. */
 json_t *reflector_status(struct reflector *r);

@@ -251,7 +251,7 @@ struct rights *rights_new(struct api *api, int interval_s, rights_listener *list
 	r->interval = interval_s * NSEC_PER_SEC;
 	r->listener = listener;
 	r->arg = arg;
-	r->http = http_new(api->config);
+	r->http = http_new(api->login, api->counts);
 	r->cluster = namespace_new("");
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);

@@ -125,6 +125,7 @@ static bool is_buried(const struct store *s, const struct object *o)
 void store_put(struct store *s, struct object *o, unsigned list)
 {
 	_cleanup_object_ struct object *told = object_ref(o);
+	enum store_event event = STORE_MODIFIED;
 	struct object *old = NULL;
 	struct entry *e;
 	bool changed = true;
@@ -135,6 +136,7 @@ void store_put(struct store *s, struct object *o, unsigned list)
 		old = o;
 		changed = false;
 	} else if (!e) {
+		event = STORE_ADDED;
 		e = xcalloc(1, sizeof(*e));
 		map_set(&s->streams, o->key, e);
 		e->object = o;
@@ -153,7 +155,7 @@ void store_put(struct store *s, struct object *o, unsigned list)
 	pthread_mutex_unlock(&s->lock);
 	object_unref(old);
 	if (changed)
-		s->listener(s->arg, told->key);
+		s->listener(s->arg, told->key, event, told);
 }
 
 void store_delete(struct store *s, const char *key, const char *resource_version)
@@ -171,7 +173,7 @@ void store_delete(struct store *s, const char *key, const char *resource_version
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (e)
-		s->listener(s->arg, e->object->key);
+		s->listener(s->arg, e->object->key, STORE_DELETED, e->object);
 	entry_free(e);
 }
 
@@ -280,7 +282,7 @@ void store_put_namespace(
 		e->list = list;
 	pthread_mutex_unlock(&s->lock);
 	if (changed)
-		s->listener(s->arg, name);
+		s->listener(s->arg, name, STORE_ADDED, NULL);
 }
 
 void store_delete_namespace(struct store *s, const char *name)
@@ -291,7 +293,7 @@ void store_delete_namespace(struct store *s, const char *name)
 	e = map_del(&s->namespaces, name);
 	pthread_mutex_unlock(&s->lock);
 	if (e)
-		s->listener(s->arg, name);
+		s->listener(s->arg, name, STORE_DELETED, NULL);
 	free(e);
 }
 

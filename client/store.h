@@ -2,7 +2,7 @@
  * store: what the server sent, as far as we know it: ImageStreams by key and namespaces by name.
  *
  * One listener is told the key of what changed (NAMESPACE/NAME, or NAMESPACE), after the change and
- * outside the lock; it reads the store for the rest, so the order of two calls doesn't matter.
+ * outside the lock: two threads may tell it of two changes in the wrong order.
  * Thread-safe; its lock is a leaf.
  */
 #ifndef CLIENT_STORE_H
@@ -12,7 +12,11 @@
 
 struct store;
 
-typedef void store_listener(void *arg, const char *key);
+enum store_event { STORE_ADDED, STORE_MODIFIED, STORE_DELETED };
+
+/* `object`: the version that came or went, borrowed; NULL for a namespace. */
+typedef void store_listener(
+	void *arg, const char *key, enum store_event event, struct object *object);
 
 struct store_namespace {
 	char uid[64]; /* "" where the server names none */

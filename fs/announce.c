@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -25,7 +26,11 @@ struct announce {
 	char *mountpoint;
 	struct worker workers[ANNOUNCER_WORKERS];
 	unsigned greeted; /* workers that have answered */
-	size_t next;	  /* the worker to hear first */
+	int epoll_fd;	  /* of their sockets; -1: none */
+	struct epoll_event ready[ANNOUNCER_WORKERS];
+	int heard, nready; /* of those */
+	struct announcer_ack acks[ANNOUNCER_ACKS];
+	size_t taken, nacks; /* of those */
 
 	pthread_mutex_t lock;
 	pid_t pid;		       /* lock */
@@ -42,6 +47,7 @@ struct announce *announce_new(const char *mountpoint)
 	pthread_mutex_init(&a->lock, NULL);
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
 		a->workers[i].fd = -1;
+	a->epoll_fd = -1;
 	return a;
 }
 
@@ -71,13 +77,19 @@ static int make_secret(char ret[SECRET_SIZE])
 /* Our ends stay, the process's come in theirs[]. */
 static int make_sockets(struct announce *a, int theirs[ANNOUNCER_WORKERS])
 {
+	a->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (a->epoll_fd < 0)
+		return -errno;
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+		struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
 		int pair[2];
 
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 			return -errno;
 		a->workers[i] = (struct worker){.fd = pair[0]};
 		theirs[i] = pair[1];
+		if (epoll_ctl(a->epoll_fd, EPOLL_CTL_ADD, pair[0], &event) < 0)
+			return -errno;
 	}
 	return 0;
 }
@@ -158,6 +170,11 @@ void announce_stop(struct announce *a)
 			close(a->workers[i].fd);
 		a->workers[i] = (struct worker){.fd = -1};
 	}
+	if (a->epoll_fd >= 0)
+		close(a->epoll_fd);
+	a->epoll_fd = -1;
+	a->heard = a->nready = 0;
+	a->taken = a->nacks = 0;
 	a->greeted = 0;
 	if (pid > 0) {
 		kill(pid, SIGKILL);
@@ -179,6 +196,14 @@ bool announce_is_ready(const struct announce *a)
 bool announce_is_running(const struct announce *a)
 {
 	return a->workers[0].fd >= 0;
+}
+
+bool announce_is_full(const struct announce *a)
+{
+	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+		if (!a->workers[i].under_way)
+			return false;
+	return true;
 }
 
 /* The directory's worker, else the one with least to do. */
@@ -220,14 +245,9 @@ int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const c
 	return 0;
 }
 
-size_t announce_poll(const struct announce *a, struct pollfd *fds)
+int announce_fd(const struct announce *a)
 {
-	size_t n = 0;
-
-	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
-		if (a->workers[i].fd >= 0)
-			fds[n++] = (struct pollfd){.fd = a->workers[i].fd, .events = POLLIN};
-	return n;
+	return a->epoll_fd;
 }
 
 /* Whether every thread of the process is known by its number. */
@@ -241,35 +261,44 @@ static bool is_known(struct announce *a)
 	return known;
 }
 
-/* 1, 0 or -EPIPE. */
-static int receive_from(struct announce *a, struct worker *w, struct announcer_ack *ret)
+/* Takes what the worker has sent. 0 or -EPIPE. */
+static int hear(struct announce *a, struct worker *w)
 {
-	ssize_t n = recv(w->fd, ret, sizeof(*ret), MSG_DONTWAIT);
+	ssize_t n = recv(w->fd, a->acks, sizeof(a->acks), MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
-	if (n != sizeof(*ret))
+	if (n <= 0 || n % sizeof(*a->acks))
 		return -EPIPE;
-	if (ret->id != HELLO_ID) {
-		w->under_way--;
-		return 1;
+	a->taken = 0;
+	a->nacks = n / sizeof(*a->acks);
+	if (a->acks[0].id != HELLO_ID) {
+		w->under_way -= a->nacks;
+		return 0;
 	}
+	a->taken = a->nacks;
 	a->greeted++;
-	if (ret->error || (a->greeted == ANNOUNCER_WORKERS && !is_known(a)))
+	if (a->acks[0].error || (a->greeted == ANNOUNCER_WORKERS && !is_known(a)))
 		return -EPIPE; /* it isn't on our mount */
 	return 0;
 }
 
 int announce_receive(struct announce *a, struct announcer_ack *ret)
 {
-	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
-		struct worker *w = &a->workers[a->next++ % ANNOUNCER_WORKERS];
-		int r = w->fd >= 0 ? receive_from(a, w, ret) : 0;
+	int r = 0;
 
-		if (r != 0)
-			return r;
+	if (a->taken == a->nacks && a->heard == a->nready) {
+		a->heard = 0;
+		a->nready = epoll_wait(a->epoll_fd, a->ready, ANNOUNCER_WORKERS, 0);
+		if (a->nready < 0)
+			a->nready = 0;
 	}
-	return 0;
+	while (r == 0 && a->taken == a->nacks && a->heard < a->nready)
+		r = hear(a, &a->workers[a->ready[a->heard++].data.u32]);
+	if (r < 0 || a->taken == a->nacks)
+		return r;
+	*ret = a->acks[a->taken++];
+	return 1;
 }
 
 bool announce_is_ours(struct announce *a, pid_t tid)

@@ -10,7 +10,6 @@
 
 #include "fs/announcer.h"
 
-#include <poll.h>
 #include <sys/types.h>
 
 struct announce;
@@ -35,8 +34,11 @@ bool announce_is_running(const struct announce *a);
 int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
 	const char *path, uint64_t size);
 
-/* What to poll for. Returns how many (ANNOUNCER_WORKERS at most). */
-size_t announce_poll(const struct announce *a, struct pollfd *fds);
+/* Whether no step of another directory could be sent now. */
+bool announce_is_full(const struct announce *a);
+
+/* To poll for POLLIN: announce_receive has something to say. -1: there is no process. */
+int announce_fd(const struct announce *a);
 
 /* The next answer that has come: 1; 0 when there is none; -EPIPE: the process is gone. */
 int announce_receive(struct announce *a, struct announcer_ack *ret);

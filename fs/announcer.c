@@ -15,6 +15,8 @@ struct worker {
 	const char *mountpoint;
 	int fd;
 	dev_t device; /* of the mount, as the first greeting found it; 0: not greeted yet */
+	int dir;      /* of the last step, while another one follows at once; -1: none */
+	char parent[ANNOUNCER_PATH];
 };
 
 /* openat2(2): beneath the directory, on its mount, through no symlink. */
@@ -67,20 +69,36 @@ static int greet(struct worker *w, int root, const char *name)
 	return 0;
 }
 
+static int open_parent(struct worker *w, const char *parent)
+{
+	_cleanup_close_ int root = open_root(w);
+
+	return root < 0 ? root : open_beneath(root, parent);
+}
+
+static void close_parent(struct worker *w)
+{
+	if (w->dir >= 0)
+		close(w->dir);
+	w->dir = -1;
+}
+
 static int perform(struct worker *w, const struct announcer_message *m)
 {
 	static const struct timespec now[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
-	_cleanup_close_ int root = open_root(w), dir = -1;
 	const char *slash = strrchr(m->path, '/');
 	const char *name = slash ? slash + 1 : m->path;
-	_cleanup_free_ char *parent = slash ? xstrndup(m->path, slash - m->path) : xstrdup(".");
-	int r = 0;
+	char parent[ANNOUNCER_PATH] = ".";
+	int dir, r = 0;
 
-	if (root < 0)
-		return root;
-	if (m->op == ANNOUNCER_HELLO)
-		return greet(w, root, m->path);
-	dir = open_beneath(root, parent);
+	if (slash)
+		snprintf(parent, sizeof(parent), "%.*s", (int)(slash - m->path), m->path);
+	if (w->dir < 0 || !streq(w->parent, parent)) {
+		close_parent(w);
+		strcpy(w->parent, parent);
+		w->dir = open_parent(w, parent);
+	}
+	dir = w->dir;
 	if (dir < 0)
 		return dir;
 	switch (m->op) {
@@ -106,20 +124,38 @@ static int perform(struct worker *w, const struct announcer_message *m)
 	return r < 0 ? -errno : 0;
 }
 
+static int greet_root(struct worker *w, const char *name)
+{
+	_cleanup_close_ int root = open_root(w);
+
+	return root < 0 ? root : greet(w, root, name);
+}
+
+/* What is done is told when nothing more waits, and no descriptor is kept then. */
 static void *work(void *arg)
 {
+	struct announcer_ack acks[ANNOUNCER_ACKS];
 	struct worker *w = arg;
 	struct announcer_message m;
-	ssize_t n;
+	size_t done = 0;
 
-	while ((n = recv(w->fd, &m, sizeof(m) - 1, 0)) >
-		(ssize_t)offsetof(struct announcer_message, path)) {
-		struct announcer_ack ack = {.id = m.id};
+	for (;;) {
+		ssize_t n = recv(w->fd, &m, sizeof(m) - 1, done ? MSG_DONTWAIT : 0);
 
-		((char *)&m)[n] = '\0';
-		ack.error = -perform(w, &m);
-		if (send(w->fd, &ack, sizeof(ack), MSG_NOSIGNAL) < 0)
+		if (n > (ssize_t)offsetof(struct announcer_message, path)) {
+			((char *)&m)[n] = '\0';
+			acks[done].id = m.id;
+			acks[done++].error =
+				m.op == ANNOUNCER_HELLO ? -greet_root(w, m.path) : -perform(w, &m);
+			if (done < ANNOUNCER_ACKS)
+				continue;
+		} else if (!done) {
 			break;
+		}
+		close_parent(w);
+		if (send(w->fd, acks, done * sizeof(*acks), MSG_NOSIGNAL) < 0)
+			break;
+		done = 0;
 	}
 	return NULL;
 }
@@ -135,7 +171,8 @@ int announcer_main(int argc, char *argv[])
 	prctl(PR_SET_NAME, "isfs-announcer");
 	umask(0);
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
-		workers[i] = (struct worker){.mountpoint = argv[1], .fd = ANNOUNCER_FD + i};
+		workers[i] =
+			(struct worker){.mountpoint = argv[1], .fd = ANNOUNCER_FD + i, .dir = -1};
 		if (pthread_create(&threads[i], NULL, work, &workers[i]) != 0)
 			return EXIT_FAILURE;
 	}

@@ -35,7 +35,8 @@ struct announcer_message {
 	char path[ANNOUNCER_PATH]; /* below the mountpoint; only as much as there is is sent */
 };
 
-/* The answer. */
+/* The answer; up to ANNOUNCER_ACKS in one datagram. */
+#define ANNOUNCER_ACKS 16
 struct announcer_ack {
 	uint64_t id;
 	int error; /* 0 or an errno */

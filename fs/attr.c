@@ -1,5 +1,7 @@
 #include "fs/attr.h"
 
+#include "client/yaml.h"
+
 #include <errno.h>
 
 static int show_json(const json_t *json, struct buf *out)
@@ -23,6 +25,29 @@ static json_t *without(const json_t *object, const char *key, const char *other)
 static int show_imagestream(const json_t *object, const struct attr_tag *tag, struct buf *out)
 {
 	return show_json(object, out);
+}
+
+static int count(const char *p, size_t n, void *total)
+{
+	*(size_t *)total += n;
+	return 0;
+}
+
+size_t attr_member_size(const char *key, const json_t *value)
+{
+	_cleanup_json_ json_t *alone = json_pack("{s:O}", key, value);
+	size_t size = 0;
+
+	json_dump_callback(alone, count, &size, JSON_INDENT(2));
+	return size -
+	       strlen("{\n"
+		      "\n}") +
+	       strlen(",\n");
+}
+
+static int show_yaml(const json_t *object, const struct attr_tag *tag, struct buf *out)
+{
+	return yaml_show(object, out);
 }
 
 static int show_metadata(const json_t *object, const struct attr_tag *tag, struct buf *out)
@@ -84,6 +109,7 @@ typedef int show_fn(const json_t *object, const struct attr_tag *tag, struct buf
 
 static show_fn *const shows[NODE_KINDS] = {
 	[NODE_IMAGESTREAM_JSON] = show_imagestream,
+	[NODE_IMAGESTREAM_YAML] = show_yaml,
 	[NODE_METADATA_JSON] = show_metadata,
 	[NODE_SPEC_JSON] = show_spec,
 	[NODE_STATUS_JSON] = show_status,

@@ -21,6 +21,11 @@ struct attr_tag {
 int attr_show(
 	enum node_kind kind, const json_t *object, const struct attr_tag *tag, struct buf *out);
 
+/* How many bytes a member of the ImageStream takes in imagestream.json, with what separates it. */
+size_t attr_member_size(const char *key, const json_t *value);
+/* And what is there without any. */
+#define ATTR_NO_MEMBERS 3
+
 /* The elements of the tag of that name. */
 struct attr_tag attr_find_tag(const json_t *object, const char *name, size_t len);
 

@@ -20,6 +20,7 @@ struct file {
 	struct process_id opener;
 	struct object *opened;
 	atomic_bool killed;
+	struct events_reader *events;
 	/* the table's lock guards all below */
 	struct tree_path path;
 	uint64_t place;	       /* 0: gone, or nothing there yet */
@@ -207,16 +208,40 @@ struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, boo
 	return f;
 }
 
-struct file *file_open_text(struct file_table *t, char *data, size_t len)
+struct file *file_open_api(
+	struct file_table *t, const struct file_open *open, char *data, size_t len)
 {
 	struct file *f = xcalloc(1, sizeof(*f));
 
+	f->path = *open->path;
+	f->ino = open->ino;
+	f->writable = open->writable;
+	f->tid = open->tid;
+	f->opener = open->opener;
 	f->text = text_new(data, len);
+	f->snapshot = true;
+	pthread_mutex_lock(&t->lock);
+	give_draft(t, f);
+	add(t, f, "");
+	pthread_mutex_unlock(&t->lock);
+	return f;
+}
+
+struct file *file_open_events(struct file_table *t, struct events_reader *reader)
+{
+	struct file *f = xcalloc(1, sizeof(*f));
+
+	f->events = reader;
 	f->snapshot = true;
 	pthread_mutex_lock(&t->lock);
 	add(t, f, "");
 	pthread_mutex_unlock(&t->lock);
 	return f;
+}
+
+struct events_reader *file_events(const struct file *f)
+{
+	return f->events;
 }
 
 void file_close(struct file_table *t, struct file *f)
@@ -365,6 +390,8 @@ static int load(struct file_table *t, struct file *f, struct draft *draft)
 
 	if (draft_is_loaded(draft))
 		return 0;
+	if (tree_is_api(f->path.kind))
+		return draft_load(draft, "", 0, false);
 	r = get_text(t, f, &text);
 	if (r == 0) {
 		r = draft_load(draft, text->data, text->len, false);
@@ -476,6 +503,16 @@ void file_set_saved(struct file_table *t, struct file *f, const struct base *sav
 	base_release(&old);
 }
 
+size_t file_drafts(struct file_table *t)
+{
+	size_t n;
+
+	pthread_mutex_lock(&t->lock);
+	n = t->writers;
+	pthread_mutex_unlock(&t->lock);
+	return n;
+}
+
 bool file_is_open(struct file_table *t, uint64_t ino)
 {
 	bool found = false;
@@ -540,6 +577,7 @@ static void follow(struct file *f, struct view *view)
 void file_follow(struct file_table *t, const struct tree_path *path, struct view *view)
 {
 	char key[2 * NAME_SIZE];
+	struct tree_attr attr;
 	struct list *list;
 	bool open;
 
@@ -549,7 +587,7 @@ void file_follow(struct file_table *t, const struct tree_path *path, struct view
 	pthread_mutex_unlock(&t->lock);
 	if (!open)
 		return;
-	view_index(view); /* made outside the lock */
+	view_attr(view, path->kind, path->tag, &attr); /* made outside the lock */
 	pthread_mutex_lock(&t->lock);
 	list = map_get(&t->by_key, key);
 	for (struct file *f = list ? list->first : NULL; f; f = f->next)
@@ -602,10 +640,11 @@ void file_make_real(struct file_table *t, const struct file_open *open, struct s
 {
 	_cleanup_free_ char *data = NULL;
 	char key[2 * NAME_SIZE];
+	struct tree_attr attr;
 	struct file *f;
 	size_t len;
 
-	view_index(open->view);
+	view_attr(open->view, open->path->kind, open->path->tag, &attr); /* outside the lock */
 	path_key(open->path, key);
 	data = scratch_read(t->scratch, n, 0, SCRATCH_FILE_MAX, &len);
 	pthread_mutex_lock(&t->lock);

@@ -39,8 +39,13 @@ struct file *file_open(struct file_table *t, const struct file_open *open);
 /* A scratch file; a reference is taken. */
 struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, bool writable,
 	pid_t tid, const struct process_id *opener);
-/* A file that was made for this open; takes over `data`. */
-struct file *file_open_text(struct file_table *t, char *data, size_t len);
+/* A file of .api: `data`, which is taken over, was made for this open; what is written is kept apart. */
+struct file *file_open_api(
+	struct file_table *t, const struct file_open *open, char *data, size_t len);
+/* A file of .api whose reads wait. The reader stays the caller's. */
+struct events_reader;
+struct file *file_open_events(struct file_table *t, struct events_reader *reader);
+struct events_reader *file_events(const struct file *f); /* or NULL */
 void file_close(struct file_table *t, struct file *f);
 
 bool file_is_snapshot(const struct file *f);
@@ -89,6 +94,8 @@ int file_end(struct file_table *t, struct file *f, uint64_t *ret);
 bool file_truncate_opened(struct file_table *t, uint64_t ino, pid_t tid);
 /* The handle's text was saved: its next save is a diff from that. Takes references of its own. */
 void file_set_saved(struct file_table *t, struct file *f, const struct base *saved);
+/* How many handles are open for writing. */
+size_t file_drafts(struct file_table *t);
 /* Whether anybody has the inode open. */
 bool file_is_open(struct file_table *t, uint64_t ino);
 /* Whether a handle of the inode has bytes of its own. */

@@ -1,7 +1,7 @@
 /*
- * history: the versions of the streams whose imagestream.json somebody opened: 16 a stream, for 10
- * minutes. The resourceVersion in a saved text names one of them as its base, and what came since
- * decides whether the text may still be saved (DESIGN.md 3 "Conflicts").
+ * history: the versions of the streams whose imagestream.json or imagestream.yaml somebody opened:
+ * 16 a stream, for 10 minutes. The resourceVersion in a saved text names one of them as its base,
+ * and what came since decides whether the text may still be saved (DESIGN.md 3 "Conflicts").
  *
  * Thread-safe; its lock is a leaf, and versions are compared outside it.
  */

@@ -1,6 +1,7 @@
 #include "fs/modes.h"
 
 #include "client/map.h"
+#include "fs/apifile.h"
 
 #include <sys/stat.h>
 
@@ -10,6 +11,7 @@ static const unsigned writers[NODE_KINDS] = {
 	/* Scratch files can be made where one of the files beside them can be saved. */
 	[NODE_STREAM] = RIGHT_UPDATE | RIGHT_PATCH | RIGHT_PATCH_STATUS,
 	[NODE_IMAGESTREAM_JSON] = RIGHT_UPDATE,
+	[NODE_IMAGESTREAM_YAML] = RIGHT_UPDATE,
 	[NODE_METADATA_JSON] = RIGHT_PATCH,
 	[NODE_SPEC_JSON] = RIGHT_PATCH,
 	[NODE_STATUS_JSON] = RIGHT_PATCH_STATUS,
@@ -34,11 +36,20 @@ static mode_t mode_by(const struct mount *m, const struct tree_path *path, const
 	return mode;
 }
 
+static mode_t api_mode(const struct mount *m, enum node_kind kind)
+{
+	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0555 : S_IFREG | apifile_mode(kind);
+
+	return mode & ~m->umask & (m->read_only ? ~0222 : ~0);
+}
+
 mode_t modes_of(const struct mount *m, const struct tree_path *path)
 {
 	_cleanup_grants_ struct grants *g = NULL;
 
-	if (path->kind >= NODE_NAMESPACE)
+	if (tree_is_api(path->kind))
+		return api_mode(m, path->kind);
+	if (path->kind != NODE_ROOT)
 		g = rights_get(m->rights, path->namespace);
 	return mode_by(m, path, g);
 }
@@ -79,7 +90,7 @@ static void find_changed(void *arg, const struct tree_path *path, uint64_t ino)
 	struct published_step *step;
 	struct changed *c;
 
-	if (path->kind < NODE_NAMESPACE || path->kind >= NODE_SCRATCH ||
+	if (path->kind == NODE_ROOT || tree_is_api(path->kind) || path->kind == NODE_SCRATCH ||
 		mode_by(s->mount, path, s->old) == mode_by(s->mount, path, s->new))
 		return;
 	c = changed_get(s, path);

@@ -6,7 +6,9 @@
 
 #include "client/reflector.h"
 #include "client/rights.h"
+#include "fs/answers.h"
 #include "fs/bases.h"
+#include "fs/events.h"
 #include "fs/file.h"
 #include "fs/history.h"
 #include "fs/node.h"
@@ -18,6 +20,7 @@
 
 struct mount {
 	struct config *config;
+	struct login *login;
 	struct journal *journal;
 	struct api *api;
 	struct store *store;
@@ -31,6 +34,8 @@ struct mount {
 	struct file_table *files;
 	struct bases *bases;
 	struct history *history;
+	struct events *events;
+	struct answers *answers;
 	struct refused *refused;
 	struct announce *announce; /* NULL: -o noevents */
 	struct publish *publish;
@@ -46,6 +51,7 @@ struct mount {
 	bool strict;	    /* others are here, and the bits of directories keep some of them out */
 	bool selects;	    /* --selector */
 	bool narrowed;	    /* --namespace: what isn't listed isn't there */
+	bool noopen;	    /* the kernel opens by itself; read_only then, too */
 	atomic_bool ending; /* nothing is opened for writing any more */
 };
 

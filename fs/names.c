@@ -3,14 +3,10 @@
 #include "fs/modes.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 /* Cookies of what is published stay below; those of scratch come after. */
 #define SCRATCH_COOKIES (UINT64_C(1) << 40)
-
-bool names_is_api(enum node_kind kind)
-{
-	return kind == NODE_API || tree_nodes[kind].parent == NODE_API;
-}
 
 static void fill_stat(const struct mount *m, const struct tree_path *path,
 	const struct tree_attr *attr, uint64_t ino, struct stat *st)
@@ -47,12 +43,23 @@ static bool holds_scratch(enum node_kind kind)
 	return kind == NODE_STREAM || kind == NODE_TAG;
 }
 
-static void api_stat(const struct mount *m, enum node_kind kind, struct stat *st)
+/* A directory .api stands and falls with the one that it is in. -ENOENT. */
+static int api_stat(struct mount *m, const struct tree_path *path, struct stat *st)
 {
-	struct tree_attr attr = {.mtime = m->started, .nlink = kind == NODE_API ? 2 : 1};
-	struct tree_path path = {.kind = kind};
+	struct tree_attr attr = {.mtime = m->started, .nlink = 1}, owner = {0};
+	struct tree_path dir = *path;
+	char base[32];
 
-	fill_stat(m, &path, &attr, tree_ino("", kind, "", 0), st);
+	if (!tree_nodes[dir.kind].directory)
+		dir.kind = tree_nodes[dir.kind].parent;
+	else
+		attr.nlink = 2;
+	dir.kind = tree_nodes[dir.kind].parent;
+	if (published_attr(m->published, &dir, &owner) < 0)
+		return -ENOENT;
+	snprintf(base, sizeof(base), ".api of %" PRIx64, owner.ino);
+	fill_stat(m, path, &attr, tree_ino(base, path->kind, "", 0), st);
+	return 0;
 }
 
 static uint64_t slot_of(struct mount *m, const struct tree_path *path)
@@ -68,10 +75,14 @@ static uint64_t slot_of(struct mount *m, const struct tree_path *path)
 int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret)
 {
 	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_view_ struct view *last = NULL;
 	struct tree_attr attr;
 
-	if (names_is_api(path->kind)) {
-		api_stat(m, path->kind, ret);
+	if (tree_is_api(path->kind)) {
+		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
+			return 0;
+		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody has it open */
+		fill_stat(m, path, &attr, ino, ret);
 		return 0;
 	}
 	if (path->kind == NODE_SCRATCH) {
@@ -92,6 +103,9 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 	else if (tree_nodes[path->kind].directory)
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
+	else if ((last = node_last(m->nodes, ino)) &&
+		 view_attr(last, path->kind, path->tag, &attr) == 0)
+		attr.nlink = 0;
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
 	fill_stat(m, path, &attr, ino, ret);
@@ -131,9 +145,10 @@ static void find_real(struct mount *m, struct name *n)
 {
 	struct tree_attr attr;
 
-	if (names_is_api(n->path.kind)) {
-		api_stat(m, n->path.kind, &n->st);
-		n->place = n->ino = n->st.st_ino;
+	if (tree_is_api(n->path.kind)) {
+		/* Without opens there are no files that are made at each open. */
+		if (!m->noopen && api_stat(m, &n->path, &n->st) == 0)
+			n->place = n->ino = n->st.st_ino;
 		return;
 	}
 	if (published_attr(m->published, &n->path, &attr) == 0) {
@@ -237,16 +252,16 @@ static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, cons
 	return l->stop;
 }
 
-static void list_api(struct listing *l, uint64_t cookie)
+static void list_api(struct listing *l, const struct tree_path *dir, uint64_t cookie)
 {
-	struct tree_path path = {0};
+	struct tree_path path = *dir;
 	struct stat st;
 
 	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS && !l->stop; kind++) {
-		if (tree_nodes[kind].parent != NODE_API || kind <= cookie)
-			continue;
 		path.kind = kind;
-		api_stat(l->mount, kind, &st);
+		if (tree_nodes[kind].parent != dir->kind || kind <= cookie ||
+			api_stat(l->mount, &path, &st) < 0)
+			continue;
 		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st, l->mount->seconds);
 	}
 }
@@ -273,8 +288,8 @@ int names_list(
 	int r = 0;
 
 	l.path.kind = NODE_SCRATCH;
-	if (names_is_api(dir->path.kind)) {
-		list_api(&l, cookie);
+	if (tree_is_api(dir->path.kind)) {
+		list_api(&l, &dir->path, cookie);
 		return 0;
 	}
 	if (dir->path.kind != NODE_SCRATCH && cookie < SCRATCH_COOKIES / 2)
@@ -294,8 +309,12 @@ char *names_text(const struct tree_path *path)
 	const char *name = tree_nodes[path->kind].name;
 	bool tag = path->kind >= NODE_TAG && path->kind <= NODE_TAG_IMAGE;
 
-	return xasprintf("%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
-		path->stream, tag ? "/tags/" : "", tag ? path->tag : "",
+	const char *api = !tree_is_api(path->kind) || tree_nodes[path->kind].directory ? ""
+			  : path->namespace[0]					       ? "/.api"
+										       : ".api";
+
+	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
+		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,
 		name && path->kind != NODE_TAG ? "/" : "",
 		name && path->kind != NODE_TAG ? name : "");
 }

@@ -52,8 +52,6 @@ typedef bool names_fn(void *arg, const char *name, uint64_t cookie, const struct
 int names_list(
 	struct mount *m, const struct names_dir *dir, uint64_t cookie, names_fn *fn, void *arg);
 
-bool names_is_api(enum node_kind kind);
-
 /* NAMESPACE/STREAM/... as the user sees it, for messages. The caller frees. */
 char *names_text(const struct tree_path *path);
 

@@ -6,7 +6,8 @@ struct node {
 	uint64_t id, ino, lookups;
 	struct node *next_id, *next_ino; /* in their buckets */
 	enum node_kind kind;
-	char *names; /* namespace, stream, tag: three strings */
+	char *names;	   /* namespace, stream, tag: three strings */
+	struct view *last; /* it showed before it vanished (node_keep); NULL */
 };
 
 struct node_table {
@@ -34,6 +35,13 @@ static void node_add(struct node_table *t, struct node *n)
 	*id = n;
 	n->next_ino = *ino;
 	*ino = n;
+}
+
+static void node_free(struct node *n)
+{
+	view_unref(n->last);
+	free(n->names);
+	free(n);
 }
 
 static void grow(struct node_table *t)
@@ -99,8 +107,7 @@ void node_table_free(struct node_table *t)
 	for (size_t i = 0; i < t->size; i++) {
 		for (struct node *n = t->by_id[i], *next; n; n = next) {
 			next = n->next_id;
-			free(n->names);
-			free(n);
+			node_free(n);
 		}
 	}
 	free(t->by_id);
@@ -138,8 +145,7 @@ static void node_remove(struct node_table *t, struct node *n)
 		;
 	*p = n->next_ino;
 	t->count--;
-	free(n->names);
-	free(n);
+	node_free(n);
 }
 
 uint64_t node_lookup(struct node_table *t, const struct tree_path *path, uint64_t ino)
@@ -232,6 +238,29 @@ void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void
 		}
 	}
 	pthread_mutex_unlock(&t->lock);
+}
+
+void node_keep(struct node_table *t, uint64_t ino, struct view *last)
+{
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_ino(t, ino);
+	if (n && !n->last)
+		n->last = view_ref(last);
+	pthread_mutex_unlock(&t->lock);
+}
+
+struct view *node_last(struct node_table *t, uint64_t ino)
+{
+	struct view *last;
+	struct node *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = by_ino(t, ino);
+	last = n ? view_ref_or_null(n->last) : NULL;
+	pthread_mutex_unlock(&t->lock);
+	return last;
 }
 
 size_t node_count(struct node_table *t)

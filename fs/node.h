@@ -8,7 +8,7 @@
 #ifndef FS_NODE_H
 #define FS_NODE_H
 
-#include "fs/tree.h"
+#include "fs/view.h"
 
 #define NODE_ID_ROOT 1
 
@@ -35,6 +35,12 @@ uint64_t node_find(struct node_table *t, uint64_t ino);
 /* Calls fn for each node of the namespace, under the lock: fn may take no other one. */
 typedef void node_fn(void *arg, const struct tree_path *path, uint64_t ino);
 void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void *arg);
+/*
+ * With -o noopen, where the kernel tells of no open: the thing vanishes, and as long as the kernel
+ * knows it, somebody may have it open. A reference is taken. node_last: one to give back, or NULL.
+ */
+void node_keep(struct node_table *t, uint64_t ino, struct view *last);
+struct view *node_last(struct node_table *t, uint64_t ino);
 
 size_t node_count(struct node_table *t);
 

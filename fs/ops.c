@@ -5,6 +5,7 @@
 #include "fs/modes.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/statvfs.h>
 
 #define NEGATIVE_SECONDS 5.0 /* of what was asked for by name */
@@ -149,6 +150,8 @@ static int find_by_name(struct pool_call *call, const struct waiting *w)
 {
 	const char *namespace = w->dir.path.namespace;
 
+	if (tree_child(NODE_NAMESPACE, w->name) != NODE_KINDS)
+		return 0;
 	return w->name[0] ? find_stream(op_mount(call->req), call, namespace, w->name)
 			  : find_named_streams(op_mount(call->req), call, namespace);
 }
@@ -326,19 +329,30 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	fuse_reply_err(req, -r);
 }
 
-static struct file *open_api(struct mount *m, enum node_kind kind, int *ret_error)
+static struct file *open_api(
+	fuse_req_t req, const struct tree_path *path, uint64_t ino, int flags, int *ret_error)
 {
-	struct buf text = BUF_INIT(ATTR_MAX);
+	struct mount *m = op_mount(req);
+	struct file_open open = {.path = path,
+		.ino = ino,
+		.writable = (flags & O_ACCMODE) != O_RDONLY,
+		.tid = fuse_req_ctx(req)->pid};
+	struct buf text = BUF_INIT(HTTP_BODY_MAX);
 	char *data;
 	size_t len;
 
-	*ret_error = apifile_show(m, kind, &text);
+	if (apifile_is_events(path->kind))
+		return file_open_events(
+			m->files, events_open(m->events, path->namespace, path->stream));
+	*ret_error = apifile_show(m, path, &text);
 	if (*ret_error < 0) {
 		buf_release(&text);
 		return NULL;
 	}
+	if (open.writable)
+		open.opener = bases_who(m->bases, open.tid);
 	data = buf_steal(&text, &len);
-	return file_open_text(m->files, data, len);
+	return file_open_api(m->files, &open, data, len);
 }
 
 struct file *op_open_real(
@@ -373,7 +387,7 @@ struct file *op_open_real(
 	f = file_open(m->files, &open);
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		bases_note(m->bases, &open.opener, slot, view->object);
-	if (path->kind == NODE_IMAGESTREAM_JSON)
+	if (path->kind == NODE_IMAGESTREAM_JSON || path->kind == NODE_IMAGESTREAM_YAML)
 		history_serve(m->history, view->object);
 	/* What was published before the handle stood in the table didn't reach it. */
 	now = published_view_at(m->published, path);
@@ -475,6 +489,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	uint64_t ino;
 	int r = -ENOENT;
 
+	if (m->noopen) {
+		fuse_reply_err(req, ENOSYS); /* from the first one on the kernel asks no more */
+		return;
+	}
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
@@ -483,8 +501,8 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	if (r == 0)
 		r = op_may(req, path.kind, &st, mask);
-	if (r == 0 && names_is_api(path.kind))
-		f = open_api(m, path.kind, &r);
+	if (r == 0 && tree_is_api(path.kind))
+		f = open_api(req, &path, ino, fi->flags, &r);
 	else if (r == 0 && path.kind == NODE_SCRATCH)
 		f = open_scratch(req, ino, fi->flags, &r);
 	else if (r == 0)
@@ -494,7 +512,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	op_fill_open(m, f, ino, fi);
-	fi->nonseekable = names_is_api(path.kind);
+	fi->nonseekable = tree_is_api(path.kind);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		op_close(m, f);
 }
@@ -508,6 +526,8 @@ void op_close(struct mount *m, struct file *f)
 		overlay_hold_pending(m->overlay, state.slot, -1);
 	if (file_is_pending(f))
 		publish_wake(m->publish);
+	if (file_events(f))
+		events_close(m->events, file_events(f));
 	file_close(m->files, f);
 }
 
@@ -526,21 +546,75 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 		fuse_reply_err(req, n ? EINVAL : ENOENT);
 }
 
+/* The inode as it is now, or as it was last: with -o noopen nobody has a handle. */
+static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct view *view = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	struct tree_path path;
+	struct tree_attr attr;
+	uint64_t ino;
+	int r = -ENOENT;
+
+	if (node_get(m->nodes, id, &path, &ino)) {
+		view = published_view_at(m->published, &path);
+		if (!view || view_attr(view, path.kind, path.tag, &attr) < 0 || attr.ino != ino) {
+			view_unref(view);
+			view = node_last(m->nodes, ino);
+		}
+	}
+	if (view)
+		r = view_show(view, path.kind, path.tag, &text);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if ((size_t)offset >= text.len)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_buf(req, text.data + offset,
+			size < text.len - offset ? size : text.len - offset);
+}
+
 static void op_read(
-	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct text *text;
 	const char *data;
 	size_t len;
-	int r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
+	int r;
 
+	if (!op_file(fi)) {
+		read_unopened(req, id, size, offset);
+		return;
+	}
+	if (file_events(op_file(fi))) {
+		events_read(m->events, file_events(op_file(fi)), req, size, fi->flags);
+		return;
+	}
+	r = file_read(m->files, op_file(fi), size, offset, &text, &data, &len);
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
 		return;
 	}
 	fuse_reply_buf(req, data, len);
 	text_unref(text);
+}
+
+static void op_poll(
+	fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
+{
+	struct mount *m = op_mount(req);
+	struct events_reader *events = op_file(fi) ? file_events(op_file(fi)) : NULL;
+
+	if (events) {
+		events_poll(m->events, events, req, ph, fi->poll_events);
+		return;
+	}
+	if (ph)
+		fuse_pollhandle_destroy(ph);
+	fuse_reply_poll(req,
+		fi->poll_events & (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)); /* as files are */
 }
 
 /* ---- directories ---- */
@@ -605,9 +679,7 @@ static bool add_dot(struct listing *l, const char *name, uint64_t ino, off_t nex
 static uint64_t parent_ino(struct mount *m, const struct tree_path *path)
 {
 	uint64_t ino =
-		path->kind > NODE_ROOT && path->kind < NODE_SCRATCH && !names_is_api(path->kind)
-			? names_parent(m, path)
-			: 0;
+		path->kind > NODE_ROOT && path->kind < NODE_SCRATCH ? names_parent(m, path) : 0;
 
 	return ino ? ino : NODE_ID_ROOT;
 }
@@ -709,6 +781,7 @@ const struct fuse_lowlevel_ops ops = {
 	.open = op_open,
 	.opendir = op_opendir,
 	.read = op_read,
+	.poll = op_poll,
 	.write = op_write,
 	.flush = op_flush,
 	.fsync = op_fsync,

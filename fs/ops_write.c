@@ -1,6 +1,7 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
 #include "fs/ops.h"
 
+#include "fs/apifile.h"
 #include "fs/change.h"
 #include "fs/modes.h"
 #include "fs/process.h"
@@ -77,7 +78,9 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 {
 	int r;
 
-	if (is_real_directory(n) && !names_is_api(n->path.kind))
+	if (tree_is_api(n->path.kind))
+		return -EACCES;
+	if (is_real_directory(n))
 		return -EPERM;
 	r = may_write_real(req, n);
 	if (r < 0)
@@ -116,7 +119,7 @@ static int make_scratch(fuse_req_t req, const struct names_dir *dir, const char 
 	if (!names_takes_scratch(m, dir))
 		return -EPERM;
 	if (view && dir->path.kind == NODE_STREAM)
-		history_serve(m->history, view->object); /* it may become imagestream.json */
+		history_serve(m->history, view->object); /* it may become imagestream.* */
 	return scratch_create(m->scratch, dir->ino, name, &init, ret);
 }
 
@@ -306,7 +309,7 @@ static int may_open_there(fuse_req_t req, const struct name *n, int flags)
 		   : (flags & O_ACCMODE) == O_WRONLY ? W_OK
 						     : R_OK | W_OK;
 
-	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || names_is_api(n->path.kind))
+	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || tree_is_api(n->path.kind))
 		return -EEXIST;
 	return op_may(req, n->scratch ? NODE_SCRATCH : n->path.kind, &n->st,
 		mask | (flags & O_TRUNC ? W_OK : 0));
@@ -626,7 +629,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		}
 	} else if (r == 0 && is_real_directory(&t.name)) {
 		r = -EISDIR;
-	} else if (r == 0 && names_is_api(t.name.path.kind)) {
+	} else if (r == 0 && tree_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
 		r = unlink_real(m, &t.name);
@@ -822,7 +825,7 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 		r = rename_scratch(m, from, name, to, new_name, flags & RENAME_NOREPLACE);
 		return r < 0 ? r : 1;
 	}
-	if (is_real_directory(&from->name) || names_is_api(from->name.path.kind))
+	if (is_real_directory(&from->name) || tree_is_api(from->name.path.kind))
 		return -EPERM;
 	/* Nobody writes a tag's image: it is only hidden, as by rm. */
 	if (from->name.path.kind != NODE_TAG_IMAGE)
@@ -935,8 +938,16 @@ void op_setattr(
 	}
 	if (r == 0 && m->read_only)
 		r = -EROFS;
-	if (r == 0 && names_is_api(path.kind))
-		r = -EPERM;
+	if (r == 0 && tree_is_api(path.kind)) {
+		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0
+			    ? op_may(req, path.kind, &now, W_OK)
+			    : -EPERM;
+		if (r < 0)
+			fuse_reply_err(req, -r);
+		else
+			fuse_reply_attr(req, &now, 0); /* `>` empties what is empty */
+		return;
+	}
 	if (r == 0)
 		r = may_set(req, path.kind, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
@@ -998,20 +1009,26 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	_cleanup_file_state_ struct file_state state = {0};
 	struct tree_attr attr = {0};
 	struct written *w;
-	int r = 0;
+	int r = 0, verdict;
 
-	if (!f) { /* the announcer's, which writes nothing */
-		fuse_reply_err(req, EBADF);
+	if (!f) { /* the announcer's, which writes nothing, or nobody's (noopen) */
+		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
 		return;
 	}
 	file_get_state(m->files, f, &state);
-	if (!state.scratch && is_gone(m, &state, &attr))
+	if (tree_is_api(state.path.kind))
+		r = !state.draft ? -EBADF
+		    : draft_is_loaded(state.draft) &&
+				    draft_state(state.draft, &verdict) == DRAFT_DECIDED
+			    ? -EINVAL /* one request an open */
+			    : 0;
+	else if (!state.scratch && is_gone(m, &state, &attr))
 		r = -ESTALE;
 	if (r == 0)
 		r = file_write(m->files, f, data, size, offset, fi->flags & O_APPEND);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
-	} else if (state.scratch || offset + size <= attr.size) {
+	} else if (state.scratch || tree_is_api(state.path.kind) || offset + size <= attr.size) {
 		fuse_reply_write(req, size);
 	} else {
 		w = xmalloc(sizeof(*w));
@@ -1062,6 +1079,48 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
+/* What was written to a file of .api: its verdict is the draft's. */
+static int send_api(struct pool_call *call, struct file *f)
+{
+	struct mount *m = op_mount(call->req);
+	struct api_call api = api_call(call);
+	_cleanup_file_state_ struct file_state state;
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int r = 0;
+
+	file_get_state(m->files, f, &state);
+	if (draft_take(state.draft, &r, &text, &len, &change) != DRAFT_WRITTEN)
+		return -r;
+	r = apifile_store(m, &api, &state.path, text, len);
+	draft_decide(state.draft, change, -r);
+	return r;
+}
+
+static void send_api_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	int r = send_api(call, j->file);
+
+	pool_settle(call);
+	fuse_reply_err(call->req, -r);
+	job_free(j);
+}
+
+static void release_api_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+
+	if (!j->killed)
+		send_api(call, j->file);
+	op_close(m, j->file);
+	pool_settle(call);
+	fuse_reply_err(call->req, 0);
+	job_free(j);
+}
+
 static void submit_save(
 	fuse_req_t req, struct file *f, const struct file_state *state, pool_fn *fn, bool sync)
 {
@@ -1071,7 +1130,16 @@ static void submit_save(
 	j->file = f;
 	j->sync = sync;
 	j->killed = file_is_killed(f);
+	if (tree_is_api(state->path.kind))
+		fn = fn == release_and_reply ? release_api_and_reply : send_api_and_reply;
 	submit(req, fn, j);
+}
+
+static bool is_by_opener(fuse_req_t req, struct file *f)
+{
+	struct process_id who = bases_who(op_mount(req)->bases, fuse_req_ctx(req)->pid);
+
+	return !who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f));
 }
 
 /*
@@ -1081,7 +1149,6 @@ static void submit_save(
 static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state *state)
 {
 	pid_t tid = fuse_req_ctx(req)->pid;
-	struct process_id who;
 	_cleanup_free_ char *text = NULL;
 	uint64_t change;
 	size_t len;
@@ -1091,20 +1158,25 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 		file_set_killed(f);
 		return false;
 	}
-	who = bases_who(op_mount(req)->bases, tid);
-	if (!who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f)))
+	if (is_by_opener(req, f))
 		return true;
+	if (tree_is_api(state->path.kind))
+		return false;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
-	       save_is_whole(text, len);
+	       save_is_whole(&state->path, text, len);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct file *f = op_file(fi);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	int verdict = 0;
 
+	if (!f) { /* noopen: nothing is ever written */
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
@@ -1116,17 +1188,23 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_file_state_ struct file_state state;
+	_cleanup_file_state_ struct file_state state = {0};
 	int verdict = 0;
 
+	if (!op_file(fi)) {
+		fuse_reply_err(req, 0);
+		return;
+	}
 	file_get_state(m->files, op_file(fi), &state);
 	/* Who calls again after EINTR wants to be served. */
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
-	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN)
-		submit_save(req, op_file(fi), &state, save_and_reply, true);
-	else
+	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+	else if (state.path.kind == NODE_IMAGESTREAM_YAML && !is_by_opener(req, op_file(fi)))
+		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
+	else
+		submit_save(req, op_file(fi), &state, save_and_reply, true);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)

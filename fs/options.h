@@ -13,16 +13,18 @@
 struct options {
 	struct config_flags flags;
 	char *mountpoint; /* as given */
-	bool foreground, help, version, single_threaded, read_only, nodelete, noevents;
+	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
+		auto_unmount;
 	int verbosity;
 	int request_timeout_ms;
-	int watch_timeout;	 /* seconds; 0: random */
-	const char **namespaces; /* NULL at the end; NULL: all */
+	int watch_timeout;  /* seconds; 0: random */
+	json_t *namespaces; /* NULL at the end; NULL: all */
 	const char *selector;
 	long uid, gid, umask;
 	int poll_interval, rights_interval; /* seconds */
 	bool allow_other;
 	struct fuse_args fuse; /* what is left for FUSE */
+	char *token;	       /* ours, and wiped: argv's is overwritten */
 };
 
 /* -EINVAL, and then one line was written to stderr. */

@@ -5,12 +5,17 @@
 #include "client/map.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #define BUSY_NS NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define STARTS_MAX                                                                                 \
 	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
+#define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
+#define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
+#define BEFORE_MOUNT  256 /* keys of the first lists that the thread is woken for at once */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
 #define RESPAWN_NS    NSEC_PER_SEC /* an announcer that ends is started again so often at most */
 
@@ -29,7 +34,9 @@ struct request {
 
 /* A change on its way: its steps go to the announcer, or are shown silently, in their order. */
 struct transition {
-	struct transition *next;
+	struct transition *next, **link; /* what points at it */
+	struct transition *next_heard;
+	bool heard; /* it is in that list */
 	struct published_change change;
 	struct step_state {
 		uint64_t id; /* at the announcer; 0: not there */
@@ -71,8 +78,11 @@ struct publish {
 	pthread_t thread;
 	int wake_fd;
 	/* the publish thread's own */
-	struct transition *transitions;
-	struct idmap sent; /* id -> struct sent */
+	struct transition *transitions, **last_transition;
+	struct transition *heard; /* those that an ack came for */
+	bool again;		  /* there is more to do before it sleeps */
+	bool full;		  /* no directory that isn't under way can be sent now */
+	struct idmap sent;	  /* id -> struct sent */
 	uint64_t last_id;
 	int64_t spawned;
 	int64_t wake_at; /* monotonic ns */
@@ -86,6 +96,7 @@ struct publish {
 	struct request *requests;     /* lock */
 	struct transition *attribs;   /* lock; of publish_attributes, to be started */
 	uint64_t added, done;	      /* lock */
+	uint64_t moving;	      /* lock; transitions on their way */
 	struct publish_notify notify; /* lock */
 	struct publish_counts counts; /* lock */
 	struct forgotten *forgotten;  /* lock */
@@ -101,6 +112,7 @@ struct publish *publish_new(const struct publish_parts *parts)
 
 	p->parts = *parts;
 	p->last = &p->first;
+	p->last_transition = &p->transitions;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
@@ -183,11 +195,14 @@ static bool enqueue(struct publish *p, const char *key)
 void publish_key(void *arg, const char *key)
 {
 	struct publish *p = arg;
-	bool wake;
+	bool was_empty, wake;
 
 	pthread_mutex_lock(&p->lock);
+	was_empty = !p->first;
 	p->counts.received++;
-	wake = enqueue(p, key);
+	wake = enqueue(p, key) && was_empty;
+	if (!p->notify.inval_inode) /* nobody looks yet: many at once */
+		wake = p->added % BEFORE_MOUNT == 0;
 	pthread_mutex_unlock(&p->lock);
 	if (wake)
 		publish_wake(p);
@@ -265,8 +280,18 @@ static void inval_place(struct publish *p, uint64_t place)
 	struct publish_notify notify = get_notify(p);
 	uint64_t id = notify.inval_inode ? node_at(p, place) : 0;
 
-	if (id)
-		notify.inval_inode(notify.arg, id);
+	int r = id ? notify.inval_inode(notify.arg, id) : 0;
+	int64_t until = now_monotonic() + ANSWER_NS;
+
+	/*
+	 * Without an open nothing but this drops what the kernel keeps of the file, and an answer with
+	 * the old size may be on its way to an inode that isn't there yet: it is, within moments.
+	 */
+	while (p->parts.noopen && r == -ENOENT && node_at(p, place) == id &&
+		now_monotonic() < until) {
+		sched_yield();
+		r = notify.inval_inode(notify.arg, id);
+	}
 }
 
 static void count(struct publish *p, uint64_t *counter)
@@ -345,6 +370,10 @@ static bool flip(struct publish *p, struct transition *t, const struct published
 		overlay_return(p->parts.overlay, t->place);
 		return true;
 	}
+	if (p->parts.noopen && step->op == PUBLISHED_DELETE && !tree_nodes[step->kind].directory &&
+		t->change.old)
+		node_keep(
+			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change.old);
 	if (!published_flip(p->parts.published, t->key, step))
 		return false;
 	step_path(t->key, step, &path);
@@ -485,6 +514,10 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 	step_text(&path, directory, text);
 	if (t->under_way && !streq(directory, t->directory))
 		return -EAGAIN; /* in order: what is under way elsewhere first */
+	if (p->parts.noopen && step->op == PUBLISHED_WRITE) {
+		flip(p, t, step);
+		inval_place(p, step->place);
+	}
 	r = announce_send(
 		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
 	if (r < 0)
@@ -530,11 +563,14 @@ static bool advance(struct publish *p, struct transition *t)
 		} else if (has_given_up(p)) {
 			show_lost(p, t, step);
 		} else if (!announce_is_ready(p->parts.announce)) {
+			p->full = true;
 			return false;
 		} else {
 			r = announce(p, t, t->at);
-			if (r == -EAGAIN || r == -EPIPE)
+			if (r == -EAGAIN || r == -EPIPE) {
+				p->full = announce_is_full(p->parts.announce);
 				return false;
+			}
 			if (r < 0)
 				show_lost(p, t, step);
 		}
@@ -578,7 +614,7 @@ static void check_namespace(struct publish *p, const char *key)
 	pthread_mutex_lock(&p->lock);
 	enqueue(p, namespace);
 	pthread_mutex_unlock(&p->lock);
-	publish_wake(p);
+	p->again = true;
 }
 
 static void finish(struct publish *p, struct transition *t)
@@ -595,19 +631,19 @@ static void finish(struct publish *p, struct transition *t)
 	p->counts.published++;
 	b = map_get(&p->busy, t->key);
 	b->transitions--;
+	p->moving--;
 	b->names -= t->names;
 	pthread_cond_broadcast(&p->changed);
 	if (t->change.again)
 		b->again = true;
 	busy_drop_unused(p, b);
 	pthread_mutex_unlock(&p->lock);
-	publish_wake(p); /* what waited for it */
+	p->again = true; /* what waited for it */
 	transition_free(t);
 }
 
 static void start(struct publish *p, struct transition *t)
 {
-	struct transition **at;
 	struct busy *b;
 
 	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
@@ -616,28 +652,47 @@ static void start(struct publish *p, struct transition *t)
 	pthread_mutex_lock(&p->lock);
 	b = busy_get(p, t->key);
 	b->transitions++;
+	p->moving++;
 	b->names += t->names;
 	pthread_mutex_unlock(&p->lock);
 	if (advance(p, t)) {
 		finish(p, t);
-	} else {
-		for (at = &p->transitions; *at; at = &(*at)->next)
-			;
-		*at = t; /* those of one key stay in their order */
+	} else { /* those of one key stay in their order */
+		t->link = p->last_transition;
+		*t->link = t;
+		p->last_transition = &t->next;
 	}
 }
 
+static void advance_and_finish(struct publish *p, struct transition *t)
+{
+	if (!advance(p, t))
+		return;
+	*t->link = t->next;
+	if (t->next)
+		t->next->link = t->link;
+	else
+		p->last_transition = t->link;
+	finish(p, t);
+}
+
+/* Those that the announcer did something of, then those that wait for it, until it is full. */
 static void advance_all(struct publish *p)
 {
-	struct transition **at = &p->transitions, *t;
+	struct transition *next;
 
-	while ((t = *at)) {
-		if (advance(p, t)) {
-			*at = t->next;
-			finish(p, t);
-		} else {
-			at = &t->next;
-		}
+	while (p->heard) {
+		struct transition *t = p->heard;
+
+		p->heard = t->next_heard;
+		t->heard = false;
+		advance_and_finish(p, t);
+	}
+	p->full = false;
+	for (struct transition *t = p->transitions; t && !p->full; t = next) {
+		next = t->next;
+		if (!t->under_way)
+			advance_and_finish(p, t);
 	}
 }
 
@@ -763,6 +818,11 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	t->states[sent_step].done = true;
 	t->under_way--;
 	free(sent);
+	if (!t->heard) {
+		t->heard = true;
+		t->next_heard = p->heard;
+		p->heard = t;
+	}
 	if (ack->error == 0) {
 		count(p, &p->counts.announced);
 		if (flip(p, t, step) && !t->returns)
@@ -938,6 +998,8 @@ static void serve_line(struct publish *p)
 		serve_requests(p); /* whoever waits comes first */
 		if (p->parts.announce)
 			hear_announcer(p);
+		if (p->heard)
+			advance_all(p);
 	}
 }
 
@@ -953,15 +1015,13 @@ static bool is_stopped(struct publish *p)
 
 static void wait_for_something(struct publish *p, int64_t until)
 {
-	struct pollfd fds[ANNOUNCER_WORKERS + 1] = {{.fd = p->wake_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
+		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
 	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
 	uint64_t counter;
-	size_t n = 1;
 
-	if (p->parts.announce)
-		n += announce_poll(p->parts.announce, fds + 1);
-	poll(fds, n, until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
-	if (read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
 
@@ -972,6 +1032,7 @@ static void *run(void *arg)
 	while (!is_stopped(p)) {
 		int64_t next;
 
+		p->again = false;
 		serve_requests(p);
 		serve_attribs(p);
 		serve_line(p);
@@ -982,7 +1043,8 @@ static void *run(void *arg)
 			keep_announcer(p, &next);
 		p->wake_at = next;
 		advance_all(p);
-		wait_for_something(p, p->wake_at);
+		if (!p->again)
+			wait_for_something(p, p->wake_at);
 	}
 	return NULL;
 }
@@ -1074,28 +1136,49 @@ void publish_attributes(
 	publish_wake(p);
 }
 
+/* p->lock held. False when it is too late. */
+static bool wait_until(struct publish *p, int64_t until)
+{
+	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+
+	return pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &ts) == 0;
+}
+
 void publish_wait_names(struct publish *p, const char *key)
 {
-	struct timespec until;
+	int64_t until = now_monotonic() + NAMES_WAIT_NS;
 	const struct busy *b;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += NAMES_WAIT_NS;
-	if (until.tv_nsec >= NSEC_PER_SEC) {
-		until.tv_nsec -= NSEC_PER_SEC;
-		until.tv_sec++;
-	}
 	pthread_mutex_lock(&p->lock);
 	while (!p->stop && (b = map_get(&p->busy, key)) && b->names)
-		if (pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &until) != 0)
+		if (!wait_until(p, until))
 			break;
 	pthread_mutex_unlock(&p->lock);
+}
+
+int publish_settle(struct publish *p, const struct http_check *check, int64_t timeout_ms)
+{
+	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	uint64_t target;
+	int r = 0;
+
+	pthread_mutex_lock(&p->lock);
+	target = p->added;
+	while (r == 0 && (p->done < target || p->moving) && !p->stop) {
+		wait_until(p, now_monotonic() + LOOK_NS);
+		pthread_mutex_unlock(&p->lock);
+		r = now_monotonic() >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return r;
 }
 
 void publish_flush(struct publish *p)
 {
 	uint64_t target;
 
+	publish_wake(p);
 	pthread_mutex_lock(&p->lock);
 	target = p->added;
 	while (p->done < target && !p->stop)

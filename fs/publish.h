@@ -8,6 +8,7 @@
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
 
+#include "client/http.h"
 #include "client/store.h"
 #include "fs/announce.h"
 #include "fs/file.h"
@@ -20,7 +21,8 @@ struct publish;
 
 /* How the kernel is told; behind this the tree can be tested without a mount. From any thread. */
 struct publish_notify {
-	void (*inval_inode)(void *arg, uint64_t node_id);
+	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
+	int (*inval_inode)(void *arg, uint64_t node_id);
 	/* May wait for a call that holds the directory. */
 	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
@@ -34,6 +36,7 @@ struct publish_parts {
 	struct scratch *scratch;
 	struct announce
 		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
+	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */
 };
 
 /* What happened so far. */
@@ -85,6 +88,12 @@ void publish_attributes(
 
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
+
+/*
+ * Waits until everything received before the call is shown, and its events are raised; `check` as for http_call. 0,
+ * -ETIMEDOUT after timeout_ms, or what check said.
+ */
+int publish_settle(struct publish *p, const struct http_check *check, int64_t timeout_ms);
 
 /* Something may be due in the overlay. */
 void publish_wake(struct publish *p);

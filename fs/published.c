@@ -435,8 +435,8 @@ static void diff_file(
 	struct published_change *c, enum node_kind kind, const char *tag, bool deletions)
 {
 	struct tree_attr before, after;
-	bool was = c->old && view_attr(c->old, kind, tag, &before) == 0;
-	bool is = c->new &&view_attr(c->new, kind, tag, &after) == 0;
+	bool was = c->old && view_stamp(c->old, kind, tag, &before) == 0;
+	bool is = c->new &&view_stamp(c->new, kind, tag, &after) == 0;
 	bool same = was && is && before.ino == after.ino;
 
 	if (deletions && was && !same)

@@ -1,5 +1,6 @@
 #include "fs/save.h"
 
+#include "client/yaml.h"
 #include "fs/edit.h"
 #include "fs/names.h"
 
@@ -10,6 +11,7 @@
 
 static const enum patch_view views[NODE_KINDS] = {
 	[NODE_IMAGESTREAM_JSON] = PATCH_IMAGESTREAM,
+	[NODE_IMAGESTREAM_YAML] = PATCH_IMAGESTREAM,
 	[NODE_METADATA_JSON] = PATCH_METADATA,
 	[NODE_SPEC_JSON] = PATCH_SPEC,
 	[NODE_STATUS_JSON] = PATCH_STATUS,
@@ -78,7 +80,7 @@ static const char *version_in(const json_t *text)
 }
 
 /*
- * imagestream.json: the resourceVersion in the text names the base, and nothing may have happened
+ * imagestream.*: the resourceVersion in the text names the base, and nothing may have happened
  * since but this mount's saves and what moves by itself.
  */
 static int check_version(struct document *d, struct object *current, struct base *base)
@@ -140,17 +142,32 @@ static int merge(struct edit *e, struct object *current, const json_t *json, jso
 	return patch_equal(&e->file, theirs, *ret_merged) ? 0 : 1;
 }
 
-bool save_is_whole(const char *text, size_t len)
+bool save_is_whole(const struct tree_path *path, const char *text, size_t len)
 {
-	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = NULL;
 
+	if (path->kind != NODE_IMAGESTREAM_YAML)
+		json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 	return json;
+}
+
+static int parse_yaml(struct document *d)
+{
+	_cleanup_free_ char *error = NULL;
+
+	if (yaml_parse(d->text, d->len, &d->mine, &error) < 0)
+		return edit_refuse(&d->edit, EINVAL, xasprintf("not YAML: %s", error));
+	if (!json_is_object(d->mine))
+		return edit_refuse(&d->edit, EINVAL, xstrdup("not a YAML mapping"));
+	return 0;
 }
 
 static int parse(struct document *d)
 {
 	json_error_t error;
 
+	if (d->path->kind == NODE_IMAGESTREAM_YAML)
+		return parse_yaml(d);
 	d->mine = json_loadb(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
 	if (!d->mine)
 		return edit_refuse(&d->edit, EINVAL,

@@ -38,7 +38,10 @@ void save_keep_unsaved(struct mount *m);
 /* The same for one handle that is about to be closed. */
 void save_keep_handle(struct mount *m, struct file *f);
 
-/* Whether the text is a whole JSON document: no proper prefix of an object is one. */
-bool save_is_whole(const char *text, size_t len);
+/*
+ * Whether nothing can follow the text: a whole JSON document, since no proper prefix of an object is
+ * one. Of YAML nobody can say.
+ */
+bool save_is_whole(const struct tree_path *path, const char *text, size_t len);
 
 #endif

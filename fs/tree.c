@@ -6,12 +6,10 @@
 /* clang-format off */
 const struct tree_node tree_nodes[NODE_KINDS] = {
 	[NODE_ROOT] =					{NODE_ROOT,	 NULL, true, false},
-	[NODE_API] =					{NODE_ROOT,	 ".api", true, true},
-	[NODE_API_STATUS] =				{NODE_API,	 "status.json", false, false},
-	[NODE_API_ERRORS] =				{NODE_API,	 "errors", false, false},
 	[NODE_NAMESPACE] =				{NODE_ROOT,	 NULL, true, false},
 	[NODE_STREAM] =					{NODE_NAMESPACE, NULL, true, false},
 	[NODE_IMAGESTREAM_JSON] =			{NODE_STREAM,	 "imagestream.json", false, false},
+	[NODE_IMAGESTREAM_YAML] =			{NODE_STREAM,	 "imagestream.yaml", false, false},
 	[NODE_METADATA_JSON] =				{NODE_STREAM,	 "metadata.json", false, false},
 	[NODE_SPEC_JSON] =				{NODE_STREAM,	 "spec.json", false, false},
 	[NODE_STATUS_JSON] =				{NODE_STREAM,	 "status.json", false, false},
@@ -20,6 +18,16 @@ const struct tree_node tree_nodes[NODE_KINDS] = {
 	[NODE_TAG_SPEC] =				{NODE_TAG,	 "spec.json", false, false},
 	[NODE_TAG_STATUS] =				{NODE_TAG,	 "status.json", false, false},
 	[NODE_TAG_IMAGE] =				{NODE_TAG,	 "image", false, false},
+	[NODE_API] =					{NODE_ROOT,	 ".api", true, true},
+	[NODE_API_STATUS] =				{NODE_API,	 "status.json", false, false},
+	[NODE_API_METRICS] =				{NODE_API,	 "metrics", false, false},
+	[NODE_API_ERRORS] =				{NODE_API,	 "errors", false, false},
+	[NODE_API_REFRESH] =				{NODE_API,	 "refresh", false, false},
+	[NODE_API_EVENTS] =				{NODE_API,	 "events", false, false},
+	[NODE_NAMESPACE_API] =				{NODE_NAMESPACE, ".api", true, true},
+	[NODE_NAMESPACE_EVENTS] =			{NODE_NAMESPACE_API, "events", false, false},
+	[NODE_STREAM_API] =				{NODE_STREAM,	 ".api", true, true},
+	[NODE_STREAM_EVENTS] =				{NODE_STREAM_API, "events", false, false},
 	[NODE_SCRATCH] =				{NODE_STREAM,	 NULL, false, false},
 };
 /* clang-format on */

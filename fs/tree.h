@@ -14,12 +14,10 @@
 /* clang-format off */
 enum node_kind {
 	NODE_ROOT,
-		NODE_API,
-			NODE_API_STATUS,
-			NODE_API_ERRORS,
 		NODE_NAMESPACE,
 			NODE_STREAM,
 				NODE_IMAGESTREAM_JSON,
+				NODE_IMAGESTREAM_YAML,
 				NODE_METADATA_JSON,
 				NODE_SPEC_JSON,
 				NODE_STATUS_JSON,
@@ -28,12 +26,23 @@ enum node_kind {
 						NODE_TAG_SPEC,
 						NODE_TAG_STATUS,
 						NODE_TAG_IMAGE,
+	/* the rest of the API; the directories stand in the root, in NAMESPACE/ and in STREAM/ */
+	NODE_API,
+		NODE_API_STATUS,
+		NODE_API_METRICS,
+		NODE_API_ERRORS,
+		NODE_API_REFRESH,
+		NODE_API_EVENTS,
+	NODE_NAMESPACE_API,
+		NODE_NAMESPACE_EVENTS,
+	NODE_STREAM_API,
+		NODE_STREAM_EVENTS,
 	NODE_SCRATCH, /* anything of fs/scratch.h, wherever it stands */
 	NODE_KINDS
 };
 /* clang-format on */
 
-#define STREAM_FILES 4 /* from NODE_IMAGESTREAM_JSON on */
+#define STREAM_FILES 5 /* from NODE_IMAGESTREAM_JSON on */
 #define TAG_FILES    3 /* from NODE_TAG_SPEC on */
 
 struct tree_node {
@@ -44,6 +53,12 @@ struct tree_node {
 };
 
 extern const struct tree_node tree_nodes[NODE_KINDS];
+
+/* Whether it is a directory .api, or in one. */
+static inline bool tree_is_api(enum node_kind kind)
+{
+	return kind >= NODE_API && kind < NODE_SCRATCH;
+}
 
 struct tree_path {
 	enum node_kind kind;

@@ -1,8 +1,11 @@
 #include "fs/view.h"
 
 #include "client/map.h"
+#include "client/yaml.h"
 
 #include <errno.h>
+
+#define YAML_FILE (NODE_IMAGESTREAM_YAML - NODE_IMAGESTREAM_JSON)
 
 struct view *view_ref(struct view *v)
 {
@@ -120,26 +123,101 @@ static bool is_same_part(enum node_kind kind, const struct object *a, const stru
 	}
 }
 
-/* What a version looks like. What is the same as in `old` (NULL: nothing) isn't measured. */
-static struct view_index *index_new(const struct view *v, const struct object *old, int64_t mtime)
+static const char *const part_names[VIEW_PARTS] = {
+	[VIEW_METADATA] = "metadata",
+	[VIEW_SPEC] = "spec",
+	[VIEW_STATUS] = "status",
+};
+
+static bool has_part(const struct object *a, const struct object *b, enum view_part part)
+{
+	return (part == VIEW_SPEC && a->spec == b->spec) ||
+	       (part == VIEW_STATUS && a->status == b->status);
+}
+
+/*
+ * imagestream.json: rendering it costs the most of all, so that its size is put together from those of
+ * its parts. No two versions are the same in it, since it names its version.
+ */
+static void measure_imagestream(struct view_index *x, const struct view *v, const json_t *object,
+	const struct view_index *before, const struct object *old, int64_t mtime)
+{
+	struct view_file *f = &x->files[0];
+	const char *key;
+	json_t *value;
+
+	f->size = before ? before->files[0].size : ATTR_NO_MEMBERS;
+	for (enum view_part part = 0; part < VIEW_PARTS; part++) {
+		value = json_object_get(object, part_names[part]);
+		if (before && has_part(old, v->object, part))
+			x->parts[part] = before->parts[part];
+		else if (value)
+			x->parts[part] = attr_member_size(part_names[part], value);
+		f->size += x->parts[part] - (before ? before->parts[part] : 0);
+	}
+	json_object_foreach((json_t *)object, key, value)
+	{
+		if (!before && !streq(key, "metadata") && !streq(key, "spec") &&
+			!streq(key, "status"))
+			f->size += attr_member_size(key, value);
+	}
+	f->there = f->size <= ATTR_MAX;
+	f->hash = hash_str(HASH_INIT, v->object->resource_version);
+	f->mtime = mtime;
+}
+
+static void copy_tags(struct view_index *x, const struct view_index *before)
+{
+	x->tags = xcalloc(before->ntags, sizeof(*x->tags));
+	x->ntags = before->ntags;
+	for (size_t k = 0; k < x->ntags; k++) {
+		const struct view_tag *t = &before->tags[k];
+
+		x->tags[k] = (struct view_tag){.name = xstrdup(t->name),
+			.raw = xmalloc(t->raw_len + 1),
+			.raw_len = t->raw_len};
+		memcpy(x->tags[k].raw, t->raw, t->raw_len + 1);
+	}
+}
+
+static void measure_tag(struct view_index *x, struct view_tag *t, const struct view *v,
+	const json_t *object, const struct object *old, int64_t mtime)
+{
+	struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
+
+	t->cookie = ++x->counter;
+	t->mtime = mtime;
+	for (unsigned i = 0; i < TAG_FILES; i++)
+		if (!old || !is_same_part(NODE_TAG_SPEC + i, old, v->object))
+			measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
+}
+
+/*
+ * What a version looks like. What is the same as in `old`, whose index is `before` (both NULL: there is
+ * none), isn't measured; where only metadata changed, nothing else is parsed.
+ */
+static struct view_index *index_new(const struct view *v, const struct view_index *before,
+	const struct object *old, int64_t mtime)
 {
 	struct view_index *x = xcalloc(1, sizeof(*x));
-	_cleanup_json_ json_t *object = object_cache_get(v->cache, v->object);
+	bool alone = old && has_part(old, v->object, VIEW_SPEC) &&
+		     has_part(old, v->object, VIEW_STATUS) && old->rest == v->object->rest;
+	_cleanup_json_ json_t *object =
+		alone ? object_parse_metadata(v->object) : object_cache_get(v->cache, v->object);
 
-	for (unsigned i = 0; i < STREAM_FILES; i++)
-		if (!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object))
+	measure_imagestream(
+		x, v, object, old && old->rest == v->object->rest ? before : NULL, old, mtime);
+	for (unsigned i = 1; i < STREAM_FILES; i++)
+		if (i != YAML_FILE &&
+			(!old || !is_same_part(NODE_IMAGESTREAM_JSON + i, old, v->object)))
 			measure(&x->files[i], NODE_IMAGESTREAM_JSON + i, object, NULL, mtime);
-	collect_tags(x, v, object);
-	for (size_t k = 0; k < x->ntags; k++) {
-		struct view_tag *t = &x->tags[k];
-		struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
-
-		t->cookie = ++x->counter;
-		t->mtime = mtime;
-		for (unsigned i = 0; i < TAG_FILES; i++)
-			if (!old || !is_same_part(NODE_TAG_SPEC + i, old, v->object))
-				measure(&t->files[i], NODE_TAG_SPEC + i, object, &tag, mtime);
-	}
+	x->files[YAML_FILE] = x->files[0];
+	if (alone)
+		copy_tags(x, before);
+	else
+		collect_tags(x, v, object);
+	for (size_t k = 0; k < x->ntags; k++)
+		measure_tag(x, &x->tags[k], v, object, old, mtime);
 	x->mtime = x->tags_mtime = mtime;
 	return x;
 }
@@ -209,7 +287,7 @@ static void new_tag(struct view_index *x, struct view_tag *t, int64_t now)
 static struct view_index *index_follow(const struct view *v, const struct view_index *old,
 	const struct object *old_object, int64_t now)
 {
-	struct view_index *x = index_new(v, old_object, now);
+	struct view_index *x = index_new(v, old, old_object, now);
 	size_t kept = 0;
 
 	x->counter = old->counter;
@@ -240,7 +318,7 @@ const struct view_index *view_index(struct view *v)
 
 	if (x)
 		return x;
-	x = index_new(v, NULL, v->object->newest);
+	x = index_new(v, NULL, NULL, v->object->newest);
 	index_names(x);
 	if (atomic_compare_exchange_strong(&v->index, &expected, x))
 		return x;
@@ -262,6 +340,10 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 
 		index_names(x);
 		atomic_init(&v->index, x);
+		if (old->object->spec == object->spec)
+			atomic_init(&v->yaml_spec, atomic_load(&old->yaml_spec));
+		if (old->object->status == object->status)
+			atomic_init(&v->yaml_status, atomic_load(&old->yaml_status));
 	}
 	return v;
 }
@@ -300,7 +382,7 @@ static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct
 	return 0;
 }
 
-int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
 {
 	const struct view_index *x;
 
@@ -317,6 +399,62 @@ int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_
 	*ret = (struct tree_attr){
 		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
+}
+
+static int yaml_size_of(const json_t *members, uint64_t *ret)
+{
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	int r = yaml_show(members, &bytes);
+
+	if (r == 0)
+		*ret = bytes.len;
+	return r;
+}
+
+/* A member's bytes are the same whatever stands beside it. Takes it out of `object`. */
+static int yaml_part_size(
+	json_t *object, const char *key, atomic_uint_fast64_t *known, uint64_t *ret)
+{
+	_cleanup_json_ json_t *part = json_pack("{s:O*}", key, json_object_get(object, key));
+	uint64_t size = atomic_load(known);
+	int r = 0;
+
+	if (!size && json_object_size(part))
+		r = yaml_size_of(part, &size);
+	json_object_del(object, key);
+	atomic_store(known, size);
+	*ret = size;
+	return r;
+}
+
+static int yaml_size(struct view *v, uint64_t *ret)
+{
+	_cleanup_json_ json_t *object = NULL, *rest = NULL;
+	uint64_t size = atomic_load(&v->yaml_size), spec, status;
+	int r = 0;
+
+	if (!size) {
+		object = object_cache_get(v->cache, v->object);
+		rest = json_copy(object);
+		r = yaml_part_size(rest, "spec", &v->yaml_spec, &spec);
+		if (r == 0)
+			r = yaml_part_size(rest, "status", &v->yaml_status, &status);
+		if (r == 0)
+			r = yaml_size_of(rest, &size);
+		if (r < 0)
+			return r;
+		size += spec + status;
+		atomic_store(&v->yaml_size, size);
+	}
+	*ret = size;
+	return 0;
+}
+
+int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret)
+{
+	int r = view_stamp(v, kind, tag, ret);
+
+	return r == 0 && kind == NODE_IMAGESTREAM_YAML ? yaml_size(v, &ret->size) : r;
 }
 
 int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out)

@@ -4,6 +4,8 @@
  * Immutable and counted. A view that follows another one knows which files' bytes changed, so that
  * a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names, sizes
  * and times cost a parse and a rendering of every file, so they are made at the first question.
+ * imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it is
+ * asked for itself, out of those of its parts.
  */
 #ifndef FS_VIEW_H
 #define FS_VIEW_H
@@ -16,8 +18,8 @@
 
 struct view_file {
 	bool there;
-	unsigned born; /* part of its st_ino */
-	uint64_t size, hash;
+	unsigned born;	     /* part of its st_ino */
+	uint64_t size, hash; /* of imagestream.yaml those of imagestream.json */
 	int64_t mtime;
 };
 
@@ -31,10 +33,14 @@ struct view_tag {
 	struct view_file files[TAG_FILES];
 };
 
+/* The members of an ImageStream that change alone. */
+enum view_part { VIEW_METADATA, VIEW_SPEC, VIEW_STATUS, VIEW_PARTS };
+
 struct view_index {
 	struct view_file files[STREAM_FILES];
 	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
 	unsigned counter;	   /* the last cookie given */
+	size_t parts[VIEW_PARTS];  /* what they take of imagestream.json */
 	size_t ntags;
 	struct view_tag *tags; /* by cookie */
 	struct map *by_name;
@@ -46,6 +52,8 @@ struct view {
 	struct object_cache *cache;
 	struct journal *journal;
 	_Atomic(struct view_index *) index; /* NULL: nobody asked yet */
+	/* Of imagestream.yaml: bytes of all of it and of two parts; 0: nobody asked yet. */
+	atomic_uint_fast64_t yaml_size, yaml_spec, yaml_status;
 };
 
 /*
@@ -77,6 +85,9 @@ int64_t view_mtime(const struct view *v);
 
 /* Attributes of the stream, of its tags or of a file in it. -ENOENT where it isn't there. */
 int view_attr(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret);
+
+/* The same without the size. */
+int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree_attr *ret);
 
 /* The file's bytes. -ENOENT. */
 int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *out);

@@ -193,7 +193,8 @@ class Race:
         inode = os.stat(self.top / name).st_ino
         assert name in os.listdir(self.top)
         assert sorted(os.listdir(self.top / name)) == [
-            "imagestream.json", "metadata.json", "spec.json", "status.json", "tags"]
+            "imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
+            "tags"]
         assert os.listdir(self.top / name / "tags") == ["v1"]
         seen = self.content(name)
         assert inode != self.inodes.get(name)
@@ -224,8 +225,8 @@ class Race:
         held.close()
 
 
-@pytest.mark.parametrize("options", [(), ("--single-threaded",)],
-                         ids=["plain", "single-threaded"])
+@pytest.mark.parametrize("options", [(), ("--single-threaded",), ("-o", "noopen")],
+                         ids=["plain", "single-threaded", "noopen"])
 def test_right_after_each_event(server, start_mount, hammer, options):
     mount = start_mount(server, *options)
     race = Race(server, mount, 100)
@@ -435,7 +436,8 @@ def check_pairs(events):
     for place, name, flags in events:
         files.setdefault((place, name), []).append(flags)
     for (place, name), flags in files.items():
-        assert name in ("metadata.json", "imagestream.json"), (place, name, flags)
+        whole = "imagestream.json", "imagestream.yaml"
+        assert name in ("metadata.json", *whole), (place, name, flags)
         assert flags == ["MODIFY", "CLOSE_WRITE"] * (len(flags) // 2), (place, name)
 
 

@@ -21,7 +21,8 @@ from test_watch import (API, LATER, PROJECTS, SECOND, STREAMS, has_label, lists,
 REVIEWS = "/apis/authorization.k8s.io/v1/"
 RULES, ACCESS = REVIEWS + "selfsubjectrulesreviews", REVIEWS + "selfsubjectaccessreviews"
 READ = ["get", "list", "watch"]
-FILES = ("imagestream.json", "metadata.json", "spec.json", "status.json", "tags")
+FILES = ("imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
+         "tags")
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
 
@@ -163,7 +164,7 @@ def test_one_stream_by_name(server, start_mount):
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount.path) == []
     assert json.loads((mount / "shop/web/metadata.json").read_text())["name"] == "web"
-    assert os.listdir(mount / "shop") == ["web"]
+    assert os.listdir(mount / "shop") == ["web"] and (mount / "shop/.api").is_dir()
     assert writable(mount / "shop/web") == set()
     wait_for(lambda: watches(server, namespaced("shop")), SECOND, "the watch of one")
     assert all("fieldSelector=metadata.name%3Dweb" in one["query"]
@@ -280,7 +281,7 @@ def test_a_refusal_hides_nothing_else(server, start_mount):
 
 
 @pytest.mark.parametrize("verbs,resource,expected", [
-    (["update"], "imagestreams", {".", "imagestream.json"}),
+    (["update"], "imagestreams", {".", "imagestream.json", "imagestream.yaml"}),
     (["patch"], "imagestreams", {".", "metadata.json", "spec.json", "tags", "TAG/.",
                                  "TAG/spec.json"}),
     (["patch"], "imagestreams/status", {".", "status.json", "TAG/.", "TAG/status.json"}),
@@ -303,8 +304,8 @@ def test_bits_of_named_streams(server, start_mount):
           rule(["create", "list"], names=["web"]))
     mount = start_mount(server, "--context", "reader")
     names = os.listdir(mount / "shop")
-    assert writable(mount / "shop/web") == EDITOR - {"imagestream.json"}
-    assert writable(mount / "shop/api") == {".", "imagestream.json"}
+    assert writable(mount / "shop/web") == EDITOR - {"imagestream.json", "imagestream.yaml"}
+    assert writable(mount / "shop/api") == {".", "imagestream.json", "imagestream.yaml"}
     assert bits(mount / "shop") == 0o555
     if "worker" in names:
         assert writable(mount / "shop/worker") == {"tags"}
@@ -372,7 +373,7 @@ def test_who_may_not_write(server, start_mount):
     mount = start_mount(server, "--context", "reader")
     stream = mount / "shop/web"
     before = walk(stream)
-    refuses_everything(stream, FILES[:4])
+    refuses_everything(stream, FILES[:-1])
     for name in ("spec.json", "image.json"):
         fails(errno.EACCES, os.open, stream / ("." + name), os.O_CREAT | os.O_WRONLY)
     fails(errno.EACCES, os.unlink, stream / "spec.json")
@@ -688,6 +689,11 @@ def test_options_that_are_none(server, directory, option):
     done, place = starts(directory, server, "-o", option)
     assert done.returncode == 1 and "is no number" in done.stderr
     assert not conftest.is_mounted(place)
+
+
+def test_no_mask_where_the_kernel_opens(server, directory):
+    done, place = starts(directory, server, "-o", "noopen,allow_other,umask=077")
+    assert done.returncode == 1 and "in vain" in done.stderr and not conftest.is_mounted(place)
 
 
 # Other people.

@@ -20,7 +20,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 NEW_RDWR = os.O_RDWR | os.O_CREAT | os.O_EXCL
 TOTAL = 64 << 20
 HIDDEN = 2  # seconds
-REAL = {"imagestream.json", "metadata.json", "spec.json", "status.json", "tags"}
+REAL = {"imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json", "tags"}
 LIBC = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE = 1, 2
 PLACES = [".", "tags/v1", "tags/pushed"]
@@ -35,7 +35,7 @@ def rename(old, new, flags):
 
 def others(path):
     """The names that aren't real ones, in the mount's own listing."""
-    return names(path) - REAL - {"imagestream.yaml"}
+    return names(path) - REAL
 
 
 # Scratch.

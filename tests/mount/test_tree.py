@@ -169,7 +169,8 @@ def test_streams_named_like_files(odd):
     for name in ("spec.json", "imagestream.json", "tags", "1.0"):
         place = odd / "dev" / name
         assert sorted(os.listdir(place)) == [
-            "imagestream.json", "metadata.json", "spec.json", "status.json", "tags"]
+            "imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
+            "tags"]
         assert json.loads(read(place / "metadata.json"))["name"] == name
     tags = odd / "dev/spec.json/tags"
     assert sorted(os.listdir(tags / "both")) == ["image", "spec.json", "status.json"]

@@ -178,7 +178,7 @@ def test_label_moves_only_its_files(server, mount):
              > before[str(top / "metadata.json")], SECOND, "the time of the metadata")
     moved = {os.path.relpath(name, top) for name in names
              if os.stat(name).st_mtime_ns != before[name]}
-    assert moved == {"metadata.json", "imagestream.json"}
+    assert moved == {"metadata.json", "imagestream.json", "imagestream.yaml"}
 
 
 def test_inode_is_the_object(server, mount):

@@ -81,7 +81,8 @@ class Local:
         self.place = tempfile.mkdtemp(dir="/dev/shm")
         self.top = self.place + "/work"
         self.worker = Worker()
-        files = ("imagestream.json", "metadata.json", "spec.json", "status.json")
+        files = ("imagestream.json", "imagestream.yaml", "metadata.json", "spec.json",
+                 "status.json")
         self.stream = {"tags": None, "tags/v1": None, "tags/v1/spec.json": "{}\n",
                        **dict.fromkeys(files, "{}\n")}
         tree = {"": None}
@@ -92,7 +93,7 @@ class Local:
         self.worker.build(self.top, tree)
 
     def modify(self):
-        for name in ("metadata.json", "imagestream.json"):
+        for name in ("metadata.json", "imagestream.json", "imagestream.yaml"):
             self.worker.do_modify(f"{self.top}/app/{name}")
 
     def create(self):

@@ -306,8 +306,8 @@ static void test_lookup(void **state)
 static void test_fixed_lists(void **state)
 {
 	set_tags("shop/web", "u", 1, "v2 v1 .x a/b");
-	assert_list(
-		STREAM("shop", "web"), "imagestream.json metadata.json spec.json status.json tags");
+	assert_list(STREAM("shop", "web"),
+		"imagestream.json imagestream.yaml metadata.json spec.json status.json tags");
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "%2Ex a%2Fb v1 v2");
 	assert_list(TAG("shop", "web", "v1"), "spec.json");
 	set_tags("shop/web", "u", 2, "v2 a/b a .x");
@@ -643,7 +643,7 @@ static void test_list_one_by_one(void **state)
 		assert_true(cookie >= last);
 		n += cookie != last;
 	} while (cookie != last);
-	assert_int_equal(n, 5);
+	assert_int_equal(n, 6);
 }
 
 static void test_list_nothing(void **state)
@@ -854,8 +854,8 @@ static void test_begin_deleted(void **state)
 	before = dump(ROOT);
 	begin(&c, 0, NULL);
 	assert_steps(&c, "-tags/a/spec.json -tags/a/status.json -tags/a/image -tags/a "
-			 "-tags/b/spec.json -tags/b -imagestream.json -metadata.json -spec.json "
-			 "-status.json -tags -.");
+			 "-tags/b/spec.json -tags/b -imagestream.json -imagestream.yaml "
+			 "-metadata.json -spec.json -status.json -tags -.");
 	assert_shown(c.old, "1");
 	assert_null(c.new);
 	assert_false(c.again);
@@ -874,6 +874,7 @@ static void test_begin_deleted(void **state)
 	flip(&c, "-tags/b");
 	assert_list(tags, "");
 	flip(&c, "-imagestream.json");
+	flip(&c, "-imagestream.yaml");
 	assert_list(STREAM("shop", "web"), "metadata.json spec.json status.json tags");
 	flip(&c, "-metadata.json");
 	flip(&c, "-spec.json");
@@ -901,7 +902,7 @@ static void test_begin_content(void **state)
 	old = attr_of(file);
 	before = dump(ROOT);
 	begin(&c, 2, "a=22+i b");
-	assert_steps(&c, "~tags/a/spec.json ~imagestream.json ~spec.json");
+	assert_steps(&c, "~tags/a/spec.json ~imagestream.json ~imagestream.yaml ~spec.json");
 	assert_dump(before);
 	shown = published_view_at(tree, &file);
 	assert_ptr_equal(shown, c.old);
@@ -913,15 +914,17 @@ static void test_begin_content(void **state)
 	assert_true(attr_of(file).ino == old.ino);
 	old = attr_of(path_of(NODE_SPEC_JSON, "shop", "web", ""));
 	flip(&c, "~imagestream.json");
+	flip(&c, "~imagestream.yaml");
 	assert_int_equal(attr_of(path_of(NODE_SPEC_JSON, "shop", "web", "")).size, old.size);
 	flip(&c, "~spec.json");
 	assert_int_equal(attr_of(path_of(NODE_SPEC_JSON, "shop", "web", "")).size, old.size + 1);
 
 	begin(&c, 3, "a=22+ii b"); /* only its status */
-	assert_steps(&c, "~tags/a/status.json ~tags/a/image ~imagestream.json ~status.json");
+	assert_steps(&c, "~tags/a/status.json ~tags/a/image ~imagestream.json ~imagestream.yaml "
+			 "~status.json");
 	flip_all(&c);
 	begin(&c, 4, "a=22+ii b"); /* only its version */
-	assert_steps(&c, "~imagestream.json");
+	assert_steps(&c, "~imagestream.json ~imagestream.yaml");
 	flip_all(&c);
 }
 
@@ -934,8 +937,8 @@ static void test_begin_tags(void **state)
 	set_tags(WEB, "u", 1, "b c");
 	ino = attr_of(TAG("shop", "web", "b")).ino;
 	begin(&c, 2, "a+i c d");
-	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~imagestream.json ~spec.json "
-			 "~status.json");
+	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~imagestream.json "
+			 "~imagestream.yaml ~spec.json ~status.json");
 	assert_list(tags, "b c");
 	lookup(tags, "a", NODE_KINDS);
 	lookup(TAG("shop", "web", "a"), "spec.json", NODE_KINDS);
@@ -951,12 +954,13 @@ static void test_begin_tags(void **state)
 	flip(&c, "+tags/a");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 	flip(&c, "~imagestream.json");
+	flip(&c, "~imagestream.yaml");
 	flip(&c, "~spec.json");
 	flip(&c, "~status.json");
 	assert_list(tags, "c a d");
 
 	begin(&c, 3, "a+i b c d"); /* what comes back is another one */
-	assert_steps(&c, "+tags/b ~imagestream.json ~spec.json");
+	assert_steps(&c, "+tags/b ~imagestream.json ~imagestream.yaml ~spec.json");
 	flip_all(&c);
 	assert_true(attr_of(TAG("shop", "web", "b")).ino != ino);
 	assert_list(tags, "c a d b");
@@ -971,7 +975,8 @@ static void test_begin_tag_files(void **state)
 
 	set_tags(WEB, "u", 1, "a");
 	begin(&c, 2, "a+i");
-	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json ~status.json");
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json ~imagestream.yaml "
+			 "~status.json");
 	assert_list(tag, "spec.json");
 	assert_absent(image);
 	flip(&c, "+tags/a/image");
@@ -979,21 +984,25 @@ static void test_begin_tag_files(void **state)
 	flip(&c, "+tags/a/status.json");
 	assert_list(tag, "spec.json status.json image");
 	flip(&c, "~imagestream.json");
+	flip(&c, "~imagestream.yaml");
 	flip(&c, "~status.json");
 	ino = attr_of(image).ino;
 
 	begin(&c, 3, "a+");
-	assert_steps(&c, "-tags/a/image ~tags/a/status.json ~imagestream.json ~status.json");
+	assert_steps(&c, "-tags/a/image ~tags/a/status.json ~imagestream.json ~imagestream.yaml "
+			 "~status.json");
 	assert_list(tag, "spec.json status.json image");
 	assert_true(attr_of(image).ino == ino);
 	flip(&c, "-tags/a/image");
 	assert_list(tag, "spec.json status.json");
 	flip(&c, "~tags/a/status.json");
 	flip(&c, "~imagestream.json");
+	flip(&c, "~imagestream.yaml");
 	flip(&c, "~status.json");
 
 	begin(&c, 4, "a+i");
-	assert_steps(&c, "~tags/a/status.json +tags/a/image ~imagestream.json ~status.json");
+	assert_steps(&c, "~tags/a/status.json +tags/a/image ~imagestream.json ~imagestream.yaml "
+			 "~status.json");
 	flip_all(&c);
 	assert_true(attr_of(image).ino != ino);
 }
@@ -1012,8 +1021,8 @@ static void test_begin_again(void **state)
 	assert_true(c.again);
 	assert_shown(c.old, "5");
 	assert_null(c.new);
-	assert_steps(&c, "-tags/a/spec.json -tags/a -imagestream.json -metadata.json -spec.json "
-			 "-status.json -tags -.");
+	assert_steps(&c, "-tags/a/spec.json -tags/a -imagestream.json -imagestream.yaml "
+			 "-metadata.json -spec.json -status.json -tags -.");
 	assert_dump(before);
 	flip_all(&c);
 	assert_absent(STREAM("shop", "web"));
@@ -1040,8 +1049,10 @@ static void test_begin_again_at_once(void **state)
 	flip(&first, "-tags/a/spec.json");
 	flip(&first, "-tags/a");
 	flip(&first, "-spec.json");
-	assert_list(STREAM("shop", "web"), "imagestream.json metadata.json status.json tags");
+	assert_list(STREAM("shop", "web"),
+		"imagestream.json imagestream.yaml metadata.json status.json tags");
 	flip(&first, "-imagestream.json");
+	flip(&first, "-imagestream.yaml");
 	flip(&first, "-metadata.json");
 	flip(&first, "-status.json");
 	flip(&first, "-tags");
@@ -1117,7 +1128,7 @@ static void test_own_file(void **state)
 	begin_own(&c, 2, "a=1 b=1 d", &own);
 	assert_steps(&c, "-tags/b/status.json -tags/b/image -tags/c/spec.json -tags/c "
 			 "~tags/a/spec.json! ~tags/b/spec.json! +tags/d ~imagestream.json! "
-			 "~spec.json! ~status.json!");
+			 "~imagestream.yaml! ~spec.json! ~status.json!");
 	assert_int_equal(attr_of(file).size, before.size + 1);
 	assert_int_equal(attr_of(other).size, before_other.size + 1);
 	assert_list(tags, "a b c");
@@ -1137,17 +1148,19 @@ static void test_own_file_comes(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin_own(&c, 2, "a+i b", &own);
-	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json! ~status.json!");
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json! ~imagestream.yaml! "
+			 "~status.json!");
 	flip_all(&c);
 	own.file = &image;
 	begin_own(&c, 3, "a+ b+i", &own);
 	assert_steps(&c, "-tags/a/image! ~tags/a/status.json! +tags/b/status.json +tags/b/image "
-			 "~imagestream.json! ~status.json!");
+			 "~imagestream.json! ~imagestream.yaml! ~status.json!");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json");
 	assert_list(TAG("shop", "web", "b"), "spec.json");
 	flip_all(&c);
 	begin_own(&c, 4, "a+i b+i", &own);
-	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~imagestream.json! ~status.json!");
+	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~imagestream.json! "
+			 "~imagestream.yaml! ~status.json!");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 }
 
@@ -1161,7 +1174,7 @@ static void test_own_nothing(void **state)
 	before = attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
 	begin_own(&c, 2, "a=1 c", &none);
 	assert_steps(&c, "-tags/b/spec.json -tags/b ~tags/a/spec.json! +tags/c ~imagestream.json! "
-			 "~spec.json!");
+			 "~imagestream.yaml! ~spec.json!");
 	assert_int_equal(attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a")).size, before.size + 1);
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b");
 	flip_all(&c);
@@ -1176,8 +1189,9 @@ static void test_own_tag(void **state)
 
 	set_tags(WEB, "u", 1, "a");
 	begin_own(&c, 2, "b+i c", &own);
-	assert_steps(&c, "-tags/a/spec.json -tags/a +tags/b! +tags/c ~imagestream.json! "
-			 "~spec.json! ~status.json!");
+	assert_steps(&c,
+		"-tags/a/spec.json -tags/a +tags/b! +tags/c ~imagestream.json! ~imagestream.yaml! "
+		"~spec.json! ~status.json!");
 	assert_list(tags, "a b");
 	assert_list(tag, "spec.json status.json image");
 	lookup(tags, "c", NODE_KINDS);
@@ -1186,7 +1200,8 @@ static void test_own_tag(void **state)
 
 	begin_own(&c, 3, "d", &own);
 	assert_steps(&c, "-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! "
-			 "-tags/c/spec.json -tags/c +tags/d ~imagestream.json! ~spec.json! "
+			 "-tags/c/spec.json -tags/c +tags/d ~imagestream.json! ~imagestream.yaml! "
+			 "~spec.json! "
 			 "~status.json!");
 	assert_list(tags, "c");
 	assert_absent(tag);
@@ -1210,8 +1225,9 @@ static void test_own_stream(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
 	flip_all(&c);
 	begin_own(&c, 0, NULL, &own);
-	assert_steps(&c, "-tags/a/spec.json! -tags/a! -imagestream.json! -metadata.json! "
-			 "-spec.json! -status.json! -tags! -.!");
+	assert_steps(&c,
+		"-tags/a/spec.json! -tags/a! -imagestream.json! -imagestream.yaml! -metadata.json! "
+		"-spec.json! -status.json! -tags! -.!");
 	assert_list(NAMESPACE("shop"), "");
 	assert_absent(stream);
 	assert_absent(TAG("shop", "web", "a"));
@@ -1230,8 +1246,9 @@ static void test_own_again(void **state)
 	set_tags(WEB, "u", 5, "a");
 	begin_uid(&first, "other", 7, "b", &own);
 	assert_true(first.again);
-	assert_steps(&first, "-tags/a/spec.json -tags/a -imagestream.json -metadata.json "
-			     "-spec.json! -status.json -tags -.");
+	assert_steps(&first,
+		"-tags/a/spec.json -tags/a -imagestream.json -imagestream.yaml -metadata.json "
+		"-spec.json! -status.json -tags -.");
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
 	begin_uid(&second, "other", 7, "b", &own);
 	assert_steps(&second, "+.");
@@ -1292,26 +1309,26 @@ static void test_expect(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin_own(&c, 2, "a=1 b", &own);
-	assert_steps(&c, "~tags/a/spec.json! ~imagestream.json! ~spec.json!");
+	assert_steps(&c, "~tags/a/spec.json! ~imagestream.json! ~imagestream.yaml! ~spec.json!");
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
 	before = dump(ROOT);
-	published_expect(tree, WEB, &c.steps[2], true);
+	published_expect(tree, WEB, &c.steps[3], true);
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
 	assert_false(is_expected(PUBLISHED_CREATE, NODE_SPEC_JSON, ""));
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_IMAGESTREAM_JSON, ""));
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
 	assert_dump(before);
-	assert_false(published_flip(tree, WEB, &c.steps[2]));
+	assert_false(published_flip(tree, WEB, &c.steps[3]));
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[2], true); /* another change's */
-	published_expect(tree, WEB, &c.steps[2], false);
+	published_expect(tree, WEB, &c.steps[3], true); /* another change's */
+	published_expect(tree, WEB, &c.steps[3], false);
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[2], false);
+	published_expect(tree, WEB, &c.steps[3], false);
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[2], false);
+	published_expect(tree, WEB, &c.steps[3], false);
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, "shop/none", &c.steps[2], true);
-	published_expect(tree, "none/none", &c.steps[2], false);
+	published_expect(tree, "shop/none", &c.steps[3], true);
+	published_expect(tree, "none/none", &c.steps[3], false);
 	assert_dump(before);
 }
 
@@ -1347,10 +1364,12 @@ static void test_own_on_waiting_bytes(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin(&first, 2, "a=1 b=1 c");
-	assert_steps(&first, "~tags/a/spec.json ~tags/b/spec.json +tags/c ~imagestream.json "
-			     "~spec.json");
+	assert_steps(&first,
+		"~tags/a/spec.json ~tags/b/spec.json +tags/c ~imagestream.json ~imagestream.yaml "
+		"~spec.json");
 	begin_own(&second, 3, "a=22 b=1 c", &own);
-	assert_steps(&second, "~tags/a/spec.json! ~imagestream.json! ~spec.json!");
+	assert_steps(
+		&second, "~tags/a/spec.json! ~imagestream.json! ~imagestream.yaml! ~spec.json!");
 	assert_ptr_equal(second.old, first.new);
 	v = published_view_at(tree, &spec);
 	assert_ptr_equal(v, second.new);
@@ -1387,11 +1406,11 @@ static void test_own_on_waiting_names(void **state)
 	assert_list(tags, "a b");
 	begin_own(&second, 3, "c d mine", &own);
 	assert_steps(&second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~imagestream.json! "
-			      "~spec.json!");
+			      "~imagestream.yaml! ~spec.json!");
 	assert_list(tags, "a b mine");
 	begin_own(&third, 4, "d", &own); /* gone again, and what was still coming, too */
 	assert_steps(&third, "-tags/c/spec.json -tags/c -tags/mine/spec.json! -tags/mine! "
-			     "~imagestream.json! ~spec.json!");
+			     "~imagestream.json! ~imagestream.yaml! ~spec.json!");
 	assert_list(tags, "a b");
 	assert_absent(mine);
 	flip(&first, "-tags/a/spec.json");

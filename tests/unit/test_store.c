@@ -14,12 +14,16 @@ struct told {
 	size_t n;
 };
 
-static void listen(void *arg, const char *key)
+static void listen(void *arg, const char *key, enum store_event event, struct object *object)
 {
 	struct told *told = arg;
 	/* The store may be read here: its lock isn't held. */
 	_cleanup_object_ struct object *o = store_get(told->store, key);
 
+	if (strchr(key, '/')) {
+		assert_string_equal(object->key, key);
+		assert_true((event == STORE_DELETED) == !o);
+	}
 	assert_true(told->n < ARRAY_SIZE(told->keys));
 	told->keys[told->n++] = xasprintf("%s%s", o ? "+" : "-", key);
 }

@@ -253,7 +253,11 @@ static void test_child(void **state)
 		{NODE_ROOT, ".api", NODE_API},
 		{NODE_API, "status.json", NODE_API_STATUS},
 		{NODE_API, "errors", NODE_API_ERRORS},
+		{NODE_NAMESPACE, ".api", NODE_NAMESPACE_API},
+		{NODE_STREAM, ".api", NODE_STREAM_API},
+		{NODE_STREAM_API, "events", NODE_STREAM_EVENTS},
 		{NODE_STREAM, "imagestream.json", NODE_IMAGESTREAM_JSON},
+		{NODE_STREAM, "imagestream.yaml", NODE_IMAGESTREAM_YAML},
 		{NODE_STREAM, "metadata.json", NODE_METADATA_JSON},
 		{NODE_STREAM, "spec.json", NODE_SPEC_JSON},
 		{NODE_STREAM, "status.json", NODE_STATUS_JSON},
@@ -283,7 +287,9 @@ static void test_nodes(void **state)
 		const struct tree_node *node = &tree_nodes[kind];
 
 		assert_true(tree_nodes[node->parent].directory);
-		assert_int_equal(node->hidden, kind == NODE_API);
+		assert_int_equal(node->hidden, node->name && streq(node->name, ".api"));
+		assert_int_equal(
+			tree_is_api(kind), node->hidden || tree_nodes[node->parent].hidden);
 		if (node->name)
 			assert_int_equal(tree_child(node->parent, node->name), kind);
 		else

@@ -97,6 +97,52 @@ static void test_contents(void **state)
 	assert_int_equal(attr(v, NODE_TAGS, "").nlink, 4);
 }
 
+/* The size is put together from parts: it is that of what is shown, whatever came and went. */
+static void assert_size(struct view *v)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+
+	assert_int_equal(view_show(v, NODE_IMAGESTREAM_JSON, "", &text), 0);
+	assert_int_equal(attr(v, NODE_IMAGESTREAM_JSON, "").size, text.len);
+}
+
+static void test_size_of_parts(void **state)
+{
+	static const char *const rows[] = {
+		"\"a\":\"b\"},\"spec\":{},\"status\":{}",
+		"\"a\":\"bbbb\"},\"spec\":{},\"status\":{}",
+		"\"l\":{}},\"spec\":{},\"status\":{}",
+		"\"l\":{}},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"status\":{}",
+		"\"l\":{}},\"status\":{},\"spec\":{\"tags\":[{\"name\":\"x\"}]}",
+		"\"l\":{\"\u00e4\":\"\\\"\"}},\"spec\":{\"tags\":[{\"name\":\"x\"}]}",
+		"\"l\":[1,[]]},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"more\":[1.5]",
+		"\"l\":[1,[1]]},\"spec\":{\"tags\":[{\"name\":\"x\"}]},\"more\":[1.5]",
+		"\"l\":[1]},\"more\":[1.5,2]",
+		"\"l\":[1]}",
+		"\"l\":[]},\"status\":{\"tags\":[{\"tag\":\"x\"}]}",
+	};
+	struct view *v = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			"{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
+			"\"resourceVersion\":\"%zu\",%s}",
+			i + 9, rows[i]);
+		_cleanup_object_ struct object *o = NULL;
+		struct view *next, *first;
+
+		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL), 0);
+		first = view_new(o, NULL, 0, cache, journal);
+		assert_size(first);
+		next = view_new(o, v, i, cache, journal);
+		assert_size(next);
+		view_unref(first);
+		view_unref(v);
+		v = next;
+	}
+	view_unref(v);
+}
+
 static void test_times(void **state)
 {
 	_cleanup_view_ struct view *one =
@@ -212,7 +258,7 @@ static void test_image(void **state)
 	assert_shows(v, NODE_TAG_STATUS, "null", "{\n  \"tag\": \"null\",\n  \"items\": null\n}\n");
 }
 
-/* What only the server counts moves imagestream.json alone. */
+/* What only the server counts moves the whole object's files alone. */
 static void test_counters(void **state)
 {
 	_cleanup_view_ struct view *one =
@@ -225,9 +271,46 @@ static void test_counters(void **state)
 		const char *tag = kind >= NODE_TAG ? "a" : "";
 
 		assert_int_equal(attr(two, kind, tag).mtime,
-			kind == NODE_IMAGESTREAM_JSON ? now : one->object->newest);
+			kind == NODE_IMAGESTREAM_JSON || kind == NODE_IMAGESTREAM_YAML
+				? now
+				: one->object->newest);
 		assert_true(attr(two, kind, tag).ino == attr(one, kind, tag).ino);
 	}
+}
+
+/* Nobody pays for YAML that nobody looks at. */
+static void test_yaml_is_lazy(void **state)
+{
+	_cleanup_view_ struct view *one = next_view(NULL, "1", "", "", 0);
+	_cleanup_view_ struct view *two = next_view(one, "2", "", "", 1);
+	struct tree_attr stamp = {0}, whole;
+
+	assert_int_equal(view_stamp(one, NODE_IMAGESTREAM_YAML, "", &stamp), 0);
+	assert_int_equal(view_stamp(two, NODE_IMAGESTREAM_YAML, "", &stamp), 0);
+	assert_int_equal(attr(two, NODE_IMAGESTREAM_JSON, "").mtime, stamp.mtime);
+	assert_int_equal(one->yaml_size, 0);
+	assert_int_equal(two->yaml_size, 0);
+	whole = attr(two, NODE_IMAGESTREAM_YAML, "");
+	assert_true(whole.size > 0 && whole.size == two->yaml_size);
+	assert_int_equal(whole.mtime, stamp.mtime);
+	assert_int_equal(whole.ino, stamp.ino);
+	assert_int_equal(one->yaml_size, 0);
+}
+
+/* What didn't change isn't rendered again to be measured. */
+static void test_yaml_parts(void **state)
+{
+	_cleanup_view_ struct view *one =
+		next_view(NULL, "1", "{\"name\":\"a\"}", HISTORY("a", "y@1"), 0);
+	uint64_t size = attr(one, NODE_IMAGESTREAM_YAML, "").size;
+	_cleanup_view_ struct view *two =
+		next_view(one, "12", "{\"name\":\"abc\"}", HISTORY("a", "y@1"), 1);
+
+	assert_int_equal(two->yaml_spec, 0);
+	assert_int_equal(two->yaml_status, one->yaml_status);
+	assert_true(one->yaml_spec && one->yaml_status);
+	assert_int_equal(attr(two, NODE_IMAGESTREAM_YAML, "").size, size + 3);
+	assert_int_equal(two->yaml_spec, one->yaml_spec + 2);
 }
 
 static void test_odd_tag_names(void **state)
@@ -457,11 +540,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_object),
 		cmocka_unit_test(test_contents),
+		cmocka_unit_test(test_size_of_parts),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_what_comes_back_is_new),
 		cmocka_unit_test(test_every_file),
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_yaml_is_lazy),
+		cmocka_unit_test(test_yaml_parts),
 		cmocka_unit_test(test_odd_tag_names),
 		cmocka_unit_test(test_cookies),
 		cmocka_unit_test(test_random_history),

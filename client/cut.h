@@ -1,0 +1,53 @@
+/*
+ * cut: a JSON text cut into the members of its objects and the elements of its arrays, so that what a
+ * list or an event wraps is parsed (and kept) piece by piece instead of as one large tree.
+ *
+ * Only borders are looked for here, as in frame: whether a piece is JSON is the parser's to say.
+ *
+ *	cut_enter(&c, '{') == 0
+ *	while ((r = cut_next(&c, '}')) > 0 && (r = cut_key(&c, &key)) == 0 && (r = cut_value(&c, &value)) == 0)
+ *		…
+ *
+ * Instead of cut_value one may cut_enter the value and go on with its own elements.
+ */
+#ifndef CLIENT_CUT_H
+#define CLIENT_CUT_H
+
+#include "client/util.h"
+
+struct cut {
+	const char *p, *end;
+	bool first;  /* of the object or array entered last nothing was seen yet */
+	bool spaces; /* there was white space between what was cut */
+};
+
+/* Borrowed from the text. */
+struct piece {
+	const char *p;
+	size_t len;
+};
+
+#define CUT_INIT(text, size)                                                                       \
+	{                                                                                          \
+		.p = (text), .end = (text) + (size)                                                \
+	}
+
+/* 0, or -EBADMSG where no such bracket ('{' or '[') comes next. */
+int cut_enter(struct cut *c, char bracket);
+
+/* 1: another member or element follows; 0: `bracket` has closed it; -EBADMSG. */
+int cut_next(struct cut *c, char bracket);
+
+/* The key before a member's value, with its quotes and as it is escaped. 0 or -EBADMSG. */
+int cut_key(struct cut *c, struct piece *ret);
+
+/* Any value, whole. 0 or -EBADMSG. */
+int cut_value(struct cut *c, struct piece *ret);
+
+/* 0, or -EBADMSG where anything but white space is left. */
+int cut_end(struct cut *c);
+
+/* Whether a key is this name, which has nothing to escape. */
+bool cut_is(const struct piece *key, const char *name);
+
+#endif
