@@ -262,14 +262,69 @@ static void set_version(struct scope *s, const char *version)
 	s->version = xstrdup(version);
 }
 
+#define NAME_MAX_LEN 256 /* of a namespace, of a stream; a version is shorter */
+
+/* What names an object and its version, as far as that can be seen without parsing. */
+struct identity {
+	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], version[NAME_MAX_LEN];
+};
+
+static bool cut_identity(struct cut *c, struct identity *ret)
+{
+	struct piece key, value;
+	bool namespace = false, name = false, version = false;
+
+	if (cut_enter(c, '{') < 0)
+		return false;
+	while (cut_next(c, '}') > 0 && cut_key(c, &key) == 0 && cut_value(c, &value) == 0) {
+		if (cut_is(&key, "namespace"))
+		namespace = cut_plain(&value, ret->namespace, NAME_MAX_LEN);
+		else if (cut_is(&key, "name")) name = cut_plain(&value, ret->name, NAME_MAX_LEN);
+		else if (cut_is(&key, "resourceVersion")) version =
+			cut_plain(&value, ret->version, NAME_MAX_LEN);
+	}
+	return namespace && name && version;
+}
+
+/* Whether the store holds this version or a newer one: the echo of what we saved ourselves is no news. */
+static bool is_held(struct scope *s, const char *text, size_t len)
+{
+	_cleanup_object_ struct object *held = NULL;
+	struct cut c = CUT_INIT(text, len);
+	char key[2 * NAME_MAX_LEN];
+	struct piece name, value;
+	struct identity id;
+	bool known = false;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (!known && cut_next(&c, '}') > 0 && cut_key(&c, &name) == 0) {
+		if (cut_is(&name, "metadata"))
+			known = cut_identity(&c, &id);
+		else if (cut_value(&c, &value) < 0)
+			return false;
+	}
+	if (!known)
+		return false;
+	snprintf(key, sizeof(key), "%s/%s", id.namespace, id.name);
+	held = store_get(s->reflector->store, key);
+	if (!held || rv_compare(id.version, held->resource_version) > 0)
+		return false;
+	set_version(s, id.version);
+	return true;
+}
+
 static int put_stream(struct scope *s, const char *text, size_t len, unsigned list)
 {
 	struct reflector *r = s->reflector;
 	struct object_cache *cache = list ? NULL : r->options.cache;
 	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
-	int error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
+	int error;
 
+	if (!list && is_held(s, text, len))
+		return 0;
+	error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
 	if (error < 0) {
 		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
 		return error;

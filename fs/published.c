@@ -500,8 +500,10 @@ static void diff(struct published_change *c)
 	diff_deleted_tags(c);
 	if (c->new) {
 		diff_tags(c);
-		for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
+		for (enum node_kind kind = NODE_METADATA_JSON; kind <= NODE_STATUS_JSON; kind++)
 			diff_file(c, kind, "", false);
+		/* Whoever waits for the file that every version moves finds the others moved. */
+		diff_file(c, NODE_IMAGESTREAM_JSON, "", false);
 		return;
 	}
 	for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
