@@ -21,6 +21,9 @@
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
 #define SHORT_WATCH	 NSEC_PER_SEC
 
+#define SHARES_MAX 4  /* threads that take in a page */
+#define SHARE_MIN  64 /* items that are worth it */
+
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 
 enum scope_state { LISTING, WATCHING, WAITING, POLLING, REFUSED };
@@ -418,6 +421,54 @@ static int cut_page(const struct buf *body, struct page *ret)
 	return r == 0 && !ret->is_list ? -EBADMSG : r;
 }
 
+/* Some of a page's items. */
+struct share {
+	struct scope *scope;
+	const struct piece *items;
+	size_t count;
+	bool broken;
+	pthread_t thread;
+	bool started;
+};
+
+static void *put_share(void *arg)
+{
+	struct share *share = arg;
+
+	for (size_t i = 0; i < share->count && !share->broken; i++)
+		share->broken = put(share->scope, share->items[i].p, share->items[i].len,
+					share->scope->list) == -EBADMSG;
+	return NULL;
+}
+
+/* Parsing is what a list takes longest for: every processor does a part. False where one is broken. */
+static bool put_items(struct scope *s, const struct page *page)
+{
+	struct share shares[SHARES_MAX] = {0};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = processors < SHARES_MAX ? processors : SHARES_MAX, done = 0;
+	bool broken = false;
+
+	if (page->count < SHARE_MIN || processors < 1)
+		n = 1;
+	for (size_t i = 0; i < n; i++) {
+		size_t count = page->count * (i + 1) / n - done;
+
+		shares[i] = (struct share){.scope = s, .items = page->items + done, .count = count};
+		done += count;
+		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
+							 &shares[i]) == 0;
+		if (!shares[i].started)
+			put_share(&shares[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (shares[i].started)
+			pthread_join(shares[i].thread, NULL);
+		broken |= shares[i].broken;
+	}
+	return !broken;
+}
+
 static void list_broken(struct scope *s)
 {
 	restart_list(s);
@@ -437,8 +488,7 @@ static void take_page(struct scope *s, const struct page *page, const json_t *me
 	s->next_page = last ? NULL : xstrdup(more);
 	if (!last)
 		list_page(s);
-	for (size_t i = 0; i < page->count && !s->broken; i++)
-		s->broken = put(s, page->items[i].p, page->items[i].len, s->list) == -EBADMSG;
+	s->broken = !put_items(s, page);
 	if (last && s->broken)
 		list_broken(s);
 	else if (last)
