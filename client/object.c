@@ -219,7 +219,7 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
 	json_t **ret_json)
 {
-	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 	int r = json ? make(json, text, len, api_version, ret) : -EBADMSG;
 
 	if (r == 0 && ret_json)

@@ -391,8 +391,11 @@ static int cut_items(struct cut *c, struct page *ret)
 
 	ret->is_list = r == 0;
 	ret->count = 0;
-	if (r < 0)
-		return cut_value(c, &item); /* null, or no list */
+	if (r < 0) {
+		r = cut_value(c, &item);
+		ret->is_list = r == 0 && item.len == 4 && memcmp(item.p, "null", 4) == 0;
+		return r;
+	}
 	while ((r = cut_next(c, ']')) > 0 && (r = cut_value(c, &item)) == 0) {
 		if ((ret->count & (ret->count + 1)) == 0) /* grows by powers of two */
 			ret->items =
@@ -532,11 +535,13 @@ static void on_list_done(void *arg, const struct http_result *result)
 	}
 	body = s->body;
 	s->body = (struct buf)BUF_INIT(HTTP_BODY_MAX);
-	if (s->broken || cut_page(&body, &page) < 0) {
+	if (cut_page(&body, &page) == 0)
+		metadata = page.metadata.p ? json_loadb(page.metadata.p, page.metadata.len, 0, NULL)
+					   : json_null();
+	if (s->broken || !metadata) {
 		list_broken(s);
 		return;
 	}
-	metadata = json_loadb(page.metadata.p ? page.metadata.p : "", page.metadata.len, 0, NULL);
 	heard(s);
 	take_page(s, &page, metadata);
 }

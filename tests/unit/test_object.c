@@ -196,7 +196,7 @@ static void test_from_bad_text(void **state)
 		{"{\"metadata\":{" METADATA "}}x", -EBADMSG},
 		{"{\"metadata\":{" METADATA "},\"a\":01}", -EBADMSG},
 		{"{\"metadata\":{" METADATA "},\"a\":\"\xff\"}", -EBADMSG}, {"{}", -EINVAL},
-		{"[]", -EINVAL}, {"{\"metadata\":[]}", -EINVAL}};
+		{"[]", -EINVAL}, {"1", -EINVAL}, {"{\"metadata\":[]}", -EINVAL}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct object *o = NULL;
