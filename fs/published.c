@@ -834,12 +834,56 @@ static int root_attr(struct published *p, const struct tree_path *path, struct t
 	return r;
 }
 
+/* How many names have to come or go from one version to the next. */
+static size_t tag_changes(struct view *from, struct view *to)
+{
+	const struct view_index *x = view_index(from), *y = view_index(to);
+	size_t same = 0;
+
+	for (size_t i = 0; i < x->ntags; i++)
+		same += same_tag(from, to, x->tags[i].name);
+	return x->ntags + y->ntags - 2 * same;
+}
+
+/* tags/ counts the names that it shows; its time moves with the first of them. */
+static int tags_attr(struct published *p, const struct tree_path *path, struct tree_attr *ret)
+{
+	_cleanup_view_ struct view *v = NULL, *before = NULL;
+	size_t coming = 0, going = 0;
+	struct tree_attr old;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, path->namespace, path->stream);
+	v = view_ref_or_null(s ? shown_view(s, NODE_TAGS, "") : NULL);
+	for (struct item *i = v && v == s->view ? s->items : NULL; i; i = i->next) {
+		if (i->kind != NODE_TAG || !i->waits)
+			continue;
+		coming += i->op == PUBLISHED_CREATE;
+		going += i->op == PUBLISHED_DELETE;
+		if (!before)
+			before = view_ref_or_null(i->shows);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!v)
+		return -ENOENT;
+	view_attr(v, NODE_TAGS, "", ret);
+	ret->nlink += going - coming;
+	if (before && tag_changes(before, v) == coming + going) {
+		view_attr(before, NODE_TAGS, "", &old);
+		ret->mtime = old.mtime;
+	}
+	return 0;
+}
+
 int published_attr(struct published *p, const struct tree_path *path, struct tree_attr *ret)
 {
 	_cleanup_view_ struct view *v = NULL;
 
 	if (path->kind <= NODE_NAMESPACE)
 		return root_attr(p, path, ret);
+	if (path->kind == NODE_TAGS)
+		return tags_attr(p, path, ret);
 	v = published_view_at(p, path);
 	return v ? view_attr(v, path->kind, path->tag, ret) : -ENOENT;
 }

@@ -929,26 +929,34 @@ static void test_begin_tags(void **state)
 {
 	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
 	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before;
 	uint64_t ino;
 
 	set_tags(WEB, "u", 1, "b c");
 	ino = attr_of(TAG("shop", "web", "b")).ino;
+	before = attr_of(tags);
 	begin(&c, 2, "a+i c d");
 	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~spec.json ~status.json "
 			 "~imagestream.json");
 	assert_list(tags, "b c");
+	assert_int_equal(attr_of(tags).nlink, 4);
+	assert_true(attr_of(tags).mtime == before.mtime);
 	lookup(tags, "a", NODE_KINDS);
 	lookup(TAG("shop", "web", "a"), "spec.json", NODE_KINDS);
 	lookup(TAG("shop", "web", "a"), "image", NODE_KINDS);
 	assert_true(attr_of(TAG("shop", "web", "b")).ino == ino);
 	flip(&c, "+tags/d"); /* in whatever order */
 	assert_list(tags, "b c d");
+	assert_int_equal(attr_of(tags).nlink, 5);
+	assert_true(attr_of(tags).mtime > before.mtime);
 	flip(&c, "-tags/b/spec.json");
 	lookup(tags, "b", NODE_TAG);
 	assert_list(TAG("shop", "web", "b"), "");
 	flip(&c, "-tags/b");
 	assert_list(tags, "c d");
+	assert_int_equal(attr_of(tags).nlink, 4);
 	flip(&c, "+tags/a");
+	assert_int_equal(attr_of(tags).nlink, 5);
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 	flip(&c, "~imagestream.json");
 	flip(&c, "~spec.json");
