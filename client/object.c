@@ -105,7 +105,7 @@ static void keep_member(struct kept *k, const char *p, size_t len)
 /* metadata's members but managedFields. */
 static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	const char *comma = "";
 	int r = cut_enter(c, '{');
 
@@ -129,7 +129,7 @@ static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name
 
 static int keep_members(struct kept *k, struct cut *c)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	int r = cut_enter(c, '{');
 
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
