@@ -124,10 +124,10 @@ static void test_size_of_parts(void **state)
 	struct view *v = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_free_ char *text = xasprintf(
-			"{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
-			"\"resourceVersion\":\"%zu\",%s}",
-			i + 9, rows[i]);
+		_cleanup_free_ char *text =
+			xasprintf("{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
+				  "\"resourceVersion\":\"%zu\",%s}",
+				i + 9, rows[i]);
 		_cleanup_object_ struct object *o = NULL;
 		struct view *next, *first;
 
