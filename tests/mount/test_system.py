@@ -138,11 +138,13 @@ def test_a_fault_ends_it(server, mountpoint, sig):
     """And the mount goes, where that was asked for, also one that the kernel has cached."""
     with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
                            "auto_unmount", mountpoint], stderr=subprocess.DEVNULL) as process:
-        conftest.wait_until_mounted(mountpoint, process)
-        assert "shop" in os.listdir(mountpoint)
-        process.send_signal(sig)
-        process.wait(10)
-        assert process.returncode in (-sig, 1)  # 1: a sanitizer that has handled it
+        try:
+            conftest.wait_until_mounted(mountpoint, process)
+            assert "shop" in os.listdir(mountpoint)
+            process.send_signal(sig)
+            assert process.wait(10) in (-sig, 1)  # 1: a sanitizer that has handled it
+        finally:
+            process.kill()
     wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
 
 
