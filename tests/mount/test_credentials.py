@@ -557,13 +557,13 @@ def test_wrong_server_name(server, place):
 
 
 def test_nothing_over_http(place):
-    """No token, no certificate, no password, no plugin, nobody to act as."""
+    """No token, and nobody to act as."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = "http://127.0.0.1:%d" % listener.getsockname()[1]
         (place / "k").write_text(yaml.safe_dump({
             "current-context": "a",
             "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": url}}],
+            "clusters": [{"name": "c", "cluster": {"server": url, "disable-compression": True}}],
             "users": [{"name": "u", "user": {"token": "s3cret", "as": "s3cret"}}]}))
         (place / "mnt").mkdir()
         with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", place / "k", "--as-group",
@@ -576,6 +576,7 @@ def test_nothing_over_http(place):
             process.kill()
     assert head.startswith(b"GET /apis/image.openshift.io/v1 HTTP/1.1\r\n")
     assert b"s3cret" not in head and b"uthorization" not in head
+    assert b"Accept-Encoding" not in head  # the kubeconfig says so
 
 
 # ---- nobody else gets to know ----
