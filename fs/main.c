@@ -379,7 +379,8 @@ static void release(struct program *p)
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
-	unmounter_stop(p->unmounter_fd);
+	if (p->unmounter_fd >= 0)
+		close(p->unmounter_fd);
 	reflector_free(m->reflector);
 	pool_free(m->pool);
 	pool_free(m->notifier);

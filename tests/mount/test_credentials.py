@@ -625,6 +625,30 @@ def test_nothing_is_said(server, start_mount, how):
         assert secret not in said
 
 
+@pytest.mark.skipif(os.getuid() != 0 or os.path.exists("/dev/log"),
+                    reason="the test has to be the system's log itself")
+def test_the_system_log_is_told_nothing(server, place):
+    (place / "mnt").mkdir()
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log.bind("/dev/log")
+    log.settimeout(10)
+    try:
+        subprocess.run([conftest.PROGRAM, "-vv", "--kubeconfig", server.kubeconfig, "--token",
+                        server.token, place / "mnt"], check=True, stderr=subprocess.DEVNULL)
+        save(place / "mnt/shop/web/metadata.json", first="yes")
+        rotate(server, "sha256~second")
+        refuses_save(place / "mnt/shop/web/metadata.json", errno.EKEYEXPIRED)
+        subprocess.run(["umount", place / "mnt"], check=True)
+        said = b""
+        while b"PATCH" not in said or b"401" not in said:
+            said += log.recv(65536)
+    finally:
+        os.unlink("/dev/log")
+        log.close()
+    for secret in secrets_of(server) | {server.token}:
+        assert secret.encode() not in said
+
+
 def test_plugin_says_nothing(server, plugin, start_as):
     """Not even where it is careless: neither its answer nor its own words come out."""
     plugin.answer(token=server.token)
@@ -667,14 +691,14 @@ def test_no_core_holds_a_token(server, place):
     strings = subprocess.run(["grep", "-c", server.token, core], check=False, capture_output=True)
     assert strings.returncode == 0  # the test would see it
     (place / "mnt").mkdir()
-    with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig,
-                           place / "mnt"], cwd=place, preexec_fn=unlimited_core,
+    with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
+                           "auto_unmount", place / "mnt"], cwd=place, preexec_fn=unlimited_core,
                           env=dict(os.environ, ASAN_OPTIONS="handle_abort=0:disable_coredump=0"),
                           stderr=subprocess.DEVNULL) as process:
         conftest.wait_until_mounted(place / "mnt", process)
         core = core_of(process, place)
-    subprocess.run(["umount", "-l", place / "mnt"], check=False)
     assert core is None
+    wait_for(lambda: not is_mounted(place / "mnt"), 10, "the end of the mount")
 
 
 def test_the_same_user_cannot_look(server, start_mount):
