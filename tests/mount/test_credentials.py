@@ -374,6 +374,16 @@ def test_plugin_fails_at_start(server, plugin, place):
     refused_start(plugin.user(), server, place, "failed with exit code 1: please log in")
 
 
+def test_plugin_kept_a_revoked_token(server, plugin, start_as):
+    """It is asked again at a start, too, and knows by then."""
+    plugin.answer(token=server.token)
+    plugin.script(f"[ $(wc -l <{plugin.runs_path}) -gt 1 ] || exec sed s/sha256/old/ "
+                  f"{plugin.place}/answer\ncat {plugin.place}/answer")
+    mount, _ = start_as(plugin.user())
+    assert "shop" in os.listdir(mount.path)
+    assert plugin.runs() == 2
+
+
 def test_plugin_is_missing(server, plugin, place):
     refused_start(plugin.user(installHint="get it from us"), server, place,
                   "No such file or directory: get it from us")
