@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #define RETRY_MS 100 /* doubled each time */
+#define CHECK_NS (100 * NSEC_PER_MSEC)
 #define BODY_MAX ((size_t)128 << 20)
 
 struct root {
@@ -110,24 +111,26 @@ static char *who_am_i(struct api *a, struct http *h)
 	return name ? xstrdup(name) : NULL;
 }
 
-int api_connect(struct config *config, struct journal *journal, int64_t timeout_ms,
-	struct api **ret, char **ret_error)
+int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, struct api **ret,
+	char **ret_error)
 {
 	struct api *a = xcalloc(1, sizeof(*a));
 	struct http *h;
 	int r;
 
-	a->config = config;
+	a->login = login;
+	a->config = login_config(login);
 	a->journal = journal;
 	a->timeout_ms = timeout_ms;
 	a->counts = counts_new();
-	h = http_new(config, a->counts);
+	h = http_new(login, a->counts);
 	r = find_root(a, h, ret_error);
 	if (r == 0) {
 		find_namespaces(a, h);
 		a->version = get_json(a, h, "/version");
 		a->user = who_am_i(a, h);
-		log_info("%s: %s, as %s", config->server, a->root, a->user ? a->user : "unknown");
+		log_info(
+			"%s: %s, as %s", a->config->server, a->root, a->user ? a->user : "unknown");
 		*ret = steal_ptr(a);
 	}
 	http_free(h);
@@ -229,6 +232,18 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 	return r;
 }
 
+/* Refused with credentials of that generation: whether there are others soon. */
+static bool find_others(struct api *a, const struct api_call *call, unsigned generation)
+{
+	unsigned renewal = login_ask(a->login, generation);
+	int r = -EAGAIN;
+
+	while (r == -EAGAIN && now_monotonic() < call->deadline &&
+		(!call->check || call->check->fn(call->check->arg) == 0))
+		r = login_wait(a->login, generation, renewal, now_monotonic() + CHECK_NS);
+	return r == 0;
+}
+
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status)
 {
@@ -261,7 +276,7 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);
-		if (response.code == 401 && !renewed && config_renew_token(a->config)) {
+		if (response.code == 401 && !renewed && find_others(a, call, response.generation)) {
 			renewed = true;
 			status_release(ret_status);
 			continue;

@@ -9,7 +9,8 @@
 #include "client/status.h"
 
 struct api {
-	struct config *config;
+	struct login *login;
+	const struct config *config; /* the login's */
 	struct journal *journal;
 	struct counts *counts;	     /* of every request */
 	int64_t timeout_ms;	     /* --request-timeout */
@@ -21,11 +22,11 @@ struct api {
 };
 
 /*
- * Asks the server for its API root, who we are and its version. config and journal are borrowed
+ * Asks the server for its API root, who we are and its version. login and journal are borrowed
  * for the life of *ret. 0; or -errno, and then *ret_error is one sentence for the user.
  */
-int api_connect(struct config *config, struct journal *journal, int64_t timeout_ms,
-	struct api **ret, char **ret_error);
+int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, struct api **ret,
+	char **ret_error);
 void api_free(struct api *a); /* NULL is fine */
 
 /*
@@ -51,7 +52,7 @@ struct api_request {
 
 /*
  * One request, sent again after 429, 503 and ServerTimeout while there is time, and once after a 401
- * where the token file has another token by now. 0 for 2xx, and
+ * when the login has found other credentials by then. 0 for 2xx, and
  * *ret_json is the answer (NULL where it isn't JSON; the caller owns the reference). Else -errno,
  * and *ret_status tells all of it, with code 0 and the errno of http_call where there was no answer
  * (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may have done it nonetheless). Nothing is

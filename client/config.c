@@ -12,15 +12,14 @@
 
 #define SERVICEACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount"
 #define FILE_MAX       ((size_t)1 << 20)
-#define TOKEN_AGE      (50 * NSEC_PER_SEC) /* client-go transport/token_source.go: 60 less 10 */
 
 enum field_kind {
 	FIELD_TEXT,
 	FIELD_FLAG,
-	FIELD_PATH,		/* relative to the file that names it */
-	FIELD_DATA,		/* base64 of PEM */
-	FIELD_UNSUPPORTED,	/* refused */
-	FIELD_UNSUPPORTED_AUTH, /* likewise, but only where nothing else says who the user is */
+	FIELD_PATH, /* relative to the file that names it */
+	FIELD_DATA, /* base64 of PEM */
+	FIELD_LIST, /* of texts */
+	FIELD_MAP,  /* of lists of texts */
 };
 
 struct field {
@@ -47,7 +46,8 @@ static const struct field cluster_fields[] = {
 	FIELD("insecure-skip-tls-verify", FIELD_FLAG, insecure_skip_tls_verify),
 	FIELD("certificate-authority", FIELD_PATH, certificate_authority.file),
 	FIELD("certificate-authority-data", FIELD_DATA, certificate_authority.data),
-	{.name = "proxy-url", .kind = FIELD_UNSUPPORTED},
+	FIELD("proxy-url", FIELD_TEXT, proxy_url),
+	FIELD("disable-compression", FIELD_FLAG, disable_compression),
 	{0},
 };
 
@@ -60,12 +60,10 @@ static const struct field user_fields[] = {
 	FIELD("tokenFile", FIELD_PATH, token_file),
 	FIELD("username", FIELD_TEXT, username),
 	FIELD("password", FIELD_TEXT, password),
-	{.name = "as", .kind = FIELD_UNSUPPORTED},
-	{.name = "as-uid", .kind = FIELD_UNSUPPORTED},
-	{.name = "as-groups", .kind = FIELD_UNSUPPORTED},
-	{.name = "as-user-extra", .kind = FIELD_UNSUPPORTED},
-	{.name = "exec", .kind = FIELD_UNSUPPORTED_AUTH},
-	{.name = "auth-provider", .kind = FIELD_UNSUPPORTED_AUTH},
+	FIELD("as", FIELD_TEXT, as),
+	FIELD("as-uid", FIELD_TEXT, as_uid),
+	FIELD("as-groups", FIELD_LIST, as_groups),
+	FIELD("as-user-extra", FIELD_MAP, as_extra),
 	{0},
 };
 
@@ -104,6 +102,11 @@ static void wipe_user(struct config *c)
 	wipe(&c->username);
 	wipe(&c->password);
 	free(steal_ptr(c->token_file));
+	free(steal_ptr(c->as));
+	free(steal_ptr(c->as_uid));
+	json_decref(steal_ptr(c->as_groups));
+	json_decref(steal_ptr(c->as_extra));
+	exec_plugin_free(steal_ptr(c->exec));
 }
 
 /* "user "dev" in /home/u/.kube/config: …", as far as there is such an entry. */
@@ -182,6 +185,35 @@ static int read_field(
 	}
 }
 
+static bool is_list_of_texts(const json_t *list)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item) if (!json_is_string(item)) return false;
+	return json_is_array(list);
+}
+
+static bool is_map_of_lists(const json_t *map)
+{
+	const char *key;
+	json_t *list;
+
+	json_object_foreach((json_t *)map, key, list) if (!is_list_of_texts(list)) return false;
+	return json_is_object(map);
+}
+
+static int read_texts(
+	struct load *l, const struct kubeconfig_entry *e, const struct field *f, json_t *value)
+{
+	if (f->kind == FIELD_LIST && !is_list_of_texts(value))
+		return fail_entry(l, e, -EINVAL, "%s isn't a list of texts", f->name);
+	if (f->kind == FIELD_MAP && !is_map_of_lists(value))
+		return fail_entry(l, e, -EINVAL, "%s isn't a map of lists of texts", f->name);
+	*(json_t **)((char *)l->config + f->offset) = json_incref(value);
+	return 0;
+}
+
 /* As in Go, an empty value is an absent one. */
 static bool is_set(const json_t *value)
 {
@@ -193,29 +225,22 @@ static bool is_set(const json_t *value)
 static int read_fields(struct load *l, const struct kubeconfig_entry *e, const struct field *fields)
 {
 	for (const struct field *f = fields; f->name; f++) {
-		const json_t *value = json_object_get(e->fields, f->name);
+		json_t *value = json_object_get(e->fields, f->name);
 		int r;
 
-		if (!value || json_is_null(value) || f->kind >= FIELD_UNSUPPORTED)
+		if (!value || json_is_null(value))
 			continue;
-		if (!json_is_string(value))
+		if (f->kind < FIELD_LIST && !json_is_string(value))
 			return fail_entry(l, e, -EINVAL, "%s isn't text", f->name);
 		if (!is_set(value))
 			continue;
-		r = read_field(l, e, f, json_string_value(value));
+		if (f->kind >= FIELD_LIST)
+			r = read_texts(l, e, f, value);
+		else
+			r = read_field(l, e, f, json_string_value(value));
 		if (r < 0)
 			return r;
 	}
-	return 0;
-}
-
-/* Refuses an entry that asks for what isn't there yet. */
-static int check_unsupported(struct load *l, const struct kubeconfig_entry *e,
-	const struct field *fields, enum field_kind kind)
-{
-	for (const struct field *f = fields; f->name; f++)
-		if (f->kind == kind && is_set(json_object_get(e->fields, f->name)))
-			return fail_entry(l, e, -EOPNOTSUPP, "%s isn't supported yet", f->name);
 	return 0;
 }
 
@@ -263,6 +288,21 @@ static int load_entry(struct load *l, enum kubeconfig_kind kind, const char *fla
 	return r < 0 ? r : read_fields(l, entry, fields);
 }
 
+/* What stands in the kubeconfig beside the fields that are text: exec and auth-provider. */
+static int load_exec(struct load *l)
+{
+	const json_t *exec = json_object_get(l->user.fields, "exec");
+	_cleanup_free_ char *problem = NULL;
+
+	if (!exec || json_is_null(exec))
+		return 0;
+	if (is_set(json_object_get(l->user.fields, "auth-provider")))
+		return fail_entry(l, &l->user, -EINVAL, "exec contradicts auth-provider");
+	if (exec_plugin_new(exec, l->user.file, &l->config->exec, &problem) == 0)
+		return 0;
+	return fail_entry(l, &l->user, -EINVAL, "%s", problem);
+}
+
 static int load_files(struct load *l)
 {
 	struct config *c = l->config;
@@ -273,10 +313,12 @@ static int load_files(struct load *l)
 			cluster_fields, &l->cluster);
 	if (r == 0)
 		r = load_entry(l, KUBECONFIG_USER, l->flags->user, &c->user, user_fields, &l->user);
+	if (r == 0)
+		r = load_exec(l);
 	return r;
 }
 
-static char *trim(char *s)
+char *config_trim(char *s)
 {
 	size_t n;
 
@@ -286,24 +328,6 @@ static char *trim(char *s)
 	while (n > 0 && isspace((unsigned char)s[n - 1]))
 		s[--n] = '\0';
 	return s;
-}
-
-/* A small file, white space trimmed. -ENODATA where nothing is left. */
-static int read_line(const char *path, char **ret)
-{
-	char *text;
-	size_t len;
-	int r = read_file(path, FILE_MAX, &text, &len);
-
-	if (r < 0)
-		return r;
-	if (*trim(text))
-		*ret = xstrdup(trim(text));
-	else
-		r = -ENODATA;
-	explicit_bzero(text, len);
-	free(text);
-	return r;
 }
 
 /* The rules are client-go's: rest.InClusterConfig, and clientcmd's for the namespace. */
@@ -326,6 +350,8 @@ static void load_in_cluster(struct config *c, const char *directory)
 	const char *namespace = getenv("POD_NAMESPACE");
 	_cleanup_free_ char *ca = xasprintf("%s/ca.crt", directory);
 	_cleanup_free_ char *namespace_file = xasprintf("%s/namespace", directory);
+	_cleanup_free_ char *text = NULL;
+	size_t len;
 
 	if (!host || !port)
 		abort(); /* the caller has looked */
@@ -337,8 +363,8 @@ static void load_in_cluster(struct config *c, const char *directory)
 		log_info("can't read %s: the system's certificate authorities are used", ca);
 	if (given(namespace))
 		c->namespace = xstrdup(namespace);
-	else
-		read_line(namespace_file, &c->namespace); /* may be missing */
+	else if (read_file(namespace_file, FILE_MAX, &text, &len) == 0 && *config_trim(text))
+		c->namespace = xstrdup(config_trim(text)); /* the file may be missing */
 }
 
 static void override(char **value, const char *flag)
@@ -349,11 +375,11 @@ static void override(char **value, const char *flag)
 	}
 }
 
-static void override_pem(struct config_pem *pem, const char *flag)
+static void override_pem(struct config_pem *pem, const char *flag, const char *directory)
 {
 	if (given(flag)) {
 		wipe_pem(pem);
-		pem->file = kubeconfig_absolute(flag);
+		pem->file = kubeconfig_absolute(flag, directory);
 	}
 }
 
@@ -368,13 +394,19 @@ static void override_cluster(struct config *c, const struct config_flags *f)
 		wipe_pem(&c->certificate_authority);
 		c->insecure_skip_tls_verify = f->insecure_skip_tls_verify;
 	}
-	override_pem(&c->certificate_authority, f->certificate_authority);
+	override_pem(&c->certificate_authority, f->certificate_authority, f->directory);
 }
 
 static void override_user(struct config *c, const struct config_flags *f)
 {
-	override_pem(&c->client_certificate, f->client_certificate);
-	override_pem(&c->client_key, f->client_key);
+	override_pem(&c->client_certificate, f->client_certificate, f->directory);
+	override_pem(&c->client_key, f->client_key, f->directory);
+	override(&c->as, f->as);
+	override(&c->as_uid, f->as_uid);
+	if (json_array_size(f->as_groups) > 0) {
+		json_decref(c->as_groups);
+		c->as_groups = json_incref(f->as_groups);
+	}
 	if (!given(f->token) && !given(f->token_file))
 		return;
 	wipe(&c->username);
@@ -383,7 +415,7 @@ static void override_user(struct config *c, const struct config_flags *f)
 	free(steal_ptr(c->token_file));
 	override(&c->token, f->token);
 	if (given(f->token_file))
-		c->token_file = kubeconfig_absolute(f->token_file);
+		c->token_file = kubeconfig_absolute(f->token_file, f->directory);
 }
 
 static int no_server(struct load *l)
@@ -452,13 +484,31 @@ static bool pem_given(const struct config_pem *pem)
 	return pem->file || pem->data;
 }
 
+/* It may hold a password: it is never quoted either. */
+static int check_proxy(struct load *l)
+{
+	static const char *const schemes[] = {"http://", "https://", "socks5://", "socks5h://"};
+	const char *proxy = l->config->proxy_url;
+	bool known = !proxy;
+
+	for (size_t i = 0; proxy && i < ARRAY_SIZE(schemes); i++)
+		known = known || (strncasecmp(proxy, schemes[i], strlen(schemes[i])) == 0 &&
+					 proxy[strlen(schemes[i])]);
+	for (const char *p = proxy; p && *p; p++)
+		known = known && (unsigned char)*p > 0x20 && *p != 0x7f;
+	if (known)
+		return 0;
+	return fail_entry(l, &l->cluster, -EINVAL,
+		"proxy-url has to be a URL of http, https, socks5 or socks5h");
+}
+
 static int check_cluster(struct load *l)
 {
 	struct config *c = l->config;
-	int r = check_unsupported(l, &l->cluster, cluster_fields, FIELD_UNSUPPORTED);
+	int r = check_server(l);
 
 	if (r == 0)
-		r = check_server(l);
+		r = check_proxy(l);
 	if (r == 0)
 		r = check_pem(l, &l->cluster, "certificate-authority", &c->certificate_authority);
 	if (r == 0 && c->insecure_skip_tls_verify && pem_given(&c->certificate_authority))
@@ -482,41 +532,20 @@ static int check_certificate(struct load *l)
 	return r;
 }
 
-/* It stands in a header: anything but visible ASCII could end that. */
-static bool token_valid(const char *token)
+bool config_header_is_safe(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return false;
+	return true;
+}
+
+bool config_token_is_valid(const char *token)
 {
 	for (; *token; token++)
 		if (*token <= ' ' || *token > '~')
 			return false;
 	return true;
-}
-
-/* Reads the token file. The old token stays where that fails. */
-static int renew_token(struct config *c)
-{
-	char *token;
-	int r = read_line(c->token_file, &token);
-
-	if (r < 0)
-		return r;
-	if (!token_valid(token)) {
-		wipe(&token);
-		return -EINVAL;
-	}
-	wipe(&c->token);
-	c->token = token;
-	c->token_read = now_monotonic();
-	return 0;
-}
-
-/* In the words of the user: what a file can lack that has nothing to do with the system. */
-static const char *token_file_error(int r)
-{
-	if (r == -ENODATA)
-		return "it is empty";
-	if (r == -EINVAL)
-		return "it doesn't hold a token";
-	return strerror(-r);
 }
 
 static int check_token(struct load *l)
@@ -526,32 +555,72 @@ static int check_token(struct load *l)
 	if (c->token) {
 		_cleanup_free_ char *old = c->token;
 
-		c->token = xstrdup(trim(old));
+		c->token = xstrdup(config_trim(old));
 		explicit_bzero(old, strlen(old));
-		if (!token_valid(c->token))
+		if (!config_token_is_valid(c->token))
 			return fail_entry(l, &l->user, -EINVAL,
 				"the token holds white space or control characters");
 	}
-	if (c->token_file) {
-		int r = renew_token(c);
-
-		if (r < 0 && !c->token)
-			return fail_entry(l, &l->user, r, "can't read token file %s: %s",
-				c->token_file, token_file_error(r));
-	}
+	if (c->token_file && !c->token)
+		return check_readable(l, &l->user, "token file", c->token_file);
 	return 0;
+}
+
+static bool texts_are_safe(const json_t *list)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		if (!config_header_is_safe(json_string_value(item)))
+			return false;
+	}
+	return true;
+}
+
+static int check_as(struct load *l)
+{
+	struct config *c = l->config;
+	bool safe = (!c->as || config_header_is_safe(c->as)) &&
+		    (!c->as_uid || config_header_is_safe(c->as_uid)) &&
+		    texts_are_safe(c->as_groups);
+	const char *key;
+	json_t *list;
+
+	if (!c->as && (c->as_uid || c->as_groups || c->as_extra))
+		return fail_entry(l, &l->user, -EINVAL,
+			"as-uid, as-groups or as-user-extra is given without as");
+	json_object_foreach(c->as_extra, key, list) safe = safe && *key && texts_are_safe(list);
+	if (!safe)
+		return fail_entry(l, &l->user, -EINVAL,
+			"as, as-uid, as-groups or as-user-extra holds control characters");
+	return 0;
+}
+
+/* Both are only asked where nothing else says who the user is. */
+static int check_exec(struct load *l)
+{
+	struct config *c = l->config;
+	const char *provider = json_str(json_object_get(l->user.fields, "auth-provider"), "name");
+
+	if (c->token || c->token_file || c->username || pem_given(&c->client_certificate)) {
+		exec_plugin_free(steal_ptr(c->exec));
+		return 0;
+	}
+	if (!is_set(json_object_get(l->user.fields, "auth-provider")))
+		return 0;
+	return fail_entry(l, &l->user, -EOPNOTSUPP,
+		"the auth-provider \"%s\" isn't supported: use an exec plugin or a token instead",
+		provider ? provider : "");
 }
 
 static int check_user(struct load *l)
 {
 	struct config *c = l->config;
 	bool token = c->token || c->token_file, basic = c->username || c->password;
-	int r = check_unsupported(l, &l->user, user_fields, FIELD_UNSUPPORTED);
+	int r = check_certificate(l);
 
-	if (r == 0 && !token && !basic && !pem_given(&c->client_certificate))
-		r = check_unsupported(l, &l->user, user_fields, FIELD_UNSUPPORTED_AUTH);
-	if (r == 0)
-		r = check_certificate(l);
 	if (r == 0 && token && basic)
 		r = fail_entry(l, &l->user, -EINVAL,
 			"a token and username/password are given, but only one may be");
@@ -561,7 +630,10 @@ static int check_user(struct load *l)
 		c->username = xstrdup("");
 	if (basic && !c->password)
 		c->password = xstrdup("");
-	return check_token(l);
+	r = check_token(l);
+	if (r == 0)
+		r = check_exec(l);
+	return r < 0 ? r : check_as(l);
 }
 
 /* RFC 1123, as Kubernetes names a namespace. */
@@ -589,41 +661,129 @@ static void drop_credentials(struct config *c)
 {
 	if (strncasecmp(c->server, "https://", 8) == 0)
 		return;
-	if (c->token || c->username || pem_given(&c->client_certificate))
+	if (c->token || c->token_file || c->username || c->exec || c->as ||
+		pem_given(&c->client_certificate))
 		log_info("the server's URL is http://, so no credentials are sent");
 	wipe_user(c);
+}
+
+/* What an exec plugin is told (client-go tools/auth/exec, ConfigToExecCluster). */
+static json_t *describe_cluster(const struct load *l)
+{
+	const struct config *c = l->config;
+	const json_t *extensions = json_object_get(l->cluster.fields, "extensions"), *extension;
+	json_t *cluster = json_pack("{s:s, s:s*, s:s*}", "server", c->server, "tls-server-name",
+		c->tls_server_name, "proxy-url", c->proxy_url);
+	_cleanup_free_ char *ca = NULL, *text = NULL;
+	size_t len = 0, i;
+
+	if (c->insecure_skip_tls_verify)
+		json_object_set_new(cluster, "insecure-skip-tls-verify", json_true());
+	if (c->disable_compression)
+		json_object_set_new(cluster, "disable-compression", json_true());
+	if (c->certificate_authority.data)
+		text = xstrdup(c->certificate_authority.data);
+	else if (c->certificate_authority.file)
+		read_file(c->certificate_authority.file, FILE_MAX, &text, &len);
+	if (text) {
+		size_t size = strlen(text) / 3 * 4 + 5;
+
+		ca = xmalloc(size);
+		b64_ntop((const unsigned char *)text, strlen(text), ca, size);
+		json_object_set_new(cluster, "certificate-authority-data", json_string(ca));
+	}
+	json_array_foreach(extensions, i, extension)
+	{
+		const char *name = json_str(extension, "name");
+
+		if (name && streq(name, "client.authentication.k8s.io/exec"))
+			json_object_set(cluster, "config", json_object_get(extension, "extension"));
+	}
+	return cluster;
 }
 
 static int load(struct load *l)
 {
 	const struct config_flags *f = l->flags;
 	const char *directory = given(f->serviceaccount) ? f->serviceaccount : SERVICEACCOUNT;
-	int r = kubeconfig_load(
-		given(f->kubeconfig) ? f->kubeconfig : NULL, &l->kubeconfig, l->ret_error);
+	const char *path = given(f->kubeconfig) ? f->kubeconfig : NULL;
+	struct config *c = l->config;
+	int r;
 
+	c->signature = kubeconfig_signature(path, f->directory); /* before it is read */
+	r = kubeconfig_load(path, f->directory, &l->kubeconfig, l->ret_error);
 	if (r < 0)
 		return r;
 	if (in_cluster(l, directory))
-		load_in_cluster(l->config, directory);
+		load_in_cluster(c, directory);
 	else
 		r = load_files(l);
 	if (r < 0)
 		return r;
-	override_cluster(l->config, f);
-	override_user(l->config, f);
+	override_cluster(c, f);
+	override_user(c, f);
 	r = check(l);
-	if (r == 0)
-		drop_credentials(l->config);
-	return r;
+	if (r < 0)
+		return r;
+	drop_credentials(c);
+	if (c->exec && c->exec->provide_cluster)
+		c->exec->cluster = describe_cluster(l);
+	return 0;
+}
+
+static const size_t flag_texts[] = {
+	offsetof(struct config_flags, kubeconfig),
+	offsetof(struct config_flags, context),
+	offsetof(struct config_flags, cluster),
+	offsetof(struct config_flags, user),
+	offsetof(struct config_flags, server),
+	offsetof(struct config_flags, token),
+	offsetof(struct config_flags, token_file),
+	offsetof(struct config_flags, certificate_authority),
+	offsetof(struct config_flags, client_certificate),
+	offsetof(struct config_flags, client_key),
+	offsetof(struct config_flags, tls_server_name),
+	offsetof(struct config_flags, as),
+	offsetof(struct config_flags, as_uid),
+	offsetof(struct config_flags, serviceaccount),
+	offsetof(struct config_flags, directory),
+};
+
+static char **flag_text(struct config_flags *f, size_t i)
+{
+	return (char **)((char *)f + flag_texts[i]);
+}
+
+static struct config_flags copy_flags(const struct config_flags *flags)
+{
+	struct config_flags copy = *flags;
+
+	for (size_t i = 0; i < ARRAY_SIZE(flag_texts); i++) {
+		char **text = flag_text(&copy, i);
+
+		*text = *text ? xstrdup(*text) : NULL;
+	}
+	json_incref(copy.as_groups);
+	if (!copy.directory)
+		copy.directory = getcwd(NULL, 0);
+	return copy;
+}
+
+static void release_flags(struct config_flags *flags)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(flag_texts); i++)
+		wipe(flag_text(flags, i));
+	json_decref(flags->as_groups);
 }
 
 int config_load(const struct config_flags *flags, struct config **ret, char **ret_error)
 {
-	struct load l = {.flags = flags, .ret_error = ret_error};
+	struct load l = {.ret_error = ret_error};
 	int r;
 
 	l.config = xcalloc(1, sizeof(*l.config));
-	pthread_mutex_init(&l.config->lock, NULL);
+	l.config->flags = copy_flags(flags);
+	l.flags = &l.config->flags;
 	r = load(&l);
 	kubeconfig_release(&l.kubeconfig);
 	if (r < 0)
@@ -633,50 +793,60 @@ int config_load(const struct config_flags *flags, struct config **ret, char **re
 	return r;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? streq(a, b) : a == b;
+}
+
+static bool same_server(const struct config *a, const struct config *b)
+{
+	return streq(a->server, b->server) && same_text(a->tls_server_name, b->tls_server_name) &&
+	       a->insecure_skip_tls_verify == b->insecure_skip_tls_verify &&
+	       same_text(a->certificate_authority.file, b->certificate_authority.file) &&
+	       same_text(a->certificate_authority.data, b->certificate_authority.data);
+}
+
+int config_reload(const struct config *old, struct config **ret, char **ret_error)
+{
+	struct config_flags flags = old->flags;
+	struct config *c;
+	int r;
+
+	if (old->context) /* current-context may be another cluster's by now */
+		flags.context = old->context;
+	r = config_load(&flags, &c, ret_error);
+	if (r < 0)
+		return r;
+	if (!same_server(old, c)) {
+		config_free(c);
+		return kubeconfig_fail(ret_error, -EXDEV,
+			"the kubeconfig names another server, or another way to trust it: only a "
+			"new mount will use that");
+	}
+	*ret = c;
+	return 0;
+}
+
+bool config_is_outdated(const struct config *c)
+{
+	const char *path = given(c->flags.kubeconfig) ? c->flags.kubeconfig : NULL;
+
+	return kubeconfig_signature(path, c->flags.directory) != c->signature;
+}
+
 void config_free(struct config *c)
 {
 	if (!c)
 		return;
 	wipe_user(c);
 	wipe_pem(&c->certificate_authority);
+	wipe(&c->proxy_url);
 	free(c->server);
 	free(c->context);
 	free(c->cluster);
 	free(c->user);
 	free(c->namespace);
 	free(c->tls_server_name);
-	pthread_mutex_destroy(&c->lock);
+	release_flags(&c->flags);
 	free(c);
-}
-
-char *config_token(struct config *c)
-{
-	char *token;
-	int r = 0;
-
-	pthread_mutex_lock(&c->lock);
-	if (c->token_file && (!c->token_read || now_monotonic() - c->token_read > TOKEN_AGE))
-		r = renew_token(c);
-	token = c->token ? xstrdup(c->token) : NULL;
-	pthread_mutex_unlock(&c->lock);
-	if (r < 0)
-		log_info("can't read token file %s: %s; the old token is kept", c->token_file,
-			token_file_error(r));
-	return token;
-}
-
-bool config_renew_token(struct config *c)
-{
-	_cleanup_free_ char *old = NULL;
-	bool changed = false;
-
-	pthread_mutex_lock(&c->lock);
-	if (c->token_file) {
-		old = c->token ? xstrdup(c->token) : NULL;
-		changed = renew_token(c) == 0 && (!old || !streq(old, c->token));
-	}
-	pthread_mutex_unlock(&c->lock);
-	if (old)
-		explicit_bzero(old, strlen(old));
-	return changed;
 }

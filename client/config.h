@@ -1,13 +1,11 @@
 /*
  * config: from kubeconfig files and flags to one immutable configuration: which server, how to
- * trust it, who we are. The rules are client-go's (tools/clientcmd); names are kubectl's.
+ * trust it, where our credentials are. The rules are client-go's (tools/clientcmd); names are kubectl's.
  */
 #ifndef CLIENT_CONFIG_H
 #define CLIENT_CONFIG_H
 
-#include "client/util.h"
-
-#include <pthread.h>
+#include "client/exec.h"
 
 /* What the command line says. NULL, "" or false: not given. Borrowed. */
 struct config_flags {
@@ -18,6 +16,11 @@ struct config_flags {
 	const char *certificate_authority, *client_certificate, *client_key;
 	const char *tls_server_name;
 	bool insecure_skip_tls_verify;
+	const char *as, *as_uid;
+	json_t *as_groups; /* array of texts, or NULL */
+
+	/* Where relative paths begin. NULL: the current directory. */
+	const char *directory;
 
 	/* Where a pod finds its credentials. NULL: where Kubernetes mounts them. */
 	const char *serviceaccount;
@@ -30,8 +33,8 @@ struct config_pem {
 };
 
 /*
- * Nothing but the token changes after config_load. Over http:// there are no credentials in it:
- * they are only used over https.
+ * Immutable. What renews is made from it: see credentials and login. Over http:// there are no
+ * credentials in it: they are only used over https.
  */
 struct config {
 	char *server;	 /* https://host[:port][/path] or http://…, without a slash at the end */
@@ -41,38 +44,51 @@ struct config {
 	char *namespace; /* the context's namespace, a DNS label, or NULL */
 
 	bool insecure_skip_tls_verify; /* never together with a certificate authority */
+	bool disable_compression;
 	char *tls_server_name;
+	char *proxy_url; /* http, https, socks5 or socks5h; may hold a password. NULL: none is named */
 	struct config_pem certificate_authority;
 
 	struct config_pem client_certificate, client_key; /* both or none */
 	char *username, *password; /* both or none, and never together with a token */
+	char *token_file;	   /* absolute */
+	char *token;		   /* with a token file only until that can be read */
+	struct exec_plugin *exec;  /* only where nothing of the above is given */
 
-	/* config_token alone reads these. */
-	char *token_file;     /* absolute */
-	pthread_mutex_t lock; /* of what follows; a leaf */
-	char *token;
-	int64_t token_read; /* when the file was read, now_monotonic; 0: never */
+	/* Whom to act as; nothing else is given without `as`. */
+	char *as, *as_uid;
+	json_t *as_groups; /* texts, or NULL */
+	json_t *as_extra;  /* key → texts, or NULL */
+
+	struct config_flags flags; /* a copy, for config_reload */
+	uint64_t signature;	   /* kubeconfig_signature when it was read */
 };
 
 /*
  * Loads the files (--kubeconfig; else $KUBECONFIG's list, merged; else ~/.kube/config), picks the
  * context and lays the flags over it. Where the files hold nothing and no flag chooses, a pod's own
  * service account is taken. The caller frees *ret with config_free.
- * -EINVAL, -EOPNOTSUPP or the errno of a file, and then *ret_error is one sentence for the user
- * without any credential in it (the caller frees it).
+ * No token file is read and no plugin run. -EINVAL, -EOPNOTSUPP or the errno of a file, and then
+ * *ret_error is one sentence for the user without any credential in it (the caller frees it).
  */
 int config_load(const struct config_flags *flags, struct config **ret, char **ret_error);
 
 void config_free(struct config *c); /* wipes what is secret; NULL is fine */
 
 /*
- * The bearer token for a request now, or NULL where there is none. A token file is read again when
- * its last reading is older than 50 seconds; an unreadable file keeps the old token. Thread-safe.
- * The caller frees.
+ * The same files and flags again, and the same context though another one may be current now.
+ * -EXDEV when they name another server, CA or server name: what belongs to one server must not be
+ * sent to another.
  */
-char *config_token(struct config *c);
+int config_reload(const struct config *old, struct config **ret, char **ret_error);
 
-/* The server refused the token: reads the file again now. True when there is another one. */
-bool config_renew_token(struct config *c);
+/* Whether a kubeconfig was written since it was loaded. */
+bool config_is_outdated(const struct config *c);
+
+/* What may stand in a header's value, and what a bearer token may hold: visible ASCII. */
+bool config_header_is_safe(const char *text);
+bool config_token_is_valid(const char *token);
+
+char *config_trim(char *s); /* cuts white space off; where the rest begins */
 
 #endif

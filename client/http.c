@@ -10,7 +10,8 @@
 #define CHECK_INTERVAL_MS  100
 
 struct http {
-	struct config *config;
+	struct login *login;
+	const struct config *config;
 	struct counts *counts;
 	CURLM *multi;
 	struct http_transfer *transfers;
@@ -19,6 +20,7 @@ struct http {
 struct http_transfer {
 	struct http *http;
 	struct http_transfer *next;
+	struct credentials *credentials;
 	CURL *easy;
 	struct curl_slist *headers, *connect_to;
 	http_data_fn *data;
@@ -42,11 +44,12 @@ void http_global_cleanup(void)
 	curl_global_cleanup();
 }
 
-struct http *http_new(struct config *config, struct counts *counts)
+struct http *http_new(struct login *login, struct counts *counts)
 {
 	struct http *h = xcalloc(1, sizeof(*h));
 
-	h->config = config;
+	h->login = login;
+	h->config = login_config(login);
 	h->counts = counts;
 	h->multi = curl_multi_init();
 	if (!h->multi) {
@@ -93,26 +96,24 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
 	bool end = size * n == 2 && p[0] == '\r';
+	struct http_transfer *t = arg;
+	long code = 0;
 
-	return end && hand_over(arg, "", 0) < 0 ? 0 : size * n;
+	if (!end)
+		return size * n;
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
+	login_answered(t->http->login, t->credentials, code);
+	return hand_over(t, "", 0) < 0 ? 0 : size * n;
 }
 
 static void set_blob(CURL *easy, CURLoption option, const char *pem)
 {
-	struct curl_blob blob = {(void *)pem, strlen(pem), CURL_BLOB_COPY};
+	struct curl_blob blob = {(void *)pem, strlen(pem), CURL_BLOB_NOCOPY};
 
 	curl_easy_setopt(easy, option, &blob);
 }
 
-static void set_pem(CURL *easy, const struct config_pem *pem, CURLoption file, CURLoption blob)
-{
-	if (pem->data)
-		set_blob(easy, blob, pem->data);
-	else if (pem->file)
-		curl_easy_setopt(easy, file, pem->file);
-}
-
-static void set_tls(CURL *easy, const struct config *c)
+static void set_tls(CURL *easy, const struct config *c, const struct credentials *credentials)
 {
 	if (c->insecure_skip_tls_verify) {
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
@@ -121,38 +122,69 @@ static void set_tls(CURL *easy, const struct config *c)
 	if (c->certificate_authority.data || c->certificate_authority.file) {
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
-		set_pem(easy, &c->certificate_authority, CURLOPT_CAINFO, CURLOPT_CAINFO_BLOB);
+		if (c->certificate_authority.data)
+			set_blob(easy, CURLOPT_CAINFO_BLOB, c->certificate_authority.data);
+		else
+			curl_easy_setopt(easy, CURLOPT_CAINFO, c->certificate_authority.file);
 	}
-	set_pem(easy, &c->client_certificate, CURLOPT_SSLCERT, CURLOPT_SSLCERT_BLOB);
-	set_pem(easy, &c->client_key, CURLOPT_SSLKEY, CURLOPT_SSLKEY_BLOB);
+	if (credentials->certificate) {
+		set_blob(easy, CURLOPT_SSLCERT_BLOB, credentials->certificate);
+		set_blob(easy, CURLOPT_SSLKEY_BLOB, credentials->key);
+	}
+}
+
+/* Without one in the kubeconfig curl takes the usual environment variables, as client-go does. */
+static void set_proxy(CURL *easy, const struct config *c)
+{
+	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	if (!c->proxy_url)
+		return;
+	curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy_url);
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
+}
+
+static void add_line(struct http_transfer *t, const char *line)
+{
+	struct curl_slist *list = curl_slist_append(t->headers, line);
+
+	if (list)
+		t->headers = list;
 }
 
 static void add_header(struct http_transfer *t, const char *name, const char *value)
 {
 	_cleanup_free_ char *line = xasprintf("%s: %s", name, value);
-	struct curl_slist *list = curl_slist_append(t->headers, line);
 
-	if (list)
-		t->headers = list;
+	add_line(t, line);
 	explicit_bzero(line, strlen(line));
 }
 
-static void set_credentials(struct http_transfer *t, struct config *c)
+/* Only over https: over http a configuration has none (config.h). */
+static void set_credentials(struct http_transfer *t)
 {
-	char *token = config_token(c);
+	const struct credentials *c = t->credentials;
 
-	if (token) {
-		_cleanup_free_ char *value = xasprintf("Bearer %s", token);
+	if (c->token) {
+		_cleanup_free_ char *value = xasprintf("Bearer %s", c->token);
 
 		add_header(t, "Authorization", value);
 		explicit_bzero(value, strlen(value));
-		explicit_bzero(token, strlen(token));
-		free(token);
 	} else if (c->username) {
 		curl_easy_setopt(t->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
 		curl_easy_setopt(t->easy, CURLOPT_USERNAME, c->username);
-		curl_easy_setopt(t->easy, CURLOPT_PASSWORD, c->password ? c->password : "");
+		curl_easy_setopt(t->easy, CURLOPT_PASSWORD, c->password);
 	}
+	for (char **line = c->headers; *line; line++)
+		add_line(t, *line);
+}
+
+/* The name is for TLS alone: what stands before the server goes by the URL's host. */
+static void set_host(struct http_transfer *t, const char *url)
+{
+	const char *host = strstr(url, "://") + 3;
+	_cleanup_free_ char *value = xstrndup(host, strcspn(host, "/?"));
+
+	add_header(t, "Host", value);
 }
 
 /*
@@ -174,6 +206,7 @@ static char *set_server_name(struct http_transfer *t, const char *url, const cha
 		t->connect_to = curl_slist_append(NULL, target);
 		curl_easy_setopt(t->easy, CURLOPT_CONNECT_TO, t->connect_to);
 		copy = xstrdup(changed);
+		set_host(t, url);
 	}
 	curl_free(host);
 	curl_free(port);
@@ -185,7 +218,6 @@ static char *set_server_name(struct http_transfer *t, const char *url, const cha
 static void set_request(struct http_transfer *t, const struct http_request *r)
 {
 	_cleanup_free_ char *url = xasprintf("%s%s", t->http->config->server, r->path);
-
 	const char *name = t->http->config->tls_server_name;
 
 	if (name) {
@@ -218,6 +250,7 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	t->data = data;
 	t->done = done;
 	t->arg = arg;
+	t->credentials = login_credentials(h->login);
 	t->easy = curl_easy_init();
 	if (!t->easy)
 		abort(); /* only memory can be missing here */
@@ -232,6 +265,8 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->curl_error);
 	curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(
+		t->easy, CURLOPT_QUICK_EXIT, 1L); /* don't wait for a resolver that hangs */
 	curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https,http");
 	curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "gzip");
@@ -245,9 +280,10 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERDATA, t);
-	set_tls(t->easy, h->config);
+	set_tls(t->easy, h->config, t->credentials);
+	set_proxy(t->easy, h->config);
 	set_request(t, request);
-	set_credentials(t, h->config);
+	set_credentials(t);
 	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
 	t->next = h->transfers;
 	h->transfers = t;
@@ -264,15 +300,22 @@ void http_abort(struct http_transfer *t)
 	*p = t->next;
 	curl_multi_remove_handle(t->http->multi, t->easy);
 	curl_easy_cleanup(t->easy);
+	if (t->credentials->token) /* curl has a copy of each header, and doesn't wipe it */
+		for (struct curl_slist *line = t->headers; line; line = line->next)
+			explicit_bzero(line->data, strlen(line->data));
 	curl_slist_free_all(t->headers);
 	curl_slist_free_all(t->connect_to);
+	credentials_unref(t->credentials);
 	free(t);
 }
 
 static int curl_errno(const struct http_transfer *t, CURLcode code)
 {
-	long os_errno = 0;
+	long os_errno = 0, proxy_code = 0;
 
+	curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_code);
+	if (code == CURLE_RECV_ERROR && proxy_code >= 300)
+		return -ECONNREFUSED; /* the proxy's word: nothing went through */
 	switch (code) {
 	case CURLE_OK:
 		return 0;
@@ -286,6 +329,8 @@ static int curl_errno(const struct http_transfer *t, CURLcode code)
 		return os_errno == ETIMEDOUT ? -ETIMEDOUT : -ECONNREFUSED;
 	case CURLE_OPERATION_TIMEDOUT:
 		return -ETIMEDOUT;
+	case CURLE_PROXY:
+		return -ECONNREFUSED;
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_CERTPROBLEM:
@@ -304,7 +349,7 @@ static int curl_errno(const struct http_transfer *t, CURLcode code)
 
 static void finish(struct http_transfer *t, int error, const char *message)
 {
-	struct http_result result = {.error = error};
+	struct http_result result = {.error = error, .generation = t->credentials->generation};
 	_cleanup_free_ char *sentence = NULL;
 	curl_off_t retry_after = 0;
 
@@ -327,6 +372,8 @@ static void finish_curl(struct http_transfer *t, CURLcode code)
 
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
 	if (error == -EPROTO) {
+		if (t->credentials->certificate) /* perhaps it is ours */
+			login_answered(t->http->login, t->credentials, 401);
 		tls = xasprintf("the TLS connection or certificate is refused: %s", why);
 		why = tls;
 	}
@@ -421,6 +468,7 @@ static void call_done(void *arg, const struct http_result *result)
 	c->message = result->message ? xstrdup(result->message) : NULL;
 	c->response->code = result->code;
 	c->response->retry_after = result->retry_after;
+	c->response->generation = result->generation;
 }
 
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,

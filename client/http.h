@@ -4,14 +4,16 @@
  * A struct http is one thread's connections: everything but http_wakeup is called by the thread
  * that owns it. Connections are kept alive and reused (HTTP/1.1: on HTTP/2 one dead connection
  * would hold every watch and every request up together), gzip is accepted, TLS is verified as the
- * configuration says, redirects are not followed.
+ * configuration says, redirects are not followed. Each transfer goes with the credentials that there
+ * are when it starts, and a 401 is told to the login; a connection is only reused with the client
+ * certificate that it was made with.
  */
 #ifndef CLIENT_HTTP_H
 #define CLIENT_HTTP_H
 
 #include "client/buf.h"
-#include "client/config.h"
 #include "client/counts.h"
+#include "client/login.h"
 
 struct http;
 struct http_transfer;
@@ -33,10 +35,11 @@ struct http_request {
 };
 
 struct http_result {
-	int error;	  /* 0, or -errno: there was no (whole) answer */
-	char *message;	  /* with an error: one sentence; owned by the transfer */
-	long code;	  /* HTTP status, 0 where none came */
-	long retry_after; /* seconds, 0 where the server said nothing */
+	int error;	     /* 0, or -errno: there was no (whole) answer */
+	char *message;	     /* with an error: one sentence; owned by the transfer */
+	long code;	     /* HTTP status, 0 where none came */
+	long retry_after;    /* seconds, 0 where the server said nothing */
+	unsigned generation; /* of the credentials that it went with */
 };
 
 /*
@@ -52,7 +55,7 @@ int http_global_init(void);
 void http_global_cleanup(void);
 
 /* Both are borrowed. */
-struct http *http_new(struct config *config, struct counts *counts);
+struct http *http_new(struct login *login, struct counts *counts);
 void http_free(struct http *h); /* aborts what runs; NULL is fine */
 
 /* Starts a transfer; what `request` points at but for `body` may go afterwards. */
@@ -78,6 +81,7 @@ struct http_check {
 struct http_response {
 	long code;
 	long retry_after;
+	unsigned generation;
 	struct buf body;
 };
 

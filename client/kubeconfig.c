@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 
 #define FILE_MAX ((size_t)1 << 20)
 
@@ -137,9 +138,8 @@ static int merge(struct kubeconfig *k, const char *file, const json_t *root, cha
 	return 0;
 }
 
-static int load_file(struct kubeconfig *k, const char *path, char **ret_error)
+static int load_file(struct kubeconfig *k, const char *file, char **ret_error)
 {
-	_cleanup_free_ char *file = kubeconfig_absolute(path);
 	_cleanup_free_ char *text = NULL;
 	_cleanup_json_ json_t *root = NULL;
 	size_t len;
@@ -157,64 +157,87 @@ static int load_file(struct kubeconfig *k, const char *path, char **ret_error)
 	return r < 0 ? r : merge(k, file, root, ret_error);
 }
 
-static int load_optional(struct kubeconfig *k, const char *path, char **ret_error)
+/*
+ * The files to look for, as absolute paths, and in *ret_tried how to call them. A file that stands
+ * twice in a list adds nothing the second time, so it may.
+ */
+static json_t *list_files(const char *path, const char *directory, char **ret_tried)
 {
-	int r = load_file(k, path, ret_error);
+	const char *list = getenv("KUBECONFIG"), *home = getenv("HOME");
+	_cleanup_free_ char *copy = list ? xstrdup(list) : NULL;
+	json_t *files = json_array();
+	char *rest = copy, *item;
 
-	if (r == -ENOENT) {
-		free(steal_ptr(*ret_error));
-		return 0;
+	if (path) {
+		_cleanup_free_ char *file = kubeconfig_absolute(path, directory);
+
+		*ret_tried = xstrdup(path);
+		json_array_append_new(files, json_string_nocheck(file));
+	} else if (list && *list) {
+		*ret_tried = xasprintf("KUBECONFIG=%s", list);
+		while ((item = strsep(&rest, ":"))) {
+			_cleanup_free_ char *file = kubeconfig_absolute(item, directory);
+
+			if (*item)
+				json_array_append_new(files, json_string_nocheck(file));
+		}
+	} else {
+		*ret_tried = xstrdup("~/.kube/config");
+		if (home && *home) {
+			_cleanup_free_ char *file = xasprintf("%s/.kube/config", home);
+
+			json_array_append_new(files, json_string_nocheck(file));
+		}
 	}
-	return r;
+	return files;
 }
 
-/* A file that stands twice in the list adds nothing the second time. */
-static int load_list(struct kubeconfig *k, const char *list, char **ret_error)
+int kubeconfig_load(
+	const char *path, const char *directory, struct kubeconfig *ret, char **ret_error)
 {
-	_cleanup_free_ char *copy = xstrdup(list);
-	char *rest = copy, *path;
+	struct kubeconfig k = {0};
+	_cleanup_json_ json_t *files = list_files(path, directory, &k.tried);
+	const json_t *file;
+	size_t i;
 	int r = 0;
 
-	while (r == 0 && (path = strsep(&rest, ":")))
-		if (*path)
-			r = load_optional(k, path, ret_error);
-	return r;
-}
-
-static int load_home(struct kubeconfig *k, char **ret_error)
-{
-	const char *home = getenv("HOME");
-	_cleanup_free_ char *path = NULL;
-
-	if (!home || !*home)
-		return 0;
-	path = xasprintf("%s/.kube/config", home);
-	return load_optional(k, path, ret_error);
-}
-
-int kubeconfig_load(const char *path, struct kubeconfig *ret, char **ret_error)
-{
-	const char *list = getenv("KUBECONFIG");
-	struct kubeconfig k = {0};
-	int r;
-
-	for (size_t i = 0; i < KUBECONFIG_KINDS; i++)
-		k.entries[i] = json_object();
-	if (path) {
-		k.tried = xstrdup(path);
-		r = load_file(&k, path, ret_error);
-	} else if (list && *list) {
-		k.tried = xasprintf("KUBECONFIG=%s", list);
-		r = load_list(&k, list, ret_error);
-	} else {
-		k.tried = xstrdup("~/.kube/config");
-		r = load_home(&k, ret_error);
+	for (size_t kind = 0; kind < KUBECONFIG_KINDS; kind++)
+		k.entries[kind] = json_object();
+	json_array_foreach(files, i, file)
+	{
+		r = load_file(&k, json_string_value(file), ret_error);
+		if (r == -ENOENT && !path) {
+			free(steal_ptr(*ret_error));
+			r = 0;
+		}
+		if (r < 0)
+			break;
 	}
 	if (r < 0)
 		kubeconfig_release(&k);
 	else
 		*ret = k;
 	return r;
+}
+
+uint64_t kubeconfig_signature(const char *path, const char *directory)
+{
+	_cleanup_free_ char *tried = NULL;
+	_cleanup_json_ json_t *files = list_files(path, directory, &tried);
+	uint64_t hash = HASH_INIT;
+	const json_t *file;
+	struct stat st;
+	size_t i;
+
+	json_array_foreach(files, i, file)
+	{
+		if (stat(json_string_value(file), &st) < 0)
+			st = (struct stat){0};
+		hash = hash_bytes(hash, &st.st_ino, sizeof(st.st_ino));
+		hash = hash_bytes(hash, &st.st_size, sizeof(st.st_size));
+		hash = hash_bytes(hash, &st.st_mtim, sizeof(st.st_mtim));
+	}
+	return hash;
 }
 
 void kubeconfig_release(struct kubeconfig *k)
@@ -264,12 +287,7 @@ char *kubeconfig_resolve(const char *file, const char *path)
 	return xasprintf("%.*s/%s", (int)(slash - file), file, path);
 }
 
-char *kubeconfig_absolute(const char *path)
+char *kubeconfig_absolute(const char *path, const char *directory)
 {
-	_cleanup_free_ char *directory = NULL;
-
-	if (*path == '/')
-		return xstrdup(path);
-	directory = getcwd(NULL, 0);
-	return directory ? xasprintf("%s/%s", directory, path) : xstrdup(path);
+	return *path == '/' || !directory ? xstrdup(path) : xasprintf("%s/%s", directory, path);
 }

@@ -26,16 +26,17 @@ struct kubeconfig_entry {
 	const char *kind; /* "cluster", "user" or "context" */
 	const char *name;
 	const char *file;     /* the absolute path of the file that it stands in */
-	const json_t *fields; /* values are text, maps, lists or null; a number is text, too */
+	const json_t *fields; /* text, maps, lists or null; a number is text, but in extensions */
 };
 
 /*
  * Reads `path`, which has to be there; or where it is NULL $KUBECONFIG's list, or ~/.kube/config,
- * which may be missing (client-go tools/clientcmd/loader.go). Of entries with one name, that of the
- * first file wins as a whole. -EINVAL or the errno of a file, and *ret_error as kubeconfig_fail
- * makes it.
+ * which may be missing (client-go tools/clientcmd/loader.go). Relative ones start at `directory`. Of
+ * entries with one name, that of the first file wins as a whole. -EINVAL or the errno of a file, and
+ * *ret_error as kubeconfig_fail makes it.
  */
-int kubeconfig_load(const char *path, struct kubeconfig *ret, char **ret_error);
+int kubeconfig_load(
+	const char *path, const char *directory, struct kubeconfig *ret, char **ret_error);
 void kubeconfig_release(struct kubeconfig *k);
 
 bool kubeconfig_empty(const struct kubeconfig *k); /* no entry of any kind, no current-context */
@@ -49,8 +50,11 @@ const char *kubeconfig_word(enum kubeconfig_kind kind); /* "cluster", "user" or 
 /* `path` below the directory `file` stands in, unless it is absolute. The caller frees. */
 char *kubeconfig_resolve(const char *file, const char *path);
 
-/* `path` as an absolute one: the daemon changes its directory. The caller frees. */
-char *kubeconfig_absolute(const char *path);
+/* `path` as an absolute one below `directory` (NULL: as it is). The caller frees. */
+char *kubeconfig_absolute(const char *path, const char *directory);
+
+/* Another number when one of the files that kubeconfig_load would read was written or replaced. */
+uint64_t kubeconfig_signature(const char *path, const char *directory);
 
 /* Sets *ret_error to a sentence on one line (the caller frees it) and returns `r`. */
 int kubeconfig_fail(char **ret_error, int r, const char *format, ...) _printf_(3, 4);

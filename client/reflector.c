@@ -79,6 +79,7 @@ struct reflector {
 	struct scope *namespaces;
 	struct map by_namespace; /* lock; name -> struct scope */
 	bool started, stop;	 /* lock */
+	bool renewed;		 /* lock; the credentials */
 	atomic_uint asked;	 /* how often reflector_refresh was called */
 };
 
@@ -120,7 +121,7 @@ struct reflector *reflector_new(
 	r->store = store;
 	r->options = *options;
 	r->seed = (unsigned)now_realtime() ^ (unsigned)getpid();
-	r->http = http_new(api->config, api->counts);
+	r->http = http_new(api->login, api->counts);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -711,15 +712,54 @@ static struct scope *first_scope(struct reflector *r)
 	return s;
 }
 
+/* A list under way comes to its end with the credentials that it has. */
+static void renew_scope(struct scope *s)
+{
+	if (s->transfer && s->version) {
+		http_abort(s->transfer);
+		s->transfer = NULL;
+		s->due = 0;
+		frame_release(&s->frame);
+		s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
+		s->relist = s->relist || s->namespaces; /* their watch replays nothing */
+	} else if (!s->transfer && s->state == WAITING && s->error == EKEYEXPIRED) {
+		s->due = s->backoff = 0;
+	}
+}
+
+static bool take_renewed(struct reflector *r)
+{
+	bool renewed;
+
+	pthread_mutex_lock(&r->lock);
+	renewed = r->renewed;
+	r->renewed = false;
+	pthread_mutex_unlock(&r->lock);
+	return renewed;
+}
+
+void reflector_renew(struct reflector *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->renewed = true;
+	pthread_mutex_unlock(&r->lock);
+	http_wakeup(r->http);
+}
+
 static void *run(void *arg)
 {
 	struct reflector *r = arg;
 
 	while (!stopping(r)) {
 		int64_t now = now_monotonic(), next = now + NSEC_PER_SEC;
+		bool renewed = take_renewed(r);
 
 		for (struct scope *s = first_scope(r); s; s = s->next) {
-			int64_t due = step(s, now);
+			int64_t due;
+
+			if (renewed)
+				renew_scope(s);
+			due = step(s, now);
 
 			if (due < next)
 				next = due;

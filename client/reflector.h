@@ -25,6 +25,9 @@ struct reflector *reflector_new(
 void reflector_start(struct reflector *r);
 /* Ends the thread within moments, whatever it waits for, also one that is started only later. */
 void reflector_stop(struct reflector *r);
+/* There are other credentials: every watch goes on with them, and what was refused for the old ones
+ * is asked again at once. From any thread. */
+void reflector_renew(struct reflector *r);
 void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
 
 /*

@@ -265,6 +265,7 @@ static bool read_pair(struct yaml_reader *r, json_t *map, json_t *merged, const 
 {
 	_cleanup_(yaml_event_delete) yaml_event_t event = {0};
 	_cleanup_free_ char *name = is_merge(key) ? NULL : read_key(r, key);
+	enum yaml_scalars scalars = r->scalars;
 	json_t *value;
 
 	if (!name && !is_merge(key))
@@ -275,7 +276,10 @@ static bool read_pair(struct yaml_reader *r, json_t *map, json_t *merged, const 
 	}
 	if (!next_event(r, &event))
 		return false;
+	if (name && streq(name, "extension"))
+		r->scalars = YAML_SCALARS_TYPED;
 	value = read_value(r, &event);
+	r->scalars = scalars;
 	if (!value)
 		return false;
 	return name ? json_object_set_new(map, name, value) == 0

@@ -29,7 +29,8 @@ int yaml_parse(const char *text, size_t len, json_t **ret, char **ret_error);
 
 enum yaml_scalars {
 	YAML_SCALARS_TYPED,
-	YAML_SCALARS_TEXT, /* whatever isn't null is text, as it stands */
+	/* Whatever isn't null is text, as it stands, but below a kubeconfig's `extension`. */
+	YAML_SCALARS_TEXT,
 };
 
 /* Reads a stream document by document. The text is borrowed for the reader's life. */

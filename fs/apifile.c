@@ -23,13 +23,13 @@ static int show_status(struct mount *m, const struct tree_path *path, struct buf
 
 	store_counts(m->store, &namespaces, &streams, &bytes);
 	rfc3339_format(m->started, time);
-	status = json_pack("{s:s, s:o, s:o, s:s, s:O?, s:s, s:o, s:{s:I, s:I, s:I, s:I}, s:o}",
+	status = json_pack("{s:s, s:o, s:o, s:s, s:O?, s:s, s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o}",
 		"server", m->config->server, "context", string_or_null(m->config->context), "user",
 		string_or_null(m->api->user), "apiRoot", m->api->root, "version", m->api->version,
-		"mounted", time, "scopes", reflector_status(m->reflector), "counts", "namespaces",
-		(json_int_t)namespaces, "imagestreams", (json_int_t)streams, "bytes",
-		(json_int_t)bytes, "nodes", (json_int_t)node_count(m->nodes), "lastError",
-		journal_last(m->journal));
+		"mounted", time, "credentials", login_status(m->login), "scopes",
+		reflector_status(m->reflector), "counts", "namespaces", (json_int_t)namespaces,
+		"imagestreams", (json_int_t)streams, "bytes", (json_int_t)bytes, "nodes",
+		(json_int_t)node_count(m->nodes), "lastError", journal_last(m->journal));
 	r = buf_addjson(out, status, JSON_INDENT(2));
 	return r < 0 ? r : buf_addstr(out, "\n");
 }

@@ -8,6 +8,7 @@
 #include "fs/options.h"
 #include "fs/save.h"
 #include "fs/session.h"
+#include "fs/unmounter.h"
 
 #include "client/log.h"
 #include "version.h"
@@ -17,23 +18,25 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
+
+/* An exec plugin asks a server, too, and perhaps another one before that. */
+#define PLUGIN_TIMEOUTS 3
 
 struct program {
 	struct options options;
 	struct mount mount;
 	char *mountpoint; /* absolute */
 	struct fuse_session *_Atomic session;
-	int ready_fd; /* to the process that waits for us, or -1 */
+	int ready_fd;	  /* to the process that waits for us, or -1 */
+	int unmounter_fd; /* -1: none */
 
 	pthread_t main_thread, supervisor;
 	int signal_fd, finished_fd;
@@ -55,26 +58,13 @@ static int complain(int error, const char *format, ...)
 
 /* ---- the mountpoint ---- */
 
-/* Takes a mount away whose program is gone. */
-static void remove_dead_mount(const char *path)
-{
-	char *argv[] = {"fusermount3", "-u", "-z", "-q", "--", (char *)path, NULL};
-	extern char **environ;
-	pid_t pid;
-
-	if (umount2(path, MNT_DETACH) == 0)
-		return;
-	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) == 0)
-		waitpid(pid, NULL, 0);
-}
-
 static int check_mountpoint(const char *path)
 {
 	_cleanup_free_ char *above = xasprintf("%s/..", path);
 	struct stat st, parent;
 
-	if (stat(path, &st) < 0 && errno == ENOTCONN)
-		remove_dead_mount(path);
+	if (mount_is_dead(path))
+		mount_remove_dead(path);
 	if (stat(path, &st) < 0)
 		return complain(-errno, "%s: %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
@@ -129,16 +119,6 @@ static void tell_ready(struct program *p)
 	p->ready_fd = -1;
 }
 
-static void make_absolute(char **path)
-{
-	char *absolute = *path ? realpath(*path, NULL) : NULL;
-
-	if (absolute) {
-		free(*path);
-		*path = absolute;
-	}
-}
-
 static int load_config(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -146,10 +126,6 @@ static int load_config(struct program *p)
 
 	if (r < 0)
 		return complain(r, "%s", error);
-	make_absolute(&p->mount.config->certificate_authority.file);
-	make_absolute(&p->mount.config->client_certificate.file);
-	make_absolute(&p->mount.config->client_key.file);
-	make_absolute(&p->mount.config->token_file);
 	return 0;
 }
 
@@ -168,6 +144,7 @@ static void stop(struct program *p)
 	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
 
 	atomic_store(&p->mount.ending, true);
+	login_stop(p->mount.login);
 	reflector_stop(p->mount.reflector);
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
@@ -225,12 +202,18 @@ static void end_supervisor(struct program *p)
 	close(p->finished_fd);
 }
 
-/* Every signal is blocked in every thread; the main thread alone can be woken. */
+/*
+ * Every signal is blocked in every thread; the main thread alone can be woken. But not those that
+ * say that the program has gone wrong: blocked, they would do nothing when another process sends them.
+ */
 static void block_signals(void)
 {
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP};
 	sigset_t all;
 
 	sigfillset(&all);
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+		sigdelset(&all, faults[i]);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 }
 
@@ -252,7 +235,11 @@ static int connect_to_server(struct program *p)
 	int r;
 
 	m->journal = journal_new();
-	r = api_connect(m->config, m->journal, p->options.request_timeout_ms, &m->api, &error);
+	r = login_new(
+		m->config, PLUGIN_TIMEOUTS * p->options.request_timeout_ms, &m->login, &error);
+	if (r == 0)
+		r = api_connect(
+			m->login, m->journal, p->options.request_timeout_ms, &m->api, &error);
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
 
@@ -296,9 +283,14 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->config, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->config, m->api->counts, 1, p->options.request_timeout_ms);
+	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
+	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
+}
+
+static void on_renewed(void *arg)
+{
+	reflector_renew(arg);
 }
 
 /* The first lists: what is mounted is whole. */
@@ -309,6 +301,7 @@ static int fill(struct program *p)
 	int r;
 
 	publish_start(m->publish);
+	login_start(m->login, on_renewed, m->reflector);
 	reflector_start(m->reflector);
 	r = reflector_wait_start(m->reflector, &error);
 	if (r < 0)
@@ -339,6 +332,10 @@ static int open_session(struct program *p)
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
 		return -EINVAL; /* libfuse has said why */
+	if (p->options.auto_unmount)
+		p->unmounter_fd = unmounter_start(p->mountpoint);
+	if (p->options.auto_unmount && p->unmounter_fd < 0)
+		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
 	if (fuse_session_mount(p->session, p->mountpoint) < 0)
 		return -EIO;
 	if (session_allow_parallel_dirops(p->session) < 0)
@@ -371,6 +368,8 @@ static void release(struct program *p)
 {
 	struct mount *m = &p->mount;
 
+	if (m->login)
+		login_stop(m->login);
 	if (m->reflector)
 		reflector_stop(m->reflector);
 	if (m->pool)
@@ -387,6 +386,7 @@ static void release(struct program *p)
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
+	unmounter_stop(p->unmounter_fd);
 	reflector_free(m->reflector);
 	pool_free(m->pool);
 	pool_free(m->notifier);
@@ -405,6 +405,7 @@ static void release(struct program *p)
 	published_free(m->published);
 	object_cache_free(m->cache);
 	api_free(m->api);
+	login_free(m->login);
 	journal_free(m->journal);
 }
 
@@ -437,11 +438,14 @@ out:
 
 int main(int argc, char *argv[])
 {
-	struct program p = {.ready_fd = -1};
+	struct program p = {.ready_fd = -1, .unmounter_fd = -1};
 	int r;
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
 		return announcer_main(argc, argv);
+	if (argc > 0 && streq(argv[0], UNMOUNTER_ARGV0))
+		return unmounter_main(argc, argv);
+	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 
 	if (r == 0 && p.options.help) {

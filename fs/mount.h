@@ -19,6 +19,7 @@
 
 struct mount {
 	struct config *config;
+	struct login *login;
 	struct journal *journal;
 	struct api *api;
 	struct store *store;

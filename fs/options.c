@@ -5,7 +5,7 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 
-enum type { TYPE_STRING, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS };
+enum type { TYPE_STRING, TYPE_SECRET, TYPE_LIST, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS };
 
 struct row {
 	const char *name;
@@ -23,8 +23,8 @@ static const struct row rows[] = {
 	{"cluster", 0, TYPE_STRING, FIELD(flags.cluster), "NAME", "cluster of the kubeconfig"},
 	{"user", 0, TYPE_STRING, FIELD(flags.user), "NAME", "user of the kubeconfig"},
 	{"server", 's', TYPE_STRING, FIELD(flags.server), "URL", "the API server"},
-	{"token", 0, TYPE_STRING, FIELD(flags.token), "TOKEN",
-		"bearer token (everybody sees it in ps: prefer --token-file)"},
+	{"token", 0, TYPE_SECRET, FIELD(flags.token), "TOKEN",
+		"bearer token (a shell's history keeps it: prefer --token-file)"},
 	{"token-file", 0, TYPE_STRING, FIELD(flags.token_file), "FILE",
 		"file with the bearer token, read again while mounted"},
 	{"certificate-authority", 0, TYPE_STRING, FIELD(flags.certificate_authority), "FILE",
@@ -36,6 +36,10 @@ static const struct row rows[] = {
 		"the name that the server's certificate is for"},
 	{"insecure-skip-tls-verify", 0, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify), NULL,
 		"don't verify the server's certificate"},
+	{"as", 0, TYPE_STRING, FIELD(flags.as), "USER", "act as this user"},
+	{"as-uid", 0, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid"},
+	{"as-group", 0, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
+		"and in this group; repeatable"},
 	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
 		"deadline of a request (10s)"},
 	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
@@ -49,6 +53,8 @@ static const struct row rows[] = {
 		"read-only, and the kernel opens files by itself: warm reads cost what tmpfs's "
 		"cost"},
 	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
+	{"auto_unmount", 0, TYPE_FLAG, FIELD(auto_unmount), NULL,
+		"leave no dead mount behind, whatever ends the program"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
 	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
@@ -95,7 +101,24 @@ static int parse_duration(const char *text, int *ret_ms)
 	return -EINVAL;
 }
 
-static int set(struct options *o, const struct row *r, const char *value)
+/* argv is there for everybody to read in /proc. */
+static void set_secret(struct options *o, const char **field, char *value)
+{
+	if (o->token)
+		explicit_bzero(o->token, strlen(o->token));
+	free(o->token);
+	*field = o->token = xstrdup(value);
+	explicit_bzero(value, strlen(value));
+}
+
+static int append(json_t **list, const char *value)
+{
+	if (!*list)
+		*list = json_array();
+	return json_array_append_new(*list, json_string(value)) < 0 ? -EINVAL : 0;
+}
+
+static int set(struct options *o, const struct row *r, char *value)
 {
 	void *field = (char *)o + r->offset;
 	int ms, error = 0;
@@ -104,6 +127,11 @@ static int set(struct options *o, const struct row *r, const char *value)
 	case TYPE_STRING:
 		*(const char **)field = value;
 		break;
+	case TYPE_SECRET:
+		set_secret(o, field, value);
+		break;
+	case TYPE_LIST:
+		return append(field, value);
 	case TYPE_FLAG:
 		if (r->offset == FIELD(verbosity))
 			o->verbosity++;
@@ -139,7 +167,12 @@ static int set_mount_option(struct options *o, char *item)
 				r->value ? "needs" : "takes no");
 			return -EINVAL;
 		}
-		return set(o, r, value ? value + 1 : "");
+		return set(o, r, value ? value + 1 : item + len);
+	}
+	if (streq(item,
+		    "ro")) { /* as fstab says it: the kernel's would keep announcements away, too */
+		o->read_only = true;
+		return 0;
 	}
 	fuse_opt_add_arg(&o->fuse, "-o");
 	fuse_opt_add_arg(&o->fuse, item);
@@ -175,6 +208,7 @@ int options_parse(struct options *o, int argc, char *argv[])
 	struct option long_options[ROWS + 1] = {0};
 	char letters[2 * ROWS + 3] = "o:";
 	int c, r = 0, index;
+	char none[] = "";
 
 	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS};
 	fuse_opt_add_arg(&o->fuse, "imagestreamfs");
@@ -191,13 +225,13 @@ int options_parse(struct options *o, int argc, char *argv[])
 		if (c == 'o') {
 			r = set_mount_options(o, optarg);
 		} else if (c == 0) {
-			r = set(o, &rows[index], optarg ? optarg : "");
+			r = set(o, &rows[index], optarg ? optarg : none);
 		} else if (c == '?') {
 			r = -EINVAL; /* getopt has said why */
 		} else {
 			for (size_t i = 0; i < ROWS; i++)
 				if (rows[i].letter == c)
-					r = set(o, &rows[i], optarg ? optarg : "");
+					r = set(o, &rows[i], optarg ? optarg : none);
 		}
 	}
 	if (r == 0 && !o->help && !o->version)
@@ -208,4 +242,8 @@ int options_parse(struct options *o, int argc, char *argv[])
 void options_release(struct options *o)
 {
 	fuse_opt_free_args(&o->fuse);
+	json_decref(o->flags.as_groups);
+	if (o->token)
+		explicit_bzero(o->token, strlen(o->token));
+	free(o->token);
 }

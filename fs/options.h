@@ -13,11 +13,13 @@
 struct options {
 	struct config_flags flags;
 	char *mountpoint; /* as given */
-	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen;
+	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
+		auto_unmount;
 	int verbosity;
 	int request_timeout_ms;
 	int watch_timeout;     /* seconds; 0: random */
 	struct fuse_args fuse; /* what is left for FUSE */
+	char *token;	       /* ours, and wiped: argv's is overwritten */
 };
 
 /* -EINVAL, and then one line was written to stderr. */

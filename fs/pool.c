@@ -25,7 +25,7 @@ struct job {
 };
 
 struct pool {
-	struct config *config;
+	struct login *login;
 	struct counts *counts;
 	size_t max;
 	int64_t timeout_ms;
@@ -40,14 +40,14 @@ struct pool {
 };
 
 struct pool *pool_new(
-	struct config *config, struct counts *counts, size_t threads, int64_t timeout_ms)
+	struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
 	pthread_condattr_t attr;
 
 	p->max = threads;
 	p->timeout_ms = timeout_ms;
-	p->config = config;
+	p->login = login;
 	p->counts = counts;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
@@ -158,7 +158,7 @@ static void job_end(struct pool *p, struct job *job)
 static void *run(void *arg)
 {
 	struct pool *p = arg;
-	struct http *http = http_new(p->config, p->counts);
+	struct http *http = http_new(p->login, p->counts);
 	struct job *job;
 
 	pthread_mutex_lock(&p->lock);

@@ -31,7 +31,7 @@ typedef void pool_fn(struct pool_call *call, void *arg);
 
 /* At most `threads` (POOL_THREADS) of them; a call has timeout_ms from its arrival. */
 struct pool *pool_new(
-	struct config *config, struct counts *counts, size_t threads, int64_t timeout_ms);
+	struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms);
 
 /*
  * Runs fn(call, arg) on a thread. Calls of one key (copied; NULL: none) run one at a time, in their

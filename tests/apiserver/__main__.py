@@ -153,6 +153,7 @@ def main():
     authority = Authority()
     server = Server(app, authority.server_context(), args.port)
     app.control.server = server
+    app.control.authority = authority
     url = "https://127.0.0.1:%d" % server.port
     if args.kubeconfig:
         write(args.kubeconfig, yaml.safe_dump(kubeconfig(url, authority, auth),

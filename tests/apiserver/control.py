@@ -51,17 +51,20 @@ class Control:
         self.records = deque(maxlen=RECORDS)
         self.faults = []
         self.server = None
+        self.authority = None
 
     # What every ordinary request goes through.
 
     def record(self, request):
         """Gives the entry, whose status is filled in when the answer is known."""
-        headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+        headers = {name: value for name, value in request.headers.items()
+                   if name in HEADERS or name.startswith("impersonate-extra-")}
         headers["authorization"] = "authorization" in request.headers
         if request.groups:
             headers["impersonate-group"] = request.groups
         entry = {"method": request.method, "path": request.path, "query": request.raw_query,
-                 "headers": headers, "time": time.time(), "status": None}
+                 "headers": headers, "time": time.time(), "status": None, "sni": request.sni,
+                 "host": request.headers.get("host"), "certificate": request.certificate_user}
         if request.method in WRITES:
             entry["body"] = request.body.decode("utf-8", "replace")
         with self.lock:
@@ -140,6 +143,7 @@ class Control:
             ("POST", "silence"): self.silence, ("POST", "restart"): self.restart,
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
+            ("POST", "certificate"): self.certificate,
             ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
             ("POST", "imports"): self.imports,
         }.get((request.method, name))
@@ -233,6 +237,11 @@ class Control:
     def token(self, value):
         self.app.auth.set_token(value["user"], value["token"])
         return {}
+
+    def certificate(self, value):
+        """A client certificate for a user, which need not be known."""
+        certificate, key = self.authority.client(value["user"])
+        return {"certificate": certificate.decode(), "key": key.decode()}
 
     def imports(self, value):
         """Switches the import controller and says how imports go; gives what holds now."""

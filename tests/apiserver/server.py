@@ -26,7 +26,7 @@ class Disconnected(Exception):
 
 
 class Request:
-    def __init__(self, method, target, headers, groups, certificate_user):
+    def __init__(self, method, target, headers, groups, certificate_user, sni):
         self.method = method
         self.target = target
         raw, _, query = target.partition("?")
@@ -37,6 +37,7 @@ class Request:
         self.headers = headers
         self.groups = groups
         self.certificate_user = certificate_user
+        self.sni = sni
         self.body = b""
 
     def param(self, name, default=""):
@@ -78,6 +79,7 @@ class Connection:
             self.sock = self.server.context.wrap_socket(self.sock, server_side=True)
             self.sock.settimeout(None)
             self.user = tls.common_name(self.sock.getpeercert())
+            self.sni = getattr(self.sock, "sni", None)
             self.reader = self.sock.makefile("rb", 65536)
             while not self.dropped and self.serve_one():
                 pass
@@ -150,7 +152,7 @@ class Connection:
             if name == "impersonate-group":
                 groups.append(value)
             headers[name] = headers[name] + ", " + value if name in headers else value
-        return Request(parts[0], parts[1], headers, groups, self.user)
+        return Request(parts[0], parts[1], headers, groups, self.user, self.sni)
 
     def read_body(self, request):
         """Whether the body was within the limit; what is over it is read and thrown away."""

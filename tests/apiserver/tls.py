@@ -63,6 +63,7 @@ class Authority:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.load_verify_locations(cadata=self.pem.decode())
         context.set_alpn_protocols(["http/1.1"])
+        context.sni_callback = remember_name
         # load_cert_chain takes files only.
         handle, path = tempfile.mkstemp()
         try:
@@ -72,6 +73,11 @@ class Authority:
         finally:
             os.unlink(path)
         return context
+
+
+def remember_name(sock, name, context):
+    """Which name the client asked for."""
+    sock.sni = name
 
 
 def common_name(peer):

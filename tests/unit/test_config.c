@@ -1,5 +1,5 @@
 /* Each test writes small kubeconfig files into a directory of its own, which is also $HOME. */
-#include "client/config.h"
+#include "client/credentials.h"
 #include "client/log.h"
 
 #include <errno.h>
@@ -76,13 +76,18 @@ static struct config *load_text(const char *text)
 	return load((struct config_flags){.kubeconfig = put("k", text)});
 }
 
+/* As at a start: what the files say, then what stands in the files that they name. */
 static void refuse(struct config_flags flags, int expected, const char *sentence)
 {
-	struct config *c = NULL;
+	_cleanup_config_ struct config *c = NULL;
+	struct credentials *credentials = NULL;
 	_cleanup_free_ char *error = NULL;
 	int r = config_load(&flags, &c, &error);
 
-	assert_null(c);
+	assert_true((r < 0) == !c);
+	if (r == 0)
+		r = credentials_new(c, NULL, true, &credentials, &error);
+	assert_null(credentials);
 	assert_non_null(error);
 	if (r != expected || !strstr(error, sentence))
 		fail_msg("%d: %s (expected %d: %s)", r, error, expected, sentence);
@@ -95,14 +100,41 @@ static void refuse_text(const char *text, int expected, const char *sentence)
 	refuse((struct config_flags){.kubeconfig = put("k", text)}, expected, sentence);
 }
 
+static struct credentials *credentials_of(const struct config *c)
+{
+	struct credentials *credentials = NULL;
+	char *error = NULL;
+
+	if (credentials_new(c, NULL, true, &credentials, &error) < 0)
+		fail_msg("%s", error);
+	return credentials;
+}
+
 static void assert_token(struct config *c, const char *expected)
 {
-	_cleanup_free_ char *token = config_token(c);
+	struct credentials *credentials = credentials_of(c);
 
 	if (!expected)
-		assert_null(token);
+		assert_null(credentials->token);
 	else
-		assert_string_equal(token, expected);
+		assert_string_equal(credentials->token, expected);
+	credentials_unref(credentials);
+}
+
+/* The impersonation headers, joined by '|'. */
+static void assert_headers(struct config *c, const char *expected)
+{
+	struct credentials *credentials = credentials_of(c);
+	_cleanup_free_ char *all = xstrdup("");
+
+	for (char **line = credentials->headers; *line; line++) {
+		char *old = all;
+
+		all = xasprintf("%s%s%s", old, *old ? "|" : "", *line);
+		free(old);
+	}
+	assert_string_equal(all, expected);
+	credentials_unref(credentials);
 }
 
 static int setup(void **state)
@@ -611,44 +643,6 @@ static void test_bad_token(void **state)
 	refuse_text(USER_OF("{tokenFile: words}"), -EINVAL, "/words: it doesn't hold a token");
 }
 
-static void test_token_renewed(void **state)
-{
-	const int64_t age = 50 * NSEC_PER_SEC;
-	_cleanup_config_ struct config *c = NULL;
-
-	put("t", "first\n");
-	c = load_text(USER_OF("{token: inline, tokenFile: t}"));
-	put("t", "\tsecond \n");
-	c->token_read = now_monotonic() - age + 5 * NSEC_PER_SEC;
-	assert_token(c, "first");
-	c->token_read = now_monotonic() - age - 1;
-	assert_token(c, "second");
-	put("t", "third\n");
-	assert_token(c, "second"); /* that was a reading */
-}
-
-static void test_token_kept(void **state)
-{
-	_cleanup_config_ struct config *c = NULL;
-	_cleanup_free_ char *text = NULL;
-	int saved;
-
-	put("t", "first\n");
-	c = load_text(USER_OF("{tokenFile: t}"));
-	unlink(in("t"));
-	c->token_read -= 51 * NSEC_PER_SEC;
-	saved = begin_stderr();
-	assert_token(c, "first");
-	text = end_stderr(saved);
-	assert_non_null(strstr(text, "the old token is kept"));
-	put("t", "");
-	assert_token(c, "first");
-	put("t", "two words");
-	assert_token(c, "first");
-	put("t", "second");
-	assert_token(c, "second");
-}
-
 /* The token is the file's first value where the file can't be read yet. */
 static void test_token_before_file(void **state)
 {
@@ -657,35 +651,6 @@ static void test_token_before_file(void **state)
 	assert_token(c, "inline");
 	put("t", "file");
 	assert_token(c, "file");
-}
-
-static void *ask_tokens(void *c)
-{
-	for (int i = 0; i < 200; i++) {
-		_cleanup_free_ char *token = config_token(c);
-
-		if (!streq(token, "first"))
-			return c;
-	}
-	return NULL;
-}
-
-/* All of them find the token too old at first. ThreadSanitizer sees a missing lock. */
-static void test_token_threads(void **state)
-{
-	_cleanup_config_ struct config *c = NULL;
-	pthread_t threads[4];
-	void *failed;
-
-	put("t", "first");
-	c = load_text(USER_OF("{tokenFile: t}"));
-	c->token_read -= 51 * NSEC_PER_SEC;
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_tokens, c), 0);
-	for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-		pthread_join(threads[i], &failed);
-		assert_null(failed);
-	}
 }
 
 static void test_http_drops_credentials(void **state)
@@ -721,33 +686,280 @@ static void test_namespace(void **state)
 	}
 }
 
-static void test_unsupported(void **state)
+static void test_proxy(void **state)
 {
-	refuse_text(CLUSTER_OF("{server: 'https://a', proxy-url: 'http://u:s3cret@p'}"),
-		-EOPNOTSUPP, "k: proxy-url isn't supported yet");
-	refuse_text(USER_OF("{token: t, as: admin}"), -EOPNOTSUPP, "k: as isn't supported yet");
-	refuse_text(USER_OF("{as-uid: '1'}"), -EOPNOTSUPP, "as-uid isn't supported yet");
-	refuse_text(USER_OF("{as-groups: [g]}"), -EOPNOTSUPP, "as-groups isn't supported yet");
-	refuse_text(USER_OF("{as-user-extra: {a: [b]}}"), -EOPNOTSUPP, "as-user-extra isn't");
-	refuse_text(USER_OF("{exec: {command: x}}"), -EOPNOTSUPP, "k: exec isn't supported yet");
-	refuse_text(
-		USER_OF("{auth-provider: {name: oidc}}"), -EOPNOTSUPP, "k: auth-provider isn't");
+	static const char *const good[] = {
+		"http://p", "HTTPS://u:s3cret@p:3128", "socks5://p", "socks5h://p:1080/"};
+	static const char *const bad[] = {
+		"p:3128", "ftp://u:s3cret@p", "http://", "http://s3cret p", "socks4://p"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_free_ char *text =
+			xasprintf(CLUSTER_OF("{server: 'https://a', proxy-url: '%s'}"), good[i]);
+		_cleanup_config_ struct config *c = load_text(text);
+
+		assert_string_equal(c->proxy_url, good[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_free_ char *text =
+			xasprintf(CLUSTER_OF("{server: 'https://a', proxy-url: '%s'}"), bad[i]);
+
+		refuse_text(text, -EINVAL, "k: proxy-url has to be a URL of http, https, socks5");
+	}
 }
 
-/* Neither matters where something else says who the user is, or where another user is chosen. */
-static void test_unsupported_unused(void **state)
+static void test_as(void **state)
 {
-	const char *k = put("k", USER_OF("{exec: {command: x}}"));
-	_cleanup_config_ struct config *flag =
-		load((struct config_flags){.kubeconfig = k, .token = "t"});
+	_cleanup_config_ struct config *all = load_text(
+		USER_OF("{token: t, as: 'jane doe', as-uid: 007, as-groups: [one, 'two, three'], "
+			"as-user-extra: {'a/b%c': [x, y], Reason: [é]}}"));
+	_cleanup_config_ struct config *none =
+		load_text(USER_OF("{token: t, as: '', as-groups: [], as-user-extra: {}}"));
+
+	assert_headers(all, "Impersonate-User: jane doe|Impersonate-Uid: 007|"
+			    "Impersonate-Group: one|Impersonate-Group: two, three|"
+			    "Impersonate-Extra-a%2Fb%25c: x|Impersonate-Extra-a%2Fb%25c: y|"
+			    "Impersonate-Extra-Reason: é");
+	assert_headers(none, "");
+}
+
+static void test_as_alone(void **state)
+{
+	static const char *const users[] = {
+		"{as-uid: '1'}", "{token: t, as-groups: [g]}", "{as-user-extra: {a: [b]}}"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		_cleanup_free_ char *text = xasprintf(USER_OF("%s"), users[i]);
+
+		refuse_text(
+			text, -EINVAL, "k: as-uid, as-groups or as-user-extra is given without as");
+	}
+}
+
+static void test_as_wrong(void **state)
+{
+	refuse_text(USER_OF("{as: [a]}"), -EINVAL, "k: as isn't text");
+	refuse_text(
+		USER_OF("{as: a, as-groups: g}"), -EINVAL, "k: as-groups isn't a list of texts");
+	refuse_text(USER_OF("{as: a, as-groups: [[g]]}"), -EINVAL, "as-groups isn't a list");
+	refuse_text(USER_OF("{as: a, as-user-extra: [a]}"), -EINVAL,
+		"k: as-user-extra isn't a map of lists of texts");
+	refuse_text(
+		USER_OF("{as: a, as-user-extra: {b: c}}"), -EINVAL, "as-user-extra isn't a map");
+	refuse_text(
+		USER_OF("{as: \"a\\r\\nAuthorization: b\"}"), -EINVAL, "holds control characters");
+	refuse_text(USER_OF("{as: a, as-uid: \"\\n\"}"), -EINVAL, "holds control characters");
+	refuse_text(USER_OF("{as: a, as-groups: [\"\\n\"]}"), -EINVAL, "holds control characters");
+	refuse_text(USER_OF("{as: a, as-user-extra: {b: [\"\\n\"]}}"), -EINVAL,
+		"holds control characters");
+}
+
+static void test_as_flags(void **state)
+{
+	_cleanup_json_ json_t *groups = json_pack("[s, s]", "x", "y");
+	const char *k = put("k", USER_OF("{token: t, as: file, as-groups: [g]}"));
+	const char *plain = put("plain", USER_OF("{token: t}"));
+	_cleanup_config_ struct config *user =
+		load((struct config_flags){.kubeconfig = k, .as = "flag", .as_uid = "1"});
+	_cleanup_config_ struct config *group =
+		load((struct config_flags){.kubeconfig = k, .as_groups = groups});
+
+	assert_headers(user, "Impersonate-User: flag|Impersonate-Uid: 1|Impersonate-Group: g");
+	assert_headers(group, "Impersonate-User: file|Impersonate-Group: x|Impersonate-Group: y");
+	refuse((struct config_flags){.kubeconfig = plain, .as_groups = groups}, -EINVAL,
+		"as-groups or as-user-extra is given without as");
+}
+
+#define EXEC_OF(fields)                                                                            \
+	USER_OF("{exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, "    \
+		"command: x" fields "}}")
+
+static void test_exec(void **state)
+{
+	_cleanup_config_ struct config *c = load_text(FILE_OF(
+		"{server: 'https://api', tls-server-name: inner, proxy-url: 'http://p', "
+		"certificate-authority-data: " PEM ", disable-compression: true, extensions: ["
+		"{name: other, extension: {a: b}}, {name: client.authentication.k8s.io/exec, "
+		"extension: {audience: 'true', count: 1, flag: true, none: null}}]}",
+		"{exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: bin/x, "
+		"args: [get, 1], env: [{name: A, value: 'b=c'}, {name: E}], installHint: h, "
+		"provideClusterInfo: true}}"));
+	_cleanup_json_ json_t *cluster =
+		json_pack("{s:s, s:s, s:s, s:b, s:s, s:{s:s, s:i, s:b, s:n}}", "server",
+			"https://api", "tls-server-name", "inner", "proxy-url", "http://p",
+			"disable-compression", 1, "certificate-authority-data", PEM, "config",
+			"audience", "true", "count", 1, "flag", 1, "none");
+	_cleanup_json_ json_t *args = json_pack("[s, s]", "get", "1");
+	_cleanup_json_ json_t *env = json_pack("{s:s, s:s}", "A", "b=c", "E", "");
+
+	assert_non_null(c->exec);
+	assert_string_equal(c->exec->command, in("bin/x"));
+	assert_string_equal(c->exec->install_hint, "h");
+	assert_string_equal(c->exec->api_version, "client.authentication.k8s.io/v1beta1");
+	assert_true(json_equal(c->exec->args, args));
+	assert_true(json_equal(c->exec->env, env));
+	assert_true(json_equal(c->exec->cluster, cluster));
+	assert_false(c->exec->interactive);
+}
+
+/* The CA is told as data where the kubeconfig names a file; nothing is told unasked. */
+static void test_exec_cluster(void **state)
+{
+	_cleanup_config_ struct config *file = NULL, *unasked = NULL;
+
+	put_bytes("ca", PEM_TEXT, strlen(PEM_TEXT));
+	file = load_text(FILE_OF("{server: 'https://api', certificate-authority: ca}",
+		"{exec: {apiVersion: client.authentication.k8s.io/v1, interactiveMode: "
+		"IfAvailable, "
+		"command: x, provideClusterInfo: true}}"));
+	unasked = load_text(EXEC_OF(""));
+	assert_string_equal(json_str(file->exec->cluster, "certificate-authority-data"), PEM);
+	assert_string_equal(file->exec->command, "x");
+	assert_null(unasked->exec->cluster);
+}
+
+static void test_exec_wrong(void **state)
+{
+	static const struct {
+		const char *exec, *sentence;
+	} rows[] = {
+		{"[]", "exec isn't a map"},
+		{"{apiVersion: client.authentication.k8s.io/v1}", "exec has no command"},
+		{"{command: x}", "exec has no apiVersion"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1alpha1}",
+			"v1alpha1 is gone"},
+		{"{command: x, apiVersion: v1}", "apiVersion is neither"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1}",
+			"exec has no interactiveMode"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, "
+		 "interactiveMode: Sometimes}",
+			"interactiveMode is none of"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, "
+		 "provideClusterInfo: maybe}",
+			"provideClusterInfo is neither"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, args: x}",
+			"args isn't a list"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, args: [[]]}",
+			"args[0] isn't text"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, env: {}}",
+			"env isn't a list"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, env: [x]}",
+			"env[0] has no usable name"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, "
+		 "env: [{name: 'a=b'}]}",
+			"env[0] has no usable name"},
+		{"{command: x, apiVersion: client.authentication.k8s.io/v1beta1, "
+		 "env: [{name: a, value: []}]}",
+			"env \"a\" isn't text"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *text = xasprintf(USER_OF("{exec: %s}"), rows[i].exec);
+
+		refuse_text(text, -EINVAL, rows[i].sentence);
+	}
+	refuse_text(USER_OF("{auth-provider: {name: oidc}, exec: {command: x}}"), -EINVAL,
+		"k: exec contradicts auth-provider");
+}
+
+/* It isn't run where something else says who the user is, nor for a server of http. */
+static void test_exec_unused(void **state)
+{
+	static const char *const users[] = {"token: t", "tokenFile: t", "username: u",
+		"client-certificate-data: " PEM ", client-key-data: " PEM};
+	_cleanup_config_ struct config *http = load(
+		(struct config_flags){.kubeconfig = put("k", EXEC_OF("")), .server = "http://a"});
+
+	put("t", "x");
+	assert_null(http->exec);
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			USER_OF("{%s, exec: {apiVersion: client.authentication.k8s.io/v1, "
+				"interactiveMode: Always, command: x}}"),
+			users[i]);
+		_cleanup_config_ struct config *c = load_text(text);
+
+		assert_null(c->exec);
+	}
+}
+
+static void test_auth_provider(void **state)
+{
 	_cleanup_config_ struct config *token =
 		load_text(USER_OF("{token: t, auth-provider: {name: oidc}}"));
-	_cleanup_config_ struct config *empty =
-		load_text(USER_OF("{as: '', as-groups: [], exec: null}"));
 
-	assert_token(flag, "t");
 	assert_token(token, "t");
-	assert_token(empty, NULL);
+	refuse_text(USER_OF("{auth-provider: {name: oidc, config: {id-token: s3cret}}}"),
+		-EOPNOTSUPP,
+		"k: the auth-provider \"oidc\" isn't supported: use an exec plugin or a token");
+}
+
+static struct config *reload(const struct config *old)
+{
+	struct config *c = NULL;
+	_cleanup_free_ char *error = NULL;
+
+	assert_true(config_is_outdated(old));
+	if (config_reload(old, &c, &error) < 0)
+		fail_msg("%s", error);
+	return c;
+}
+
+/* The context that the mount began with, whichever is current by now. */
+static void test_reload(void **state)
+{
+	_cleanup_config_ struct config *c = load_text(TWO), *again = NULL;
+
+	assert_false(config_is_outdated(c));
+	put("k", "current-context: b\n"
+		 "contexts: [{name: a, context: {cluster: ca, user: new}},\n"
+		 "           {name: b, context: {cluster: cb, user: new}}]\n"
+		 "clusters: [{name: ca, cluster: {server: 'https://a', tls-server-name: inner}},\n"
+		 "           {name: cb, cluster: {server: 'https://b'}}]\n"
+		 "users: [{name: new, user: {token: second}}]\n");
+	again = reload(c);
+	assert_string_equal(again->context, "a");
+	assert_token(again, "second");
+	assert_false(config_is_outdated(again));
+}
+
+static void test_reload_elsewhere(void **state)
+{
+	static const char *const others[] = {"{server: 'https://b'}",
+		"{server: 'https://a', tls-server-name: other}",
+		"{server: 'https://a', insecure-skip-tls-verify: true}",
+		"{server: 'https://a', certificate-authority-data: " PEM "}"};
+	_cleanup_config_ struct config *c = load_text(CLUSTER_OF("{server: 'https://a'}"));
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		_cleanup_free_ char *text = xasprintf(CLUSTER_OF("%s"), others[i]);
+		_cleanup_free_ char *error = NULL;
+		struct config *other = NULL;
+
+		put("k", text);
+		assert_int_equal(config_reload(c, &other, &error), -EXDEV);
+		assert_null(other);
+		assert_non_null(strstr(error, "another server"));
+	}
+}
+
+/* Flags and relative paths count as they did at first, wherever the program is by then. */
+static void test_reload_relative(void **state)
+{
+	_cleanup_config_ struct config *c = NULL, *again = NULL;
+	_cleanup_free_ char *cwd = getcwd(NULL, 0);
+	char flag[] = "flag";
+
+	put("k", USER_OF("{token: a}"));
+	setenv("KUBECONFIG", "missing:k", 1);
+	assert_int_equal(chdir(directory), 0);
+	c = load((struct config_flags){.as = flag});
+	assert_int_equal(chdir(cwd), 0);
+	memset(flag, 'x', 4);
+	put("missing", "users: [{name: u, user: {token: b}}]");
+	again = reload(c);
+	assert_token(again, "b");
+	assert_headers(again, "Impersonate-User: flag");
 }
 
 static struct config_flags serviceaccount(const char *host)
@@ -1046,14 +1258,22 @@ int main(void)
 		TEST(test_data),
 		TEST(test_token_with_password),
 		TEST(test_bad_token),
-		TEST(test_token_renewed),
-		TEST(test_token_kept),
 		TEST(test_token_before_file),
-		TEST(test_token_threads),
 		TEST(test_http_drops_credentials),
 		TEST(test_namespace),
-		TEST(test_unsupported),
-		TEST(test_unsupported_unused),
+		TEST(test_proxy),
+		TEST(test_as),
+		TEST(test_as_alone),
+		TEST(test_as_wrong),
+		TEST(test_as_flags),
+		TEST(test_exec),
+		TEST(test_exec_cluster),
+		TEST(test_exec_wrong),
+		TEST(test_exec_unused),
+		TEST(test_auth_provider),
+		TEST(test_reload),
+		TEST(test_reload_elsewhere),
+		TEST(test_reload_relative),
 		TEST(test_in_cluster),
 		TEST(test_in_cluster_ipv6),
 		TEST(test_in_cluster_not),

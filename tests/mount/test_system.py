@@ -1,0 +1,224 @@
+"""As a part of the system: mount(8), fstab, systemd, ends that nobody wanted, starts without a network."""
+
+import errno
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+import conftest
+from conftest import is_mounted, wait_for
+
+TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
+GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
+FSTAB_OPTIONS = "_netdev,noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=60"
+
+
+@pytest.fixture
+def mountpoint(directory):
+    path = pathlib.Path(tempfile.mkdtemp(dir=directory)) / "mnt"
+    path.mkdir()
+    path.parent.chmod(0o755)
+    yield path
+    subprocess.run(["umount", "-l", path], check=False, capture_output=True)
+
+
+# ---- mount(8) ----
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+def test_mount_command(server, mountpoint):
+    subprocess.run(["mount", "-t", TYPE, "admin", mountpoint, "-o",
+                    f"kubeconfig={server.kubeconfig},allow_other"], check=True)
+    assert "shop" in os.listdir(mountpoint)
+    seen = subprocess.run(["findmnt", "-n", "-o", "FSTYPE,OPTIONS", mountpoint], check=True,
+                          capture_output=True, text=True).stdout
+    assert seen.startswith("fuse.imagestreamfs ") and "allow_other" in seen
+    other = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "ls",
+                            mountpoint / "shop"], capture_output=True, text=True, check=False)
+    assert "web" in other.stdout
+    subprocess.run(["umount", mountpoint], check=True)
+    assert not is_mounted(mountpoint)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+@pytest.mark.parametrize("more", ["defaults", "ro", "noexec,nosuid,nodev", "read-only,as=developer"])
+def test_fstab(server, mountpoint, more):
+    fstab = mountpoint.parent / "fstab"
+    fstab.write_text(f"developer {mountpoint} {TYPE} kubeconfig={server.kubeconfig},"
+                     f"{FSTAB_OPTIONS},{more} 0 0\n")
+    command = ["mount", "-T", fstab, mountpoint]
+    if "as=" in more:
+        server.control("POST", "grant", {"user": "developer", "role": "cluster-admin"})
+    subprocess.run(command, check=True)
+    assert "dev" in os.listdir(mountpoint)
+    if "ro" in more.split(",") or "read-only" in more:
+        with pytest.raises(OSError) as error:
+            os.mkdir(mountpoint / "dev/new")
+        assert error.value.errno == errno.EROFS
+    else:
+        os.mkdir(mountpoint / "dev/new")
+    server.create("dev", "appears")  # a change is announced whatever the options say
+    wait_for((mountpoint / "dev/appears").is_dir, 10, "the change")
+    subprocess.run(["umount", mountpoint], check=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+def test_mount_command_fails(server, mountpoint):
+    done = subprocess.run(["mount", "-t", TYPE, "nowhere", mountpoint, "-o",
+                           f"kubeconfig={server.kubeconfig}"], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode != 0 and 'no context "nowhere"' in done.stderr
+    assert not is_mounted(mountpoint)
+
+
+@pytest.mark.skipif(not os.path.exists(GENERATOR), reason="no systemd here")
+def test_systemd_reads_the_fstab(tmp_path):
+    """The README's line gives an automount, and a mount that waits for the network."""
+    for name in ("normal", "early", "late"):
+        (tmp_path / name).mkdir()
+    line = next(line for line in (conftest.TOP / "README.md").read_text().splitlines()
+                if "x-systemd.automount" in line and "fuse.imagestreamfs" in line)
+    (tmp_path / "fstab").write_text(line.strip() + "\n")
+    subprocess.run([GENERATOR, tmp_path / "normal", tmp_path / "early", tmp_path / "late"],
+                   check=True, env={"SYSTEMD_FSTAB": str(tmp_path / "fstab")})
+    automount, = (tmp_path / "normal").glob("*.automount")
+    mount, = (tmp_path / "normal").glob("*.mount")
+    where = line.split()[1]
+    assert f"Where={where}\n" in automount.read_text()
+    assert "Type=fuse.imagestreamfs\n" in mount.read_text()
+    assert (tmp_path / "normal/remote-fs.target.requires" / automount.name).exists()
+
+
+# ---- systemd ----
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What `meson install` installs, by the build that is tested."""
+    target = tmp_path_factory.mktemp("install")
+    build = pathlib.Path(conftest.PROGRAM).parents[1]
+    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", target],
+                   check=True, capture_output=True)
+    return target
+
+
+def test_user_unit(installed):
+    unit = installed / "usr/local/lib/systemd/user/imagestreamfs.service"
+    start = next(line for line in unit.read_text().splitlines() if line.startswith("ExecStart="))
+    program = start.removeprefix("ExecStart=").split()[0]
+    assert os.access(installed / program.lstrip("/"), os.X_OK)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
+def test_user_unit_is_right(installed, tmp_path):
+    """systemd's own opinion; it looks for the programs, too."""
+    unit = installed / "usr/local/lib/systemd/user/imagestreamfs.service"
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/usr/local/", str(installed / "usr/local") + "/"))
+    done = subprocess.run(["systemd-analyze", "--user", "--man=no", "verify", copy],
+                          capture_output=True, text=True, check=False,
+                          env=dict(os.environ, XDG_RUNTIME_DIR=str(tmp_path), HOME=str(tmp_path)))
+    ours = [line for line in done.stderr.splitlines() if "imagestreamfs" in line]
+    assert not ours and done.returncode == 0, done.stderr
+
+
+# ---- the end ----
+
+FAULTS = [signal.SIGABRT, signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL,
+          signal.SIGFPE]
+
+
+@pytest.mark.parametrize("sig", FAULTS)
+def test_a_fault_ends_it(server, mountpoint, sig):
+    """And the mount goes, where that was asked for, also one that the kernel has cached."""
+    with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
+                           "auto_unmount", mountpoint], stderr=subprocess.DEVNULL) as process:
+        conftest.wait_until_mounted(mountpoint, process)
+        assert "shop" in os.listdir(mountpoint)
+        process.send_signal(sig)
+        process.wait(10)
+        assert process.returncode in (-sig, 1)  # 1: a sanitizer that has handled it
+    wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
+
+
+def test_auto_unmount_after_kill(server, mountpoint):
+    subprocess.run([conftest.PROGRAM, "--kubeconfig", server.kubeconfig, "-o", "auto_unmount",
+                    mountpoint], check=True)
+    pid = int(subprocess.run(["pgrep", "-f", f"{conftest.PROGRAM}.*{mountpoint}"], check=True,
+                             capture_output=True, text=True).stdout.split()[0])
+    assert "shop" in os.listdir(mountpoint)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+def test_auto_unmount_of_an_ordinary_user(server, mountpoint):
+    for path in (server.kubeconfig, server.kubeconfig.parent):
+        path.chmod(0o755)
+    shutil.chown(mountpoint, "nobody")
+    with subprocess.Popen(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                           conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
+                           "auto_unmount", mountpoint]) as process:
+        conftest.wait_until_mounted(mountpoint, process)
+        process.kill()
+    wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
+
+
+def test_auto_unmount_ends_as_ever(server, start_mount):
+    mount = start_mount(server, "-o", "auto_unmount")
+    assert "shop" in os.listdir(mount.path)
+
+
+# ---- the network is away ----
+
+def gives_up(command, seconds, *sentences):
+    begin = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60,
+                          stdin=subprocess.DEVNULL)
+    assert time.monotonic() - begin < seconds
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert any(one in done.stderr for one in sentences), done.stderr
+
+
+def start(mountpoint, *arguments):
+    return [conftest.PROGRAM, "--request-timeout", "2s", "--token", "t",
+            "--insecure-skip-tls-verify", *arguments, mountpoint]
+
+
+def test_start_without_an_answer(mountpoint):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        gives_up(start(mountpoint, "--server", "https://127.0.0.1:%d" % silent.getsockname()[1]),
+                 8, "deadline")
+    assert not is_mounted(mountpoint)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root takes the network away")
+@pytest.mark.parametrize("host", ["192.0.2.1", "api.example"])
+def test_start_without_a_network(mountpoint, host):
+    gives_up(["unshare", "-n", *start(mountpoint, "--server", f"https://{host}:6443")], 8,
+             "connect to", "resolve host")
+
+
+# Runs with a network and a mount table of its own: a name server that never answers.
+SILENT_NAME_SERVER = """
+import socket, subprocess, sys
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+open(sys.argv[1], "w").write("nameserver 127.0.0.1\\noptions timeout:30 attempts:5\\n")
+subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.1", 53))
+sys.exit(subprocess.run(sys.argv[2:]).returncode)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("ip"), reason="only root, and with ip")
+def test_start_with_a_silent_name_server(mountpoint):
+    gives_up(["unshare", "-n", "-m", "/usr/bin/python3", "-c", SILENT_NAME_SERVER,
+              mountpoint.parent / "resolv.conf",
+              *start(mountpoint, "--server", "https://api.example:6443")], 8, "deadline")
