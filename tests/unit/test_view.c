@@ -306,11 +306,12 @@ static void test_yaml_parts(void **state)
 	_cleanup_view_ struct view *two =
 		next_view(one, "12", "{\"name\":\"abc\"}", HISTORY("a", "y@1"), 1);
 
-	assert_int_equal(two->yaml_spec, 0);
-	assert_int_equal(two->yaml_status, one->yaml_status);
-	assert_true(one->yaml_spec && one->yaml_status);
+	assert_int_equal(two->yaml_parts[VIEW_SPEC], 0);
+	assert_true(two->yaml_rest && two->yaml_rest == one->yaml_rest);
+	assert_int_equal(two->yaml_parts[VIEW_STATUS], one->yaml_parts[VIEW_STATUS]);
+	assert_true(one->yaml_parts[VIEW_SPEC] && one->yaml_parts[VIEW_STATUS]);
 	assert_int_equal(attr(two, NODE_IMAGESTREAM_YAML, "").size, size + 3);
-	assert_int_equal(two->yaml_spec, one->yaml_spec + 2);
+	assert_int_equal(two->yaml_parts[VIEW_SPEC], one->yaml_parts[VIEW_SPEC] + 2);
 }
 
 static void test_odd_tag_names(void **state)
