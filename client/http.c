@@ -265,8 +265,8 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->curl_error);
 	curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(
-		t->easy, CURLOPT_QUICK_EXIT, 1L); /* don't wait for a resolver that hangs */
+	/* The end doesn't wait for a resolver that hangs. */
+	curl_easy_setopt(t->easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https,http");
 	curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	if (!h->config->disable_compression)

@@ -207,8 +207,8 @@ static int set_mount_option(struct options *o, char *item)
 		}
 		return set(o, r, value ? value + 1 : item + len);
 	}
-	if (streq(item,
-		    "ro")) { /* as fstab says it: the kernel's would keep announcements away, too */
+	/* As fstab says it. The kernel's own would keep announcements away, too. */
+	if (streq(item, "ro")) {
 		o->read_only = true;
 		return 0;
 	}
