@@ -148,33 +148,61 @@ void api_free(struct api *a)
 	free(a);
 }
 
-int api_find_namespace(
-	struct api *a, struct http *h, const char *name, const struct http_check *check)
+/* GET of JSON that `check` may cancel. 0 and the answer with a reference (NULL: it is none). */
+static int get_checked(struct api *a, struct http *h, const char *path,
+	const struct http_check *check, json_t **ret)
 {
-	_cleanup_buf_ struct buf streams = BUF_INIT(4096), project = BUF_INIT(4096);
-	_cleanup_response_ struct http_response list = {0}, response = {0};
-	_cleanup_free_ char *error = NULL, *project_error = NULL;
-	_cleanup_json_ json_t *json = NULL;
+	_cleanup_response_ struct http_response response = {0};
+	_cleanup_free_ char *error = NULL;
 	long code;
 	int r = check ? check->fn(check->arg) : 0;
 
 	if (r < 0)
 		return r; /* nobody waits, and there may be no connection either */
-	buf_addf(&streams, "%s/namespaces/", a->root);
-	buf_addurl(&streams, name);
-	buf_addstr(&streams, "/imagestreams?limit=1");
-	r = get(a, h, streams.data, check, &list, &code, &error);
+	r = get(a, h, path, check, &response, &code, &error);
 	if (r < 0)
-		return code == 403 ? -ENOENT : r;
-	json = json_loadb(
-		list.body.data ? list.body.data : "", list.body.len, JSON_ALLOW_NUL, NULL);
-	if (json_array_size(json_object_get(json, "items")) > 0)
-		return 0;
+		return r;
+	*ret = json_loadb(response.body.data ? response.body.data : "", response.body.len,
+		JSON_ALLOW_NUL, NULL);
+	return 0;
+}
+
+int api_find_project(
+	struct api *a, struct http *h, const char *name, const struct http_check *check)
+{
+	_cleanup_buf_ struct buf path = BUF_INIT(4096);
+	_cleanup_json_ json_t *json = NULL;
+
+	buf_addf(&path, "%s/", a->namespaces_path);
+	buf_addurl(&path, name);
+	return get_checked(a, h, path.data, check, &json);
+}
+
+int api_find_namespace(
+	struct api *a, struct http *h, const char *name, const struct http_check *check)
+{
+	_cleanup_free_ char *streams = api_stream_path(a, name, NULL);
+	_cleanup_free_ char *path = xasprintf("%s?limit=1", streams);
+	_cleanup_json_ json_t *json = NULL;
+	int r = get_checked(a, h, path, check, &json);
+
+	if (r < 0 || json_array_size(json_object_get(json, "items")) > 0)
+		return r;
 	/* An admin may list a namespace that doesn't exist: 200 and empty. */
-	buf_addf(&project, "%s/", a->namespaces_path);
-	buf_addurl(&project, name);
-	r = get(a, h, project.data, check, &response, &code, &project_error);
-	return code == 403 ? 0 : r;
+	r = api_find_project(a, h, name, check);
+	return r == -EACCES ? 0 : r;
+}
+
+int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+	const struct http_check *check, struct object **ret)
+{
+	_cleanup_free_ char *path = api_stream_path(a, namespace, name);
+	_cleanup_json_ json_t *json = NULL;
+	int r = get_checked(a, h, path, check, &json);
+
+	if (r < 0)
+		return r;
+	return object_from_json(json, a->api_version, ret) < 0 ? -EIO : 0;
 }
 
 char *api_stream_path(const struct api *a, const char *namespace, const char *name)
@@ -217,9 +245,11 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 	int64_t left = (call->deadline - now_monotonic()) / NSEC_PER_MSEC;
 	struct http_request http = {.method = request->method,
 		.path = request->path,
+		.accept = request->accept,
 		.content_type = request->content_type,
-		.body = request->body ? body->data : NULL,
-		.body_len = body->len,
+		.body = request->body ? body->data : request->text,
+		.body_len = request->body ? body->len : request->text_len,
+		.secret = request->secret,
 		.once = request->method &&
 			(streq(request->method, "POST") || streq(request->method, "DELETE")),
 		.timeout_ms = left > 0 ? left : 1};
@@ -247,6 +277,18 @@ static bool find_others(struct api *a, const struct api_call *call, unsigned gen
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status)
 {
+	_cleanup_buf_ struct buf answer = {0};
+	int r = api_send_raw(a, call, request, &answer, ret_status);
+
+	if (r == 0)
+		*ret_json = json_loadb(
+			answer.data ? answer.data : "", answer.len, JSON_ALLOW_NUL, NULL);
+	return r;
+}
+
+int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
+	struct buf *ret_answer, struct status *ret_status)
+{
 	_cleanup_buf_ struct buf body = BUF_INIT(BODY_MAX);
 	int64_t wait = RETRY_MS;
 	bool renewed = false;
@@ -271,8 +313,8 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 		if (r < 0)
 			return r;
 		if (response.code >= 200 && response.code < 300) {
-			*ret_json = json_loadb(response.body.data ? response.body.data : "",
-				response.body.len, JSON_ALLOW_NUL, NULL);
+			*ret_answer = response.body;
+			response.body = (struct buf){0};
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);
@@ -283,8 +325,11 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 		}
 		after = response.retry_after ? response.retry_after * 1000 : wait;
 		if (ret_status->error != EAGAIN ||
-			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline)
+			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline) {
+			*ret_answer = response.body;
+			response.body = (struct buf){0};
 			return -ret_status->error;
+		}
 		r = api_wait(call, after);
 		status_release(ret_status);
 		if (r < 0) {

@@ -6,6 +6,7 @@
 
 #include "client/http.h"
 #include "client/journal.h"
+#include "client/object.h"
 #include "client/status.h"
 
 struct api {
@@ -31,10 +32,18 @@ void api_free(struct api *a); /* NULL is fine */
 
 /*
  * Whether a namespace that no list names exists for us: 0 when its ImageStreams may be listed,
- * -ENOENT when it isn't there or they may not, else why there was no answer.
+ * -EACCES when they may not, -ENOENT when it isn't there, else why there was no answer.
  */
 int api_find_namespace(
 	struct api *a, struct http *h, const char *name, const struct http_check *check);
+
+/* The namespace itself: 0, -ENOENT, -EACCES, else why there was no answer. */
+int api_find_project(
+	struct api *a, struct http *h, const char *name, const struct http_check *check);
+
+/* One stream by name. With a reference for the caller. -ENOENT, -EACCES, else why not. */
+int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+	const struct http_check *check, struct object **ret);
 
 /* Where a request goes, and until when it may take. */
 struct api_call {
@@ -47,7 +56,11 @@ struct api_request {
 	const char *method; /* NULL: GET */
 	const char *path;   /* with its query */
 	const char *content_type;
-	const json_t *body; /* NULL: none */
+	const char *accept; /* NULL: JSON */
+	const json_t *body; /* NULL: none, or `text` */
+	const char *text;   /* sent as it is; NULL: none */
+	size_t text_len;
+	bool secret; /* the answer is (client/buf.h) */
 };
 
 /*
@@ -60,6 +73,13 @@ struct api_request {
  */
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status);
+
+/*
+ * The same with the answer's bytes, whatever it says: a refusal's too. *ret_answer is empty where there was
+ * none; the caller releases it.
+ */
+int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
+	struct buf *ret_answer, struct status *ret_status);
 
 /* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
 int api_wait(const struct api_call *call, int64_t ms);

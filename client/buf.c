@@ -2,9 +2,41 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <sys/mman.h>
+
+static void wipe(struct buf *b)
+{
+	if (!b->data)
+		return;
+	explicit_bzero(b->data, b->size);
+	madvise(b->data, b->size, MADV_DODUMP);
+	munlock(b->data, b->size);
+}
+
+/* Pages of its own: what else lies in them would be unlocked with it. */
+static void grow_secret(struct buf *b, size_t size)
+{
+	size_t page = sysconf(_SC_PAGESIZE);
+	char *data;
+
+	size = (size + page - 1) / page * page;
+	data = aligned_alloc(page, size);
+	if (!data)
+		abort();
+	if (mlock(data, size) == 0)
+		madvise(data, size, MADV_DONTDUMP);
+	if (b->len)
+		memcpy(data, b->data, b->len + 1);
+	wipe(b);
+	free(b->data);
+	b->data = data;
+	b->size = size;
+}
 
 void buf_release(struct buf *b)
 {
+	if (b->secret)
+		wipe(b);
 	free(b->data);
 	b->data = NULL;
 	b->len = b->size = 0;
@@ -19,6 +51,10 @@ int buf_reserve(struct buf *b, size_t n)
 
 		while (size < b->len + n + 1)
 			size *= 2;
+		if (b->secret) {
+			grow_secret(b, size);
+			return 0;
+		}
 		b->data = xrealloc(b->data, size);
 		b->size = size;
 	}
@@ -59,8 +95,7 @@ int buf_addf(struct buf *b, const char *format, ...)
 	return buf_add(b, s, n);
 }
 
-/* Takes back what was added since the length was `len`. */
-static void buf_truncate(struct buf *b, size_t len)
+void buf_truncate(struct buf *b, size_t len)
 {
 	b->len = len;
 	if (b->data)

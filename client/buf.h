@@ -12,6 +12,7 @@
 struct buf {
 	char *data;
 	size_t len, size, max;
+	bool secret; /* kept out of swap and core dumps as far as the limits allow, and wiped; buf_steal isn't for it */
 };
 
 #define BUF_INIT(maximum)                                                                          \
@@ -32,6 +33,9 @@ int buf_addjson(struct buf *b, const json_t *json, size_t flags);
 
 /* Appends `s` percent-encoded for one segment of a URL's path or one value of its query. */
 int buf_addurl(struct buf *b, const char *s);
+
+/* Takes back what was added since the length was `len`. */
+void buf_truncate(struct buf *b, size_t len);
 
 /* Takes the first `n` bytes away. */
 void buf_consume(struct buf *b, size_t n);

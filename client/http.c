@@ -474,7 +474,7 @@ static void call_done(void *arg, const struct http_result *result)
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error)
 {
-	struct http_response response = {.body = BUF_INIT(HTTP_BODY_MAX)};
+	struct http_response response = {.body = {.max = HTTP_BODY_MAX, .secret = request->secret}};
 	struct call call = {.response = &response};
 	struct http_transfer *t = http_start(h, request, call_data, call_done, &call);
 	int r = 0;

@@ -30,6 +30,7 @@ struct http_request {
 	 * it reused ends without an answer, and what isn't the same twice must not be sent twice.
 	 */
 	bool once;
+	bool secret;	    /* http_call: the answer is (client/buf.h) */
 	int64_t timeout_ms; /* from start to end; 0: none */
 	int64_t silence_ms; /* without a single byte; 0: none */
 };

@@ -2,12 +2,13 @@
 
 #include "fs/metrics.h"
 #include "fs/names.h"
+#include "fs/raw.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
 typedef int show_fn(struct mount *m, const struct tree_path *path, struct buf *out);
-typedef int store_fn(struct apifile_call *c);
+typedef int call_fn(struct apifile_call *c);
 
 static json_t *string_or_null(const char *s)
 {
@@ -64,19 +65,54 @@ static int refresh(struct apifile_call *c)
 	return r < 0 ? r : publish_settle(c->mount->publish, c->api->check, ms_left(c));
 }
 
+#define IMPORT_MS 60000 /* a registry may be slow */
+
+#define JSON_PATCH	"application/json-patch+json"
+#define MERGE_PATCH	"application/merge-patch+json"
+#define STRATEGIC_PATCH "application/strategic-merge-patch+json"
+#define PROTOBUF	"application/vnd.kubernetes.protobuf"
+
+/* clang-format off */
 static const struct row {
 	mode_t mode;
-	show_fn *show;
-	store_fn *store;
+	show_fn *show;	/* what is here: at once */
+	call_fn *fetch;	/* what the server has: at each open */
+	call_fn *store;	/* what is written; then `show` is its answer */
+	struct apifile_request request;
 } rows[NODE_KINDS] = {
-	[NODE_API_STATUS] = {0444, show_status, NULL},
-	[NODE_API_METRICS] = {0444, show_metrics, NULL},
-	[NODE_API_ERRORS] = {0444, show_errors, NULL},
-	[NODE_API_REFRESH] = {0600, show_answer, refresh},
-	[NODE_API_EVENTS] = {0444, NULL, NULL},
-	[NODE_NAMESPACE_EVENTS] = {0444, NULL, NULL},
-	[NODE_STREAM_EVENTS] = {0444, NULL, NULL},
+	[NODE_API_STATUS] =		{0444, show_status},
+	[NODE_API_METRICS] =		{0444, show_metrics},
+	[NODE_API_ERRORS] =		{0444, show_errors},
+	[NODE_API_REFRESH] =		{0600, show_answer, NULL, refresh},
+	[NODE_API_VERSION] =		{0444, NULL, raw_get, NULL, {"GET", "", "", NULL}},
+	[NODE_API_EVENTS] =		{0444},
+	[NODE_NAMESPACE_EVENTS] =	{0444},
+	[NODE_STREAM_EVENTS] =		{0444},
+
+	[NODE_API_CREATE] =		{0600, show_answer, NULL, raw_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
+	[NODE_NAMESPACE_CREATE] =	{0600, show_answer, NULL, raw_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
+	[NODE_NAMESPACE_DELETE] =	{0600, show_answer, NULL, raw_delete_collection, {"DELETE", "", "pretty=true", NULL}},
+	[NODE_STREAM_DELETE] =		{0600, show_answer, NULL, raw_delete, {"DELETE", "", "pretty=true", NULL}},
+	[NODE_TAG_IMPORT] =		{0600, show_answer, NULL, raw_import},
+
+	[NODE_JSON_PATCH] =		{0600, show_answer, NULL, raw_change, {"PATCH", "", "pretty=true", JSON_PATCH}},
+	[NODE_MERGE_PATCH] =		{0600, show_answer, NULL, raw_change, {"PATCH", "", "pretty=true", MERGE_PATCH}},
+	[NODE_STRATEGIC_MERGE_PATCH] =	{0600, show_answer, NULL, raw_change, {"PATCH", "", "pretty=true", STRATEGIC_PATCH}},
+	[NODE_STATUS_JSON_PATCH] =	{0600, show_answer, NULL, raw_change, {"PATCH", "/status", "pretty=true", JSON_PATCH}},
+	[NODE_STATUS_MERGE_PATCH] =	{0600, show_answer, NULL, raw_change, {"PATCH", "/status", "pretty=true", MERGE_PATCH}},
+	[NODE_STATUS_STRATEGIC_MERGE_PATCH] = {0600, show_answer, NULL, raw_change, {"PATCH", "/status", "pretty=true", STRATEGIC_PATCH}},
+	[NODE_STATUS_REPLACE] =		{0600, show_answer, NULL, raw_change, {"PUT", "/status", "pretty=true", "application/json"}},
+
+	[NODE_EXPORT] =			{0444, NULL, raw_export, NULL, {"GET", "", "export=true", NULL}},
+	[NODE_EXPORT_EXACT] =		{0444, NULL, raw_export, NULL, {"GET", "", "export=true&exact=true", NULL}},
+	[NODE_FRESH_JSON] =		{0444, NULL, raw_get, NULL, {"GET", "", "pretty=true", NULL}},
+	[NODE_FRESH_YAML] =		{0444, NULL, raw_get, NULL, {"GET", "", "", "application/yaml"}},
+	[NODE_FRESH_PB] =		{0444, NULL, raw_get, NULL, {"GET", "", "", PROTOBUF}},
+	[NODE_FRESH_STATUS] =		{0444, NULL, raw_get, NULL, {"GET", "/status", "pretty=true", NULL}},
+	[NODE_SECRETS] =		{0400, NULL, raw_get, NULL, {"GET", "/secrets", "pretty=true", NULL}},
+	[NODE_LAYERS] =			{0444, NULL, raw_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
 };
+/* clang-format on */
 
 mode_t apifile_mode(enum node_kind kind)
 {
@@ -85,12 +121,41 @@ mode_t apifile_mode(enum node_kind kind)
 
 bool apifile_is_events(enum node_kind kind)
 {
-	return rows[kind].mode && !rows[kind].show;
+	return rows[kind].mode && !rows[kind].show && !rows[kind].fetch;
+}
+
+bool apifile_is_fetched(enum node_kind kind)
+{
+	return rows[kind].fetch;
+}
+
+int64_t apifile_timeout(enum node_kind kind)
+{
+	return kind == NODE_TAG_IMPORT ? IMPORT_MS : 0;
 }
 
 int apifile_show(struct mount *m, const struct tree_path *path, struct buf *out)
 {
 	return rows[path->kind].show(m, path, out);
+}
+
+/* A refusal is noted; whose own it is, is as one of the server's. */
+static int settle(struct apifile_call *c, const char *name, int r)
+{
+	_cleanup_json_ json_t *own = NULL;
+	const char *message = c->status.message ? c->status.message : strerror(r < 0 ? -r : 0);
+
+	if (r < 0)
+		journal_add(c->mount->journal, name, c->request, c->status.code, -r, message);
+	if (r < 0 && !c->answer.len) {
+		own = json_pack("{s:s, s:s, s:s, s:s}", "kind", "Status", "apiVersion", "v1",
+			"status", "Failure", "message", message);
+		buf_addjson(&c->answer, own, JSON_INDENT(2));
+		buf_addstr(&c->answer, "\n");
+	}
+	status_release(&c->status);
+	free(c->request);
+	return r;
 }
 
 int apifile_store(struct mount *m, const struct api_call *api, const struct tree_path *path,
@@ -100,16 +165,30 @@ int apifile_store(struct mount *m, const struct api_call *api, const struct tree
 	struct apifile_call c = {.mount = m,
 		.api = api,
 		.path = path,
+		.file = &rows[path->kind].request,
 		.text = text,
 		.len = len,
 		.answer = BUF_INIT(HTTP_BODY_MAX)};
-	int r = rows[path->kind].store(&c);
+	int r = settle(&c, name, rows[path->kind].store(&c));
+
+	answers_set(m->answers, name, &c.answer);
+	return r;
+}
+
+int apifile_fetch(
+	struct mount *m, const struct api_call *api, const struct tree_path *path, struct buf *out)
+{
+	_cleanup_free_ char *name = names_text(path);
+	struct apifile_call c = {.mount = m,
+		.api = api,
+		.path = path,
+		.file = &rows[path->kind].request,
+		.answer = BUF_INIT(HTTP_BODY_MAX)};
+	int r = settle(&c, name, rows[path->kind].fetch(&c));
 
 	if (r < 0)
-		journal_add(m->journal, name, c.request, c.status.code, -r,
-			c.status.message ? c.status.message : strerror(-r));
-	answers_set(m->answers, name, &c.answer);
-	status_release(&c.status);
-	free(c.request);
+		buf_release(&c.answer);
+	else
+		*out = c.answer;
 	return r;
 }

@@ -11,15 +11,28 @@ mode_t apifile_mode(enum node_kind kind);
 
 /* Whether it is one of the files `events`, whose reads wait. */
 bool apifile_is_events(enum node_kind kind);
+/* Whether the server is asked at each open (apifile_fetch); else apifile_show has it at once. */
+bool apifile_is_fetched(enum node_kind kind);
 
 /* The bytes of the file now: for what is written, the last answer. 0 or -errno. */
 int apifile_show(struct mount *m, const struct tree_path *path, struct buf *out);
+int apifile_fetch(
+	struct mount *m, const struct api_call *api, const struct tree_path *path, struct buf *out);
+
+/* How long a write may take, in ms; 0: as any request. */
+int64_t apifile_timeout(enum node_kind kind);
+
+/* What the file sends; the last part of the URL's path, a query without its '?'. */
+struct apifile_request {
+	const char *method, *subresource, *query, *media;
+};
 
 /* What was written, and what is to be answered. */
 struct apifile_call {
 	struct mount *mount;
 	const struct api_call *api;
 	const struct tree_path *path;
+	const struct apifile_request *file;
 	const char *text;
 	size_t len;
 	struct buf answer;    /* what a read of the file shows from now on */

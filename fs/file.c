@@ -8,6 +8,7 @@ struct text {
 	atomic_uint refs;
 	char *data;
 	size_t len;
+	struct buf buf; /* what `data` is of */
 };
 
 struct list;
@@ -51,7 +52,7 @@ void text_unref(struct text *text)
 {
 	if (!text || atomic_fetch_sub_explicit(&text->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	free(text->data);
+	buf_release(&text->buf);
 	free(text);
 }
 
@@ -61,14 +62,24 @@ static struct text *text_ref(struct text *text)
 	return text;
 }
 
-static struct text *text_new(char *data, size_t len)
+/* Takes the buf's bytes over. */
+static struct text *text_of(struct buf *buf)
 {
 	struct text *text = xcalloc(1, sizeof(*text));
 
 	atomic_init(&text->refs, 1);
-	text->data = data;
-	text->len = len;
+	text->buf = *buf;
+	text->data = buf->data;
+	text->len = buf->len;
+	*buf = (struct buf)BUF_INIT(0);
 	return text;
+}
+
+static struct text *text_new(char *data, size_t len)
+{
+	struct buf buf = {.data = data, .len = len};
+
+	return text_of(&buf);
 }
 
 struct file_table *file_table_new(struct scratch *scratch)
@@ -208,8 +219,7 @@ struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, boo
 	return f;
 }
 
-struct file *file_open_api(
-	struct file_table *t, const struct file_open *open, char *data, size_t len)
+struct file *file_open_api(struct file_table *t, const struct file_open *open, struct buf *bytes)
 {
 	struct file *f = xcalloc(1, sizeof(*f));
 
@@ -218,7 +228,7 @@ struct file *file_open_api(
 	f->writable = open->writable;
 	f->tid = open->tid;
 	f->opener = open->opener;
-	f->text = text_new(data, len);
+	f->text = text_of(bytes);
 	f->snapshot = true;
 	pthread_mutex_lock(&t->lock);
 	give_draft(t, f);

@@ -39,9 +39,8 @@ struct file *file_open(struct file_table *t, const struct file_open *open);
 /* A scratch file; a reference is taken. */
 struct file *file_open_scratch(struct file_table *t, struct scratch_node *n, bool writable,
 	pid_t tid, const struct process_id *opener);
-/* A file of .api: `data`, which is taken over, was made for this open; what is written is kept apart. */
-struct file *file_open_api(
-	struct file_table *t, const struct file_open *open, char *data, size_t len);
+/* A file of .api: its bytes, which are taken over, were made for this open; what is written is kept apart. */
+struct file *file_open_api(struct file_table *t, const struct file_open *open, struct buf *bytes);
 /* A file of .api whose reads wait. The reader stays the caller's. */
 struct events_reader;
 struct file *file_open_events(struct file_table *t, struct events_reader *reader);

@@ -5,6 +5,7 @@
 #define FS_MOUNT_H
 
 #include "client/reflector.h"
+#include "client/rights.h"
 #include "fs/answers.h"
 #include "fs/bases.h"
 #include "fs/events.h"
@@ -17,6 +18,8 @@
 #include "fs/published.h"
 #include "fs/refused.h"
 
+struct selections;
+
 struct mount {
 	struct config *config;
 	struct login *login;
@@ -24,6 +27,7 @@ struct mount {
 	struct api *api;
 	struct store *store;
 	struct reflector *reflector;
+	struct rights *rights;
 	struct object_cache *cache;
 	struct published *published;
 	struct overlay *overlay;
@@ -34,6 +38,7 @@ struct mount {
 	struct history *history;
 	struct events *events;
 	struct answers *answers;
+	struct selections *selections; /* fs/select.h */
 	struct refused *refused;
 	struct announce *announce; /* NULL: -o noevents */
 	struct publish *publish;
@@ -44,7 +49,11 @@ struct mount {
 	double seconds;	 /* how long the kernel may keep names and attributes */
 	uid_t uid;
 	gid_t gid;
+	mode_t umask;
 	bool read_only, nodelete;
+	bool strict;	    /* others are here, and the bits of directories keep some of them out */
+	bool selects;	    /* --selector */
+	bool narrowed;	    /* --namespace: what isn't listed isn't there */
 	bool noopen;	    /* the kernel opens by itself; read_only then, too */
 	atomic_bool ending; /* nothing is opened for writing any more */
 };

@@ -1,6 +1,7 @@
 #include "fs/names.h"
 
-#include "fs/apifile.h"
+#include "fs/modes.h"
+#include "fs/select.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,23 +9,12 @@
 /* Cookies of what is published stay below; those of scratch come after. */
 #define SCRATCH_COOKIES (UINT64_C(1) << 40)
 
-static mode_t real_mode(const struct mount *m, enum node_kind kind)
-{
-	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0755 : S_IFREG | 0644;
-
-	if (tree_is_api(kind))
-		mode = tree_nodes[kind].directory ? S_IFDIR | 0555 : S_IFREG | apifile_mode(kind);
-	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE)
-		mode &= ~0222;
-	return mode;
-}
-
-static void fill_stat(const struct mount *m, enum node_kind kind, const struct tree_attr *attr,
-	uint64_t ino, struct stat *st)
+static void fill_stat(const struct mount *m, const struct tree_path *path,
+	const struct tree_attr *attr, uint64_t ino, struct stat *st)
 {
 	*st = (struct stat){
 		.st_ino = ino,
-		.st_mode = real_mode(m, kind),
+		.st_mode = modes_of(m, path),
 		.st_nlink = attr->nlink,
 		.st_uid = m->uid,
 		.st_gid = m->gid,
@@ -54,23 +44,45 @@ static bool holds_scratch(enum node_kind kind)
 	return kind == NODE_STREAM || kind == NODE_TAG;
 }
 
+static unsigned subdirectories(enum node_kind dir)
+{
+	unsigned n = 0;
+
+	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS; kind++)
+		n += tree_nodes[kind].parent == dir && tree_nodes[kind].directory &&
+		     tree_nodes[kind].name;
+	return n;
+}
+
 /* A directory .api stands and falls with the one that it is in. -ENOENT. */
 static int api_stat(struct mount *m, const struct tree_path *path, struct stat *st)
 {
 	struct tree_attr attr = {.mtime = m->started, .nlink = 1}, owner = {0};
 	struct tree_path dir = *path;
-	char base[32];
+	_cleanup_free_ char *base = NULL, *target = NULL;
+	bool link = path->kind == NODE_SELECTED;
 
-	if (!tree_nodes[dir.kind].directory)
+	if (tree_nodes[path->kind].directory)
+		attr.nlink = 2 + subdirectories(path->kind);
+	while (tree_is_api(dir.kind))
 		dir.kind = tree_nodes[dir.kind].parent;
-	else
-		attr.nlink = 2;
-	dir.kind = tree_nodes[dir.kind].parent;
+	if (dir.kind == NODE_ROOT && path->namespace[0])
+		dir.kind = NODE_NAMESPACE; /* the table knows one place of selections */
 	if (published_attr(m->published, &dir, &owner) < 0)
 		return -ENOENT;
-	snprintf(base, sizeof(base), ".api of %" PRIx64, owner.ino);
-	fill_stat(m, path->kind, &attr, tree_ino(base, path->kind, "", 0), st);
+	base = xasprintf("%" PRIx64 "/.api/%s", owner.ino, link ? path->stream : "");
+	if (link) {
+		target = select_target(path);
+		attr.size = strlen(target);
+	}
+	fill_stat(m, path, &attr,
+		tree_ino(base, path->kind, select_is_part(path->kind) ? path->tag : "", 0), st);
 	return 0;
+}
+
+int names_place(struct mount *m, const struct tree_path *path, struct stat *ret)
+{
+	return api_stat(m, path, ret);
 }
 
 static uint64_t slot_of(struct mount *m, const struct tree_path *path)
@@ -93,7 +105,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
 			return 0;
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody has it open */
-		fill_stat(m, path->kind, &attr, ino, ret);
+		fill_stat(m, path, &attr, ino, ret);
 		return 0;
 	}
 	if (path->kind == NODE_SCRATCH) {
@@ -105,7 +117,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 	}
 	if (published_attr(m->published, path, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino) {
-		fill_stat(m, path->kind, &attr, ino, ret);
+		fill_stat(m, path, &attr, ino, ret);
 		if (holds_scratch(path->kind))
 			add_scratch(m, ret);
 		return 0;
@@ -119,7 +131,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		attr.nlink = 0;
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
-	fill_stat(m, path->kind, &attr, ino, ret);
+	fill_stat(m, path, &attr, ino, ret);
 	return 0;
 }
 
@@ -170,14 +182,14 @@ static void find_real(struct mount *m, struct name *n)
 			return;
 		}
 		n->ino = overlay_ino(m->overlay, attr.ino);
-		fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+		fill_stat(m, &n->path, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
 			add_scratch(m, &n->st);
 	} else if ((n->slot = slot_of(m, &n->path))) {
 		n->ino = overlay_pending(m->overlay, n->slot);
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 		if (n->ino) {
-			fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+			fill_stat(m, &n->path, &attr, n->ino, &n->st);
 			n->seconds = 0;
 		}
 	}
@@ -248,7 +260,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 
 	if (overlay_is_hidden(l->mount->overlay, attr->ino))
 		return false;
-	fill_stat(l->mount, path->kind, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	fill_stat(l->mount, path, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
 	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);
@@ -270,8 +282,8 @@ static void list_api(struct listing *l, const struct tree_path *dir, uint64_t co
 
 	for (enum node_kind kind = NODE_ROOT + 1; kind < NODE_KINDS && !l->stop; kind++) {
 		path.kind = kind;
-		if (tree_nodes[kind].parent != dir->kind || kind <= cookie ||
-			api_stat(l->mount, &path, &st) < 0)
+		if (tree_nodes[kind].parent != dir->kind || !tree_nodes[kind].name ||
+			kind <= cookie || api_stat(l->mount, &path, &st) < 0)
 			continue;
 		l->stop = l->fn(l->arg, tree_nodes[kind].name, kind, &path, &st, l->mount->seconds);
 	}
@@ -318,7 +330,8 @@ int names_list(
 char *names_text(const struct tree_path *path)
 {
 	const char *name = tree_nodes[path->kind].name;
-	bool tag = path->kind >= NODE_TAG && path->kind <= NODE_TAG_IMAGE;
+	bool tag = (path->kind >= NODE_TAG && path->kind <= NODE_TAG_IMAGE) ||
+		   path->kind == NODE_TAG_IMPORT;
 
 	const char *api = !tree_is_api(path->kind) || tree_nodes[path->kind].directory ? ""
 			  : path->namespace[0]					       ? "/.api"

@@ -37,6 +37,9 @@ void name_release(struct name *n);
 /* Attributes of an inode, also of one that is gone but open. -ENOENT. */
 int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret);
 
+/* Of what is never looked up here: a selection or a link in one. -ENOENT. */
+int names_place(struct mount *m, const struct tree_path *path, struct stat *ret);
+
 /* Whether files can be made in the directory. */
 bool names_takes_scratch(struct mount *m, const struct names_dir *dir);
 

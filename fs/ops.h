@@ -25,7 +25,7 @@ static inline struct file *op_file(const struct fuse_file_info *fi)
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret);
 
 /* Whether the caller may, by the mode bits (R_OK, W_OK, X_OK): 0, -EACCES, -EROFS. */
-int op_may(fuse_req_t req, const struct stat *st, int mask);
+int op_may(fuse_req_t req, enum node_kind kind, const struct stat *st, int mask);
 
 /* Pins what is seen at the name: a lookup of its node is counted. */
 void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret);
@@ -39,6 +39,49 @@ struct file *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags);
 void op_key(const struct tree_path *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct file *f, uint64_t ino, struct fuse_file_info *fi);
 void op_close(struct mount *m, struct file *f);
+
+/* What a call that waits for the server may use. */
+static inline struct api_call op_api_call(const struct pool_call *call)
+{
+	return (struct api_call){
+		.http = call->http, .check = &call->check, .deadline = call->deadline};
+}
+
+/* A directory's listing under way. Cookies of the tree start at 1; "." and ".." stand before them. */
+#define OP_COOKIE_BASE 2
+
+struct op_listing {
+	fuse_req_t req;
+	struct mount *mount;
+	bool plus;
+	char *data;
+	size_t len, size;
+};
+
+/* With "." and "..", as far as the offset is before them. False where there is no room left. */
+bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct names_dir *dir,
+	size_t size, bool plus, off_t offset);
+/* A names_fn; `arg` is the struct op_listing. */
+bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct stat *st, double seconds);
+/* Answers with what there is, or -errno. */
+void op_listing_reply(struct op_listing *l, int r);
+
+/* ---- .api (ops_api.c) ---- */
+
+enum op_written { OP_FLUSH, OP_FSYNC, OP_RELEASE };
+
+/* Opens a file of .api and answers. */
+void op_open_api(
+	fuse_req_t req, const struct tree_path *path, uint64_t ino, struct fuse_file_info *fi);
+/* Sends what the handle was given, and answers; OP_RELEASE also closes it. */
+void op_send_api(
+	fuse_req_t req, struct file *f, const struct tree_path *path, enum op_written what);
+/* Names below .api/select: the server is asked. False where the directory is another one. */
+bool op_select_lookup(fuse_req_t req, const struct names_dir *dir, const char *name);
+/* `id`: the directory's node. */
+void op_select_list(fuse_req_t req, const struct names_dir *dir, fuse_ino_t id, size_t size,
+	off_t offset, bool plus);
 
 void op_setattr(
 	fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi);

@@ -1,8 +1,8 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
 #include "fs/ops.h"
 
-#include "fs/apifile.h"
 #include "fs/change.h"
+#include "fs/modes.h"
 #include "fs/process.h"
 #include "fs/save.h"
 
@@ -36,7 +36,7 @@ static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struc
 	if (r == 0 && ret->dir.path.kind == NODE_ROOT)
 		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
 	if (r == 0)
-		r = op_may(req, &ret->dir_st, W_OK | X_OK);
+		r = op_may(req, ret->dir.path.kind, &ret->dir_st, W_OK | X_OK);
 	return r < 0 ? r : names_find(m, &ret->dir, name, &ret->name);
 }
 
@@ -63,13 +63,27 @@ static bool is_real_directory(const struct name *n)
 	return is_real(n) && tree_nodes[n->path.kind].directory;
 }
 
-/* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
-static int may_take_real(const struct name *n)
+/* Whether the caller may write the real file, also where it is hidden or not there yet. */
+static int may_write_real(fuse_req_t req, const struct name *n)
 {
-	if (tree_is_api(n->path.kind) || n->path.kind == NODE_TAG_IMAGE)
+	struct mount *m = op_mount(req);
+	struct stat st = {.st_mode = modes_of(m, &n->path), .st_uid = m->uid, .st_gid = m->gid};
+
+	return op_may(req, n->path.kind, &st, W_OK);
+}
+
+/* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
+static int may_take_real(fuse_req_t req, const struct name *n)
+{
+	int r;
+
+	if (tree_is_api(n->path.kind))
 		return -EACCES;
 	if (is_real_directory(n))
 		return -EPERM;
+	r = may_write_real(req, n);
+	if (r < 0)
+		return r;
 	if (n->place)
 		return 0;
 	return n->slot && (n->path.kind == NODE_TAG_SPEC || n->path.kind == NODE_TAG_STATUS)
@@ -230,7 +244,7 @@ static int make_file(fuse_req_t req, const struct target *t, const char *name, m
 
 	if (!is_real(&t->name))
 		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
-	r = may_take_real(&t->name);
+	r = may_take_real(req, &t->name);
 	if (r == 0)
 		make_real(op_mount(req), &t->name);
 	return r;
@@ -296,9 +310,8 @@ static int may_open_there(fuse_req_t req, const struct name *n, int flags)
 
 	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || tree_is_api(n->path.kind))
 		return -EEXIST;
-	if ((mask & W_OK) && !(n->st.st_mode & 0222))
-		return -EACCES;
-	return op_may(req, &n->st, mask | (flags & O_TRUNC ? W_OK : 0));
+	return op_may(req, n->scratch ? NODE_SCRATCH : n->path.kind, &n->st,
+		mask | (flags & O_TRUNC ? W_OK : 0));
 }
 
 void op_create(
@@ -389,35 +402,37 @@ static void end_hold(struct mount *m, const struct job *j)
 	publish_release(m->publish, key);
 }
 
+/* A 403: our rights may be others by now. */
+static void look_at_verdict(struct mount *m, const struct job *j, int r)
+{
+	if (r == -EACCES)
+		rights_doubt(m->rights, j->path.namespace);
+}
+
 static void end_change(struct mount *m, struct job *j)
 {
 	end_hold(m, j);
 	job_free(j);
 }
 
-static struct api_call api_call(const struct pool_call *call)
-{
-	return (struct api_call){
-		.http = call->http, .check = &call->check, .deadline = call->deadline};
-}
-
 static struct save_call save_call(const struct pool_call *call)
 {
 	return (struct save_call){
-		.api = api_call(call), .who = bases_who(op_mount(call->req)->bases, call->tid)};
+		.api = op_api_call(call), .who = bases_who(op_mount(call->req)->bases, call->tid)};
 }
 
 static void make_directory(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
+	struct api_call api = op_api_call(call);
 	int r;
 
 	begin_change(m, j);
 	r = j->path.kind == NODE_STREAM ? change_make_stream(m, &api, &j->path)
 					: change_make_tag(m, &api, &j->path);
 
+	look_at_verdict(m, j, r);
 	pool_settle(call);
 	if (r < 0) {
 		fuse_reply_err(call->req, -r);
@@ -432,13 +447,14 @@ static void remove_directory(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
+	struct api_call api = op_api_call(call);
 	int r;
 
 	begin_change(m, j);
 	r = j->path.kind == NODE_STREAM ? change_remove_stream(m, &api, &j->path)
 					: change_remove_tag(m, &api, &j->path);
 
+	look_at_verdict(m, j, r);
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	fuse_reply_err(call->req, -r);
@@ -471,6 +487,8 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 	if (r == 0 && t.name.ino)
 		r = -EEXIST;
+	if (r == 0 && t.name.path.kind == NODE_STREAM && op_mount(req)->selects)
+		r = -EPERM; /* nothing would tell whether it is selected */
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG)) {
 		submit_directory(req, parent, &t, name, make_directory);
 		return;
@@ -668,7 +686,7 @@ static void save_over(struct pool_call *call, void *arg)
 
 	begin_change(m, j);
 	r = save_scratch(m, &save, j->scratch, &j->path, &place);
-
+	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
 		r = leave_place(m, &j->moved, false, &moved);
 		if (r == 0)
@@ -705,7 +723,7 @@ static int submit_save_over(fuse_req_t req, const struct target *from, const cha
 	const struct target *to, struct scratch_node *node)
 {
 	struct job *j;
-	int r = may_take_real(&to->name);
+	int r = may_take_real(req, &to->name);
 
 	if (r < 0)
 		return r;
@@ -802,6 +820,11 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 	}
 	if (is_real_directory(&from->name) || tree_is_api(from->name.path.kind))
 		return -EPERM;
+	/* Nobody writes a tag's image: it is only hidden, as by rm. */
+	if (from->name.path.kind != NODE_TAG_IMAGE)
+		r = may_write_real(req, &from->name);
+	if (r < 0)
+		return r;
 	if (is_real(&to->name))
 		return rename_real(req, from, name, to);
 	r = rename_away(m, from, to, new_name);
@@ -854,7 +877,8 @@ static void set_scratch(struct mount *m, struct scratch_node *n, const struct st
 		FUSE_SET_ATTR_MTIME)
 
 /* Whether the caller may change that of the file (chown(2), utimensat(2)): 0 or why not. */
-static int may_set(fuse_req_t req, const struct stat *now, const struct stat *st, int to_set)
+static int may_set(fuse_req_t req, enum node_kind kind, const struct stat *now,
+	const struct stat *st, int to_set)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	bool owner = ctx->uid == 0 || ctx->uid == now->st_uid;
@@ -871,7 +895,7 @@ static int may_set(fuse_req_t req, const struct stat *now, const struct stat *st
 	if ((set & FUSE_SET_ATTR_GID) && ctx->uid != 0 && st->st_gid != now->st_gid &&
 		st->st_gid != ctx->gid)
 		return -EPERM;
-	return (set & SET_NOW) && !owner ? op_may(req, now, W_OK) : 0;
+	return (set & SET_NOW) && !owner ? op_may(req, kind, now, W_OK) : 0;
 }
 
 /*
@@ -908,8 +932,9 @@ void op_setattr(
 	if (r == 0 && m->read_only)
 		r = -EROFS;
 	if (r == 0 && tree_is_api(path.kind)) {
-		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0 ? op_may(req, &now, W_OK)
-								     : -EPERM;
+		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0
+			    ? op_may(req, path.kind, &now, W_OK)
+			    : -EPERM;
 		if (r < 0)
 			fuse_reply_err(req, -r);
 		else
@@ -917,9 +942,9 @@ void op_setattr(
 		return;
 	}
 	if (r == 0)
-		r = may_set(req, &now, st, to_set);
+		r = may_set(req, path.kind, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
-		r = op_may(req, &now, W_OK);
+		r = op_may(req, path.kind, &now, W_OK);
 	if (r == 0 && path.kind == NODE_SCRATCH) {
 		_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
 
@@ -1014,6 +1039,7 @@ static void save_and_reply(struct pool_call *call, void *arg)
 
 	begin_change(m, j);
 	r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
 	end_hold(m, j);
 
 	if (j->sync && r == -EINVAL)
@@ -1036,6 +1062,7 @@ static void release_and_reply(struct pool_call *call, void *arg)
 			"a signal ended the process that wrote this; it was not sent");
 	else
 		r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
 	end_hold(m, j);
 	if (r == -ESHUTDOWN)
 		save_keep_handle(m, j->file);
@@ -1045,60 +1072,22 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
-/* What was written to a file of .api: its verdict is the draft's. */
-static int send_api(struct pool_call *call, struct file *f)
+/* The handle's bytes are to be saved, or sent. */
+static void submit_written(
+	fuse_req_t req, struct file *f, const struct file_state *state, enum op_written what)
 {
-	struct mount *m = op_mount(call->req);
-	struct api_call api = api_call(call);
-	_cleanup_file_state_ struct file_state state;
-	_cleanup_free_ char *text = NULL;
-	uint64_t change;
-	size_t len;
-	int r = 0;
+	struct job *j;
 
-	file_get_state(m->files, f, &state);
-	if (draft_take(state.draft, &r, &text, &len, &change) != DRAFT_WRITTEN)
-		return -r;
-	r = apifile_store(m, &api, &state.path, text, len);
-	draft_decide(state.draft, change, -r);
-	return r;
-}
-
-static void send_api_and_reply(struct pool_call *call, void *arg)
-{
-	struct job *j = arg;
-	int r = send_api(call, j->file);
-
-	pool_settle(call);
-	fuse_reply_err(call->req, -r);
-	job_free(j);
-}
-
-static void release_api_and_reply(struct pool_call *call, void *arg)
-{
-	struct job *j = arg;
-	struct mount *m = op_mount(call->req);
-
-	if (!j->killed)
-		send_api(call, j->file);
-	op_close(m, j->file);
-	pool_settle(call);
-	fuse_reply_err(call->req, 0);
-	job_free(j);
-}
-
-static void submit_save(
-	fuse_req_t req, struct file *f, const struct file_state *state, pool_fn *fn, bool sync)
-{
-	struct job *j = xcalloc(1, sizeof(*j));
-
+	if (tree_is_api(state->path.kind)) {
+		op_send_api(req, f, &state->path, what);
+		return;
+	}
+	j = xcalloc(1, sizeof(*j));
 	j->path = state->path;
 	j->file = f;
-	j->sync = sync;
+	j->sync = what == OP_FSYNC;
 	j->killed = file_is_killed(f);
-	if (tree_is_api(state->path.kind))
-		fn = fn == release_and_reply ? release_api_and_reply : send_api_and_reply;
-	submit(req, fn, j);
+	submit(req, what == OP_RELEASE ? release_and_reply : save_and_reply, j);
 }
 
 static bool is_by_opener(fuse_req_t req, struct file *f)
@@ -1146,7 +1135,7 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
-		submit_save(req, f, &state, save_and_reply, false);
+		submit_written(req, f, &state, OP_FLUSH);
 	else
 		fuse_reply_err(req, verdict);
 }
@@ -1167,10 +1156,11 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 		draft_undecide(state.draft);
 	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
-	else if (state.path.kind == NODE_IMAGESTREAM_YAML && !is_by_opener(req, op_file(fi)))
+	else if ((state.path.kind == NODE_IMAGESTREAM_YAML || tree_is_api(state.path.kind)) &&
+		 !is_by_opener(req, op_file(fi)))
 		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
 	else
-		submit_save(req, op_file(fi), &state, save_and_reply, true);
+		submit_written(req, op_file(fi), &state, OP_FSYNC);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
@@ -1191,7 +1181,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	file_get_state(m->files, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
-		submit_save(req, f, &state, release_and_reply, false);
+		submit_written(req, f, &state, OP_RELEASE);
 		return;
 	}
 	op_close(m, f);

@@ -94,6 +94,7 @@ struct publish {
 	struct map queued;	      /* lock; what stands in it */
 	struct map busy;	      /* lock; key -> struct busy */
 	struct request *requests;     /* lock */
+	struct transition *attribs;   /* lock; of publish_attributes, to be started */
 	uint64_t added, done;	      /* lock */
 	uint64_t moving;	      /* lock; transitions on their way */
 	struct publish_notify notify; /* lock */
@@ -142,6 +143,12 @@ void publish_free(struct publish *p)
 		struct transition *t = p->transitions;
 
 		p->transitions = t->next;
+		transition_free(t);
+	}
+	while (p->attribs) {
+		struct transition *t = p->attribs;
+
+		p->attribs = t->next;
 		transition_free(t);
 	}
 	idmap_foreach(&p->sent, e) free(e->value);
@@ -262,6 +269,12 @@ static uint64_t node_at(struct publish *p, uint64_t place)
 	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
 }
 
+/* The step says something of a file that is there, and nothing of its name. */
+static bool keeps_name(const struct published_step *step)
+{
+	return step->op == PUBLISHED_WRITE || step->op == PUBLISHED_ATTRIB;
+}
+
 static void inval_place(struct publish *p, uint64_t place)
 {
 	struct publish_notify notify = get_notify(p);
@@ -351,6 +364,8 @@ static bool flip(struct publish *p, struct transition *t, const struct published
 {
 	struct tree_path path;
 
+	if (step->op == PUBLISHED_ATTRIB)
+		return false;
 	if (t->returns) {
 		overlay_return(p->parts.overlay, t->place);
 		return true;
@@ -376,7 +391,7 @@ static void show(struct publish *p, struct transition *t, const struct published
 
 	flip(p, t, step);
 	inval_place(p, step->place);
-	if (step->op == PUBLISHED_WRITE || !notify.inval_inode)
+	if (keeps_name(step) || !notify.inval_inode)
 		return;
 	step_path(t->key, step, &path);
 	parent = parent_node(p, &path);
@@ -422,7 +437,7 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	count(p, &p->counts.lost);
 	step_path(t->key, step, &path);
 	parent = parent_node(p, &path);
-	if (step->op == PUBLISHED_WRITE || !parent || !get_notify(p).inval_entry)
+	if (keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
 	log_info("an event is lost: %s", t->key);
 	f = xcalloc(1, sizeof(*f) + strlen(step_name(&path)) + 1);
@@ -445,6 +460,8 @@ static bool is_visible(struct publish *p, struct transition *t, const struct pub
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
+	if (step->op == PUBLISHED_ATTRIB)
+		return node_find(p->parts.nodes, step->place);
 	step_path(t->key, step, &path);
 	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
 		return false;
@@ -467,6 +484,8 @@ static enum announcer_op announcer_op(const struct published_step *step)
 		return directory ? ANNOUNCER_MKDIR : ANNOUNCER_CREATE;
 	case PUBLISHED_DELETE:
 		return directory ? ANNOUNCER_RMDIR : ANNOUNCER_UNLINK;
+	case PUBLISHED_ATTRIB:
+		return ANNOUNCER_ATTRIB;
 	default:
 		return ANNOUNCER_WRITE;
 	}
@@ -628,8 +647,8 @@ static void start(struct publish *p, struct transition *t)
 	struct busy *b;
 
 	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
-		t->names = t->names ||
-			   (t->change.steps[i].waits && t->change.steps[i].op != PUBLISHED_WRITE);
+		t->names =
+			t->names || (t->change.steps[i].waits && !keeps_name(&t->change.steps[i]));
 	pthread_mutex_lock(&p->lock);
 	b = busy_get(p, t->key);
 	b->transitions++;
@@ -824,7 +843,10 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 		return;
 	}
 	log_debug("announcing %s: %s", t->key, strerror(ack->error));
-	show_lost(p, t, step);
+	if (ack->error == ENOENT && step->op == PUBLISHED_ATTRIB)
+		show(p, t, step); /* its name is gone, but somebody may hold it */
+	else
+		show_lost(p, t, step);
 }
 
 /* What was under way is sent again: every step may be done twice. */
@@ -945,6 +967,23 @@ static void serve_requests(struct publish *p)
 	}
 }
 
+static void serve_attribs(struct publish *p)
+{
+	struct transition *t;
+
+	do {
+		pthread_mutex_lock(&p->lock);
+		t = p->stop ? NULL : p->attribs;
+		if (t)
+			p->attribs = t->next;
+		pthread_mutex_unlock(&p->lock);
+		if (t) {
+			t->next = NULL;
+			start(p, t);
+		}
+	} while (t);
+}
+
 static void serve_line(struct publish *p)
 {
 	struct entry *e;
@@ -995,6 +1034,7 @@ static void *run(void *arg)
 
 		p->again = false;
 		serve_requests(p);
+		serve_attribs(p);
 		serve_line(p);
 		if (p->parts.announce)
 			hear_announcer(p);
@@ -1081,6 +1121,19 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 		pthread_cond_wait(&p->changed, &p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
+}
+
+void publish_attributes(
+	struct publish *p, const char *key, struct published_step *steps, size_t nsteps)
+{
+	struct published_change change = {.steps = steps, .nsteps = nsteps};
+	struct transition *t = transition_new(key, &change);
+
+	pthread_mutex_lock(&p->lock);
+	t->next = p->attribs;
+	p->attribs = t;
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
 }
 
 /* p->lock held. False when it is too late. */

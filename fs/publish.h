@@ -79,6 +79,13 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
  */
 void publish_wait_names(struct publish *p, const char *key);
 
+/*
+ * The modes of these places of the key are others: PUBLISHED_ATTRIB steps, whose `place` is the st_ino
+ * that the kernel knows. Takes `steps` over.
+ */
+void publish_attributes(
+	struct publish *p, const char *key, struct published_step *steps, size_t nsteps);
+
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
 

@@ -289,16 +289,16 @@ void published_add_named(struct published *p, const char *name)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void published_set_ready(struct published *p, const char *namespace)
+void published_set_ready(struct published *p, const char *namespace, bool ready)
 {
 	struct namespace *n;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace ? namespace_get(p, namespace, false) : NULL;
 	if (n)
-		n->ready = true;
+		n->ready = ready;
 	else if (!namespace)
-		p->ready = true;
+		p->ready = ready;
 	pthread_mutex_unlock(&p->lock);
 }
 

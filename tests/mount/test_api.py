@@ -72,13 +72,20 @@ def fails(code):
 
 
 def test_found_by_name_never_listed(mount):
-    files = {"": {"status.json", "metrics", "errors", "refresh", "events"}, "shop": {"events"},
-             "shop/web": {"events"}}
+    patches = {f"{status}{form}" for status in ("", "status-")
+               for form in ("json-patch", "merge-patch", "strategic-merge-patch")}
+    files = {"": {"status.json", "metrics", "errors", "refresh", "version", "events", "create"},
+             "shop": {"events", "create", "delete"},
+             "shop/web": {"events", "delete", "status-replace", "export.json", "export-exact.json",
+                          "fresh.json", "fresh.yaml", "fresh.pb", "status.json", "secrets.json",
+                          "layers.json"} | patches,
+             "shop/web/tags/latest": {"import"}}
     for where, names in files.items():
         top = mount / where
         assert ".api" not in os.listdir(top)
-        assert names <= set(os.listdir(top / ".api"))
-        assert (top / ".api").stat().st_nlink == 2
+        directories = set() if "web" in where else {"select"}
+        assert names | directories == set(os.listdir(top / ".api"))
+        assert (top / ".api").stat().st_nlink == 2 + len(directories)
         assert os.path.samefile(top / ".api/..", top)
         for name in names:
             assert (top / ".api" / name).stat().st_size == 0

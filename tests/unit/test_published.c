@@ -417,12 +417,12 @@ static void test_ready(void **state)
 	set("lab/b", "u3", 1);
 	assert_false(published_is_ready(tree, "shop"));
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 1);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	assert_true(published_is_ready(tree, "shop"));
 	assert_false(published_is_ready(tree, "lab"));
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
 	assert_int_equal(attr_of(NAMESPACE("lab")).nlink, 1);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	assert_true(published_is_ready(tree, "lab"));
 	assert_true(published_is_ready(tree, "later"));
 	assert_int_equal(attr_of(NAMESPACE("lab")).nlink, 4);
@@ -436,7 +436,7 @@ static void test_ready(void **state)
 static void test_not_ready_again(void **state)
 {
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	published_set_namespace(tree, "shop", NULL);
 	assert_false(published_is_ready(tree, "shop"));
 	list_namespace("shop", "n", 5);
@@ -457,7 +457,7 @@ static void test_namespace_mtime(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	published_set_stream(tree, "shop/older", older, &old, &new);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	set("shop/api", "u3", 1);
 	mtime = attr_of(NAMESPACE("shop")).mtime;
@@ -849,7 +849,7 @@ static void test_begin_deleted(void **state)
 	_cleanup_free_ char *before = NULL;
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	set_tags(WEB, "u", 1, "a=1+i b");
 	before = dump(ROOT);
 	begin(&c, 0, NULL);
@@ -1071,7 +1071,7 @@ static void test_flip_moves_namespace(void **state)
 	struct tree_attr before;
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	before = attr_of(NAMESPACE("shop"));
 	begin(&c, 1, "");
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
@@ -1217,7 +1217,7 @@ static void test_own_stream(void **state)
 	_cleanup_change_ struct published_change c = {0};
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	begin_own(&c, 1, "a", &own);
 	assert_steps(&c, "+.!");
 	assert_list(NAMESPACE("shop"), "web");

@@ -256,6 +256,10 @@ static void test_child(void **state)
 		{NODE_NAMESPACE, ".api", NODE_NAMESPACE_API},
 		{NODE_STREAM, ".api", NODE_STREAM_API},
 		{NODE_STREAM_API, "events", NODE_STREAM_EVENTS},
+		{NODE_STREAM_API, "delete", NODE_STREAM_DELETE},
+		{NODE_NAMESPACE_API, "delete", NODE_NAMESPACE_DELETE},
+		{NODE_TAG, ".api", NODE_TAG_API},
+		{NODE_TAG_API, "import", NODE_TAG_IMPORT},
 		{NODE_STREAM, "imagestream.json", NODE_IMAGESTREAM_JSON},
 		{NODE_STREAM, "imagestream.yaml", NODE_IMAGESTREAM_YAML},
 		{NODE_STREAM, "metadata.json", NODE_METADATA_JSON},
@@ -288,12 +292,11 @@ static void test_nodes(void **state)
 
 		assert_true(tree_nodes[node->parent].directory);
 		assert_int_equal(node->hidden, node->name && streq(node->name, ".api"));
-		assert_int_equal(
-			tree_is_api(kind), node->hidden || tree_nodes[node->parent].hidden);
+		assert_int_equal(tree_is_api(kind), node->hidden || tree_is_api(node->parent));
 		if (node->name)
 			assert_int_equal(tree_child(node->parent, node->name), kind);
 		else
-			assert_true(node->directory);
+			assert_true(node->directory || kind == NODE_SELECTED);
 	}
 	for (int i = 0; i < STREAM_FILES; i++) {
 		assert_int_equal(tree_nodes[NODE_IMAGESTREAM_JSON + i].parent, NODE_STREAM);

@@ -530,7 +530,7 @@ static void test_listing_goes_on(void **state)
 	assert_int_equal(seen, 300);
 	assert_int_equal(published_attr(p, &path, &a), 0);
 	assert_int_equal(a.nlink, 1); /* nobody has counted yet */
-	published_set_ready(p, NULL);
+	published_set_ready(p, NULL, true);
 	assert_int_equal(published_attr(p, &path, &a), 0);
 	assert_int_equal(a.nlink, 2 + 300 - 99);
 	published_free(p);

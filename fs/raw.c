@@ -1,0 +1,475 @@
+#include "fs/raw.h"
+
+#include "client/yaml.h"
+
+#include <errno.h>
+
+#define IMPORT_TRIES  10
+#define EXPORT_MINORS 20 /* Kubernetes 1.21 answers 400 to export=true */
+
+/* ---- requests ---- */
+
+static int refuse(struct apifile_call *c, int error, const char *message)
+{
+	status_release(&c->status);
+	c->status = (struct status){.error = error, .message = xstrdup(message)};
+	return -error;
+}
+
+/* One request; its answer is added to what there is. */
+static int send(struct apifile_call *c, const struct api_request *request, json_t **ret)
+{
+	_cleanup_buf_ struct buf answer = {0};
+	int r;
+
+	status_release(&c->status);
+	c->status = (struct status){0};
+	free(c->request);
+	c->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
+	r = api_send_raw(c->mount->api, c->api, request, &answer, &c->status);
+	if (ret)
+		*ret = r < 0 ? NULL
+			     : json_loadb(answer.data ? answer.data : "", answer.len,
+				       JSON_ALLOW_NUL, NULL);
+	if (!c->answer.data) {
+		c->answer = answer;
+		answer = (struct buf){0};
+	} else if (answer.len) {
+		if (c->answer.data[c->answer.len - 1] != '\n')
+			buf_addstr(&c->answer, "\n");
+		buf_add(&c->answer, answer.data, answer.len);
+	}
+	return r;
+}
+
+static char *stream_url(const struct apifile_call *c, const char *query)
+{
+	const struct tree_path *path = c->path;
+	_cleanup_free_ char *base =
+		path->kind == NODE_API_VERSION
+			? xstrdup("/version")
+			: api_stream_path(c->mount->api, path->namespace, path->stream);
+
+	return xasprintf("%s%s%s%s", base, c->file->subresource, *query ? "?" : "", query);
+}
+
+static char *collection_url(const struct apifile_call *c, const char *namespace)
+{
+	return *namespace ? api_stream_path(c->mount->api, namespace, NULL)
+			  : xasprintf("%s/imagestreams", c->mount->api->root);
+}
+
+/* ---- what answers say of streams ---- */
+
+static void show_stream(struct apifile_call *c, const char *key)
+{
+	publish_now(c->mount->publish, key, NULL);
+	publish_wait_names(c->mount->publish, key);
+}
+
+/* An ImageStream goes into the store and is shown; anything else is nothing. */
+static void take_stream(struct apifile_call *c, const json_t *json)
+{
+	_cleanup_object_ struct object *o = NULL;
+
+	if (object_from_json(json, c->mount->api->api_version, &o) < 0)
+		return;
+	store_put(c->mount->store, object_ref(o), 0);
+	show_stream(c, o->key);
+}
+
+static void forget_stream(struct apifile_call *c, const char *key, const char *uid)
+{
+	_cleanup_object_ struct object *held = store_get(c->mount->store, key);
+
+	if (!held || (uid && !streq(held->uid, uid)))
+		return;
+	store_delete(c->mount->store, key, held->resource_version);
+	show_stream(c, key);
+}
+
+/* ---- reading ---- */
+
+int raw_get(struct apifile_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	_cleanup_object_ struct object *stream = store_get(c->mount->store, key);
+	int r = send(c,
+		&(struct api_request){.path = url,
+			.accept = c->file->media,
+			.secret = c->path->kind == NODE_SECRETS},
+		NULL);
+
+	/* The server has no such media type, or no such subresource. */
+	if (c->status.code == 406 || (r == -ENOENT && stream && *c->file->subresource))
+		return -EOPNOTSUPP;
+	return r;
+}
+
+/* What the server is known not to have, isn't asked of it. */
+static bool may_export(const struct api *api)
+{
+	const char *minor = json_str(api->version, "minor"),
+		   *major = json_str(api->version, "major");
+
+	return !minor || !major || !streq(major, "1") || atoi(minor) <= EXPORT_MINORS;
+}
+
+/* As Kubernetes up to 1.20 does it for export=true: no more than what a user can set. */
+static json_t *clean_copy(const json_t *object, bool exact)
+{
+	static const char *const set_by_cluster[] = {"uid", "resourceVersion", "creationTimestamp",
+		"selfLink", "managedFields", "generation", "deletionTimestamp",
+		"deletionGracePeriodSeconds"};
+	json_t *copy = json_deep_copy(object), *tag;
+	json_t *metadata = json_object_get(copy, "metadata");
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(set_by_cluster); i++)
+		json_object_del(metadata, set_by_cluster[i]);
+	if (!exact)
+		json_object_del(metadata, "namespace");
+	json_object_del(copy, "status");
+	json_array_foreach(json_object_get(json_object_get(copy, "spec"), "tags"), i, tag)
+		json_object_del(tag, "generation");
+	return copy;
+}
+
+int raw_export(struct apifile_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query), *plain = stream_url(c, "");
+	_cleanup_json_ json_t *object = NULL, *copy = NULL;
+	int r = -EINVAL;
+
+	if (may_export(c->mount->api)) {
+		r = send(c, &(struct api_request){.path = url}, &object);
+		if (r == 0 && !json_str(json_object_get(object, "metadata"), "uid"))
+			return 0;
+	}
+	if (r == -EINVAL) { /* it has no such thing */
+		buf_release(&c->answer);
+		r = send(c, &(struct api_request){.path = plain}, &object);
+	}
+	if (r < 0)
+		return r;
+	copy = clean_copy(object, c->path->kind == NODE_EXPORT_EXACT);
+	buf_release(&c->answer);
+	r = buf_addjson(&c->answer, copy, JSON_INDENT(2));
+	return r < 0 ? r : buf_addstr(&c->answer, "\n");
+}
+
+/* ---- creating ---- */
+
+static int post(struct apifile_call *c, const char *namespace, const json_t *manifest)
+{
+	_cleanup_free_ char *collection = collection_url(c, namespace);
+	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
+	_cleanup_json_ json_t *made = NULL;
+	int r = send(c,
+		&(struct api_request){.method = "POST",
+			.path = url,
+			.content_type = "application/json",
+			.body = manifest},
+		&made);
+
+	if (r == 0)
+		take_stream(c, made);
+	return r;
+}
+
+/* At the root: to the route of all namespaces where the server has one (3.x), else to its own. */
+static int create_one(struct apifile_call *c, const json_t *manifest)
+{
+	const char *namespace = json_str(json_object_get(manifest, "metadata"), "namespace");
+	size_t before = c->answer.len;
+	int r;
+
+	if (!json_is_object(manifest))
+		return refuse(c, EINVAL, "a manifest is a map");
+	r = post(c, c->path->namespace, manifest);
+	if (r != -EOPNOTSUPP || c->path->namespace[0])
+		return r;
+	if (!namespace || !*namespace)
+		return refuse(c, EOPNOTSUPP,
+			"this server takes no ImageStream without a namespace: name it in "
+			"metadata.namespace, "
+			"or write to NAMESPACE/.api/create");
+	if (before)
+		buf_truncate(&c->answer, before);
+	else
+		buf_release(&c->answer);
+	return post(c, namespace, manifest);
+}
+
+/* A list is what is in it. Goes on after a refusal; the first one is the verdict. */
+static int create_all(struct apifile_call *c, const json_t *document)
+{
+	const char *kind = json_str(document, "kind");
+	const json_t *items = json_object_get(document, "items"), *item;
+	int r = 0, one;
+	size_t i;
+
+	if (!kind || strlen(kind) < 4 || !streq(kind + strlen(kind) - 4, "List") ||
+		!json_is_array(items))
+		return create_one(c, document);
+	json_array_foreach(items, i, item)
+	{
+		one = create_one(c, item);
+		r = r < 0 ? r : one;
+	}
+	return r;
+}
+
+int raw_create(struct apifile_call *c)
+{
+	_cleanup_yaml_reader_ struct yaml_reader *reader =
+		yaml_reader_new(c->text, c->len, YAML_SCALARS_TYPED);
+	_cleanup_json_ json_t *documents = json_array();
+	_cleanup_free_ char *error = NULL;
+	json_t *document;
+	int r, one;
+	size_t i;
+
+	/* All of the text is read before anything is sent. JSON is YAML. */
+	while ((r = yaml_reader_next(reader, &document, &error)) > 0) {
+		if (json_is_null(document))
+			json_decref(document);
+		else
+			json_array_append_new(documents, document);
+	}
+	if (r < 0)
+		return refuse(c, EINVAL, error);
+	if (json_array_size(documents) == 0)
+		return refuse(c, EINVAL, "nothing is to be created");
+	json_array_foreach(documents, i, document)
+	{
+		one = create_all(c, document);
+		r = r < 0 ? r : one;
+	}
+	return r;
+}
+
+/* ---- deleting ---- */
+
+/* DeleteOptions, with what every such body has. */
+static int parse_options(struct apifile_call *c, json_t **ret)
+{
+	json_error_t why;
+	json_t *options = json_loadb(c->text, c->len, JSON_REJECT_DUPLICATES, &why);
+
+	if (!json_is_object(options)) {
+		json_decref(options);
+		return refuse(c, EINVAL, "write DeleteOptions as JSON ({} will do)");
+	}
+	if (!json_object_get(options, "kind"))
+		json_object_set_new(options, "kind", json_string("DeleteOptions"));
+	if (!json_object_get(options, "apiVersion"))
+		json_object_set_new(options, "apiVersion", json_string("v1"));
+	*ret = options;
+	return 0;
+}
+
+int raw_delete(struct apifile_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query), *key = NULL;
+	_cleanup_object_ struct object *held = NULL;
+	_cleanup_json_ json_t *options = NULL, *answer = NULL;
+	json_t *preconditions;
+	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+				   : parse_options(c, &options);
+
+	if (r < 0)
+		return r;
+	key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	held = store_get(c->mount->store, key);
+	preconditions = json_object_get(options, "preconditions");
+	if (held && !preconditions)
+		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
+	r = send(c,
+		&(struct api_request){.method = "DELETE",
+			.path = url,
+			.content_type = "application/json",
+			.body = options},
+		&answer);
+	if (r < 0)
+		return r;
+	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
+		take_stream(c, answer); /* finalizers keep it */
+	else
+		forget_stream(c, key, held ? held->uid : NULL);
+	return 0;
+}
+
+/* Moves what belongs into the query out of the options. -EINVAL for a value that is no scalar. */
+static int add_query(json_t *options, struct buf *url)
+{
+	static const char *const names[] = {"labelSelector", "fieldSelector",
+		"includeUninitialized", "resourceVersion", "timeoutSeconds"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const json_t *value = json_object_get(options, names[i]);
+		_cleanup_free_ char *text = NULL;
+
+		if (!value)
+			continue;
+		if (json_is_object(value) || json_is_array(value) || json_is_null(value))
+			return -EINVAL;
+		text = json_is_string(value) ? xstrdup(json_string_value(value))
+					     : json_dumps(value, JSON_ENCODE_ANY);
+		buf_addf(url, "&%s=", names[i]);
+		buf_addurl(url, text);
+		json_object_del(options, names[i]);
+	}
+	return 0;
+}
+
+int raw_delete_collection(struct apifile_call *c)
+{
+	_cleanup_free_ char *collection = collection_url(c, c->path->namespace);
+	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
+	_cleanup_json_ json_t *options = NULL, *answer = NULL;
+	const json_t *item;
+	size_t i;
+	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+				   : parse_options(c, &options);
+
+	if (r < 0)
+		return r;
+	buf_addf(&url, "%s?%s", collection, c->file->query);
+	if (add_query(options, &url) < 0)
+		return refuse(
+			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
+	r = send(c,
+		&(struct api_request){.method = "DELETE",
+			.path = url.data,
+			.content_type = "application/json",
+			.body = options},
+		&answer);
+	json_array_foreach(json_object_get(answer, "items"), i, item)
+	{
+		const json_t *metadata = json_object_get(item, "metadata");
+		const char *name = json_str(metadata, "name");
+		_cleanup_free_ char *key =
+			name ? xasprintf("%s/%s", c->path->namespace, name) : NULL;
+
+		if (key && json_array_size(json_object_get(metadata, "finalizers")) == 0)
+			forget_stream(c, key, json_str(metadata, "uid"));
+	}
+	return r;
+}
+
+/* ---- changing ---- */
+
+int raw_change(struct apifile_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_json_ json_t *answer = NULL;
+	int r = send(c,
+		&(struct api_request){.method = c->file->method,
+			.path = url,
+			.content_type = c->file->media,
+			.text = c->text,
+			.text_len = c->len},
+		&answer);
+
+	if (r == 0)
+		take_stream(c, answer);
+	return r;
+}
+
+/* ---- importing ---- */
+
+/* The tag as the stream's spec has it; borrowed from `stream`. */
+static const json_t *find_spec_tag(const json_t *stream, const char *name, size_t len)
+{
+	const json_t *tag;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(stream, "spec"), "tags"), i, tag)
+	{
+		const json_t *value = json_object_get(tag, "name");
+
+		if (json_is_string(value) && json_string_length(value) == len &&
+			memcmp(json_string_value(value), name, len) == 0)
+			return tag;
+	}
+	return NULL;
+}
+
+/* The tag's own source and policies, whole: what is left out would be reset. */
+static json_t *import_of(
+	const struct apifile_call *c, const struct object *stream, const json_t *tag)
+{
+	json_t *image = json_pack("{s:O, s:{s:O}}", "from", json_object_get(tag, "from"), "to",
+		"name", json_object_get(tag, "name"));
+	static const char *const policies[] = {"importPolicy", "referencePolicy"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(policies); i++)
+		if (json_is_object(json_object_get(tag, policies[i])))
+			json_object_set(image, policies[i], json_object_get(tag, policies[i]));
+	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
+		"ImageStreamImport", "apiVersion", c->mount->api->api_version, "metadata", "name",
+		c->path->stream, "namespace", c->path->namespace, "uid", stream->uid, "spec",
+		"import", true, "images", image, "status");
+}
+
+/* The verdict on the image stands in the answer, whatever the HTTP code. */
+static int take_import(struct apifile_call *c, const json_t *answer)
+{
+	const json_t *status = json_object_get(answer, "status");
+	const json_t *image =
+		json_object_get(json_array_get(json_object_get(status, "images"), 0), "status");
+	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
+
+	take_stream(c, json_object_get(status, "import"));
+	if (verdict && streq(verdict, "Success"))
+		return 0;
+	return refuse(c, EIO, message ? message : "the server says nothing of the image");
+}
+
+static int import(struct apifile_call *c, const json_t *body)
+{
+	_cleanup_free_ char *url = xasprintf(
+		"%s/namespaces/%s/imagestreamimports", c->mount->api->root, c->path->namespace);
+	_cleanup_json_ json_t *answer = NULL;
+	int r = -ESTALE;
+
+	for (int i = 0; i < IMPORT_TRIES && r == -ESTALE; i++) {
+		if (i > 0) {
+			buf_release(&c->answer);
+			r = api_wait(c->api, INT64_C(10) << i);
+			if (r < 0)
+				return r;
+		}
+		r = send(c,
+			&(struct api_request){.method = "POST",
+				.path = url,
+				.content_type = "application/json",
+				.body = body},
+			&answer);
+	}
+	return r < 0 ? r : take_import(c, answer);
+}
+
+int raw_import(struct apifile_call *c)
+{
+	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	_cleanup_object_ struct object *stream = store_get(c->mount->store, key);
+	_cleanup_json_ json_t *parsed = stream ? object_parse(stream) : NULL, *body = NULL;
+	char name[NAME_SIZE];
+	const char *kind;
+	const json_t *tag;
+	size_t len;
+
+	if (!stream || tree_unescape(c->path->tag, name, &len) < 0)
+		return refuse(c, ENOENT, "the tag is gone");
+	tag = find_spec_tag(parsed, name, len);
+	kind = json_str(json_object_get(tag, "from"), "kind");
+	if (!kind || !streq(kind, "DockerImage"))
+		return refuse(
+			c, EINVAL, "only a tag whose `from` is a DockerImage can be imported");
+	body = import_of(c, stream, tag);
+	if (!body)
+		return refuse(c, EINVAL, "the tag can't be imported");
+	return import(c, body);
+}

@@ -1,0 +1,44 @@
+/*
+ * select: .api/select/SELECTOR/: which streams match a selector now. The server says so, each time.
+ */
+#ifndef FS_SELECT_H
+#define FS_SELECT_H
+
+#include "fs/mount.h"
+
+/* What matched when the server was asked. Counted, immutable. */
+struct selection {
+	atomic_uint refs;
+	int64_t made; /* monotonic ns */
+	size_t n;
+	char **names; /* of the links, sorted */
+};
+
+/* The selections that were asked for last: a listing goes on in one, and its names are looked up in it. */
+struct selections;
+
+struct selections *selections_new(void);
+void selections_free(struct selections *s); /* NULL is fine */
+
+/*
+ * `path`: the NODE_SELECTOR. Asks the server, unless `last` will do and is not older than a second. 0, -EINVAL for
+ * what is no selector, or why there was no answer; .api/errors tells the rest.
+ */
+int select_get(struct mount *m, const struct api_call *call, const struct tree_path *path,
+	bool last, struct selection **ret);
+void selection_unref(struct selection *s); /* NULL is fine */
+
+static inline void cleanup_selection(struct selection **s)
+{
+	selection_unref(*s);
+}
+#define _cleanup_selection_ _cleanup_(cleanup_selection)
+
+bool selection_has(const struct selection *s, const char *name);
+
+/* NODE_SELECTOR or NODE_SELECTED. */
+bool select_is_part(enum node_kind kind);
+/* Where the link leads. The caller frees. */
+char *select_target(const struct tree_path *path);
+
+#endif
