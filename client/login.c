@@ -301,6 +301,13 @@ int login_new(const struct config *config, int64_t plugin_timeout_ms, struct log
 	return r;
 }
 
+bool login_renew(struct login *l)
+{
+	_cleanup_free_ char *error = NULL;
+
+	return renew(l, true, &error) > 0;
+}
+
 void login_start(struct login *l, login_changed_fn *changed, void *arg)
 {
 	l->changed_fn = changed;

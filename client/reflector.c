@@ -21,6 +21,9 @@
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
 #define SHORT_WATCH	 NSEC_PER_SEC
 
+#define SHARES_MAX 4  /* threads that take in a page */
+#define SHARE_MIN  64 /* items that are worth it */
+
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 
 enum scope_state { LISTING, WATCHING, WAITING, POLLING, REFUSED };
@@ -350,14 +353,69 @@ static void set_version(struct scope *s, const char *version)
 	s->version = xstrdup(version);
 }
 
+#define NAME_MAX_LEN 256 /* of a namespace, of a stream; a version is shorter */
+
+/* What names an object and its version, as far as that can be seen without parsing. */
+struct identity {
+	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], version[NAME_MAX_LEN];
+};
+
+static bool cut_identity(struct cut *c, struct identity *ret)
+{
+	struct piece key, value;
+	bool namespace = false, name = false, version = false;
+
+	if (cut_enter(c, '{') < 0)
+		return false;
+	while (cut_next(c, '}') > 0 && cut_key(c, &key) == 0 && cut_value(c, &value) == 0) {
+		if (cut_is(&key, "namespace"))
+		namespace = cut_plain(&value, ret->namespace, NAME_MAX_LEN);
+		else if (cut_is(&key, "name")) name = cut_plain(&value, ret->name, NAME_MAX_LEN);
+		else if (cut_is(&key, "resourceVersion")) version =
+			cut_plain(&value, ret->version, NAME_MAX_LEN);
+	}
+	return namespace && name && version;
+}
+
+/* Whether the store holds this version or a newer one: the echo of what we saved ourselves is no news. */
+static bool is_held(struct scope *s, const char *text, size_t len)
+{
+	_cleanup_object_ struct object *held = NULL;
+	struct cut c = CUT_INIT(text, len);
+	char key[2 * NAME_MAX_LEN];
+	struct piece name, value;
+	struct identity id;
+	bool known = false;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (!known && cut_next(&c, '}') > 0 && cut_key(&c, &name) == 0) {
+		if (cut_is(&name, "metadata"))
+			known = cut_identity(&c, &id);
+		else if (cut_value(&c, &value) < 0)
+			return false;
+	}
+	if (!known)
+		return false;
+	snprintf(key, sizeof(key), "%s/%s", id.namespace, id.name);
+	held = store_get(s->reflector->store, key);
+	if (!held || rv_compare(id.version, held->resource_version) > 0)
+		return false;
+	set_version(s, id.version);
+	return true;
+}
+
 static int put_stream(struct scope *s, const char *text, size_t len, unsigned list)
 {
 	struct reflector *r = s->reflector;
 	struct object_cache *cache = list ? NULL : r->options.cache;
 	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
-	int error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
+	int error;
 
+	if (!list && is_held(s, text, len))
+		return 0;
+	error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
 	if (error < 0) {
 		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
 		return error;
@@ -422,8 +480,11 @@ static int cut_items(struct cut *c, struct page *ret)
 
 	ret->is_list = r == 0;
 	ret->count = 0;
-	if (r < 0)
-		return cut_value(c, &item); /* null, or no list */
+	if (r < 0) {
+		r = cut_value(c, &item);
+		ret->is_list = r == 0 && item.len == 4 && memcmp(item.p, "null", 4) == 0;
+		return r;
+	}
 	while ((r = cut_next(c, ']')) > 0 && (r = cut_value(c, &item)) == 0) {
 		if ((ret->count & (ret->count + 1)) == 0) /* grows by powers of two */
 			ret->items =
@@ -450,6 +511,54 @@ static int cut_page(const struct buf *body, struct page *ret)
 	if (r == 0)
 		r = cut_end(&c);
 	return r == 0 && !ret->is_list ? -EBADMSG : r;
+}
+
+/* Some of a page's items. */
+struct share {
+	struct scope *scope;
+	const struct piece *items;
+	size_t count;
+	bool broken;
+	pthread_t thread;
+	bool started;
+};
+
+static void *put_share(void *arg)
+{
+	struct share *share = arg;
+
+	for (size_t i = 0; i < share->count && !share->broken; i++)
+		share->broken = put(share->scope, share->items[i].p, share->items[i].len,
+					share->scope->list) == -EBADMSG;
+	return NULL;
+}
+
+/* Parsing is what a list takes longest for: every processor does a part. False where one is broken. */
+static bool put_items(struct scope *s, const struct page *page)
+{
+	struct share shares[SHARES_MAX] = {0};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = processors < SHARES_MAX ? processors : SHARES_MAX, done = 0;
+	bool broken = false;
+
+	if (page->count < SHARE_MIN || processors < 1)
+		n = 1;
+	for (size_t i = 0; i < n; i++) {
+		size_t count = page->count * (i + 1) / n - done;
+
+		shares[i] = (struct share){.scope = s, .items = page->items + done, .count = count};
+		done += count;
+		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
+							 &shares[i]) == 0;
+		if (!shares[i].started)
+			put_share(&shares[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (shares[i].started)
+			pthread_join(shares[i].thread, NULL);
+		broken |= shares[i].broken;
+	}
+	return !broken;
 }
 
 static void list_broken(struct scope *s)
@@ -489,8 +598,7 @@ static void take_page(struct scope *s, const struct page *page, const json_t *me
 	s->next_page = last ? NULL : xstrdup(more);
 	if (!last)
 		list_page(s);
-	for (size_t i = 0; i < page->count && !s->broken; i++)
-		s->broken = put(s, page->items[i].p, page->items[i].len, s->list) == -EBADMSG;
+	s->broken = !put_items(s, page);
 	if (last && s->broken)
 		list_broken(s);
 	else if (last)
@@ -546,11 +654,13 @@ static void on_list_done(void *arg, const struct http_result *result)
 		take_one(s, &body);
 		return;
 	}
-	if (s->broken || cut_page(&body, &page) < 0) {
+	if (cut_page(&body, &page) == 0)
+		metadata = page.metadata.p ? json_loadb(page.metadata.p, page.metadata.len, 0, NULL)
+					   : json_null();
+	if (s->broken || !metadata) {
 		list_broken(s);
 		return;
 	}
-	metadata = json_loadb(page.metadata.p ? page.metadata.p : "", page.metadata.len, 0, NULL);
 	heard(s);
 	take_page(s, &page, metadata);
 }

@@ -235,14 +235,16 @@ static int connect_to_server(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
 	struct mount *m = &p->mount;
-	int r;
+	int timeout = p->options.request_timeout_ms, r;
 
 	m->journal = journal_new();
-	r = login_new(
-		m->config, PLUGIN_TIMEOUTS * p->options.request_timeout_ms, &m->login, &error);
+	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
-		r = api_connect(
-			m->login, m->journal, p->options.request_timeout_ms, &m->api, &error);
+		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+	if (r == -EKEYEXPIRED && login_renew(m->login)) { /* a plugin may keep what was revoked */
+		free(steal_ptr(error));
+		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+	}
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
 
@@ -410,7 +412,8 @@ static void release(struct program *p)
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
-	unmounter_stop(p->unmounter_fd);
+	if (p->unmounter_fd >= 0)
+		close(p->unmounter_fd);
 	reflector_free(m->reflector);
 	rights_free(m->rights);
 	pool_free(m->pool);

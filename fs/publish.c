@@ -24,14 +24,6 @@ struct entry {
 	char key[];
 };
 
-/* A publish_now that waits. */
-struct request {
-	struct request *next;
-	const char *key;
-	const struct published_own *own;
-	bool done;
-};
-
 /* A change on its way: its steps go to the announcer, or are shown silently, in their order. */
 struct transition {
 	struct transition *next, **link; /* what points at it */
@@ -90,17 +82,16 @@ struct publish {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct entry *first, **last;  /* lock; the line */
-	struct map queued;	      /* lock; what stands in it */
-	struct map busy;	      /* lock; key -> struct busy */
-	struct request *requests;     /* lock */
-	struct transition *attribs;   /* lock; of publish_attributes, to be started */
-	uint64_t added, done;	      /* lock */
-	uint64_t moving;	      /* lock; transitions on their way */
-	struct publish_notify notify; /* lock */
-	struct publish_counts counts; /* lock */
-	struct forgotten *forgotten;  /* lock */
-	bool forgets;		      /* lock; forget_thread runs */
+	struct entry *first, **last;		  /* lock; the line */
+	struct map queued;			  /* lock; what stands in it */
+	struct map busy;			  /* lock; key -> struct busy */
+	struct transition *handed, **last_handed; /* lock; begun by another thread */
+	uint64_t added, done;			  /* lock */
+	uint64_t moving;			  /* lock; transitions on their way */
+	struct publish_notify notify;		  /* lock */
+	struct publish_counts counts;		  /* lock */
+	struct forgotten *forgotten;		  /* lock */
+	bool forgets;				  /* lock; forget_thread runs */
 	pthread_t forget_thread;
 	pthread_cond_t forget;
 	bool started, stop; /* lock */
@@ -113,6 +104,7 @@ struct publish *publish_new(const struct publish_parts *parts)
 	p->parts = *parts;
 	p->last = &p->first;
 	p->last_transition = &p->transitions;
+	p->last_handed = &p->handed;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
@@ -129,6 +121,16 @@ static void transition_free(struct transition *t)
 	free(t);
 }
 
+static void transitions_free(struct transition *t)
+{
+	while (t) {
+		struct transition *next = t->next;
+
+		transition_free(t);
+		t = next;
+	}
+}
+
 void publish_free(struct publish *p)
 {
 	if (!p)
@@ -139,18 +141,8 @@ void publish_free(struct publish *p)
 		p->first = e->next;
 		free(e);
 	}
-	while (p->transitions) {
-		struct transition *t = p->transitions;
-
-		p->transitions = t->next;
-		transition_free(t);
-	}
-	while (p->attribs) {
-		struct transition *t = p->attribs;
-
-		p->attribs = t->next;
-		transition_free(t);
-	}
+	transitions_free(p->transitions);
+	transitions_free(p->handed);
 	idmap_foreach(&p->sent, e) free(e->value);
 	idmap_release(&p->sent);
 	map_foreach(&p->busy, e) free(e->value);
@@ -642,26 +634,37 @@ static void finish(struct publish *p, struct transition *t)
 	transition_free(t);
 }
 
-static void start(struct publish *p, struct transition *t)
+/* From here on its key waits for it. p->lock held. */
+static void count_in(struct publish *p, struct transition *t)
 {
-	struct busy *b;
+	struct busy *b = busy_get(p, t->key);
 
 	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
 		t->names =
 			t->names || (t->change.steps[i].waits && !keeps_name(&t->change.steps[i]));
-	pthread_mutex_lock(&p->lock);
-	b = busy_get(p, t->key);
 	b->transitions++;
 	p->moving++;
 	b->names += t->names;
-	pthread_mutex_unlock(&p->lock);
+}
+
+static void run_transition(struct publish *p, struct transition *t)
+{
 	if (advance(p, t)) {
 		finish(p, t);
 	} else { /* those of one key stay in their order */
+		t->next = NULL;
 		t->link = p->last_transition;
 		*t->link = t;
 		p->last_transition = &t->next;
 	}
+}
+
+static void start(struct publish *p, struct transition *t)
+{
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	pthread_mutex_unlock(&p->lock);
+	run_transition(p, t);
 }
 
 static void advance_and_finish(struct publish *p, struct transition *t)
@@ -725,20 +728,13 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 	c->nsteps = n;
 }
 
-static void publish_stream(struct publish *p, const char *key, const struct published_own *own)
+static void publish_stream(struct publish *p, const char *key)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
 	struct published_change c;
-	bool again = true;
 
-	while (again && published_begin(p->parts.published, key, object, own, &c)) {
-		again = c.again && own;
-		if (own) {
-			settle_own(p, key, own, &c);
-			c.again = false;
-		}
+	if (published_begin(p->parts.published, key, object, NULL, &c))
 		start(p, transition_new(key, &c));
-	}
 }
 
 static void publish_namespace(struct publish *p, const char *name)
@@ -921,7 +917,7 @@ static void publish_entry(struct publish *p, const char *key)
 	if (waits)
 		return;
 	if (strchr(key, '/'))
-		publish_stream(p, key, NULL);
+		publish_stream(p, key);
 	else
 		publish_namespace(p, key);
 }
@@ -942,46 +938,21 @@ static struct entry *take(struct publish *p)
 	return e;
 }
 
-static struct request *take_request(struct publish *p)
+static void serve_handed(struct publish *p)
 {
-	struct request *r;
+	struct transition *t, *next;
 
 	pthread_mutex_lock(&p->lock);
-	r = p->stop ? NULL : p->requests;
-	if (r)
-		p->requests = r->next;
-	pthread_mutex_unlock(&p->lock);
-	return r;
-}
-
-static void serve_requests(struct publish *p)
-{
-	struct request *r;
-
-	while ((r = take_request(p))) {
-		publish_stream(p, r->key, r->own);
-		pthread_mutex_lock(&p->lock);
-		r->done = true;
-		pthread_cond_broadcast(&p->changed);
-		pthread_mutex_unlock(&p->lock);
+	t = p->stop ? NULL : p->handed;
+	if (t) {
+		p->handed = NULL;
+		p->last_handed = &p->handed;
 	}
-}
-
-static void serve_attribs(struct publish *p)
-{
-	struct transition *t;
-
-	do {
-		pthread_mutex_lock(&p->lock);
-		t = p->stop ? NULL : p->attribs;
-		if (t)
-			p->attribs = t->next;
-		pthread_mutex_unlock(&p->lock);
-		if (t) {
-			t->next = NULL;
-			start(p, t);
-		}
-	} while (t);
+	pthread_mutex_unlock(&p->lock);
+	for (; t; t = next) {
+		next = t->next;
+		run_transition(p, t);
+	}
 }
 
 static void serve_line(struct publish *p)
@@ -995,7 +966,7 @@ static void serve_line(struct publish *p)
 		p->done++;
 		pthread_cond_broadcast(&p->changed);
 		pthread_mutex_unlock(&p->lock);
-		serve_requests(p); /* whoever waits comes first */
+		serve_handed(p); /* whoever waits comes first */
 		if (p->parts.announce)
 			hear_announcer(p);
 		if (p->heard)
@@ -1033,8 +1004,7 @@ static void *run(void *arg)
 		int64_t next;
 
 		p->again = false;
-		serve_requests(p);
-		serve_attribs(p);
+		serve_handed(p);
 		serve_line(p);
 		if (p->parts.announce)
 			hear_announcer(p);
@@ -1090,37 +1060,44 @@ void publish_stop(struct publish *p)
 		announce_stop(p->parts.announce);
 }
 
-/* p->lock held. False where the thread has taken it. */
-static bool forget_request(struct publish *p, struct request *r)
+/* What it leaves to the thread. True when somebody may wait for it. */
+static bool hand_over(struct publish *p, struct transition *t)
 {
-	for (struct request **at = &p->requests; *at; at = &(*at)->next) {
-		if (*at == r) {
-			*at = r->next;
-			return true;
-		}
-	}
-	return false;
+	bool names;
+
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	names = t->names;
+	t->next = NULL;
+	*p->last_handed = t;
+	p->last_handed = &t->next;
+	pthread_mutex_unlock(&p->lock);
+	return names;
 }
 
 void publish_now(struct publish *p, const char *key, const struct published_own *own)
 {
 	static const struct published_own none = {0};
-	struct request r = {.key = key, .own = own ? own : &none}, **at;
+	_cleanup_object_ struct object *object = store_get(p->store, key);
+	struct published_change c;
+	bool again = true, wake = false;
+	struct busy *b;
 
-	pthread_mutex_lock(&p->lock);
-	for (at = &p->requests; *at; at = &(*at)->next)
-		;
-	*at = &r;
-	pthread_mutex_unlock(&p->lock);
-	publish_wake(p);
-	pthread_mutex_lock(&p->lock);
-	while (!r.done) {
-		/* Stopped: the thread takes no request any more, but it may be at ours. */
-		if (p->stop && forget_request(p, &r))
-			break;
-		pthread_cond_wait(&p->changed, &p->lock);
+	publish_hold(p, key);
+	own = own ? own : &none;
+	while (again && published_begin(p->parts.published, key, object, own, &c)) {
+		again = c.again;
+		c.again = false;
+		settle_own(p, key, own, &c);
+		wake = hand_over(p, transition_new(key, &c)) || wake;
 	}
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	wake = --b->holds == 0 || wake; /* else the events come when the call is answered */
+	busy_drop_unused(p, b);
 	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
 }
 
 void publish_attributes(
@@ -1129,10 +1106,7 @@ void publish_attributes(
 	struct published_change change = {.steps = steps, .nsteps = nsteps};
 	struct transition *t = transition_new(key, &change);
 
-	pthread_mutex_lock(&p->lock);
-	t->next = p->attribs;
-	p->attribs = t;
-	pthread_mutex_unlock(&p->lock);
+	hand_over(p, t);
 	publish_wake(p);
 }
 

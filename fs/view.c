@@ -47,7 +47,7 @@ static void measure(struct view_file *f, enum node_kind kind, const json_t *obje
 		return;
 	f->there = true;
 	f->size = bytes.len;
-	f->hash = hash_bytes(HASH_INIT, bytes.data, bytes.len);
+	f->hash = hash_text(HASH_INIT, bytes.data, bytes.len);
 	f->mtime = mtime;
 }
 
