@@ -15,6 +15,7 @@ import time
 import pytest
 import yaml
 from conftest import STOP_SECONDS, Mount, Server, wait_for
+from events import Inotify
 
 SECONDS = 10  # for something to come, on a busy machine
 JSON = "application/json"
@@ -317,3 +318,470 @@ def test_row(rig, row):
 
 def test_sixteen_rows():
     assert len(ROWS) == 16
+
+
+# ---- creating ----
+
+
+def names(server, namespace):
+    return {one["metadata"]["name"]
+            for one in server.request("GET", server.streams(namespace))["items"]}
+
+
+def created(server):
+    """Paths of the POSTs and how they went."""
+    return [(said(one)[1], one["status"]) for one in requests(server) if one["method"] == "POST"]
+
+
+DOCUMENTS = """# several, of both kinds
+kind: ImageStream
+apiVersion: image.openshift.io/v1
+metadata: {name: first, labels: {"yes": "on"}}
+---
+---
+{"kind": "List", "apiVersion": "v1", "items": [
+  {"kind": "ImageStream", "apiVersion": "image.openshift.io/v1", "metadata": {"name": "second"}},
+  {"kind": "ImageStream", "apiVersion": "image.openshift.io/v1", "metadata": {"name": "third"}}]}
+---
+kind: ImageStreamList
+apiVersion: image.openshift.io/v1
+items:
+- metadata: {name: fourth}
+"""
+
+
+def test_create_documents_and_lists(server, mount):
+    server.reset()
+    (mount / "dev/.api/create").write_text(DOCUMENTS)
+    made = {"first", "second", "third", "fourth"}
+    assert made <= names(server, "dev") and made <= set(os.listdir(mount / "dev"))
+    assert len(requests(server)) == 4
+    assert stored(server, "dev", "first")["metadata"]["labels"] == {"yes": "on"}
+    answers = (mount / "dev/.api/create").read_text()
+    decoder, at, seen = json.JSONDecoder(), 0, []
+    while at < len(answers.rstrip()):
+        one, at = decoder.raw_decode(answers, at)
+        at += len(answers[at:]) - len(answers[at:].lstrip())
+        seen.append(one["metadata"]["name"])
+    assert seen == ["first", "second", "third", "fourth"]
+
+
+@pytest.mark.parametrize("text, why", [
+    (json.dumps(manifest("good")) + "\n---\n{\n", "line"),
+    ("kind: ImageStream\nmetadata: {name: good}\n---\na: b: c\n", "line"),
+    ("\n", "nothing"), ("---\n...\n", "nothing"), ("# only a comment\n", "nothing")])
+def test_create_sends_nothing_of_a_broken_text(server, mount, text, why):
+    server.reset()
+    with fails(errno.EINVAL):
+        (mount / "dev/.api/create").write_text(text)
+    assert requests(server) == []
+    path, code, message = last(mount)
+    assert (path, code) == ("dev/.api/create", "EINVAL") and why in message
+    assert message in json.loads((mount / "dev/.api/create").read_text())["message"]
+
+
+def test_create_goes_on_after_a_refusal(server, mount):
+    texts = [manifest("one"), manifest("scratch"), manifest("Not_A_Name"), manifest("two")]
+    with fails(errno.EEXIST):
+        (mount / "dev/.api/create").write_text("\n---\n".join(map(json.dumps, texts)))
+    assert {"one", "two"} <= names(server, "dev")
+    assert last(mount)[1] == "EEXIST" and '"scratch" already exists' in last(mount)[2]
+    answers = (mount / "dev/.api/create").read_text()
+    assert answers.count('"Failure"') == 2 and answers.count('"name": "two"') == 1
+
+
+@pytest.mark.parametrize("text, code", [
+    ("[1, 2]", errno.EINVAL), ('"text"', errno.EINVAL),
+    (json.dumps({**manifest("x"), "spec": {"no-such-field": 1}}), errno.EINVAL),
+    (json.dumps({**manifest("x"), "kind": "Deployment"}), errno.EINVAL),
+    (json.dumps(manifest("Wrong_Name")), errno.EINVAL),
+    (json.dumps(manifest("scratch")), errno.EEXIST),
+    (json.dumps(manifest("x", namespace="shop")), errno.EINVAL)])
+def test_create_verdicts(server, mount, text, code):
+    before = names(server, "dev")
+    with fails(code):
+        (mount / "dev/.api/create").write_text(text)
+    assert names(server, "dev") == before
+    assert last(mount)[1] == errno.errorcode[code]
+
+
+def test_create_at_the_root_without_a_namespace(start_server, start_mount):
+    """OpenShift 4 has no such route; what says so stands in .api/errors."""
+    new, old = start_server("--sample"), start_server("--sample", "--flavor", "3.11")
+    mount, older = start_mount(new), start_mount(old)
+    new.reset()
+    with fails(errno.EOPNOTSUPP):
+        (mount / ".api/create").write_text(json.dumps(manifest("lost")))
+    assert created(new) == [("/imagestreams", 405)]
+    assert last(mount)[:2] == (".api/create", "EOPNOTSUPP")
+    assert "metadata.namespace" in last(mount)[2]
+    with fails(errno.ENOENT):  # 3.x has the route, and says that "" is no namespace
+        (older / ".api/create").write_text(json.dumps(manifest("lost")))
+    assert last(older)[1] == "ENOENT"
+
+
+def test_create_at_the_root_into_several_namespaces(server, mount):
+    server.reset()
+    (mount / ".api/create").write_text("\n---\n".join(json.dumps(manifest("new", namespace=one))
+                                                      for one in ("dev", "prod")))
+    assert "new" in names(server, "dev") and "new" in names(server, "prod")
+    assert created(server) == [
+        ("/imagestreams", 405), ("/namespaces/dev/imagestreams", 201),
+        ("/imagestreams", 405), ("/namespaces/prod/imagestreams", 201)]
+    answer = (mount / ".api/create").read_text()
+    assert answer.count('"kind": "ImageStream"') == 2 and "Failure" not in answer
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_create_at_the_root_by_who_has_one_namespace(start_server, start_mount, flavor):
+    """May nothing at the cluster's route, which a server refuses before it says that there is none."""
+    server = start_server("--sample", "--flavor", flavor)
+    mount = start_mount(server, "--context", "developer")
+    server.reset()
+    (mount / ".api/create").write_text(json.dumps(manifest("mine", namespace="dev")))
+    assert "mine" in names(server, "dev")
+    assert [one[1] for one in created(server)] == [403, 201]
+    with fails(errno.EACCES):
+        (mount / ".api/create").write_text(json.dumps(manifest("mine", namespace="prod")))
+    assert "namespace \"prod\"" in last(mount)[2]
+
+
+# ---- deleting ----
+
+OPTIONS = {"kind": "DeleteOptions", "apiVersion": "v1"}
+
+
+def test_delete_sends_every_option(server, mount):
+    uid = stored(server, "shop", "api")["metadata"]["uid"]
+    options = {"gracePeriodSeconds": 30, "orphanDependents": False,
+               "propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+    server.reset()
+    (mount / "shop/api/.api/delete").write_text(json.dumps(options))
+    assert json.loads(request(server)["body"]) == {**OPTIONS, **options}
+    assert not (mount / "shop/api").exists()
+
+
+def test_delete_with_preconditions_of_ones_own(server, mount):
+    for given in ({"uid": "another"}, {"resourceVersion": "1"}):
+        server.reset()
+        with fails(errno.ESTALE):
+            (mount / "shop/api/.api/delete").write_text(json.dumps({"preconditions": given}))
+        assert json.loads(request(server)["body"])["preconditions"] == given
+        assert "precondition" in last(mount)[2]
+    assert (mount / "shop/api/spec.json").exists()
+
+
+def test_delete_of_one_that_was_made_anew(server, mount):
+    """The uid of what the mount shows goes along: what came since isn't deleted."""
+    path = mount / "shop/api/.api/delete"
+    with fails(errno.ESTALE), opened(path, os.O_WRONLY) as fd:
+        os.write(fd, b"{}")
+        server.control("POST", "silence", {})
+        server.delete("shop", "api")
+        server.create("shop", "api")
+        with fails(errno.ESTALE):
+            os.fsync(fd)
+    assert stored(server, "shop", "api")
+
+
+@pytest.mark.parametrize("text", ["\n", "[]", "{", "yes", '{"a": 1, "a": 2}', "{} {}"])
+def test_delete_wants_options(server, mount, text):
+    for path in ("shop/api/.api/delete", "shop/.api/delete"):
+        server.reset()
+        with fails(errno.EINVAL):
+            (mount / path).write_text(text)
+        assert requests(server) == []
+        assert last(mount)[:2] == (path, "EINVAL") and "DeleteOptions" in last(mount)[2]
+
+
+def test_delete_with_nothing_written(server, mount):
+    server.reset()
+    for path in ("shop/api/.api/delete", "shop/.api/delete"):
+        (mount / path).write_text("")
+        with opened(mount / path, os.O_RDWR):
+            pass
+    assert requests(server) == []
+
+
+def test_delete_with_finalizers(server, mount):
+    hold = {"metadata": {"finalizers": ["example.test/hold"]}}
+    for name in ("api", "worker"):
+        server.request("PATCH", server.streams("shop", name), hold,
+                       "application/merge-patch+json")
+    wait_for(lambda: "finalizers" in (mount / "shop/worker/metadata.json").read_text(), SECONDS)
+    (mount / "shop/api/.api/delete").write_text("{}")
+    marked = json.loads((mount / "shop/api/metadata.json").read_text())
+    assert marked["deletionTimestamp"] and marked["finalizers"] == ["example.test/hold"]
+    (mount / "shop/.api/delete").write_text('{"labelSelector": "app=shop"}')
+    assert sorted(os.listdir(mount / "shop")) == ["api", "worker"]
+    wait_for(lambda: "deletionTimestamp" in (mount / "shop/worker/metadata.json").read_text(),
+             SECONDS, "the mark")
+    (mount / "shop/api/.api/merge-patch").write_text('{"metadata": {"finalizers": null}}')
+    wait_for(lambda: not (mount / "shop/api").exists(), SECONDS, "the end")
+
+
+def test_delete_that_is_dry(server, mount):
+    """Nothing is gone, here neither."""
+    (mount / "shop/api/.api/delete").write_text('{"dryRun": ["All"]}')
+    (mount / "shop/.api/delete").write_text('{"dryRun": ["All"], "labelSelector": "app"}')
+    assert sorted(os.listdir(mount / "shop")) == ["api", "web", "worker"]
+    assert names(server, "shop") == {"api", "web", "worker"}
+    assert json.loads((mount / "shop/.api/delete").read_text())["items"]
+
+
+def test_delete_collection_parameters(server, mount):
+    given = {"labelSelector": "app=shop", "fieldSelector": "metadata.name=web",
+             "includeUninitialized": True, "resourceVersion": "0", "timeoutSeconds": 5}
+    server.reset()
+    (mount / "shop/.api/delete").write_text(json.dumps({**given, "orphanDependents": True,
+                                                        "propagationPolicy": None}))
+    _, _, query, kind, body = said(request(server))
+    assert query == ("pretty=true&labelSelector=app%3Dshop&fieldSelector=metadata.name%3Dweb"
+                     "&includeUninitialized=true&resourceVersion=0&timeoutSeconds=5")
+    assert (kind, body) == (JSON, {**OPTIONS, "orphanDependents": True,
+                                   "propagationPolicy": None})
+    assert sorted(os.listdir(mount / "shop")) == ["api", "worker"]
+
+
+def test_delete_collection_of_all(server, mount):
+    (mount / "shop/.api/delete").write_text("{}")
+    assert names(server, "shop") == set() and os.listdir(mount / "shop") == []
+
+
+@pytest.mark.parametrize("given", [{"labelSelector": "a=(b"}, {"fieldSelector": "spec.x=1"},
+                                   {"labelSelector": ["a"]}, {"labelSelector": None}])
+def test_delete_collection_with_a_wrong_selector(server, mount, given):
+    """Above all: never the whole namespace."""
+    with fails(errno.EINVAL):
+        (mount / "shop/.api/delete").write_text(json.dumps(given))
+    assert len(names(server, "shop")) == 3
+    assert last(mount)[:2] == ("shop/.api/delete", "EINVAL")
+
+
+def test_nodelete(server, start_mount):
+    mount = start_mount(server, "-o", "nodelete")
+    server.reset()
+    for path in ("shop/web/.api/delete", "shop/.api/delete"):
+        with fails(errno.EPERM):
+            (mount / path).write_text("{}")
+        assert last(mount) == (path, "EPERM", "mounted with -o nodelete")
+    assert requests(server) == []
+    (mount / "shop/.api/create").write_text(json.dumps(manifest("made")))
+
+
+# ---- what others see ----
+
+
+@contextlib.contextmanager
+def watched(*paths):
+    inotify = Inotify()
+    for path in paths:
+        inotify.add(path, path.name)
+    yield inotify
+    inotify.close()
+
+
+def seen(inotify, *wanted):
+    for one in wanted:
+        assert inotify.until(lambda event, one=one: event == one, SECONDS), one
+
+
+def test_events(mount):
+    with watched(mount / "shop", mount / "shop/web") as inotify:
+        (mount / "shop/.api/create").write_text(json.dumps(manifest("made")))
+        seen(inotify, ("shop", "made", "CREATE|ISDIR"))
+        (mount / "shop/web/.api/merge-patch").write_text('{"metadata": {"labels": {"a": "b"}}}')
+        seen(inotify, ("web", "metadata.json", "MODIFY"))
+        (mount / "shop/web/.api/status-json-patch").write_text(
+            '[{"op": "remove", "path": "/status/tags/0"}]')
+        seen(inotify, ("web", "status.json", "MODIFY"))
+        (mount / "shop/made/.api/delete").write_text("{}")
+        seen(inotify, ("shop", "made", "DELETE|ISDIR"))
+        (mount / "shop/.api/delete").write_text('{"fieldSelector": "metadata.name=web"}')
+        seen(inotify, ("shop", "web", "DELETE|ISDIR"))
+
+
+def test_events_file(mount):
+    with opened(mount / "shop/.api/events", os.O_RDONLY | os.O_NONBLOCK) as fd:
+        (mount / "shop/.api/create").write_text(json.dumps(manifest("made")))
+        (mount / "shop/made/.api/merge-patch").write_text('{"metadata": {"labels": {"a": "b"}}}')
+        (mount / "shop/made/.api/delete").write_text("{}")
+        text = b""
+        while text.count(b"\n") < 3:
+            text += wait_for(lambda: read_some(fd), SECONDS, "an event")
+    assert [json.loads(line)["type"] for line in text.splitlines()] == [
+        "ADDED", "MODIFIED", "DELETED"]
+
+
+# ---- whose close, and its verdict ----
+
+PATCH = '{"metadata": {"labels": {"a": "b"}}}'
+
+
+def test_a_child_writes_for_its_parent(server, mount):
+    path = mount / "shop/web/.api/merge-patch"
+    server.reset()
+    done = subprocess.run(["bash", "-c", "( printf '{\"metadata\": {\"labels\": '; printf "
+                           f"'{{\"a\": \"b\"}}}}}}' ) > {path}"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(request(server)["body"]) == json.loads(PATCH)
+    done = subprocess.run(["bash", "-c", f"exec 3> {path}; /bin/echo '{PATCH}' >&3; "
+                           f"/bin/echo ' ' >&3; exec 3>&-"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(requests(server)) == 2
+
+
+def test_a_killed_writer_sends_nothing(server, mount):
+    server.reset()
+    code = ("import os, sys\nfd = os.open(sys.argv[1], os.O_WRONLY)\nos.write(fd, b'{}')\n"
+            "print(flush=True)\nsys.stdin.read()\n")
+    child = subprocess.Popen([sys.executable, "-c", code, mount / "shop/api/.api/delete"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdin.close()
+    child.stdout.close()
+    wait_for(lambda: not writers(mount), SECONDS, "the release")
+    assert requests(server) == [] and stored(server, "shop", "api")
+
+
+def writers(mount):
+    """Handles that are open for writing."""
+    return int(re.search(r"^imagestreamfs_drafts (\d+)", (mount / ".api/metrics").read_text(),
+                         re.M)[1])
+
+
+@pytest.mark.parametrize("status, reason, at_close, at_fsync", [
+    (409, "Conflict", errno.ESTALE, errno.ESTALE), (422, None, errno.EINVAL, errno.EIO),
+    (403, None, errno.EACCES, errno.EACCES), (404, None, errno.ESTALE, errno.ESTALE),
+    (400, None, errno.EINVAL, errno.EIO), (415, None, errno.EINVAL, errno.EIO),
+    (405, None, errno.EOPNOTSUPP, errno.EOPNOTSUPP), (413, None, errno.EFBIG, errno.EFBIG),
+    (500, None, errno.EIO, errno.EIO)])
+def test_verdicts(server, mount, status, reason, at_close, at_fsync):
+    server.reset()
+    fault = {"method": "PATCH", "status": status, "message": f"no: {status}", "count": 2}
+    server.fault(**fault, **({"reason": reason} if reason else {}))
+    path = mount / "shop/web/.api/json-patch"
+    with fails(at_close):
+        path.write_text("[]")
+    noted = {404: "ENOENT", 405: "EOPNOTSUPP"}.get(status, errno.errorcode[at_close])
+    assert last(mount) == ("shop/web/.api/json-patch", noted, f"no: {status}")
+    answer = json.loads(path.read_text())
+    assert (answer["kind"], answer["code"], answer["message"]) == (
+        "Status", status, f"no: {status}")
+    with pytest.raises(OSError) as closed, opened(path, os.O_WRONLY) as fd:
+        os.write(fd, b"[]")
+        for _ in range(2):  # the second is the verdict again, and no request
+            with fails(at_fsync):
+                os.fsync(fd)
+    assert closed.value.errno == at_close
+    assert len(requests(server)) == 2
+    assert (mount / "shop/web/spec.json").exists()
+
+
+def test_a_patch_goes_out_as_it_was_written(server, mount):
+    text = '[ {"op":"test",  "path":"/kind","value":"ImageStream"} ]\n'
+    server.reset()
+    (mount / "shop/web/.api/json-patch").write_text(text)
+    assert request(server)["body"] == text
+    for wrong in ("nothing like JSON", '{"an": "object"}'):
+        server.reset()
+        with fails(errno.EINVAL):
+            (mount / "shop/web/.api/json-patch").write_text(wrong)
+        assert request(server)["body"] == wrong
+
+
+def test_once_an_open(server, mount):
+    path = mount / "shop/web/.api/merge-patch"
+    server.reset()
+    with opened(path, os.O_RDWR) as fd:
+        os.write(fd, PATCH.encode())
+        os.fsync(fd)
+        os.fsync(fd)
+        os.close(os.dup(fd))
+        with fails(errno.EINVAL):
+            os.write(fd, b"more")
+    assert len(requests(server)) == 1
+
+
+# ---- answers ----
+
+
+def test_an_answer_stays_until_the_next(server, mount):
+    path = mount / "shop/web/.api/merge-patch"
+    assert path.read_text() == ""
+    path.write_text(PATCH)
+    first = json.loads(path.read_text())
+    assert first["metadata"]["labels"]["a"] == "b"
+    assert bare(first) == bare(stored(server, "shop", "web"))
+    server.label("shop", "web", a="c")
+    assert json.loads(path.read_text()) == first
+    assert path.stat().st_size == 0
+    assert (mount / "shop/web/.api/json-patch").read_text() == ""
+    assert (mount / "shop/api/.api/merge-patch").read_text() == ""
+    with fails(errno.EINVAL):
+        path.write_text("{")
+    assert json.loads(path.read_text())["status"] == "Failure"
+    with open(path, "w"):
+        pass  # writes nothing, sends nothing
+    assert json.loads(path.read_text())["status"] == "Failure"
+
+
+STRANGER = """
+import errno, json, os, sys
+seen = {}
+for path in sys.argv[1:]:
+    for flags in (os.O_RDONLY, os.O_WRONLY):
+        try:
+            os.close(os.open(path, flags))
+            seen[path, flags] = 0
+        except OSError as error:
+            seen[path, flags] = error.errno
+print(json.dumps([[*key, value] for key, value in seen.items()]))
+"""
+
+
+def test_answers_and_secrets_are_the_owners(server, start_mount):
+    mount = start_mount(server, "-o", "allow_other")
+    mount.directory.chmod(0o755)
+    (mount / "shop/web/.api/merge-patch").write_text(PATCH)
+    own = [mount / "shop/web/.api" / name for name in (
+        "merge-patch", "json-patch", "delete", "status-replace", "secrets.json")]
+    own += [mount / "shop/.api/create", mount / ".api/refresh", mount / "shop/.api/delete",
+            mount / "shop/web/tags/latest/.api/import"]
+    others = [mount / "shop/web/.api/fresh.json", mount / "shop/web/.api/status.json"]
+    server.reset()
+    done = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
+                           sys.executable, "-c", STRANGER, *own, *others],
+                          capture_output=True, text=True, check=True)
+    for path, flags, code in json.loads(done.stdout):
+        allowed = flags == os.O_RDONLY and pathlib.Path(path) in others
+        assert code == (0 if allowed else errno.EACCES), (path, flags)
+    assert len(requests(server)) == len(others)
+    assert own[4].stat().st_mode & 0o777 == 0o400
+    assert {one.stat().st_mode & 0o777 for one in own[:4] + own[5:]} == {0o600}
+
+
+def test_read_only(server, start_mount):
+    mount = start_mount(server, "--read-only")
+    server.reset()
+    for path in ("shop/web/.api/merge-patch", "shop/web/.api/delete", "shop/.api/delete",
+                 ".api/create", "shop/web/tags/latest/.api/import"):
+        for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC):
+            with fails(errno.EROFS):
+                os.open(mount / path, flags)
+        assert (mount / path).stat().st_mode & 0o777 == 0o400
+        assert (mount / path).read_text() == ""
+    assert requests(server) == []
+    for name in ("fresh.json", "fresh.yaml", "status.json", "export.json", "secrets.json"):
+        assert (mount / "shop/web/.api" / name).read_text()
+    assert os.listdir(mount / "shop/.api/select/tier=web") == ["web"]
+    assert (mount / ".api/version").read_text()
+
+
+def test_noopen_has_none_of_it(server, start_mount):
+    mount = start_mount(server, "-o", "noopen")
+    (mount / "shop/web/spec.json").read_text()
+    for name in (".api/version", "shop/web/.api/fresh.json", "shop/.api/create"):
+        assert not (mount / name).exists()
