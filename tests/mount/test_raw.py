@@ -785,3 +785,318 @@ def test_noopen_has_none_of_it(server, start_mount):
     (mount / "shop/web/spec.json").read_text()
     for name in (".api/version", "shop/web/.api/fresh.json", "shop/.api/create"):
         assert not (mount / name).exists()
+
+
+# ---- what is fetched ----
+
+
+def negative(path, code):
+    """Opening fails with it."""
+    with fails(code):
+        os.open(path, os.O_RDONLY)
+
+
+def test_fresh_is_past_every_cache(server, mount):
+    path = mount / "shop/web/.api/fresh.json"
+    path.read_text()
+    server.control("POST", "silence", {})
+    server.label("shop", "web", unseen="1")
+    server.reset()
+    for number in range(1, 4):
+        assert json.loads(path.read_text())["metadata"]["labels"]["unseen"] == "1"
+        assert len(requests(server)) == number
+    assert "unseen" not in (mount / "shop/web/metadata.json").read_text()
+    with opened(path) as fd:  # one version an open
+        first = os.read(fd, 100)
+        server.label("shop", "web", unseen="2")
+        rest = b"".join(iter(lambda: os.read(fd, 100), b""))
+        assert json.loads(first + rest)["metadata"]["labels"]["unseen"] == "1"
+    assert path.stat().st_size == 0
+
+
+def test_fresh_yaml(server, mount):
+    server.reset()
+    text = (mount / "shop/web/.api/fresh.yaml").read_text()
+    assert request(server)["headers"]["accept"] == "application/yaml"
+    assert not text.startswith("{")
+    assert bare(yaml.safe_load(text.replace("!!timestamp", ""))).keys() == bare(
+        stored(server, "shop", "web")).keys()
+    assert yaml.load(text, yaml.BaseLoader)["metadata"]["name"] == "web"
+
+
+def test_fresh_pb(server, mount):
+    """Raw bytes, whatever they are; the embedded server doesn't speak it."""
+    path = mount / "shop/web/.api/fresh.pb"
+    server.reset()
+    negative(path, errno.EOPNOTSUPP)
+    one = request(server)
+    assert (one["status"], one["headers"]["accept"]) == (406, PROTOBUF)
+    assert last(mount)[:2] == ("shop/web/.api/fresh.pb", "EOPNOTSUPP")
+    assert "Not Acceptable" in last(mount)[2]
+    text = "k8s\0\n\x18\n\x04\x01\x7f binary"
+    server.fault(path="/web$", text=text)
+    assert path.read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("name", ["fresh.json", "fresh.yaml", "status.json", "layers.json",
+                                  "secrets.json", "export.json"])
+def test_fetches_that_are_refused(server, mount, name):
+    path = mount / "shop/web/.api" / name
+    for status, code in ((403, errno.EACCES), (409, errno.EBUSY), (500, errno.EIO),
+                         (405, errno.EOPNOTSUPP)):
+        server.fault(path="/shop/imagestreams/web", status=status, message=f"no: {status}")
+        negative(path, code)
+        assert last(mount)[0] == f"shop/web/.api/{name}" and last(mount)[2] == f"no: {status}"
+    assert path.read_text()
+
+
+def test_fetches_of_a_stream_that_is_gone(server, mount):
+    """A stream that isn't there is no subresource that isn't there."""
+    server.control("POST", "silence", {})
+    server.delete("shop", "web")
+    for name in ("fresh.json", "status.json", "layers.json", "export.json"):
+        negative(mount / "shop/web/.api" / name, errno.ENOENT)
+        assert '"web" not found' in last(mount)[2]
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_layers(start_server, start_mount, flavor):
+    server = start_server("--sample", "--flavor", flavor)
+    mount = start_mount(server)
+    path = mount / "shop/web/.api/layers.json"
+    server.reset()
+    if flavor == "3.7":
+        negative(path, errno.EOPNOTSUPP)
+        assert last(mount)[1:] == (
+            "EOPNOTSUPP", "the server could not find the requested resource")
+    else:
+        assert json.loads(path.read_text())["kind"] == "ImageStreamLayers"
+    assert said(request(server)) == (
+        "GET", "/namespaces/shop/imagestreams/web/layers", PRETTY, None, None)
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_version(start_server, start_mount, flavor):
+    server = start_server("--sample", "--flavor", flavor)
+    mount = start_mount(server)
+    server.reset()
+    version = json.loads((mount / ".api/version").read_text())
+    assert (request(server)["path"], version) == ("/version", server.request("GET", "/version"))
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_export(start_server, start_mount, flavor):
+    """By the server up to Kubernetes 1.20, made here after that: postable anywhere else."""
+    server = start_server("--sample", "--flavor", flavor)
+    mount = start_mount(server)
+    for name, query, namespace in (("export.json", "export=true", None),
+                                   ("export-exact.json", "export=true&exact=true", "shop")):
+        server.reset()
+        text = (mount / "shop/web/.api" / name).read_text()
+        copy = json.loads(text)
+        one = request(server)
+        assert said(one)[1] == "/namespaces/shop/imagestreams/web"
+        assert one["query"] == ("" if flavor == "4" else query + "&pretty=true")
+        assert text.startswith('{\n  "kind"') and text.endswith("}\n")
+        assert copy["metadata"].get("namespace") == namespace
+        assert set(copy["metadata"]) <= {"name", "namespace", "labels", "annotations",
+                                         "generation", "selfLink"}
+        assert copy["metadata"].get("generation", 1) == 1
+        assert not copy.get("status", {}).get("tags")
+        tags = copy["spec"]["tags"]
+        assert [one["name"] for one in tags] == ["1.0", "1.1", "2.0", "latest", "stable"]
+        copy["metadata"]["name"] = "copy"
+        (mount / ("shop" if namespace else "dev") / ".api/create").write_text(json.dumps(copy))
+        made = stored(server, namespace or "dev", "copy")
+        assert [one["from"] for one in made["spec"]["tags"]] == [one["from"] for one in tags]
+
+
+@pytest.mark.parametrize("answer", ["unknown", "ignored"])
+def test_export_where_the_server_has_none_and_does_not_say(start_server, start_mount, answer):
+    """A version that isn't known, and export=true refused or ignored: a copy made here."""
+    server = start_server("--sample", "--flavor", "3.11")
+    server.fault(path="^/version$", json={"major": "1", "minor": "20+"}, count=9)
+    mount = start_mount(server)
+    plain = server.get("shop", "web")
+    if answer == "unknown":
+        server.fault(path="export=true", status=400)
+    else:
+        server.fault(path="export=true", json=plain)
+    before = len(requests(server))
+    copy = json.loads((mount / "shop/web/.api/export.json").read_text())
+    assert "status" not in copy and "uid" not in copy["metadata"]
+    assert all("generation" not in one for one in copy["spec"]["tags"])
+    assert [one["query"] for one in requests(server)[before:]] == (
+        ["export=true&pretty=true", ""] if answer == "unknown" else ["export=true&pretty=true"])
+
+
+# ---- secrets ----
+
+
+def copies(pid, needle):
+    """How often the process has it in its memory."""
+    found = 0
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory, open(f"/proc/{pid}/maps") as maps:
+        for line in maps:
+            place, mode, *_ = line.split()
+            begin, end = (int(one, 16) for one in place.split("-"))
+            if not mode.startswith("rw") or end - begin > 1 << 32 or "[v" in line:
+                continue  # a sanitizer's shadow
+            with contextlib.suppress(OSError):
+                memory.seek(begin)
+                found += memory.read(end - begin).count(needle)
+    return found
+
+
+def is_sanitized(pid):
+    return b"asan" in pathlib.Path(f"/proc/{pid}/maps").read_bytes()
+
+
+def locked(pid):
+    """kB that don't go to the swap."""
+    return int(re.search(r"^VmLck:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(),
+                         re.M)[1])
+
+
+def test_a_secret_is_wiped(server, mount):
+    """What this program, its libraries' buffers and its stacks hold of it ends with the file; but the TLS
+    library frees the buffer of the last record as it is, and that copy lasts until the memory is
+    used again. A connection of its own at least takes that buffer out of use."""
+    add_secret(server)
+    path, pid = mount / "shop/web/.api/secrets.json", mount.process.pid
+    with opened(path) as fd:
+        assert SECRET.encode() in os.read(fd, 1 << 20)
+        assert copies(pid, SECRET.encode()) >= 1
+        assert is_sanitized(pid) or locked(pid) > 0
+    wait_for(lambda: copies(pid, SECRET.encode()) <= 1, SECONDS, "the wiping")
+    assert locked(pid) == 0
+
+
+def test_a_large_secret_is_wiped(server, mount):
+    """In many pieces: the buffers that it outgrew are wiped, too."""
+    value = "".join(f"{number:012d}" for number in range(20000))
+    add_secret(server, value=value)
+    with opened(mount / "shop/web/.api/secrets.json") as fd:
+        text = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+        assert value.encode() in text
+    pid, first = mount.process.pid, value[:9000].encode()
+    # The sanitizer keeps what is freed, so each record's buffer is there still, once.
+    wait_for(lambda: copies(pid, first) <= is_sanitized(pid), SECONDS, "the wiping")
+
+
+def test_a_secret_is_in_no_log(server, start_mount):
+    add_secret(server)
+    mount = start_mount(server, "-v", "-v")
+    mount.expect("")
+    path = mount / "shop/web/.api/secrets.json"
+    server.reset()
+    assert SECRET in path.read_text() and SECRET in path.read_text()
+    assert len(requests(server)) == 2
+    server.fault(path="/secrets", status=403, message="not yours")
+    negative(path, errno.EACCES)
+    for text in (mount.stderr.read_text(), (mount / ".api/errors").read_text(),
+                 (mount / ".api/status.json").read_text(), (mount / ".api/metrics").read_text()):
+        assert SECRET not in text and server.token not in text
+    assert "/secrets" in mount.stderr.read_text()
+
+
+# ---- importing ----
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_import(start_server, start_mount, flavor):
+    """The tag's own source and policies, whole: what is left out would be reset."""
+    server = start_server("--sample", "--flavor", flavor)
+    mount = start_mount(server)
+    before = stored(server, "monitoring", "grafana")
+    path = mount / "monitoring/grafana/tags/latest/.api/import"
+    server.reset()
+    path.write_text("now\n")
+    one = request(server)
+    assert said(one)[:4] == ("POST", "/namespaces/monitoring/imagestreamimports", "", JSON)
+    body, tag = json.loads(one["body"]), before["spec"]["tags"][1]
+    assert body["metadata"] == {"name": "grafana", "namespace": "monitoring",
+                                "uid": before["metadata"]["uid"]}
+    assert body["spec"] == {"import": True, "images": [{
+        "from": tag["from"], "to": {"name": "latest"}, "importPolicy": tag["importPolicy"],
+        "referencePolicy": tag["referencePolicy"]}]}
+    assert tag["importPolicy"]["insecure"]
+    after = stored(server, "monitoring", "grafana")
+    image = after["status"]["tags"][1]["items"][0]["dockerImageReference"]
+    assert image != before["status"]["tags"][1]["items"][0]["dockerImageReference"]
+    assert (mount / "monitoring/grafana/tags/latest/image").read_text() == image + "\n"
+    assert after["spec"]["tags"][1]["importPolicy"] == tag["importPolicy"]
+    answer = json.loads(path.read_text())
+    assert answer["status"]["images"][0]["status"]["status"] == "Success"
+
+
+def test_import_that_fails(server, mount):
+    """Also under HTTP 201; what it left in the stream is shown."""
+    server.control("POST", "imports", {"fail": "worker"})
+    path = mount / "shop/worker/tags/latest/.api/import"
+    server.reset()
+    with fails(errno.EIO):
+        path.write_text("now\n")
+    assert request(server)["status"] == 201
+    sentence = 'dockerimage.image.openshift.io "quay.io/example/worker:latest" not found'
+    assert last(mount) == ("shop/worker/tags/latest/.api/import", "EIO", sentence)
+    image = json.loads(path.read_text())["status"]["images"][0]
+    assert image["status"]["message"] == sentence
+    shown = json.loads((mount / "shop/worker/tags/latest/status.json").read_text())
+    assert shown["conditions"][0]["message"] == sentence and len(shown["items"]) == 4
+
+
+@pytest.mark.parametrize("path", ["shop/web/tags/latest", "shop/api/tags/v1",
+                                  "shop-staging/web/tags/latest"])
+def test_import_without_an_image_to_import(server, mount, path):
+    server.reset()
+    with fails(errno.EINVAL):
+        (mount / path / ".api/import").write_text("now\n")
+    assert requests(server) == []
+    assert last(mount)[:2] == (path + "/.api/import", "EINVAL")
+    assert "DockerImage" in last(mount)[2]
+
+
+def test_import_meets_a_conflict(server, mount):
+    server.fault(path="imagestreamimports", status=409, count=3)
+    before = len(requests(server))
+    (mount / "shop/web/tags/1.0/.api/import").write_text("now\n")
+    assert [one["status"] for one in requests(server)[before:]] == [409, 409, 409, 201]
+    assert "409" not in (mount / "shop/web/tags/1.0/.api/import").read_text()
+    server.fault(path="imagestreamimports", status=409, count=99)
+    before = len(requests(server))
+    with fails(errno.ESTALE):
+        (mount / "shop/web/tags/1.0/.api/import").write_text("now\n")
+    assert len(requests(server)) - before == 10
+
+
+def test_import_of_a_stream_that_was_made_anew(server, mount):
+    server.control("POST", "silence", {})
+    server.delete("shop", "web")
+    server.create("shop", "web")
+    with fails(errno.ESTALE):
+        (mount / "shop/web/tags/1.0/.api/import").write_text("now\n")
+    assert "tags" not in stored(server, "shop", "web")["spec"]
+
+
+def test_import_may_take_longer_than_a_request(server, start_mount):
+    """Registries are slow: 60 s, whatever --request-timeout says."""
+    mount = start_mount(server, "--request-timeout", "1s")
+    server.fault(path="imagestreamimports", delay=2.5)
+    (mount / "shop/web/tags/1.0/.api/import").write_text("now\n")
+    server.fault(method="PATCH", hang=True)
+    with fails(errno.ETIMEDOUT):
+        (mount / "shop/web/.api/merge-patch").write_text("{}")
+    server.control("DELETE", "faults")
+
+
+def test_import_of_odd_tags(server, mount):
+    odd = "a/b:c%"
+    server.request("PATCH", server.streams("shop", "web"), {"spec": {"tags": [
+        {"name": odd, "from": {"kind": "DockerImage", "name": "quay.io/example/odd:1"}}]}},
+        "application/merge-patch+json")
+    directory = mount / "shop/web/tags/a%2Fb:c%25"
+    wait_for(directory.exists, SECONDS, "the tag")
+    server.reset()
+    (directory / ".api/import").write_text("now\n")
+    assert json.loads(request(server)["body"])["spec"]["images"][0]["to"] == {"name": odd}
