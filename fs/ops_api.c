@@ -186,7 +186,8 @@ static void find_and_reply(struct pool_call *call, void *arg)
 	int r;
 
 	selector.kind = NODE_SELECTOR;
-	r = select_get(op_mount(call->req), &api, &selector, link, &s);
+	/* A path through the directory asks for it again each time. */
+	r = select_get(op_mount(call->req), &api, &selector, SELECT_UNCHANGED, &s);
 	pool_settle(call);
 	if (r < 0)
 		fuse_reply_err(call->req, path_error(r));
@@ -198,8 +199,7 @@ bool op_select_lookup(fuse_req_t req, const struct names_dir *dir, const char *n
 {
 	struct job *j;
 
-	if (dir->path.kind != NODE_API_SELECT && dir->path.kind != NODE_NAMESPACE_SELECT &&
-		dir->path.kind != NODE_SELECTOR)
+	if (!select_is_directory(dir->path.kind))
 		return false;
 	j = xcalloc(1, sizeof(*j));
 	j->path = dir->path;
@@ -234,7 +234,7 @@ static void list_and_reply(struct pool_call *call, void *arg)
 	struct mount *m = op_mount(call->req);
 	struct api_call api = op_api_call(call);
 	struct op_listing l;
-	int r = select_get(m, &api, &j->dir.path, j->offset > 0, &s);
+	int r = select_get(m, &api, &j->dir.path, j->offset > 0 ? SELECT_GOING_ON : SELECT_NOW, &s);
 
 	pool_settle(call);
 	if (op_listing_begin(&l, call->req, &j->dir, j->size, j->plus, j->offset) && r == 0)
