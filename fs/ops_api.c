@@ -41,10 +41,10 @@ static int path_error(int r)
 
 /* ---- opening ---- */
 
+/* Seekable, events too, where it means nothing: head(1) complains of a regular file that isn't. */
 static void reply_open(fuse_req_t req, struct file *f, uint64_t ino, struct fuse_file_info *fi)
 {
 	op_fill_open(op_mount(req), f, ino, fi);
-	fi->nonseekable = 1;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		op_close(op_mount(req), f);
 }

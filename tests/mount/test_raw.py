@@ -814,6 +814,17 @@ def test_fresh_is_past_every_cache(server, mount):
     assert path.stat().st_size == 0
 
 
+def test_tools_that_seek(server, mount):
+    path = mount / "shop/web/.api/fresh.json"
+    text = path.read_text()
+    for command, expected in ((["head", "-n", "2"], "".join(text.splitlines(True)[:2])),
+                              (["tail", "-n", "2"], "".join(text.splitlines(True)[-2:])),
+                              (["tail", "-c", "+5"], text[4:]), (["head", "-c", "7"], text[:7]),
+                              (["grep", "-c", "kind"], f"{text.count('kind')}\n")):
+        done = subprocess.run([*command, path], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == (expected, ""), command
+
+
 def test_fresh_yaml(server, mount):
     server.reset()
     text = (mount / "shop/web/.api/fresh.yaml").read_text()
