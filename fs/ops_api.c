@@ -25,10 +25,15 @@ struct job {
 	bool plus;
 };
 
-/* Changes of one stream go out one at a time, those of saves too. */
+/*
+ * Changes of one stream go out one at a time, those of saves too; but a registry that is slow holds up
+ * nobody who saves.
+ */
 static void submit(fuse_req_t req, pool_fn *fn, struct job *j, bool changes)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.namespace, j->path.stream);
+	_cleanup_free_ char *key = xasprintf("%s/%s%s%s", j->path.namespace, j->path.stream,
+		j->path.kind == NODE_TAG_IMPORT ? "/" : "",
+		j->path.kind == NODE_TAG_IMPORT ? j->path.tag : "");
 
 	pool_submit(op_mount(req)->pool, req, changes ? key : NULL, fn, j);
 }

@@ -705,6 +705,38 @@ def test_once_an_open(server, mount):
     assert len(requests(server)) == 1
 
 
+def waiting_writer(server, mount, path):
+    """A shell's echo whose close waits for a server that hangs."""
+    server.reset()
+    server.fault(path="/shop/", hang=True)
+    writer = subprocess.Popen(["/bin/sh", "-c", f"echo '{PATCH}' > {mount / path}"],
+                              stderr=subprocess.PIPE)
+    wait_for(lambda: requests(server), SECONDS, "the request")
+    return writer
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_the_wait(server, mount, sig):
+    for path in ("shop/web/.api/merge-patch", "shop/web/tags/1.0/.api/import"):
+        writer = waiting_writer(server, mount, path)
+        begin = time.monotonic()
+        writer.send_signal(sig)
+        writer.communicate()
+        assert time.monotonic() - begin < 5
+        wait_for(lambda path=path: last(mount)[:2] == (path, "EINTR"), SECONDS, "the note")
+        assert len(requests(server)) == 1  # and not again at the release
+    server.control("DELETE", "faults")
+
+
+def test_the_end_ends_the_wait(server, start_mount):
+    for path in ("shop/web/.api/merge-patch", "shop/web/tags/1.0/.api/import"):
+        mount = start_mount(server)
+        writer = waiting_writer(server, mount, path)
+        assert mount.stop() < STOP_SECONDS
+        writer.communicate()
+        server.control("DELETE", "faults")
+
+
 # ---- answers ----
 
 
@@ -1099,6 +1131,21 @@ def test_import_may_take_longer_than_a_request(server, start_mount):
     with fails(errno.ETIMEDOUT):
         (mount / "shop/web/.api/merge-patch").write_text("{}")
     server.control("DELETE", "faults")
+
+
+def test_import_holds_up_no_save(server, start_mount):
+    mount = start_mount(server, "--request-timeout", "1s")
+    path = mount / "shop/web/tags/1.0/.api/import"
+    importer = threading.Thread(target=path.write_text, args=("now\n",))
+    server.reset()
+    server.fault(path="imagestreamimports", delay=4)
+    importer.start()
+    wait_for(lambda: requests(server), SECONDS, "the import")
+    (mount / "shop/web/.api/merge-patch").write_text(PATCH)
+    assert importer.is_alive()
+    importer.join()
+    assert json.loads(path.read_text())["status"]["images"][0]["status"]["status"] == "Success"
+    assert json.loads((mount / "shop/web/metadata.json").read_text())["labels"]["a"] == "b"
 
 
 def test_import_of_odd_tags(server, mount):
