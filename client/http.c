@@ -31,6 +31,7 @@ struct http_transfer {
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
+	bool secret;
 	char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -90,7 +91,12 @@ static int hand_over(struct http_transfer *t, const char *p, size_t n)
 
 static size_t on_data(char *p, size_t size, size_t n, void *arg)
 {
-	return hand_over(arg, p, size * n) < 0 ? 0 : size * n;
+	struct http_transfer *t = arg;
+	int r = hand_over(t, p, size * n);
+
+	if (t->secret)
+		explicit_bzero(p, size * n); /* in curl's own buffer */
+	return r < 0 ? 0 : size * n;
 }
 
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
@@ -236,8 +242,12 @@ static void set_request(struct http_transfer *t, const struct http_request *r)
 	}
 	if (r->method)
 		curl_easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, r->method);
-	if (r->once)
+	if (r->once || r->secret)
 		curl_easy_setopt(t->easy, CURLOPT_FRESH_CONNECT, 1L);
+	if (r->secret) { /* no copies in what unpacks, nor in a connection that stays */
+		curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 1L);
+		curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, NULL);
+	}
 	add_header(t, "Accept", r->accept ? r->accept : "application/json");
 }
 
@@ -255,6 +265,7 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	if (!t->easy)
 		abort(); /* only memory can be missing here */
 	t->began = t->last_byte = now_monotonic();
+	t->secret = request->secret;
 	snprintf(t->verb, sizeof(t->verb), "%s",
 		strstr(request->path, "watch=true") ? "WATCH"
 		: request->method		    ? request->method

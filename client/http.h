@@ -30,7 +30,11 @@ struct http_request {
 	 * it reused ends without an answer, and what isn't the same twice must not be sent twice.
 	 */
 	bool once;
-	bool secret;	    /* http_call: the answer is (client/buf.h) */
+	/*
+	 * The answer is (http_call: client/buf.h): on a connection of its own, not packed, and wiped from
+	 * curl's buffer. What the TLS library keeps of it is out of reach.
+	 */
+	bool secret;
 	int64_t timeout_ms; /* from start to end; 0: none */
 	int64_t silence_ms; /* without a single byte; 0: none */
 };

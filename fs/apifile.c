@@ -103,8 +103,8 @@ static const struct row {
 	[NODE_STATUS_STRATEGIC_MERGE_PATCH] = {0600, show_answer, NULL, raw_change, {"PATCH", "/status", "pretty=true", STRATEGIC_PATCH}},
 	[NODE_STATUS_REPLACE] =		{0600, show_answer, NULL, raw_change, {"PUT", "/status", "pretty=true", "application/json"}},
 
-	[NODE_EXPORT] =			{0444, NULL, raw_export, NULL, {"GET", "", "export=true", NULL}},
-	[NODE_EXPORT_EXACT] =		{0444, NULL, raw_export, NULL, {"GET", "", "export=true&exact=true", NULL}},
+	[NODE_EXPORT] =			{0444, NULL, raw_export, NULL, {"GET", "", "export=true&pretty=true", NULL}},
+	[NODE_EXPORT_EXACT] =		{0444, NULL, raw_export, NULL, {"GET", "", "export=true&exact=true&pretty=true", NULL}},
 	[NODE_FRESH_JSON] =		{0444, NULL, raw_get, NULL, {"GET", "", "pretty=true", NULL}},
 	[NODE_FRESH_YAML] =		{0444, NULL, raw_get, NULL, {"GET", "", "", "application/yaml"}},
 	[NODE_FRESH_PB] =		{0444, NULL, raw_get, NULL, {"GET", "", "", PROTOBUF}},

@@ -25,10 +25,15 @@ struct job {
 	bool plus;
 };
 
-/* Changes of one stream go out one at a time, those of saves too. */
+/*
+ * Changes of one stream go out one at a time, those of saves too; but a registry that is slow holds up
+ * nobody who saves.
+ */
 static void submit(fuse_req_t req, pool_fn *fn, struct job *j, bool changes)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.namespace, j->path.stream);
+	_cleanup_free_ char *key = xasprintf("%s/%s%s%s", j->path.namespace, j->path.stream,
+		j->path.kind == NODE_TAG_IMPORT ? "/" : "",
+		j->path.kind == NODE_TAG_IMPORT ? j->path.tag : "");
 
 	pool_submit(op_mount(req)->pool, req, changes ? key : NULL, fn, j);
 }
@@ -41,10 +46,10 @@ static int path_error(int r)
 
 /* ---- opening ---- */
 
+/* Seekable, events too, where it means nothing: head(1) complains of a regular file that isn't. */
 static void reply_open(fuse_req_t req, struct file *f, uint64_t ino, struct fuse_file_info *fi)
 {
 	op_fill_open(op_mount(req), f, ino, fi);
-	fi->nonseekable = 1;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		op_close(op_mount(req), f);
 }
@@ -186,7 +191,8 @@ static void find_and_reply(struct pool_call *call, void *arg)
 	int r;
 
 	selector.kind = NODE_SELECTOR;
-	r = select_get(op_mount(call->req), &api, &selector, link, &s);
+	/* A path through the directory asks for it again each time. */
+	r = select_get(op_mount(call->req), &api, &selector, SELECT_UNCHANGED, &s);
 	pool_settle(call);
 	if (r < 0)
 		fuse_reply_err(call->req, path_error(r));
@@ -198,8 +204,7 @@ bool op_select_lookup(fuse_req_t req, const struct names_dir *dir, const char *n
 {
 	struct job *j;
 
-	if (dir->path.kind != NODE_API_SELECT && dir->path.kind != NODE_NAMESPACE_SELECT &&
-		dir->path.kind != NODE_SELECTOR)
+	if (!select_is_directory(dir->path.kind))
 		return false;
 	j = xcalloc(1, sizeof(*j));
 	j->path = dir->path;
@@ -234,7 +239,7 @@ static void list_and_reply(struct pool_call *call, void *arg)
 	struct mount *m = op_mount(call->req);
 	struct api_call api = op_api_call(call);
 	struct op_listing l;
-	int r = select_get(m, &api, &j->dir.path, j->offset > 0, &s);
+	int r = select_get(m, &api, &j->dir.path, j->offset > 0 ? SELECT_GOING_ON : SELECT_NOW, &s);
 
 	pool_settle(call);
 	if (op_listing_begin(&l, call->req, &j->dir, j->size, j->plus, j->offset) && r == 0)

@@ -78,13 +78,15 @@ static void take_stream(struct apifile_call *c, const json_t *json)
 	show_stream(c, o->key);
 }
 
+/* The watch may have been faster, and what it said may not be shown yet. */
 static void forget_stream(struct apifile_call *c, const char *key, const char *uid)
 {
 	_cleanup_object_ struct object *held = store_get(c->mount->store, key);
 
-	if (!held || (uid && !streq(held->uid, uid)))
+	if (held && uid && !streq(held->uid, uid))
 		return;
-	store_delete(c->mount->store, key, held->resource_version);
+	if (held)
+		store_delete(c->mount->store, key, held->resource_version);
 	show_stream(c, key);
 }
 
@@ -93,16 +95,17 @@ static void forget_stream(struct apifile_call *c, const char *key, const char *u
 int raw_get(struct apifile_call *c)
 {
 	_cleanup_free_ char *url = stream_url(c, c->file->query);
-	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
-	_cleanup_object_ struct object *stream = store_get(c->mount->store, key);
+	const json_t *details;
 	int r = send(c,
 		&(struct api_request){.path = url,
 			.accept = c->file->media,
 			.secret = c->path->kind == NODE_SECRETS},
 		NULL);
 
-	/* The server has no such media type, or no such subresource. */
-	if (c->status.code == 406 || (r == -ENOENT && stream && *c->file->subresource))
+	/* The server has no such media type, or no such subresource: then it names nothing. */
+	details = json_object_get(c->status.body, "details");
+	if (c->status.code == 406 ||
+		(r == -ENOENT && *c->file->subresource && !json_str(details, "name")))
 		return -EOPNOTSUPP;
 	return r;
 }
@@ -178,23 +181,28 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 	return r;
 }
 
-/* At the root: to the route of all namespaces where the server has one (3.x), else to its own. */
+/*
+ * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else to its
+ * own. Rights are looked at first: 403 also stands for a route that isn't there.
+ */
 static int create_one(struct apifile_call *c, const json_t *manifest)
 {
 	const char *namespace = json_str(json_object_get(manifest, "metadata"), "namespace");
+	bool named = namespace && *namespace;
 	size_t before = c->answer.len;
 	int r;
 
 	if (!json_is_object(manifest))
 		return refuse(c, EINVAL, "a manifest is a map");
 	r = post(c, c->path->namespace, manifest);
-	if (r != -EOPNOTSUPP || c->path->namespace[0])
+	if (c->path->namespace[0])
 		return r;
-	if (!namespace || !*namespace)
+	if (r == -EOPNOTSUPP && !named)
 		return refuse(c, EOPNOTSUPP,
 			"this server takes no ImageStream without a namespace: name it in "
-			"metadata.namespace, "
-			"or write to NAMESPACE/.api/create");
+			"metadata.namespace, or write to NAMESPACE/.api/create");
+	if ((r != -EOPNOTSUPP && r != -EACCES) || !named)
+		return r;
 	if (before)
 		buf_truncate(&c->answer, before);
 	else
@@ -202,55 +210,75 @@ static int create_one(struct apifile_call *c, const json_t *manifest)
 	return post(c, namespace, manifest);
 }
 
-/* A list is what is in it. Goes on after a refusal; the first one is the verdict. */
-static int create_all(struct apifile_call *c, const json_t *document)
+/* A list is what is in it. */
+static void add_manifests(json_t *manifests, json_t *document)
 {
 	const char *kind = json_str(document, "kind");
-	const json_t *items = json_object_get(document, "items"), *item;
-	int r = 0, one;
-	size_t i;
+	json_t *items = json_object_get(document, "items");
+	size_t len = kind ? strlen(kind) : 0;
 
-	if (!kind || strlen(kind) < 4 || !streq(kind + strlen(kind) - 4, "List") ||
-		!json_is_array(items))
-		return create_one(c, document);
-	json_array_foreach(items, i, item)
-	{
-		one = create_one(c, item);
-		r = r < 0 ? r : one;
-	}
-	return r;
+	if (len >= 4 && streq(kind + len - 4, "List") && json_is_array(items))
+		json_array_extend(manifests, items);
+	else if (!json_is_null(document))
+		json_array_append(manifests, document);
 }
 
-int raw_create(struct apifile_call *c)
+/* All of the text is read before anything is sent. JSON is YAML. */
+static int read_manifests(struct apifile_call *c, json_t *manifests)
 {
 	_cleanup_yaml_reader_ struct yaml_reader *reader =
 		yaml_reader_new(c->text, c->len, YAML_SCALARS_TYPED);
-	_cleanup_json_ json_t *documents = json_array();
 	_cleanup_free_ char *error = NULL;
 	json_t *document;
-	int r, one;
-	size_t i;
+	int r;
 
-	/* All of the text is read before anything is sent. JSON is YAML. */
 	while ((r = yaml_reader_next(reader, &document, &error)) > 0) {
-		if (json_is_null(document))
-			json_decref(document);
-		else
-			json_array_append_new(documents, document);
+		add_manifests(manifests, document);
+		json_decref(document);
 	}
 	if (r < 0)
 		return refuse(c, EINVAL, error);
-	if (json_array_size(documents) == 0)
-		return refuse(c, EINVAL, "nothing is to be created");
-	json_array_foreach(documents, i, document)
+	return json_array_size(manifests) ? 0 : refuse(c, EINVAL, "nothing is to be created");
+}
+
+/* Goes on after a refusal; the first one is the verdict. */
+int raw_create(struct apifile_call *c)
+{
+	_cleanup_json_ json_t *manifests = json_array();
+	struct status refusal = {0};
+	char *refused = NULL;
+	json_t *manifest;
+	size_t i;
+	int r = read_manifests(c, manifests), one;
+
+	if (r < 0)
+		return r;
+	json_array_foreach(manifests, i, manifest)
 	{
-		one = create_all(c, document);
-		r = r < 0 ? r : one;
+		one = create_one(c, manifest);
+		if (one == 0 || r < 0)
+			continue;
+		r = one;
+		refusal = c->status;
+		refused = steal_ptr(c->request);
+		c->status = (struct status){0};
+	}
+	if (r < 0) {
+		status_release(&c->status);
+		c->status = refusal;
+		free(c->request);
+		c->request = refused;
 	}
 	return r;
 }
 
 /* ---- deleting ---- */
+
+/* Nothing is deleted, whatever the server answers. */
+static bool is_dry(const json_t *options)
+{
+	return json_array_size(json_object_get(options, "dryRun")) > 0;
+}
 
 /* DeleteOptions, with what every such body has. */
 static int parse_options(struct apifile_call *c, json_t **ret)
@@ -292,7 +320,7 @@ int raw_delete(struct apifile_call *c)
 			.content_type = "application/json",
 			.body = options},
 		&answer);
-	if (r < 0)
+	if (r < 0 || is_dry(options))
 		return r;
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		take_stream(c, answer); /* finalizers keep it */
@@ -345,6 +373,8 @@ int raw_delete_collection(struct apifile_call *c)
 			.content_type = "application/json",
 			.body = options},
 		&answer);
+	if (r < 0 || is_dry(options))
+		return r;
 	json_array_foreach(json_object_get(answer, "items"), i, item)
 	{
 		const json_t *metadata = json_object_get(item, "metadata");
@@ -355,7 +385,7 @@ int raw_delete_collection(struct apifile_call *c)
 		if (key && json_array_size(json_object_get(metadata, "finalizers")) == 0)
 			forget_stream(c, key, json_str(metadata, "uid"));
 	}
-	return r;
+	return 0;
 }
 
 /* ---- changing ---- */

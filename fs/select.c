@@ -76,6 +76,11 @@ bool select_is_part(enum node_kind kind)
 	return kind == NODE_SELECTOR || kind == NODE_SELECTED;
 }
 
+bool select_is_directory(enum node_kind kind)
+{
+	return kind == NODE_API_SELECT || kind == NODE_NAMESPACE_SELECT || kind == NODE_SELECTOR;
+}
+
 /* At the root a link is called NAMESPACE.STREAM: no namespace has a dot in it. */
 char *select_target(const struct tree_path *path)
 {
@@ -231,8 +236,19 @@ static int find_now(struct mount *m, const struct api_call *call, const struct t
 	return r;
 }
 
-static struct selection *find_last(struct selections *s, const char *key)
+/* How many changes the server has told: with none since, what it said of a selection still holds. */
+static uint64_t received(struct mount *m)
 {
+	struct publish_counts counts;
+
+	publish_get_counts(m->publish, &counts);
+	return counts.received;
+}
+
+static struct selection *find_last(struct mount *m, const char *key, enum select_age age)
+{
+	uint64_t now = age == SELECT_UNCHANGED ? received(m) : 0;
+	struct selections *s = m->selections;
 	struct selection *found = NULL;
 
 	pthread_mutex_lock(&s->lock);
@@ -241,7 +257,8 @@ static struct selection *find_last(struct selections *s, const char *key)
 
 		if (k->key && now_monotonic() - k->selection->made > LAST_NS)
 			drop(k);
-		else if (k->key && streq(k->key, key))
+		else if (k->key && streq(k->key, key) &&
+			 (age == SELECT_GOING_ON || k->selection->received == now))
 			found = k->selection;
 	}
 	if (found)
@@ -265,16 +282,17 @@ static void keep(struct selections *s, const char *key, struct selection *select
 }
 
 int select_get(struct mount *m, const struct api_call *call, const struct tree_path *path,
-	bool last, struct selection **ret)
+	enum select_age age, struct selection **ret)
 {
 	_cleanup_free_ char *key = xasprintf("%s/%s", path->namespace, path->tag);
-	_cleanup_selection_ struct selection *s = last ? find_last(m->selections, key) : NULL;
+	_cleanup_selection_ struct selection *s = age == SELECT_NOW ? NULL : find_last(m, key, age);
 	int r = 0;
 
 	if (!s) {
 		s = xcalloc(1, sizeof(*s));
 		atomic_init(&s->refs, 1);
 		s->made = now_monotonic();
+		s->received = received(m);
 		r = find_now(m, call, path, s);
 		if (r == 0)
 			keep(m->selections, key, s);

@@ -9,7 +9,8 @@
 /* What matched when the server was asked. Counted, immutable. */
 struct selection {
 	atomic_uint refs;
-	int64_t made; /* monotonic ns */
+	int64_t made;	   /* monotonic ns */
+	uint64_t received; /* how many changes the server had told by then */
 	size_t n;
 	char **names; /* of the links, sorted */
 };
@@ -20,12 +21,18 @@ struct selections;
 struct selections *selections_new(void);
 void selections_free(struct selections *s); /* NULL is fine */
 
+enum select_age {
+	SELECT_NOW, /* ask */
+	SELECT_UNCHANGED, /* the last will do, if it isn't older than a second and nothing was told since */
+	SELECT_GOING_ON, /* the last will do, if it isn't older than a second */
+};
+
 /*
- * `path`: the NODE_SELECTOR. Asks the server, unless `last` will do and is not older than a second. 0, -EINVAL for
- * what is no selector, or why there was no answer; .api/errors tells the rest.
+ * `path`: the NODE_SELECTOR. 0, -EINVAL for what is no selector, or why there was no answer; .api/errors tells
+ * the rest.
  */
 int select_get(struct mount *m, const struct api_call *call, const struct tree_path *path,
-	bool last, struct selection **ret);
+	enum select_age age, struct selection **ret);
 void selection_unref(struct selection *s); /* NULL is fine */
 
 static inline void cleanup_selection(struct selection **s)
@@ -38,6 +45,8 @@ bool selection_has(const struct selection *s, const char *name);
 
 /* NODE_SELECTOR or NODE_SELECTED. */
 bool select_is_part(enum node_kind kind);
+/* A directory whose names are the server's to tell: `select` and SELECTOR. */
+bool select_is_directory(enum node_kind kind);
 /* Where the link leads. The caller frees. */
 char *select_target(const struct tree_path *path);
 

@@ -117,8 +117,8 @@ class Control:
                 headers.append(("X-Content-Type-Options", "nosniff"))
             return Response(spec.get("status", 200), spec["text"].encode(),
                             "text/plain; charset=utf-8", headers)
-        return Response(spec.get("status", 200), encode(spec.get("json", status_of(spec))) + b"\n",
-                        headers=headers)
+        body = spec["json"] if "json" in spec else status_of(spec)
+        return Response(spec.get("status", 200), encode(body) + b"\n", headers=headers)
 
     @staticmethod
     def hold(fault, connection, seconds):
