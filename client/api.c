@@ -148,33 +148,61 @@ void api_free(struct api *a)
 	free(a);
 }
 
-int api_find_namespace(
-	struct api *a, struct http *h, const char *name, const struct http_check *check)
+/* GET of JSON that `check` may cancel. 0 and the answer with a reference (NULL: it is none). */
+static int get_checked(struct api *a, struct http *h, const char *path,
+	const struct http_check *check, json_t **ret)
 {
-	_cleanup_buf_ struct buf streams = BUF_INIT(4096), project = BUF_INIT(4096);
-	_cleanup_response_ struct http_response list = {0}, response = {0};
-	_cleanup_free_ char *error = NULL, *project_error = NULL;
-	_cleanup_json_ json_t *json = NULL;
+	_cleanup_response_ struct http_response response = {0};
+	_cleanup_free_ char *error = NULL;
 	long code;
 	int r = check ? check->fn(check->arg) : 0;
 
 	if (r < 0)
 		return r; /* nobody waits, and there may be no connection either */
-	buf_addf(&streams, "%s/namespaces/", a->root);
-	buf_addurl(&streams, name);
-	buf_addstr(&streams, "/imagestreams?limit=1");
-	r = get(a, h, streams.data, check, &list, &code, &error);
+	r = get(a, h, path, check, &response, &code, &error);
 	if (r < 0)
-		return code == 403 ? -ENOENT : r;
-	json = json_loadb(
-		list.body.data ? list.body.data : "", list.body.len, JSON_ALLOW_NUL, NULL);
-	if (json_array_size(json_object_get(json, "items")) > 0)
-		return 0;
+		return r;
+	*ret = json_loadb(response.body.data ? response.body.data : "", response.body.len,
+		JSON_ALLOW_NUL, NULL);
+	return 0;
+}
+
+int api_find_project(
+	struct api *a, struct http *h, const char *name, const struct http_check *check)
+{
+	_cleanup_buf_ struct buf path = BUF_INIT(4096);
+	_cleanup_json_ json_t *json = NULL;
+
+	buf_addf(&path, "%s/", a->namespaces_path);
+	buf_addurl(&path, name);
+	return get_checked(a, h, path.data, check, &json);
+}
+
+int api_find_namespace(
+	struct api *a, struct http *h, const char *name, const struct http_check *check)
+{
+	_cleanup_free_ char *streams = api_stream_path(a, name, NULL);
+	_cleanup_free_ char *path = xasprintf("%s?limit=1", streams);
+	_cleanup_json_ json_t *json = NULL;
+	int r = get_checked(a, h, path, check, &json);
+
+	if (r < 0 || json_array_size(json_object_get(json, "items")) > 0)
+		return r;
 	/* An admin may list a namespace that doesn't exist: 200 and empty. */
-	buf_addf(&project, "%s/", a->namespaces_path);
-	buf_addurl(&project, name);
-	r = get(a, h, project.data, check, &response, &code, &project_error);
-	return code == 403 ? 0 : r;
+	r = api_find_project(a, h, name, check);
+	return r == -EACCES ? 0 : r;
+}
+
+int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+	const struct http_check *check, struct object **ret)
+{
+	_cleanup_free_ char *path = api_stream_path(a, namespace, name);
+	_cleanup_json_ json_t *json = NULL;
+	int r = get_checked(a, h, path, check, &json);
+
+	if (r < 0)
+		return r;
+	return object_from_json(json, a->api_version, ret) < 0 ? -EIO : 0;
 }
 
 char *api_stream_path(const struct api *a, const char *namespace, const char *name)

@@ -6,6 +6,7 @@
 
 #include "client/http.h"
 #include "client/journal.h"
+#include "client/object.h"
 #include "client/status.h"
 
 struct api {
@@ -31,10 +32,18 @@ void api_free(struct api *a); /* NULL is fine */
 
 /*
  * Whether a namespace that no list names exists for us: 0 when its ImageStreams may be listed,
- * -ENOENT when it isn't there or they may not, else why there was no answer.
+ * -EACCES when they may not, -ENOENT when it isn't there, else why there was no answer.
  */
 int api_find_namespace(
 	struct api *a, struct http *h, const char *name, const struct http_check *check);
+
+/* The namespace itself: 0, -ENOENT, -EACCES, else why there was no answer. */
+int api_find_project(
+	struct api *a, struct http *h, const char *name, const struct http_check *check);
+
+/* One stream by name. With a reference for the caller. -ENOENT, -EACCES, else why not. */
+int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+	const struct http_check *check, struct object **ret);
 
 /* Where a request goes, and until when it may take. */
 struct api_call {

@@ -146,3 +146,14 @@ bool cut_is(const struct piece *key, const char *name)
 
 	return key->len == len + 2 && memcmp(key->p + 1, name, len) == 0;
 }
+
+bool cut_plain(const struct piece *value, char *ret, size_t size)
+{
+	size_t len = value->len - 2;
+
+	if (value->len < 2 || *value->p != '"' || len >= size || memchr(value->p, '\\', value->len))
+		return false;
+	memcpy(ret, value->p + 1, len);
+	ret[len] = '\0';
+	return true;
+}

@@ -47,6 +47,9 @@ int cut_value(struct cut *c, struct piece *ret);
 /* 0, or -EBADMSG where anything but white space is left. */
 int cut_end(struct cut *c);
 
+/* The text of a string that has nothing escaped in it. False: it isn't one, or is too long. */
+bool cut_plain(const struct piece *value, char *ret, size_t size);
+
 /* Whether a key is this name, which has nothing to escape. */
 bool cut_is(const struct piece *key, const char *name);
 

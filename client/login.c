@@ -22,7 +22,6 @@ struct login {
 	void *arg;
 	int cancel_fd; /* readable: stop */
 	pthread_t thread;
-	bool started;
 
 	/* Of who renews: login_new, then the thread. */
 	struct config *reread; /* what the kubeconfig says by now; NULL: what it said at first */
@@ -35,7 +34,8 @@ struct login {
 	pthread_mutex_t lock; /* a leaf, of all that follows */
 	pthread_cond_t changed;
 	struct credentials *current; /* NULL: none yet */
-	bool asked, running, stop;
+	bool started;		     /* and not stopped */
+	bool asked, stop;
 	unsigned begun, ended; /* renewals */
 	int64_t renewed;       /* realtime ns: when `current` came */
 	int64_t expires;       /* likewise; 0: not known */
@@ -301,6 +301,13 @@ int login_new(const struct config *config, int64_t plugin_timeout_ms, struct log
 	return r;
 }
 
+bool login_renew(struct login *l)
+{
+	_cleanup_free_ char *error = NULL;
+
+	return renew(l, true, &error) > 0;
+}
+
 void login_start(struct login *l, login_changed_fn *changed, void *arg)
 {
 	l->changed_fn = changed;
@@ -308,25 +315,26 @@ void login_start(struct login *l, login_changed_fn *changed, void *arg)
 	pthread_mutex_lock(&l->lock);
 	if (pthread_create(&l->thread, NULL, run, l) != 0)
 		abort();
-	l->started = l->running = true;
+	l->started = true;
 	pthread_mutex_unlock(&l->lock);
 }
 
 void login_stop(struct login *l)
 {
 	uint64_t one = 1;
+	bool started;
 
 	pthread_mutex_lock(&l->lock);
+	started = l->started;
+	l->started = false;
 	l->stop = true;
-	l->running = false;
 	pthread_cond_broadcast(&l->changed);
 	pthread_mutex_unlock(&l->lock);
-	if (!l->started)
+	if (!started)
 		return;
 	if (write(l->cancel_fd, &one, sizeof(one)) != sizeof(one))
 		abort();
 	pthread_join(l->thread, NULL);
-	l->started = false;
 }
 
 void login_free(struct login *l)
@@ -393,12 +401,12 @@ int login_wait(struct login *l, unsigned generation, unsigned renewal, int64_t u
 	int r = 0;
 
 	pthread_mutex_lock(&l->lock);
-	while (l->running && l->current->generation == generation &&
+	while (l->started && l->current->generation == generation &&
 		(int)(l->ended - renewal) < 0 && r == 0)
 		r = pthread_cond_timedwait(&l->changed, &l->lock, &ts);
 	if (l->current->generation != generation)
 		r = 0;
-	else if (!l->running || (int)(l->ended - renewal) >= 0)
+	else if (!l->started || (int)(l->ended - renewal) >= 0)
 		r = -EKEYEXPIRED;
 	else
 		r = -EAGAIN;

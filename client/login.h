@@ -26,9 +26,11 @@ typedef void login_changed_fn(void *arg);
  */
 int login_new(const struct config *config, int64_t plugin_timeout_ms, struct login **ret,
 	char **ret_error);
+/* Before login_start: they were refused. True when there are others now; it takes as long. */
+bool login_renew(struct login *l);
 /* Starts the thread. It calls `changed`, without a lock, when there are other credentials. */
 void login_start(struct login *l, login_changed_fn *changed, void *arg);
-void login_stop(struct login *l); /* ends the thread, and the plugin that it waits for */
+void login_stop(struct login *l); /* ends the thread and its plugin, also one started only later */
 void login_free(struct login *l); /* NULL is fine */
 
 const struct config *login_config(const struct login *l); /* where the server is; borrowed */

@@ -38,8 +38,7 @@ static int64_t newest_time(const json_t *json, int64_t newest)
 	return newest;
 }
 
-/* The same document with kind and apiVersion in front and without managedFields. Shallow. */
-static json_t *normalize(const json_t *json, const char *api_version)
+json_t *object_tree(const json_t *json, const char *api_version)
 {
 	const char *own = json_str(json, "apiVersion");
 	json_t *metadata = json_copy(json_object_get(json, "metadata"));
@@ -106,7 +105,7 @@ static void keep_member(struct kept *k, const char *p, size_t len)
 /* metadata's members but managedFields. */
 static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	const char *comma = "";
 	int r = cut_enter(c, '{');
 
@@ -130,7 +129,7 @@ static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name
 
 static int keep_members(struct kept *k, struct cut *c)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	int r = cut_enter(c, '{');
 
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
@@ -144,11 +143,11 @@ static int keep_members(struct kept *k, struct cut *c)
 		if (r < 0 || cut_is(&key, "kind") || cut_is(&key, "apiVersion"))
 			continue;
 		if (cut_is(&key, "spec"))
-			k->spec = hash_bytes(HASH_INIT, value.p, value.len);
+			k->spec = hash_text(HASH_INIT, value.p, value.len);
 		else if (cut_is(&key, "status"))
-			k->status = hash_bytes(HASH_INIT, value.p, value.len);
+			k->status = hash_text(HASH_INIT, value.p, value.len);
 		else
-			k->rest = hash_bytes(k->rest, key.p, value.p + value.len - key.p);
+			k->rest = hash_text(k->rest, key.p, value.p + value.len - key.p);
 		keep_member(k, key.p, value.p + value.len - key.p);
 	}
 	return r;
@@ -170,7 +169,7 @@ static bool keep(
 	buf_reserve(&k->text, len + 128);
 	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
 	buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
-	k->rest = hash_bytes(HASH_INIT, k->text.data, k->text.len);
+	k->rest = hash_text(HASH_INIT, k->text.data, k->text.len);
 	if (keep_members(k, &c) < 0 || c.spaces)
 		return false;
 	buf_addstr(&k->text, "}");
@@ -220,11 +219,11 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
 	json_t **ret_json)
 {
-	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 	int r = json ? make(json, text, len, api_version, ret) : -EBADMSG;
 
 	if (r == 0 && ret_json)
-		*ret_json = normalize(json, api_version);
+		*ret_json = object_tree(json, api_version);
 	return r;
 }
 

@@ -18,9 +18,11 @@
 #define LIST_TIMEOUT_MS	 300000 /* one page; the server gives up after 60 s of its own time */
 #define WATCH_GRACE_S	 30	/* how long after its timeoutSeconds a watch may still be open */
 #define BOOKMARK_GRACE_S 180
-#define POLL_INTERVAL	 (60 * NSEC_PER_SEC) /* where a list is allowed and a watch isn't */
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of projects: their watch replays nothing */
 #define SHORT_WATCH	 NSEC_PER_SEC
+
+#define SHARES_MAX 4  /* threads that take in a page */
+#define SHARE_MIN  64 /* items that are worth it */
 
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 
@@ -33,7 +35,10 @@ struct scope {
 	struct scope *next;
 	char *namespace; /* of a namespace's streams; NULL: of all */
 	bool namespaces; /* the scope of the namespaces themselves */
-	char *path;	 /* of the collection */
+	char *name;	 /* of the only one that the scope is about; NULL: of all that are listed */
+	bool first;	 /* its answer is waited for before there is a mount */
+	char *path;	 /* of the collection, or of the one */
+	struct scope *parent; /* of a stream: its namespace's scope, which is refused */
 
 	/* The reflector thread's own. */
 	struct http_transfer *transfer;
@@ -42,13 +47,15 @@ struct scope {
 	char *version;	    /* where the next watch starts; NULL: list first */
 	char *list_version; /* of the list under way */
 	char *next_page;
-	unsigned list;	/* the store's number of the list under way */
-	bool broken;	/* something in it is no JSON */
-	bool unpaged;	/* a page expired: the next list comes in one piece */
-	bool relist;	/* instead of going on with the watch */
-	unsigned asked; /* the last reflector_refresh that it has heard of */
-	bool bookmarks; /* this server sends them */
-	bool granted;	/* a watch, since the last list */
+	unsigned list;	     /* the store's number of the list under way */
+	bool broken;	     /* something in it is no JSON */
+	bool unpaged;	     /* a page expired: the next list comes in one piece */
+	bool relist;	     /* instead of going on with the watch */
+	unsigned asked;	     /* the last reflector_refresh that it has heard of */
+	atomic_bool doubted; /* from another thread: as relist, at once */
+	bool bookmarks;	     /* this server sends them */
+	bool granted;	     /* a watch, since the last list */
+	bool polls;	     /* the last watch was refused */
 	int64_t listed, watch_started, due;
 	int64_t backoff;
 	size_t events;
@@ -73,16 +80,17 @@ struct reflector {
 	bool listed; /* a whole list was taken in: what its pages needed is free now */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* a scope's synced, error or state */
-	struct scope *scopes;	/* lock for the links; scopes stay until reflector_free */
-	struct scope *cluster;	/* set by reflector_new, as is namespaces */
-	struct scope *namespaces;
+	pthread_cond_t changed;	 /* a scope's synced, error or state */
+	struct scope *scopes;	 /* lock for the links; scopes stay until reflector_free */
+	struct scope *cluster;	 /* set by reflector_new; NULL: only some namespaces are wanted */
 	struct map by_namespace; /* lock; name -> struct scope */
+	struct map by_key;	 /* lock; NAMESPACE/NAME -> struct scope */
 	bool started, stop;	 /* lock */
 	bool renewed;		 /* lock; the credentials */
 	atomic_uint asked;	 /* how often reflector_refresh was called */
 };
 
+/* r->lock held, once the thread runs. Takes `path`. */
 static struct scope *scope_new(struct reflector *r, const char *namespace, char *path)
 {
 	struct scope *s = xcalloc(1, sizeof(*s));
@@ -103,12 +111,34 @@ static void scope_free(struct scope *s)
 	buf_release(&s->body);
 	frame_release(&s->frame);
 	free(s->namespace);
+	free(s->name);
 	free(s->path);
 	free(s->version);
 	free(s->list_version);
 	free(s->next_page);
 	free(s->error_message);
 	free(s);
+}
+
+/* The namespaces and the whole cluster; or each namespace that is wanted, by name. */
+static void add_first_scopes(struct reflector *r)
+{
+	const json_t *name;
+	struct scope *s;
+	size_t i;
+
+	json_array_foreach(r->options.namespaces, i, name)
+	{
+		s = scope_new(r, NULL,
+			xasprintf("%s/%s", r->api->namespaces_path, json_string_value(name)));
+		s->namespaces = s->first = true;
+		s->name = xstrdup(json_string_value(name));
+	}
+	if (r->options.namespaces)
+		return;
+	r->cluster = scope_new(r, NULL, xasprintf("%s/imagestreams", r->api->root));
+	s = scope_new(r, NULL, xstrdup(r->api->namespaces_path));
+	s->namespaces = r->cluster->first = s->first = true;
 }
 
 struct reflector *reflector_new(
@@ -127,9 +157,7 @@ struct reflector *reflector_new(
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	r->cluster = scope_new(r, NULL, xasprintf("%s/imagestreams", api->root));
-	r->namespaces = scope_new(r, NULL, xstrdup(api->namespaces_path));
-	r->namespaces->namespaces = true;
+	add_first_scopes(r);
 	return r;
 }
 
@@ -144,6 +172,8 @@ void reflector_free(struct reflector *r)
 		scope_free(s);
 	}
 	map_release(&r->by_namespace);
+	map_foreach(&r->by_key, e) free((char *)e->key);
+	map_release(&r->by_key);
 	http_free(r->http);
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
@@ -221,23 +251,75 @@ static void fail(struct scope *s, const char *verb, long code, int error, const 
 	back_off(s, retry_after);
 }
 
+static int64_t poll_due(const struct reflector *r)
+{
+	return now_monotonic() + r->options.poll_interval * NSEC_PER_SEC;
+}
+
+/* Whether a watch goes on where nothing tells what was missed: what is there is looked at first. */
+static bool lists_first(const struct scope *s)
+{
+	return s->namespaces || s->name;
+}
+
+/* The links only grow at the head, so the rest of the list can be walked without the lock. */
+static struct scope *first_scope(struct reflector *r)
+{
+	struct scope *s;
+
+	pthread_mutex_lock(&r->lock);
+	s = r->scopes;
+	pthread_mutex_unlock(&r->lock);
+	return s;
+}
+
+/* Perhaps the namespace went, or came back. */
+static void look_at_namespace(struct reflector *r, const char *name)
+{
+	for (struct scope *s = first_scope(r); s; s = s->next) {
+		if (!s->namespaces || (s->name && !streq(s->name, name)))
+			continue;
+		s->relist = true;
+		if (s->name)
+			s->due = 0;
+	}
+}
+
+static void drop_one(struct scope *s)
+{
+	struct store *store = s->reflector->store;
+	_cleanup_free_ char *key = NULL;
+
+	if (s->namespaces) {
+		store_delete_namespace(store, s->name);
+	} else {
+		key = xasprintf("%s/%s", s->namespace, s->name);
+		store_delete(store, key, NULL);
+	}
+}
+
 /* The server says that we may not, or that there is no such thing: what was there goes. */
 static void refuse(struct scope *s, long code, const struct status *status)
 {
 	struct reflector *r = s->reflector;
 
 	if (s != r->cluster)
-		note_failure(s, "LIST", code, status->error, status->message);
-	if (s->namespaces)
+		note_failure(s, s->name ? "GET" : "LIST", code, status->error, status->message);
+	if (s->name)
+		drop_one(s);
+	else if (s->namespaces)
 		store_sweep_namespaces(r->store, store_list_begin(r->store));
-	else
+	else if (s->synced) /* else there are only those read by name */
 		store_drop(r->store, s->namespace);
-	if (s->namespace) /* perhaps the project went: look at once */
-		r->namespaces->relist = true;
+	if (s->namespace && !s->name)
+		look_at_namespace(r, s->namespace);
 	free(s->version);
 	s->version = NULL;
+	pthread_mutex_lock(&r->lock);
+	s->synced = false;
+	pthread_mutex_unlock(&r->lock);
 	set_error(s, REFUSED, status->error, status->message);
-	s->due = now_monotonic() + POLL_INTERVAL;
+	s->due = poll_due(r);
 }
 
 /* ---- list ---- */
@@ -265,10 +347,62 @@ static int put_namespace(struct scope *s, const char *text, size_t len, unsigned
 
 static void set_version(struct scope *s, const char *version)
 {
-	if (!version || !*version || s->namespaces) /* a project watch has no place to resume at */
+	if (!version || !*version || lists_first(s)) /* a project watch has no place to resume at */
 		return;
 	free(s->version);
 	s->version = xstrdup(version);
+}
+
+#define NAME_MAX_LEN 256 /* of a namespace, of a stream; a version is shorter */
+
+/* What names an object and its version, as far as that can be seen without parsing. */
+struct identity {
+	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], version[NAME_MAX_LEN];
+};
+
+static bool cut_identity(struct cut *c, struct identity *ret)
+{
+	struct piece key, value;
+	bool namespace = false, name = false, version = false;
+
+	if (cut_enter(c, '{') < 0)
+		return false;
+	while (cut_next(c, '}') > 0 && cut_key(c, &key) == 0 && cut_value(c, &value) == 0) {
+		if (cut_is(&key, "namespace"))
+		namespace = cut_plain(&value, ret->namespace, NAME_MAX_LEN);
+		else if (cut_is(&key, "name")) name = cut_plain(&value, ret->name, NAME_MAX_LEN);
+		else if (cut_is(&key, "resourceVersion")) version =
+			cut_plain(&value, ret->version, NAME_MAX_LEN);
+	}
+	return namespace && name && version;
+}
+
+/* Whether the store holds this version or a newer one: the echo of what we saved ourselves is no news. */
+static bool is_held(struct scope *s, const char *text, size_t len)
+{
+	_cleanup_object_ struct object *held = NULL;
+	struct cut c = CUT_INIT(text, len);
+	char key[2 * NAME_MAX_LEN];
+	struct piece name, value;
+	struct identity id;
+	bool known = false;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (!known && cut_next(&c, '}') > 0 && cut_key(&c, &name) == 0) {
+		if (cut_is(&name, "metadata"))
+			known = cut_identity(&c, &id);
+		else if (cut_value(&c, &value) < 0)
+			return false;
+	}
+	if (!known)
+		return false;
+	snprintf(key, sizeof(key), "%s/%s", id.namespace, id.name);
+	held = store_get(s->reflector->store, key);
+	if (!held || rv_compare(id.version, held->resource_version) > 0)
+		return false;
+	set_version(s, id.version);
+	return true;
 }
 
 static int put_stream(struct scope *s, const char *text, size_t len, unsigned list)
@@ -277,8 +411,11 @@ static int put_stream(struct scope *s, const char *text, size_t len, unsigned li
 	struct object_cache *cache = list ? NULL : r->options.cache;
 	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
-	int error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
+	int error;
 
+	if (!list && is_held(s, text, len))
+		return 0;
+	error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
 	if (error < 0) {
 		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
 		return error;
@@ -297,6 +434,15 @@ static int put(struct scope *s, const char *text, size_t len, unsigned list)
 	return s->namespaces ? put_namespace(s, text, len, list) : put_stream(s, text, len, list);
 }
 
+static void restart_list(struct scope *s)
+{
+	free(s->version);
+	free(s->next_page);
+	free(s->list_version);
+	s->version = s->next_page = s->list_version = NULL;
+	s->broken = false;
+}
+
 static void list_done_whole(struct scope *s)
 {
 	struct reflector *r = s->reflector;
@@ -309,19 +455,11 @@ static void list_done_whole(struct scope *s)
 	s->version = steal_ptr(s->list_version);
 	s->unpaged = s->granted = false;
 	s->listed = now_monotonic();
-	s->backoff = 0;
+	if (!lists_first(s)) /* else it would never double while only the watch fails */
+		s->backoff = 0;
 	s->due = 0;
 	s->reflector->listed = true;
-	set_state(s, WATCHING);
-}
-
-static void restart_list(struct scope *s)
-{
-	free(s->version);
-	free(s->next_page);
-	free(s->list_version);
-	s->version = s->next_page = s->list_version = NULL;
-	s->broken = false;
+	set_state(s, s->polls ? POLLING : WATCHING);
 }
 
 struct page {
@@ -342,8 +480,11 @@ static int cut_items(struct cut *c, struct page *ret)
 
 	ret->is_list = r == 0;
 	ret->count = 0;
-	if (r < 0)
-		return cut_value(c, &item); /* null, or no list */
+	if (r < 0) {
+		r = cut_value(c, &item);
+		ret->is_list = r == 0 && item.len == 4 && memcmp(item.p, "null", 4) == 0;
+		return r;
+	}
 	while ((r = cut_next(c, ']')) > 0 && (r = cut_value(c, &item)) == 0) {
 		if ((ret->count & (ret->count + 1)) == 0) /* grows by powers of two */
 			ret->items =
@@ -372,10 +513,76 @@ static int cut_page(const struct buf *body, struct page *ret)
 	return r == 0 && !ret->is_list ? -EBADMSG : r;
 }
 
+/* Some of a page's items. */
+struct share {
+	struct scope *scope;
+	const struct piece *items;
+	size_t count;
+	bool broken;
+	pthread_t thread;
+	bool started;
+};
+
+static void *put_share(void *arg)
+{
+	struct share *share = arg;
+
+	for (size_t i = 0; i < share->count && !share->broken; i++)
+		share->broken = put(share->scope, share->items[i].p, share->items[i].len,
+					share->scope->list) == -EBADMSG;
+	return NULL;
+}
+
+/* Parsing is what a list takes longest for: every processor does a part. False where one is broken. */
+static bool put_items(struct scope *s, const struct page *page)
+{
+	struct share shares[SHARES_MAX] = {0};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = processors < SHARES_MAX ? processors : SHARES_MAX, done = 0;
+	bool broken = false;
+
+	if (page->count < SHARE_MIN || processors < 1)
+		n = 1;
+	for (size_t i = 0; i < n; i++) {
+		size_t count = page->count * (i + 1) / n - done;
+
+		shares[i] = (struct share){.scope = s, .items = page->items + done, .count = count};
+		done += count;
+		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
+							 &shares[i]) == 0;
+		if (!shares[i].started)
+			put_share(&shares[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (shares[i].started)
+			pthread_join(shares[i].thread, NULL);
+		broken |= shares[i].broken;
+	}
+	return !broken;
+}
+
 static void list_broken(struct scope *s)
 {
 	restart_list(s);
 	fail(s, "LIST", 200, EIO, "the answer is no list", 0);
+}
+
+/* Of the only one: what it is now (NULL: it isn't there). A watch from nowhere tells it again. */
+static void take_one(struct scope *s, const struct buf *json)
+{
+	if (json && put(s, json->data ? json->data : "", json->len, 0) < 0) {
+		list_broken(s);
+		return;
+	}
+	if (!json)
+		drop_one(s);
+	restart_list(s);
+	s->granted = false;
+	s->listed = now_monotonic();
+	s->due = s->namespaces ? poll_due(s->reflector) : 0;
+	if (!s->namespaces)
+		s->version = xstrdup("");
+	set_state(s, s->namespaces || s->polls ? POLLING : WATCHING);
 }
 
 /* One page: the next one is asked for before this one's items are taken in. */
@@ -391,8 +598,7 @@ static void take_page(struct scope *s, const struct page *page, const json_t *me
 	s->next_page = last ? NULL : xstrdup(more);
 	if (!last)
 		list_page(s);
-	for (size_t i = 0; i < page->count && !s->broken; i++)
-		s->broken = put(s, page->items[i].p, page->items[i].len, s->list) == -EBADMSG;
+	s->broken = !put_items(s, page);
 	if (last && s->broken)
 		list_broken(s);
 	else if (last)
@@ -404,7 +610,14 @@ static void list_refused(struct scope *s, const struct http_result *result)
 	_cleanup_status_ struct status status = {0};
 
 	status_parse(result->code, s->body.data, s->body.len, &status);
-	if (status.code == 410 && s->next_page) { /* it expired: once more, in one piece */
+	if (s->name && status.code == 404 && (s->synced || !s->namespaces)) {
+		take_one(s, NULL);
+	} else if (s->name && s->namespaces && status.code == 403) {
+		/* It was asked for by name, and its streams may be readable all the same. */
+		store_put_namespace(s->reflector->store, s->name, NULL, 0, 0);
+		s->due = poll_due(s->reflector);
+		set_state(s, POLLING);
+	} else if (status.code == 410 && s->next_page) { /* it expired: once more, in one piece */
 		note_failure(s, "LIST", 410, status.error, status.message);
 		s->unpaged = true;
 		restart_list(s);
@@ -436,11 +649,18 @@ static void on_list_done(void *arg, const struct http_result *result)
 	}
 	body = s->body;
 	s->body = (struct buf)BUF_INIT(HTTP_BODY_MAX);
-	if (s->broken || cut_page(&body, &page) < 0) {
+	if (s->name) {
+		heard(s);
+		take_one(s, &body);
+		return;
+	}
+	if (cut_page(&body, &page) == 0)
+		metadata = page.metadata.p ? json_loadb(page.metadata.p, page.metadata.len, 0, NULL)
+					   : json_null();
+	if (s->broken || !metadata) {
 		list_broken(s);
 		return;
 	}
-	metadata = json_loadb(page.metadata.p ? page.metadata.p : "", page.metadata.len, 0, NULL);
 	heard(s);
 	take_page(s, &page, metadata);
 }
@@ -452,15 +672,28 @@ static int on_list_data(void *arg, long code, const char *data, size_t len)
 	return buf_add(&s->body, data, len);
 }
 
+static void add_selector(const struct scope *s, struct buf *path, char separator)
+{
+	if (!s->reflector->options.selector || s->namespaces || s->name)
+		return;
+	buf_addf(path, "%clabelSelector=", separator);
+	buf_addurl(path, s->reflector->options.selector);
+}
+
 static void list_page(struct scope *s)
 {
 	struct reflector *r = s->reflector;
 	_cleanup_buf_ struct buf path = BUF_INIT(1 << 20);
 	struct http_request request = {
 		.timeout_ms = LIST_TIMEOUT_MS, .silence_ms = r->api->timeout_ms};
+	char separator = '?';
+
 	buf_addf(&path, "%s", s->path);
-	if (!s->unpaged)
+	if (!s->unpaged && !s->name) {
 		buf_addf(&path, "?limit=%d", PAGE_LIMIT);
+		separator = '&';
+	}
+	add_selector(s, &path, separator);
 	if (s->next_page) {
 		buf_addstr(&path, "&continue=");
 		buf_addurl(&path, s->next_page);
@@ -567,6 +800,7 @@ static int on_watch_data(void *arg, long code, const char *data, size_t len)
 	heard(s);
 	if (len == 0) {
 		s->granted = true;
+		s->polls = false;
 		set_state(s, WATCHING);
 	}
 	r = frame_feed(&s->frame, data, len);
@@ -586,8 +820,9 @@ static void watch_refused(struct scope *s, const struct http_result *result)
 
 		note_failure(s, "WATCH", result->code, status.error, status.message);
 		restart_list(s);
+		s->polls = true;
 		set_state(s, POLLING);
-		s->due = s->granted ? 0 : now_monotonic() + POLL_INTERVAL;
+		s->due = s->granted ? 0 : poll_due(s->reflector);
 	} else {
 		fail(s, "WATCH", result->code, status.error, status.message, result->retry_after);
 	}
@@ -618,6 +853,8 @@ static void on_watch_done(void *arg, const struct http_result *result)
 
 	s->transfer = NULL;
 	s->due = 0;
+	if (lists_first(s))
+		s->relist = true;
 	frame_release(&s->frame); /* a cut event is no event */
 	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
 	if (result->code == 200)
@@ -642,9 +879,17 @@ static void watch(struct scope *s)
 
 	if (r->options.watch_timeout && r->options.watch_timeout < grace)
 		grace = r->options.watch_timeout;
-	buf_addf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%d&resourceVersion=",
-		s->path, timeout);
-	buf_addurl(&path, s->namespaces ? "0" : s->version);
+	buf_add(&path, s->path,
+		s->name ? (size_t)(strrchr(s->path, '/') - s->path) : strlen(s->path));
+	buf_addf(&path, "?watch=true&allowWatchBookmarks=true&timeoutSeconds=%d", timeout);
+	if (s->name) { /* from nowhere: it begins with what is there */
+		buf_addstr(&path, "&fieldSelector=metadata.name%3D");
+		buf_addurl(&path, s->name);
+	} else {
+		buf_addstr(&path, "&resourceVersion=");
+		buf_addurl(&path, s->namespaces ? "0" : s->version);
+	}
+	add_selector(s, &path, '&');
 	request.path = path.data;
 	request.silence_ms = (timeout + grace) * INT64_C(1000);
 	if (s->bookmarks && timeout > BOOKMARK_GRACE_S)
@@ -658,11 +903,33 @@ static void watch(struct scope *s)
 
 /* ---- the thread ---- */
 
+static bool is_refused(struct scope *s)
+{
+	struct reflector *r = s->reflector;
+	bool refused;
+
+	pthread_mutex_lock(&r->lock);
+	refused = s->state == REFUSED;
+	pthread_mutex_unlock(&r->lock);
+	return refused;
+}
+
 /* Starts what is due; when to look again. */
 static int64_t step(struct scope *s, int64_t now)
 {
 	struct reflector *r = s->reflector;
 
+	if (s->parent && !is_refused(s->parent)) { /* its list has the stream */
+		if (s->transfer)
+			http_abort(s->transfer);
+		s->transfer = NULL;
+		restart_list(s);
+		return INT64_MAX;
+	}
+	if (atomic_exchange(&s->doubted, false)) {
+		s->relist = true;
+		s->due = 0;
+	}
 	if (s->namespaces && s->version && now >= s->listed + RELIST_INTERVAL)
 		s->relist = true;
 	if (s->asked != atomic_load(&r->asked)) {
@@ -701,17 +968,6 @@ static bool stopping(struct reflector *r)
 	return stop;
 }
 
-/* The links only grow at the head, so the rest of the list can be walked without the lock. */
-static struct scope *first_scope(struct reflector *r)
-{
-	struct scope *s;
-
-	pthread_mutex_lock(&r->lock);
-	s = r->scopes;
-	pthread_mutex_unlock(&r->lock);
-	return s;
-}
-
 /* A list under way comes to its end with the credentials that it has. */
 static void renew_scope(struct scope *s)
 {
@@ -721,7 +977,7 @@ static void renew_scope(struct scope *s)
 		s->due = 0;
 		frame_release(&s->frame);
 		s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
-		s->relist = s->relist || s->namespaces; /* their watch replays nothing */
+		s->relist = s->relist || lists_first(s); /* their watch replays nothing */
 	} else if (!s->transfer && s->state == WAITING && s->error == EKEYEXPIRED) {
 		s->due = s->backoff = 0;
 	}
@@ -805,18 +1061,29 @@ static bool first_answer(const struct scope *s)
 	return s->synced || s->state == REFUSED || s->error;
 }
 
+/* A namespace that was asked for by name has to be there. */
+static bool is_fatal(const struct scope *s)
+{
+	return s->error && (s->state != REFUSED || (s->name && s->error == ENOENT));
+}
+
 int reflector_wait_start(struct reflector *r, char **ret_error)
 {
 	const struct scope *failed = NULL;
+	bool all = false;
 	int error = 0;
 
 	pthread_mutex_lock(&r->lock);
-	while (!r->stop && (!first_answer(r->cluster) || !first_answer(r->namespaces)))
-		pthread_cond_wait(&r->changed, &r->lock);
-	if (r->cluster->error && r->cluster->state != REFUSED)
-		failed = r->cluster;
-	else if (r->namespaces->error && r->namespaces->state != REFUSED)
-		failed = r->namespaces;
+	while (!r->stop && !all) {
+		all = true;
+		for (const struct scope *s = r->scopes; s; s = s->next)
+			all = all && (!s->first || first_answer(s));
+		if (!all)
+			pthread_cond_wait(&r->changed, &r->lock);
+	}
+	for (const struct scope *s = r->scopes; s; s = s->next)
+		if (s->first && is_fatal(s))
+			failed = s;
 	if (r->stop) {
 		error = EINTR;
 		*ret_error = xstrdup("told to stop");
@@ -833,7 +1100,7 @@ bool reflector_covers_cluster(struct reflector *r)
 	bool covers;
 
 	pthread_mutex_lock(&r->lock);
-	covers = r->cluster->synced && r->cluster->state != REFUSED;
+	covers = r->cluster && r->cluster->synced && r->cluster->state != REFUSED;
 	pthread_mutex_unlock(&r->lock);
 	return covers;
 }
@@ -843,18 +1110,13 @@ static struct scope *scope_of(struct reflector *r, const char *namespace, bool *
 {
 	struct scope *s = r->cluster;
 
-	if (s->state == REFUSED) {
-		s = map_get(&r->by_namespace, namespace);
-		if (!s) {
-			_cleanup_buf_ struct buf path = BUF_INIT(4096);
-
-			buf_addf(&path, "%s/namespaces/", r->api->root);
-			buf_addurl(&path, namespace);
-			buf_addstr(&path, "/imagestreams");
-			s = scope_new(r, namespace, buf_steal(&path, NULL));
-			map_set(&r->by_namespace, s->namespace, s);
-			*ret_new = true;
-		}
+	if (s && s->state != REFUSED)
+		return s;
+	s = map_get(&r->by_namespace, namespace);
+	if (!s) {
+		s = scope_new(r, namespace, api_stream_path(r->api, namespace, NULL));
+		map_set(&r->by_namespace, s->namespace, s);
+		*ret_new = true;
 	}
 	return s;
 }
@@ -903,13 +1165,52 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
 	return error;
 }
 
+void reflector_add_stream(struct reflector *r, const char *namespace, const char *name)
+{
+	char *key = xasprintf("%s/%s", namespace, name);
+	struct scope *s, *parent;
+
+	pthread_mutex_lock(&r->lock);
+	parent = map_get(&r->by_namespace, namespace);
+	if (parent && !map_get(&r->by_key, key)) {
+		s = scope_new(r, namespace, api_stream_path(r->api, namespace, name));
+		s->name = xstrdup(name);
+		s->parent = parent;
+		s->version = xstrdup(""); /* the watch begins with what is there */
+		map_set(&r->by_key, steal_ptr(key), s);
+	}
+	pthread_mutex_unlock(&r->lock);
+	free(key);
+	http_wakeup(r->http);
+}
+
+void reflector_doubt(struct reflector *r, const char *namespace)
+{
+	pthread_mutex_lock(&r->lock);
+	for (struct scope *s = r->scopes; s; s = s->next) {
+		if (!s->namespace || !streq(s->namespace, namespace))
+			continue;
+		atomic_store(&s->doubted, true);
+		if (s->state == REFUSED && !s->name)
+			s->state = LISTING; /* whoever asks waits for the answer */
+	}
+	pthread_mutex_unlock(&r->lock);
+	http_wakeup(r->http);
+}
+
+/* r->lock held. Whether the scope has nothing to do: another one covers it. */
+static bool is_idle(const struct reflector *r, const struct scope *s)
+{
+	return s->parent ? s->parent->state != REFUSED : s == r->cluster && s->state == REFUSED;
+}
+
 /* r->lock held. 0, -EAGAIN while a list is still to come, or why one failed. */
 static int refreshed(const struct reflector *r, unsigned asked)
 {
 	int error = 0;
 
 	for (const struct scope *s = r->scopes; s; s = s->next) {
-		if (s == r->cluster && s->state == REFUSED)
+		if (is_idle(r, s))
 			continue;
 		if ((int)(s->refreshed - asked) < 0)
 			return -EAGAIN;

@@ -1,9 +1,10 @@
 /*
  * reflector: keeps the store true by list and watch (the model is client-go's tools/cache).
  *
- * One thread runs every scope: the namespaces, and the streams of the whole cluster or of single
- * namespaces. A scope lists in pages, watches from the list's resourceVersion, resumes there when
- * the watch ends, and lists again after a 410.
+ * One thread runs every scope: the namespaces, and the streams of the whole cluster, of single
+ * namespaces or single ones. A scope lists in pages, watches from the list's resourceVersion, resumes
+ * there when the watch ends, and lists again after a 410. What can be read by name only is got, and
+ * watched by name.
  */
 #ifndef CLIENT_REFLECTOR_H
 #define CLIENT_REFLECTOR_H
@@ -15,13 +16,16 @@ struct reflector;
 
 struct reflector_options {
 	int watch_timeout;	    /* seconds to ask for; 0: random, 300 to 600 */
+	int poll_interval;	    /* seconds between two lists of what can't be watched */
+	const json_t *namespaces;   /* an array of names: these only; NULL: all */
+	const char *selector;	    /* only streams with such labels; NULL: all */
 	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
 };
 
 /* Everything is borrowed until reflector_free. */
 struct reflector *reflector_new(
 	struct api *api, struct store *store, const struct reflector_options *options);
-/* Starts the thread with the namespaces and the whole cluster as scopes. */
+/* Starts the thread with the namespaces and the whole cluster as scopes, or with those given. */
 void reflector_start(struct reflector *r);
 /* Ends the thread within moments, whatever it waits for, also one that is started only later. */
 void reflector_stop(struct reflector *r);
@@ -31,8 +35,8 @@ void reflector_renew(struct reflector *r);
 void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
 
 /*
- * Waits until the first answers are in: the namespaces are listed, and the cluster's streams are
- * listed or refused. 0; or why the server doesn't answer, with one sentence in *ret_error.
+ * Waits until the first answers are in: the namespaces are listed or refused, and the cluster's streams
+ * are, too. 0; or why the server doesn't answer, with one sentence in *ret_error.
  */
 int reflector_wait_start(struct reflector *r, char **ret_error);
 
@@ -48,6 +52,15 @@ int reflector_need(struct reflector *r, const char *namespace);
 /* reflector_need, waiting for the list; `check` as for http_call. -ETIMEDOUT after timeout_ms. */
 int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
 	int64_t timeout_ms);
+
+/*
+ * In a namespace whose list is refused: keeps a stream that can be read by name. The caller has put it
+ * into the store as far as it is there.
+ */
+void reflector_add_stream(struct reflector *r, const char *namespace, const char *name);
+
+/* Something says that what we may read in the namespace has changed: it is tried at once. */
+void reflector_doubt(struct reflector *r, const char *namespace);
 
 /*
  * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after timeout_ms; or

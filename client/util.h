@@ -101,6 +101,9 @@ void rfc3339_format(int64_t ns, char buf[RFC3339_SIZE]);
 uint64_t hash_bytes(uint64_t h, const void *p, size_t n);
 uint64_t hash_str(uint64_t h, const char *s);
 
+/* For long texts: eight bytes at a time. Another hash than hash_bytes, and cut otherwise another result. */
+uint64_t hash_text(uint64_t h, const char *p, size_t n);
+
 /*
  * Order of two resourceVersions of one resource: <0, 0, >0. They are decimal numbers of any length
  * (apimachinery pkg/util/resourceversion: compare by length, then by text).

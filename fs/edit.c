@@ -39,6 +39,7 @@ static int send_request(struct edit *e, const struct api_request *request, json_
 int edit_take_answer(struct edit *e, const json_t *answer)
 {
 	_cleanup_free_ char *key = edit_key(e);
+	_cleanup_json_ json_t *tree = NULL;
 	struct object *o;
 	int r = object_from_json(answer, e->mount->api->api_version, &o);
 
@@ -49,6 +50,8 @@ int edit_take_answer(struct edit *e, const json_t *answer)
 	}
 	object_unref(e->result);
 	e->result = object_ref(o);
+	tree = object_tree(answer, e->mount->api->api_version);
+	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
 	publish_now(e->mount->publish, key, &e->own);
 	return 0;
@@ -235,7 +238,7 @@ static int attempt(struct edit *e, bool *ret_again)
 	*ret_again = false;
 	if (r < 0)
 		return r;
-	json = object_parse(current);
+	json = object_cache_get(e->mount->cache, current);
 	e->sent = has_arrived(e, current, json);
 	r = e->sent ? 0 : e->decide(e, current, json, &merged);
 	if (r <= 0) {

@@ -6,7 +6,7 @@ _imagestreamfs()
 	local cur prev words cword split line value="" options=(-o)
 	_init_completion -s -n : || return
 	while read -r line; do
-		[[ $line =~ ^(-(.), )?(--[a-z-]+)(=([A-Z]+))?\  ]] || continue
+		[[ $line =~ ^(-(.), )?(--[a-z_-]+)(=([A-Z]+))?\  ]] || continue
 		options+=("${BASH_REMATCH[3]}${BASH_REMATCH[5]:+=}")
 		[[ $prev != "${BASH_REMATCH[3]}" && $prev != "-${BASH_REMATCH[2]}" ]] ||
 			value=${BASH_REMATCH[5]}
@@ -19,7 +19,7 @@ _imagestreamfs()
 	elif [ -n "$value" ] || $split; then
 		return
 	elif [ "$prev" = -o ]; then
-		options=("${options[@]/#--/}" allow_other auto_unmount)
+		options=("${options[@]/#--/}" allow_other)
 		mapfile -t COMPREPLY < <(compgen -P "${cur%"${cur##*,}"}" -W "${options[*]:1}" -- "${cur##*,}")
 	elif [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "${options[*]}" -- "$cur")

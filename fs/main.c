@@ -4,6 +4,7 @@
  * The process that was started waits for its child to say that the mount is up; threads and curl
  * start in the child, since neither survives a fork.
  */
+#include "fs/modes.h"
 #include "fs/ops.h"
 #include "fs/options.h"
 #include "fs/save.h"
@@ -147,6 +148,7 @@ static void stop(struct program *p)
 	atomic_store(&p->mount.ending, true);
 	login_stop(p->mount.login);
 	reflector_stop(p->mount.reflector);
+	rights_stop(p->mount.rights);
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
 	events_stop(p->mount.events);
@@ -233,14 +235,16 @@ static int connect_to_server(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
 	struct mount *m = &p->mount;
-	int r;
+	int timeout = p->options.request_timeout_ms, r;
 
 	m->journal = journal_new();
-	r = login_new(
-		m->config, PLUGIN_TIMEOUTS * p->options.request_timeout_ms, &m->login, &error);
+	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
-		r = api_connect(
-			m->login, m->journal, p->options.request_timeout_ms, &m->api, &error);
+		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+	if (r == -EKEYEXPIRED && login_renew(m->login)) { /* a plugin may keep what was revoked */
+		free(steal_ptr(error));
+		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+	}
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
 
@@ -248,22 +252,37 @@ static int connect_to_server(struct program *p)
 static void on_change(void *arg, const char *key, enum store_event event, struct object *object)
 {
 	struct mount *m = arg;
+	struct store_namespace ns;
 
 	if (object && event != STORE_DELETED)
 		history_note(m->history, object);
 	if (object)
 		events_add(m->events, event, object);
+	if (!strchr(key, '/')) { /* perhaps it is our access that came or went */
+		if (store_get_namespace(m->store, key, &ns))
+			rights_doubt(m->rights, key);
+		else
+			rights_forget(m->rights, key);
+		reflector_doubt(m->reflector, key);
+	}
 	publish_key(m->publish, key);
 }
 
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
-	struct reflector_options options = {.watch_timeout = p->options.watch_timeout};
+	struct reflector_options options = {.watch_timeout = p->options.watch_timeout,
+		.poll_interval = p->options.poll_interval,
+		.namespaces = p->options.namespaces,
+		.selector = p->options.selector};
 
 	m->started = now_realtime();
-	m->uid = getuid();
-	m->gid = getgid();
+	m->uid = p->options.uid;
+	m->gid = p->options.gid;
+	m->umask = p->options.umask;
+	m->strict = p->options.allow_other && (m->umask & 0555);
+	m->narrowed = p->options.namespaces;
+	m->selects = p->options.selector;
 	m->cache = options.cache = object_cache_new();
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
@@ -280,7 +299,8 @@ static void make_mount(struct program *p)
 	m->selections = selections_new();
 	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
-	m->seconds = m->announce ? NAMES_FOREVER : NAMES_SECONDS;
+	/* What the kernel keeps it gives to everybody. */
+	m->seconds = m->strict ? 0 : m->announce ? NAMES_FOREVER : NAMES_SECONDS;
 	m->publish = publish_new(&(struct publish_parts){
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
@@ -288,6 +308,7 @@ static void make_mount(struct program *p)
 	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
 	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
+	m->rights = rights_new(m->api, p->options.rights_interval, modes_changed, m);
 }
 
 static void on_renewed(void *arg)
@@ -310,7 +331,8 @@ static int fill(struct program *p)
 		return complain(r, "%s", error);
 	publish_flush(m->publish);
 	if (reflector_covers_cluster(m->reflector))
-		published_set_ready(m->published, NULL);
+		published_set_ready(m->published, NULL, true);
+	rights_start(m->rights, reflector_covers_cluster(m->reflector));
 	return 0;
 }
 
@@ -374,6 +396,8 @@ static void release(struct program *p)
 		login_stop(m->login);
 	if (m->reflector)
 		reflector_stop(m->reflector);
+	if (m->rights)
+		rights_stop(m->rights);
 	if (m->pool)
 		pool_stop(m->pool);
 	if (m->notifier)
@@ -388,8 +412,10 @@ static void release(struct program *p)
 		fuse_session_unmount(p->session);
 		fuse_session_destroy(p->session);
 	}
-	unmounter_stop(p->unmounter_fd);
+	if (p->unmounter_fd >= 0)
+		close(p->unmounter_fd);
 	reflector_free(m->reflector);
+	rights_free(m->rights);
 	pool_free(m->pool);
 	pool_free(m->notifier);
 	publish_free(m->publish);

@@ -5,6 +5,7 @@
 #define FS_MOUNT_H
 
 #include "client/reflector.h"
+#include "client/rights.h"
 #include "fs/answers.h"
 #include "fs/bases.h"
 #include "fs/events.h"
@@ -26,6 +27,7 @@ struct mount {
 	struct api *api;
 	struct store *store;
 	struct reflector *reflector;
+	struct rights *rights;
 	struct object_cache *cache;
 	struct published *published;
 	struct overlay *overlay;
@@ -47,7 +49,11 @@ struct mount {
 	double seconds;	 /* how long the kernel may keep names and attributes */
 	uid_t uid;
 	gid_t gid;
+	mode_t umask;
 	bool read_only, nodelete;
+	bool strict;	    /* others are here, and the bits of directories keep some of them out */
+	bool selects;	    /* --selector */
+	bool narrowed;	    /* --namespace: what isn't listed isn't there */
 	bool noopen;	    /* the kernel opens by itself; read_only then, too */
 	atomic_bool ending; /* nothing is opened for writing any more */
 };

@@ -1,6 +1,6 @@
 #include "fs/names.h"
 
-#include "fs/apifile.h"
+#include "fs/modes.h"
 #include "fs/select.h"
 
 #include <errno.h>
@@ -9,25 +9,12 @@
 /* Cookies of what is published stay below; those of scratch come after. */
 #define SCRATCH_COOKIES (UINT64_C(1) << 40)
 
-static mode_t real_mode(const struct mount *m, enum node_kind kind)
-{
-	mode_t mode = tree_nodes[kind].directory ? S_IFDIR | 0755 : S_IFREG | 0644;
-
-	if (kind == NODE_SELECTED)
-		return S_IFLNK | 0777;
-	if (tree_is_api(kind))
-		mode = tree_nodes[kind].directory ? S_IFDIR | 0555 : S_IFREG | apifile_mode(kind);
-	if (m->read_only || kind == NODE_ROOT || kind == NODE_TAG_IMAGE)
-		mode &= ~0222;
-	return mode;
-}
-
-static void fill_stat(const struct mount *m, enum node_kind kind, const struct tree_attr *attr,
-	uint64_t ino, struct stat *st)
+static void fill_stat(const struct mount *m, const struct tree_path *path,
+	const struct tree_attr *attr, uint64_t ino, struct stat *st)
 {
 	*st = (struct stat){
 		.st_ino = ino,
-		.st_mode = real_mode(m, kind),
+		.st_mode = modes_of(m, path),
 		.st_nlink = attr->nlink,
 		.st_uid = m->uid,
 		.st_gid = m->gid,
@@ -88,7 +75,7 @@ static int api_stat(struct mount *m, const struct tree_path *path, struct stat *
 		target = select_target(path);
 		attr.size = strlen(target);
 	}
-	fill_stat(m, path->kind, &attr,
+	fill_stat(m, path, &attr,
 		tree_ino(base, path->kind, select_is_part(path->kind) ? path->tag : "", 0), st);
 	return 0;
 }
@@ -118,7 +105,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
 			return 0;
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody has it open */
-		fill_stat(m, path->kind, &attr, ino, ret);
+		fill_stat(m, path, &attr, ino, ret);
 		return 0;
 	}
 	if (path->kind == NODE_SCRATCH) {
@@ -130,7 +117,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 	}
 	if (published_attr(m->published, path, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino) {
-		fill_stat(m, path->kind, &attr, ino, ret);
+		fill_stat(m, path, &attr, ino, ret);
 		if (holds_scratch(path->kind))
 			add_scratch(m, ret);
 		return 0;
@@ -144,7 +131,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 		attr.nlink = 0;
 	else if (!file_last_attr(m->files, ino, &attr))
 		return -ENOENT;
-	fill_stat(m, path->kind, &attr, ino, ret);
+	fill_stat(m, path, &attr, ino, ret);
 	return 0;
 }
 
@@ -195,14 +182,14 @@ static void find_real(struct mount *m, struct name *n)
 			return;
 		}
 		n->ino = overlay_ino(m->overlay, attr.ino);
-		fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+		fill_stat(m, &n->path, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
 			add_scratch(m, &n->st);
 	} else if ((n->slot = slot_of(m, &n->path))) {
 		n->ino = overlay_pending(m->overlay, n->slot);
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 		if (n->ino) {
-			fill_stat(m, n->path.kind, &attr, n->ino, &n->st);
+			fill_stat(m, &n->path, &attr, n->ino, &n->st);
 			n->seconds = 0;
 		}
 	}
@@ -273,7 +260,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 
 	if (overlay_is_hidden(l->mount->overlay, attr->ino))
 		return false;
-	fill_stat(l->mount, path->kind, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	fill_stat(l->mount, path, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
 	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);

@@ -177,6 +177,16 @@ void node_forget(struct node_table *t, uint64_t id, uint64_t count)
 	pthread_mutex_unlock(&t->lock);
 }
 
+static void get_path(const struct node *n, struct tree_path *ret)
+{
+	const char *stream = n->names + strlen(n->names) + 1;
+
+	ret->kind = n->kind;
+	strcpy(ret->namespace, n->names);
+	strcpy(ret->stream, stream);
+	strcpy(ret->tag, stream + strlen(stream) + 1);
+}
+
 bool node_get(struct node_table *t, uint64_t id, struct tree_path *ret_path, uint64_t *ret_ino)
 {
 	struct node *n;
@@ -184,12 +194,7 @@ bool node_get(struct node_table *t, uint64_t id, struct tree_path *ret_path, uin
 	pthread_mutex_lock(&t->lock);
 	n = by_id(t, id);
 	if (n) {
-		const char *stream = n->names + strlen(n->names) + 1;
-
-		ret_path->kind = n->kind;
-		strcpy(ret_path->namespace, n->names);
-		strcpy(ret_path->stream, stream);
-		strcpy(ret_path->tag, stream + strlen(stream) + 1);
+		get_path(n, ret_path);
 		*ret_ino = n->ino;
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -217,6 +222,22 @@ uint64_t node_find(struct node_table *t, uint64_t ino)
 	id = n ? n->id : 0;
 	pthread_mutex_unlock(&t->lock);
 	return id;
+}
+
+void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void *arg)
+{
+	struct tree_path path;
+
+	pthread_mutex_lock(&t->lock);
+	for (size_t i = 0; i < t->size; i++) {
+		for (const struct node *n = t->by_id[i]; n; n = n->next_id) {
+			if (!streq(n->names, namespace))
+				continue;
+			get_path(n, &path);
+			fn(arg, &path, n->ino);
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
 }
 
 void node_keep(struct node_table *t, uint64_t ino, struct view *last)

@@ -32,6 +32,9 @@ void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *p
 /* The id of a thing that the kernel knows, or 0. */
 uint64_t node_find(struct node_table *t, uint64_t ino);
 
+/* Calls fn for each node of the namespace, under the lock: fn may take no other one. */
+typedef void node_fn(void *arg, const struct tree_path *path, uint64_t ino);
+void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void *arg);
 /*
  * With -o noopen, where the kernel tells of no open: the thing vanishes, and as long as the kernel
  * knows it, somebody may have it open. A reference is taken. node_last: one to give back, or NULL.

@@ -1,46 +1,77 @@
 #include "fs/ops.h"
 
+#include "fs/find.h"
+#include "fs/modes.h"
 #include "fs/select.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <sys/statvfs.h>
 
-#define NEGATIVE_SECONDS 5.0 /* of a namespace that was asked for by name */
+#define NEGATIVE_SECONDS 5.0 /* of what was asked for by name */
+#define GROUPS_MAX	 1024
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret)
 {
 	return node_get(op_mount(req)->nodes, id, &ret->path, &ret->ino);
 }
 
-/* What the mode bits give the caller. Nobody executes a file that has no such bit, root included. */
-static bool bits_allow(const struct fuse_ctx *ctx, const struct stat *st, int mask)
+/* Also by a group that isn't the caller's first: /proc tells. */
+static bool is_in_group(fuse_req_t req, gid_t gid)
 {
-	unsigned shift = ctx->uid == st->st_uid ? 6 : ctx->gid == st->st_gid ? 3 : 0;
+	gid_t groups[GROUPS_MAX];
+	int n;
 
-	if (ctx->uid == 0)
-		return !(mask & X_OK) || S_ISDIR(st->st_mode) || (st->st_mode & 0111);
-	return ((st->st_mode >> shift) & mask) == (unsigned)mask;
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, GROUPS_MAX, groups);
+	for (int i = 0; i < n && i < GROUPS_MAX; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
 }
 
-int op_may(fuse_req_t req, const struct stat *st, int mask)
+/* What the mode bits give the caller. Nobody executes a file that has no such bit, root included. */
+static bool bits_allow(fuse_req_t req, const struct stat *st, int mask)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+	mode_t group = st->st_mode >> 3 & 7, others = st->st_mode & 7, bits = others;
+
+	if (uid == 0)
+		return !(mask & X_OK) || S_ISDIR(st->st_mode) || (st->st_mode & 0111);
+	if (uid == st->st_uid)
+		bits = st->st_mode >> 6 & 7;
+	else if (group != others && is_in_group(req, st->st_gid))
+		bits = group;
+	return (bits & mask) == (unsigned)mask;
+}
+
+int op_may(fuse_req_t req, enum node_kind kind, const struct stat *st, int mask)
 {
 	struct mount *m = op_mount(req);
 
 	if ((mask & W_OK) && m->read_only)
 		return -EROFS;
-	return bits_allow(fuse_req_ctx(req), st, mask) ? 0 : -EACCES;
+	if ((mask & W_OK) && kind != NODE_SCRATCH && !(st->st_mode & 0222))
+		return -EACCES; /* nobody's to write, root's neither */
+	return bits_allow(req, st, mask) ? 0 : -EACCES;
 }
 
-/* The bits of real directories are the same for everybody but for writing: only scratch is asked. */
+/* For most real directories the answer is the same for everybody. */
 static int may_enter(fuse_req_t req, const struct names_dir *dir, int mask)
 {
+	struct mount *m = op_mount(req);
+	enum node_kind kind = dir->path.kind;
 	struct stat st;
-	int r = 0;
+	int r;
 
-	if (dir->path.kind == NODE_SCRATCH)
-		r = names_stat(op_mount(req), &dir->path, dir->ino, &st);
-	return dir->path.kind != NODE_SCRATCH || r < 0 ? r : op_may(req, &st, mask);
+	if (kind != NODE_SCRATCH && kind != NODE_NAMESPACE && !m->strict)
+		return 0;
+	r = names_stat(m, &dir->path, dir->ino, &st);
+	if (r == 0)
+		r = op_may(req, kind, &st, mask);
+	/* With uid= the files may be somebody else's. */
+	return r == -EACCES && announce_is_ours(m->announce, fuse_req_ctx(req)->pid) ? 0 : r;
 }
 
 static double attr_seconds(struct mount *m, const struct tree_path *path, uint64_t ino)
@@ -97,6 +128,8 @@ static void reply_lookup(fuse_req_t req, const struct names_dir *dir, const char
 	} else if (!n.ino) {
 		reply_negative(req, n.seconds);
 	} else {
+		if (n.path.kind == NODE_NAMESPACE)
+			rights_use(op_mount(req)->rights, n.path.namespace);
 		op_fill_entry(op_mount(req), &n, &entry);
 		op_reply_entry(req, &entry);
 	}
@@ -113,40 +146,45 @@ struct waiting {
 	void (*reply)(fuse_req_t req, const struct waiting *w);
 };
 
-static int wait_for_namespace(struct pool_call *call, const char *namespace)
+/* What the namespace can't list is found by name: the one that is looked up, or those we know of. */
+static int find_by_name(struct pool_call *call, const struct waiting *w)
 {
-	struct mount *m = op_mount(call->req);
-	int r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
+	const char *namespace = w->dir.path.namespace;
 
-	if (r == 0) {
-		publish_flush(m->publish);
-		published_set_ready(m->published, namespace);
-	}
-	return r;
+	if (tree_child(NODE_NAMESPACE, w->name) != NODE_KINDS)
+		return 0;
+	return w->name[0] ? find_stream(op_mount(call->req), call, namespace, w->name)
+			  : find_named_streams(op_mount(call->req), call, namespace);
 }
 
 static void wait_and_reply(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct waiting *w = arg;
-	int r = wait_for_namespace(call, w->dir.path.namespace);
+	int r = find_streams(op_mount(call->req), call, w->dir.path.namespace);
 
+	if (r == -EACCES)
+		r = find_by_name(call, w);
 	pool_settle(call);
-	if (r < 0)
+	if (r == -ENOENT && w->name[0])
+		reply_negative(call->req, NEGATIVE_SECONDS);
+	else if (r < 0)
 		fuse_reply_err(call->req, -r);
 	else
 		w->reply(call->req, w);
 }
 
-/* True when the reply is left to the pool, since the namespace's streams have to be listed. */
+/* True when the reply is left to the pool, since the namespace's streams have to be asked for. */
 static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 {
 	struct mount *m = op_mount(req);
 	struct waiting *copy;
+	int r;
 
 	if (w->dir.path.kind != NODE_NAMESPACE)
 		return false;
-	if (published_is_ready(m->published, w->dir.path.namespace) &&
-		reflector_need(m->reflector, w->dir.path.namespace) != -EAGAIN)
+	rights_use(m->rights, w->dir.path.namespace);
+	r = reflector_need(m->reflector, w->dir.path.namespace);
+	if (published_is_ready(m->published, w->dir.path.namespace) && r != -EAGAIN && r != -EACCES)
 		return false;
 	copy = xmalloc(sizeof(*copy));
 	*copy = *w;
@@ -176,12 +214,12 @@ static bool is_dns_label(const char *s)
 	return len > 0 && len < 64 && s[0] != '-' && s[len - 1] != '-' && strspn(s, inner) == len;
 }
 
-/* A namespace that isn't listed: the server knows whether its streams may be. */
-static void find_namespace(struct pool_call *call, void *arg)
+/* A namespace that isn't listed: the server knows whether its streams may be read. */
+static void find_and_reply(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct waiting *w = arg;
 	struct mount *m = op_mount(call->req);
-	int r = api_find_namespace(m->api, call->http, w->name, &call->check);
+	int r = find_namespace(m, call, w->name);
 
 	pool_settle(call);
 	if (r == 0) {
@@ -202,7 +240,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 	struct tree_attr attr;
 	struct waiting *w;
 
-	if (dir->path.kind != NODE_ROOT || !is_dns_label(name) ||
+	if (dir->path.kind != NODE_ROOT || !is_dns_label(name) || m->narrowed ||
 		reflector_covers_cluster(m->reflector))
 		return false;
 	strcpy(path.namespace, name);
@@ -211,7 +249,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 	w = xcalloc(1, sizeof(*w));
 	w->dir = *dir;
 	strcpy(w->name, name);
-	pool_submit(m->pool, req, NULL, find_namespace, w);
+	pool_submit(m->pool, req, NULL, find_and_reply, w);
 	return true;
 }
 
@@ -290,7 +328,7 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &st);
 	if (r == 0)
-		r = op_may(req, &st, mask);
+		r = op_may(req, path.kind, &st, mask);
 	fuse_reply_err(req, -r);
 }
 
@@ -401,8 +439,17 @@ static void open_announced(fuse_req_t req, const struct tree_path *path, struct 
 
 static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
-	if (op_mount(req)->announce)
+	struct mount *m = op_mount(req);
+	struct names_dir dir;
+	int r;
+
+	if (m->announce && !m->strict) {
 		fuse_reply_err(req, ENOSYS); /* listings are the kernel's to keep */
+		return;
+	}
+	r = op_directory(req, id, &dir) ? may_enter(req, &dir, R_OK) : -ENOENT;
+	if (r < 0)
+		fuse_reply_err(req, -r);
 	else
 		fuse_reply_open(req, fi);
 }
@@ -430,9 +477,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	if (r == 0)
-		r = op_may(req, &st, mask);
-	if (r == 0 && (mask & W_OK) && !(st.st_mode & 0222))
-		r = -EACCES; /* nobody's to write, root's neither */
+		r = op_may(req, path.kind, &st, mask);
 	if (r == 0 && tree_is_api(path.kind)) {
 		op_open_api(req, &path, ino, fi);
 		return;
@@ -574,6 +619,9 @@ bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct tre
 		if (n <= left) {
 			entry.ino = node_lookup(l->mount->nodes, path, st->st_ino);
 			entry.attr_timeout = attr_seconds(l->mount, path, st->st_ino);
+			/* Again now that a change would be told to the node. */
+			if (path->kind != NODE_SCRATCH)
+				entry.attr.st_mode = modes_of(l->mount, path);
 			n = fuse_add_direntry_plus(
 				l->req, l->data + l->len, left, name, &entry, next);
 		}

@@ -25,7 +25,7 @@ static inline struct file *op_file(const struct fuse_file_info *fi)
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret);
 
 /* Whether the caller may, by the mode bits (R_OK, W_OK, X_OK): 0, -EACCES, -EROFS. */
-int op_may(fuse_req_t req, const struct stat *st, int mask);
+int op_may(fuse_req_t req, enum node_kind kind, const struct stat *st, int mask);
 
 /* Pins what is seen at the name: a lookup of its node is counted. */
 void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret);

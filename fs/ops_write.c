@@ -2,6 +2,7 @@
 #include "fs/ops.h"
 
 #include "fs/change.h"
+#include "fs/modes.h"
 #include "fs/process.h"
 #include "fs/save.h"
 #include "fs/select.h"
@@ -36,7 +37,7 @@ static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struc
 	if (r == 0 && (ret->dir.path.kind == NODE_ROOT || select_is_directory(ret->dir.path.kind)))
 		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
 	if (r == 0)
-		r = op_may(req, &ret->dir_st, W_OK | X_OK);
+		r = op_may(req, ret->dir.path.kind, &ret->dir_st, W_OK | X_OK);
 	return r < 0 ? r : names_find(m, &ret->dir, name, &ret->name);
 }
 
@@ -63,13 +64,27 @@ static bool is_real_directory(const struct name *n)
 	return is_real(n) && tree_nodes[n->path.kind].directory;
 }
 
-/* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
-static int may_take_real(const struct name *n)
+/* Whether the caller may write the real file, also where it is hidden or not there yet. */
+static int may_write_real(fuse_req_t req, const struct name *n)
 {
-	if (tree_is_api(n->path.kind) || n->path.kind == NODE_TAG_IMAGE)
+	struct mount *m = op_mount(req);
+	struct stat st = {.st_mode = modes_of(m, &n->path), .st_uid = m->uid, .st_gid = m->gid};
+
+	return op_may(req, n->path.kind, &st, W_OK);
+}
+
+/* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
+static int may_take_real(fuse_req_t req, const struct name *n)
+{
+	int r;
+
+	if (tree_is_api(n->path.kind))
 		return -EACCES;
 	if (is_real_directory(n))
 		return -EPERM;
+	r = may_write_real(req, n);
+	if (r < 0)
+		return r;
 	if (n->place)
 		return 0;
 	return n->slot && (n->path.kind == NODE_TAG_SPEC || n->path.kind == NODE_TAG_STATUS)
@@ -230,7 +245,7 @@ static int make_file(fuse_req_t req, const struct target *t, const char *name, m
 
 	if (!is_real(&t->name))
 		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
-	r = may_take_real(&t->name);
+	r = may_take_real(req, &t->name);
 	if (r == 0)
 		make_real(op_mount(req), &t->name);
 	return r;
@@ -296,9 +311,8 @@ static int may_open_there(fuse_req_t req, const struct name *n, int flags)
 
 	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || tree_is_api(n->path.kind))
 		return -EEXIST;
-	if ((mask & W_OK) && !(n->st.st_mode & 0222))
-		return -EACCES;
-	return op_may(req, &n->st, mask | (flags & O_TRUNC ? W_OK : 0));
+	return op_may(req, n->scratch ? NODE_SCRATCH : n->path.kind, &n->st,
+		mask | (flags & O_TRUNC ? W_OK : 0));
 }
 
 void op_create(
@@ -389,6 +403,13 @@ static void end_hold(struct mount *m, const struct job *j)
 	publish_release(m->publish, key);
 }
 
+/* A 403: our rights may be others by now. */
+static void look_at_verdict(struct mount *m, const struct job *j, int r)
+{
+	if (r == -EACCES)
+		rights_doubt(m->rights, j->path.namespace);
+}
+
 static void end_change(struct mount *m, struct job *j)
 {
 	end_hold(m, j);
@@ -412,6 +433,7 @@ static void make_directory(struct pool_call *call, void *arg)
 	r = j->path.kind == NODE_STREAM ? change_make_stream(m, &api, &j->path)
 					: change_make_tag(m, &api, &j->path);
 
+	look_at_verdict(m, j, r);
 	pool_settle(call);
 	if (r < 0) {
 		fuse_reply_err(call->req, -r);
@@ -433,6 +455,7 @@ static void remove_directory(struct pool_call *call, void *arg)
 	r = j->path.kind == NODE_STREAM ? change_remove_stream(m, &api, &j->path)
 					: change_remove_tag(m, &api, &j->path);
 
+	look_at_verdict(m, j, r);
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	fuse_reply_err(call->req, -r);
@@ -465,6 +488,8 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 	if (r == 0 && t.name.ino)
 		r = -EEXIST;
+	if (r == 0 && t.name.path.kind == NODE_STREAM && op_mount(req)->selects)
+		r = -EPERM; /* nothing would tell whether it is selected */
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG)) {
 		submit_directory(req, parent, &t, name, make_directory);
 		return;
@@ -662,7 +687,7 @@ static void save_over(struct pool_call *call, void *arg)
 
 	begin_change(m, j);
 	r = save_scratch(m, &save, j->scratch, &j->path, &place);
-
+	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
 		r = leave_place(m, &j->moved, false, &moved);
 		if (r == 0)
@@ -699,7 +724,7 @@ static int submit_save_over(fuse_req_t req, const struct target *from, const cha
 	const struct target *to, struct scratch_node *node)
 {
 	struct job *j;
-	int r = may_take_real(&to->name);
+	int r = may_take_real(req, &to->name);
 
 	if (r < 0)
 		return r;
@@ -796,6 +821,11 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 	}
 	if (is_real_directory(&from->name) || tree_is_api(from->name.path.kind))
 		return -EPERM;
+	/* Nobody writes a tag's image: it is only hidden, as by rm. */
+	if (from->name.path.kind != NODE_TAG_IMAGE)
+		r = may_write_real(req, &from->name);
+	if (r < 0)
+		return r;
 	if (is_real(&to->name))
 		return rename_real(req, from, name, to);
 	r = rename_away(m, from, to, new_name);
@@ -848,7 +878,8 @@ static void set_scratch(struct mount *m, struct scratch_node *n, const struct st
 		FUSE_SET_ATTR_MTIME)
 
 /* Whether the caller may change that of the file (chown(2), utimensat(2)): 0 or why not. */
-static int may_set(fuse_req_t req, const struct stat *now, const struct stat *st, int to_set)
+static int may_set(fuse_req_t req, enum node_kind kind, const struct stat *now,
+	const struct stat *st, int to_set)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	bool owner = ctx->uid == 0 || ctx->uid == now->st_uid;
@@ -865,7 +896,7 @@ static int may_set(fuse_req_t req, const struct stat *now, const struct stat *st
 	if ((set & FUSE_SET_ATTR_GID) && ctx->uid != 0 && st->st_gid != now->st_gid &&
 		st->st_gid != ctx->gid)
 		return -EPERM;
-	return (set & SET_NOW) && !owner ? op_may(req, now, W_OK) : 0;
+	return (set & SET_NOW) && !owner ? op_may(req, kind, now, W_OK) : 0;
 }
 
 /*
@@ -902,8 +933,9 @@ void op_setattr(
 	if (r == 0 && m->read_only)
 		r = -EROFS;
 	if (r == 0 && tree_is_api(path.kind)) {
-		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0 ? op_may(req, &now, W_OK)
-								     : -EPERM;
+		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0
+			    ? op_may(req, path.kind, &now, W_OK)
+			    : -EPERM;
 		if (r < 0)
 			fuse_reply_err(req, -r);
 		else
@@ -911,9 +943,9 @@ void op_setattr(
 		return;
 	}
 	if (r == 0)
-		r = may_set(req, &now, st, to_set);
+		r = may_set(req, path.kind, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
-		r = op_may(req, &now, W_OK);
+		r = op_may(req, path.kind, &now, W_OK);
 	if (r == 0 && path.kind == NODE_SCRATCH) {
 		_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
 
@@ -1008,6 +1040,7 @@ static void save_and_reply(struct pool_call *call, void *arg)
 
 	begin_change(m, j);
 	r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
 	end_hold(m, j);
 
 	if (j->sync && r == -EINVAL)
@@ -1030,6 +1063,7 @@ static void release_and_reply(struct pool_call *call, void *arg)
 			"a signal ended the process that wrote this; it was not sent");
 	else
 		r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
 	end_hold(m, j);
 	if (r == -ESHUTDOWN)
 		save_keep_handle(m, j->file);

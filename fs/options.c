@@ -5,7 +5,16 @@
 
 #define DEFAULT_TIMEOUT_MS 10000
 
-enum type { TYPE_STRING, TYPE_SECRET, TYPE_LIST, TYPE_FLAG, TYPE_DURATION_MS, TYPE_SECONDS };
+enum type {
+	TYPE_STRING,
+	TYPE_SECRET,
+	TYPE_LIST,
+	TYPE_FLAG,
+	TYPE_DURATION_MS,
+	TYPE_SECONDS,
+	TYPE_NUMBER,
+	TYPE_MODE
+};
 
 struct row {
 	const char *name;
@@ -40,6 +49,16 @@ static const struct row rows[] = {
 	{"as-uid", 0, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid"},
 	{"as-group", 0, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
 		"and in this group; repeatable"},
+	{"namespace", 'n', TYPE_LIST, FIELD(namespaces), "NAME", "only this namespace; repeatable"},
+	{"selector", 'l', TYPE_STRING, FIELD(selector), "SELECTOR",
+		"only streams with such labels (app=web,tier!=db)"},
+	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
+	{"gid", 0, TYPE_NUMBER, FIELD(gid), "GID", "which group's the files are (yours)"},
+	{"umask", 0, TYPE_MODE, FIELD(umask), "MASK", "what nobody may do with them (022)"},
+	{"poll-interval", 0, TYPE_SECONDS, FIELD(poll_interval), "TIME",
+		"between two lists of what can't be watched (60s)"},
+	{"rights-interval", 0, TYPE_SECONDS, FIELD(rights_interval), "TIME",
+		"between two looks at your rights (5m)"},
 	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
 		"deadline of a request (10s)"},
 	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
@@ -101,6 +120,18 @@ static int parse_duration(const char *text, int *ret_ms)
 	return -EINVAL;
 }
 
+/* Digits only, up to that. */
+static int parse_number(const char *text, int base, unsigned long max, long *ret)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, base);
+
+	if (*text < '0' || *text > '9' || *end || n > max)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
 /* argv is there for everybody to read in /proc. */
 static void set_secret(struct options *o, const char **field, char *value)
 {
@@ -138,6 +169,12 @@ static int set(struct options *o, const struct row *r, char *value)
 		else
 			*(bool *)field = true;
 		break;
+	case TYPE_NUMBER:
+		error = parse_number(value, 10, UINT32_MAX - 1, field);
+		break;
+	case TYPE_MODE:
+		error = parse_number(value, 8, 0777, field);
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -147,7 +184,8 @@ static int set(struct options *o, const struct row *r, char *value)
 		break;
 	}
 	if (error)
-		fprintf(stderr, "imagestreamfs: --%s: %s is no duration\n", r->name, value);
+		fprintf(stderr, "imagestreamfs: --%s: %s is no %s\n", r->name, value,
+			r->type == TYPE_NUMBER || r->type == TYPE_MODE ? "number" : "duration");
 	return error;
 }
 
@@ -169,11 +207,16 @@ static int set_mount_option(struct options *o, char *item)
 		}
 		return set(o, r, value ? value + 1 : item + len);
 	}
-	if (streq(item,
-		    "ro")) { /* as fstab says it: the kernel's would keep announcements away, too */
+	/* As fstab says it. The kernel's own would keep announcements away, too. */
+	if (streq(item, "ro")) {
 		o->read_only = true;
 		return 0;
 	}
+	/* The program holds everybody to the mode bits; the kernel would keep the announcer out. */
+	if (streq(item, "default_permissions"))
+		return 0;
+	if (streq(item, "allow_other"))
+		o->allow_other = true;
 	fuse_opt_add_arg(&o->fuse, "-o");
 	fuse_opt_add_arg(&o->fuse, item);
 	return 0;
@@ -210,7 +253,12 @@ int options_parse(struct options *o, int argc, char *argv[])
 	int c, r = 0, index;
 	char none[] = "";
 
-	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS};
+	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS,
+		.poll_interval = 60,
+		.rights_interval = 300,
+		.uid = getuid(),
+		.gid = getgid(),
+		.umask = 022};
 	fuse_opt_add_arg(&o->fuse, "imagestreamfs");
 	for (size_t i = 0; i < ROWS; i++) {
 		size_t n = strlen(letters);
@@ -234,6 +282,12 @@ int options_parse(struct options *o, int argc, char *argv[])
 					r = set(o, &rows[i], optarg ? optarg : none);
 		}
 	}
+	if (r == 0 && o->noopen && o->allow_other && (o->umask & 0555)) {
+		fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: "
+		      "such a umask would be in vain\n",
+			stderr);
+		r = -EINVAL;
+	}
 	if (r == 0 && !o->help && !o->version)
 		r = set_positional(o, argc - optind, argv + optind);
 	return r;
@@ -242,6 +296,7 @@ int options_parse(struct options *o, int argc, char *argv[])
 void options_release(struct options *o)
 {
 	fuse_opt_free_args(&o->fuse);
+	json_decref(o->namespaces);
 	json_decref(o->flags.as_groups);
 	if (o->token)
 		explicit_bzero(o->token, strlen(o->token));

@@ -17,7 +17,12 @@ struct options {
 		auto_unmount;
 	int verbosity;
 	int request_timeout_ms;
-	int watch_timeout;     /* seconds; 0: random */
+	int watch_timeout;  /* seconds; 0: random */
+	json_t *namespaces; /* NULL at the end; NULL: all */
+	const char *selector;
+	long uid, gid, umask;
+	int poll_interval, rights_interval; /* seconds */
+	bool allow_other;
 	struct fuse_args fuse; /* what is left for FUSE */
 	char *token;	       /* ours, and wiped: argv's is overwritten */
 };

@@ -24,14 +24,6 @@ struct entry {
 	char key[];
 };
 
-/* A publish_now that waits. */
-struct request {
-	struct request *next;
-	const char *key;
-	const struct published_own *own;
-	bool done;
-};
-
 /* A change on its way: its steps go to the announcer, or are shown silently, in their order. */
 struct transition {
 	struct transition *next, **link; /* what points at it */
@@ -90,16 +82,16 @@ struct publish {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct entry *first, **last;  /* lock; the line */
-	struct map queued;	      /* lock; what stands in it */
-	struct map busy;	      /* lock; key -> struct busy */
-	struct request *requests;     /* lock */
-	uint64_t added, done;	      /* lock */
-	uint64_t moving;	      /* lock; transitions on their way */
-	struct publish_notify notify; /* lock */
-	struct publish_counts counts; /* lock */
-	struct forgotten *forgotten;  /* lock */
-	bool forgets;		      /* lock; forget_thread runs */
+	struct entry *first, **last;		  /* lock; the line */
+	struct map queued;			  /* lock; what stands in it */
+	struct map busy;			  /* lock; key -> struct busy */
+	struct transition *handed, **last_handed; /* lock; begun by another thread */
+	uint64_t added, done;			  /* lock */
+	uint64_t moving;			  /* lock; transitions on their way */
+	struct publish_notify notify;		  /* lock */
+	struct publish_counts counts;		  /* lock */
+	struct forgotten *forgotten;		  /* lock */
+	bool forgets;				  /* lock; forget_thread runs */
 	pthread_t forget_thread;
 	pthread_cond_t forget;
 	bool started, stop; /* lock */
@@ -112,6 +104,7 @@ struct publish *publish_new(const struct publish_parts *parts)
 	p->parts = *parts;
 	p->last = &p->first;
 	p->last_transition = &p->transitions;
+	p->last_handed = &p->handed;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
@@ -128,6 +121,16 @@ static void transition_free(struct transition *t)
 	free(t);
 }
 
+static void transitions_free(struct transition *t)
+{
+	while (t) {
+		struct transition *next = t->next;
+
+		transition_free(t);
+		t = next;
+	}
+}
+
 void publish_free(struct publish *p)
 {
 	if (!p)
@@ -138,12 +141,8 @@ void publish_free(struct publish *p)
 		p->first = e->next;
 		free(e);
 	}
-	while (p->transitions) {
-		struct transition *t = p->transitions;
-
-		p->transitions = t->next;
-		transition_free(t);
-	}
+	transitions_free(p->transitions);
+	transitions_free(p->handed);
 	idmap_foreach(&p->sent, e) free(e->value);
 	idmap_release(&p->sent);
 	map_foreach(&p->busy, e) free(e->value);
@@ -262,6 +261,12 @@ static uint64_t node_at(struct publish *p, uint64_t place)
 	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
 }
 
+/* The step says something of a file that is there, and nothing of its name. */
+static bool keeps_name(const struct published_step *step)
+{
+	return step->op == PUBLISHED_WRITE || step->op == PUBLISHED_ATTRIB;
+}
+
 static void inval_place(struct publish *p, uint64_t place)
 {
 	struct publish_notify notify = get_notify(p);
@@ -351,6 +356,8 @@ static bool flip(struct publish *p, struct transition *t, const struct published
 {
 	struct tree_path path;
 
+	if (step->op == PUBLISHED_ATTRIB)
+		return false;
 	if (t->returns) {
 		overlay_return(p->parts.overlay, t->place);
 		return true;
@@ -376,7 +383,7 @@ static void show(struct publish *p, struct transition *t, const struct published
 
 	flip(p, t, step);
 	inval_place(p, step->place);
-	if (step->op == PUBLISHED_WRITE || !notify.inval_inode)
+	if (keeps_name(step) || !notify.inval_inode)
 		return;
 	step_path(t->key, step, &path);
 	parent = parent_node(p, &path);
@@ -422,7 +429,7 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	count(p, &p->counts.lost);
 	step_path(t->key, step, &path);
 	parent = parent_node(p, &path);
-	if (step->op == PUBLISHED_WRITE || !parent || !get_notify(p).inval_entry)
+	if (keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
 	log_info("an event is lost: %s", t->key);
 	f = xcalloc(1, sizeof(*f) + strlen(step_name(&path)) + 1);
@@ -445,6 +452,8 @@ static bool is_visible(struct publish *p, struct transition *t, const struct pub
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
+	if (step->op == PUBLISHED_ATTRIB)
+		return node_find(p->parts.nodes, step->place);
 	step_path(t->key, step, &path);
 	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
 		return false;
@@ -467,6 +476,8 @@ static enum announcer_op announcer_op(const struct published_step *step)
 		return directory ? ANNOUNCER_MKDIR : ANNOUNCER_CREATE;
 	case PUBLISHED_DELETE:
 		return directory ? ANNOUNCER_RMDIR : ANNOUNCER_UNLINK;
+	case PUBLISHED_ATTRIB:
+		return ANNOUNCER_ATTRIB;
 	default:
 		return ANNOUNCER_WRITE;
 	}
@@ -623,26 +634,37 @@ static void finish(struct publish *p, struct transition *t)
 	transition_free(t);
 }
 
-static void start(struct publish *p, struct transition *t)
+/* From here on its key waits for it. p->lock held. */
+static void count_in(struct publish *p, struct transition *t)
 {
-	struct busy *b;
+	struct busy *b = busy_get(p, t->key);
 
 	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
-		t->names = t->names ||
-			   (t->change.steps[i].waits && t->change.steps[i].op != PUBLISHED_WRITE);
-	pthread_mutex_lock(&p->lock);
-	b = busy_get(p, t->key);
+		t->names =
+			t->names || (t->change.steps[i].waits && !keeps_name(&t->change.steps[i]));
 	b->transitions++;
 	p->moving++;
 	b->names += t->names;
-	pthread_mutex_unlock(&p->lock);
+}
+
+static void run_transition(struct publish *p, struct transition *t)
+{
 	if (advance(p, t)) {
 		finish(p, t);
 	} else { /* those of one key stay in their order */
+		t->next = NULL;
 		t->link = p->last_transition;
 		*t->link = t;
 		p->last_transition = &t->next;
 	}
+}
+
+static void start(struct publish *p, struct transition *t)
+{
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	pthread_mutex_unlock(&p->lock);
+	run_transition(p, t);
 }
 
 static void advance_and_finish(struct publish *p, struct transition *t)
@@ -706,20 +728,13 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 	c->nsteps = n;
 }
 
-static void publish_stream(struct publish *p, const char *key, const struct published_own *own)
+static void publish_stream(struct publish *p, const char *key)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
 	struct published_change c;
-	bool again = true;
 
-	while (again && published_begin(p->parts.published, key, object, own, &c)) {
-		again = c.again && own;
-		if (own) {
-			settle_own(p, key, own, &c);
-			c.again = false;
-		}
+	if (published_begin(p->parts.published, key, object, NULL, &c))
 		start(p, transition_new(key, &c));
-	}
 }
 
 static void publish_namespace(struct publish *p, const char *name)
@@ -824,7 +839,10 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 		return;
 	}
 	log_debug("announcing %s: %s", t->key, strerror(ack->error));
-	show_lost(p, t, step);
+	if (ack->error == ENOENT && step->op == PUBLISHED_ATTRIB)
+		show(p, t, step); /* its name is gone, but somebody may hold it */
+	else
+		show_lost(p, t, step);
 }
 
 /* What was under way is sent again: every step may be done twice. */
@@ -899,7 +917,7 @@ static void publish_entry(struct publish *p, const char *key)
 	if (waits)
 		return;
 	if (strchr(key, '/'))
-		publish_stream(p, key, NULL);
+		publish_stream(p, key);
 	else
 		publish_namespace(p, key);
 }
@@ -920,28 +938,20 @@ static struct entry *take(struct publish *p)
 	return e;
 }
 
-static struct request *take_request(struct publish *p)
+static void serve_handed(struct publish *p)
 {
-	struct request *r;
+	struct transition *t, *next;
 
 	pthread_mutex_lock(&p->lock);
-	r = p->stop ? NULL : p->requests;
-	if (r)
-		p->requests = r->next;
+	t = p->stop ? NULL : p->handed;
+	if (t) {
+		p->handed = NULL;
+		p->last_handed = &p->handed;
+	}
 	pthread_mutex_unlock(&p->lock);
-	return r;
-}
-
-static void serve_requests(struct publish *p)
-{
-	struct request *r;
-
-	while ((r = take_request(p))) {
-		publish_stream(p, r->key, r->own);
-		pthread_mutex_lock(&p->lock);
-		r->done = true;
-		pthread_cond_broadcast(&p->changed);
-		pthread_mutex_unlock(&p->lock);
+	for (; t; t = next) {
+		next = t->next;
+		run_transition(p, t);
 	}
 }
 
@@ -956,7 +966,7 @@ static void serve_line(struct publish *p)
 		p->done++;
 		pthread_cond_broadcast(&p->changed);
 		pthread_mutex_unlock(&p->lock);
-		serve_requests(p); /* whoever waits comes first */
+		serve_handed(p); /* whoever waits comes first */
 		if (p->parts.announce)
 			hear_announcer(p);
 		if (p->heard)
@@ -994,7 +1004,7 @@ static void *run(void *arg)
 		int64_t next;
 
 		p->again = false;
-		serve_requests(p);
+		serve_handed(p);
 		serve_line(p);
 		if (p->parts.announce)
 			hear_announcer(p);
@@ -1050,37 +1060,54 @@ void publish_stop(struct publish *p)
 		announce_stop(p->parts.announce);
 }
 
-/* p->lock held. False where the thread has taken it. */
-static bool forget_request(struct publish *p, struct request *r)
+/* What it leaves to the thread. True when somebody may wait for it. */
+static bool hand_over(struct publish *p, struct transition *t)
 {
-	for (struct request **at = &p->requests; *at; at = &(*at)->next) {
-		if (*at == r) {
-			*at = r->next;
-			return true;
-		}
-	}
-	return false;
+	bool names;
+
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	names = t->names;
+	t->next = NULL;
+	*p->last_handed = t;
+	p->last_handed = &t->next;
+	pthread_mutex_unlock(&p->lock);
+	return names;
 }
 
 void publish_now(struct publish *p, const char *key, const struct published_own *own)
 {
 	static const struct published_own none = {0};
-	struct request r = {.key = key, .own = own ? own : &none}, **at;
+	_cleanup_object_ struct object *object = store_get(p->store, key);
+	struct published_change c;
+	bool again = true, wake = false;
+	struct busy *b;
 
-	pthread_mutex_lock(&p->lock);
-	for (at = &p->requests; *at; at = &(*at)->next)
-		;
-	*at = &r;
-	pthread_mutex_unlock(&p->lock);
-	publish_wake(p);
-	pthread_mutex_lock(&p->lock);
-	while (!r.done) {
-		/* Stopped: the thread takes no request any more, but it may be at ours. */
-		if (p->stop && forget_request(p, &r))
-			break;
-		pthread_cond_wait(&p->changed, &p->lock);
+	publish_hold(p, key);
+	own = own ? own : &none;
+	while (again && published_begin(p->parts.published, key, object, own, &c)) {
+		again = c.again;
+		c.again = false;
+		settle_own(p, key, own, &c);
+		wake = hand_over(p, transition_new(key, &c)) || wake;
 	}
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	wake = --b->holds == 0 || wake; /* else the events come when the call is answered */
+	busy_drop_unused(p, b);
 	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
+}
+
+void publish_attributes(
+	struct publish *p, const char *key, struct published_step *steps, size_t nsteps)
+{
+	struct published_change change = {.steps = steps, .nsteps = nsteps};
+	struct transition *t = transition_new(key, &change);
+
+	hand_over(p, t);
+	publish_wake(p);
 }
 
 /* p->lock held. False when it is too late. */

@@ -66,9 +66,11 @@ void publish_hold(struct publish *p, const char *key);
 void publish_release(struct publish *p, const char *key);
 
 /*
- * Shows the key's current version now: what is the caller's own, and every file's bytes. Names that
- * come or go by it, and the events of the other files, follow through the announcer, which nobody
- * waits for. `own` (NULL: nothing is) only has to live until this returns.
+ * Shows the key's current version now, on this thread, which tells the kernel, too: so it is none that
+ * serves requests. What is the caller's own, and every file's bytes, are shown when this returns. Names
+ * that come or go by it, and the events of the other files, follow through the announcer, which nobody
+ * waits for: after publish_release, where the key is held and no names are among them. `own` (NULL:
+ * nothing is) only has to live until this returns.
  */
 void publish_now(struct publish *p, const char *key, const struct published_own *own);
 
@@ -78,6 +80,13 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
  * holds (a rename's), which is why the wait ends.
  */
 void publish_wait_names(struct publish *p, const char *key);
+
+/*
+ * The modes of these places of the key are others: PUBLISHED_ATTRIB steps, whose `place` is the st_ino
+ * that the kernel knows. Takes `steps` over.
+ */
+void publish_attributes(
+	struct publish *p, const char *key, struct published_step *steps, size_t nsteps);
 
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);

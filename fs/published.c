@@ -289,16 +289,16 @@ void published_add_named(struct published *p, const char *name)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void published_set_ready(struct published *p, const char *namespace)
+void published_set_ready(struct published *p, const char *namespace, bool ready)
 {
 	struct namespace *n;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace ? namespace_get(p, namespace, false) : NULL;
 	if (n)
-		n->ready = true;
+		n->ready = ready;
 	else if (!namespace)
-		p->ready = true;
+		p->ready = ready;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -500,8 +500,11 @@ static void diff(struct published_change *c)
 	diff_deleted_tags(c);
 	if (c->new) {
 		diff_tags(c);
-		for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
+		for (enum node_kind kind = NODE_METADATA_JSON; kind <= NODE_STATUS_JSON; kind++)
 			diff_file(c, kind, "", false);
+		/* Whoever waits for the files that every version moves finds the others moved. */
+		diff_file(c, NODE_IMAGESTREAM_YAML, "", false);
+		diff_file(c, NODE_IMAGESTREAM_JSON, "", false);
 		return;
 	}
 	for (enum node_kind kind = NODE_IMAGESTREAM_JSON; kind <= NODE_STATUS_JSON; kind++)
@@ -832,12 +835,56 @@ static int root_attr(struct published *p, const struct tree_path *path, struct t
 	return r;
 }
 
+/* How many names have to come or go from one version to the next. */
+static size_t tag_changes(struct view *from, struct view *to)
+{
+	const struct view_index *x = view_index(from), *y = view_index(to);
+	size_t same = 0;
+
+	for (size_t i = 0; i < x->ntags; i++)
+		same += same_tag(from, to, x->tags[i].name);
+	return x->ntags + y->ntags - 2 * same;
+}
+
+/* tags/ counts the names that it shows; its time moves with the first of them. */
+static int tags_attr(struct published *p, const struct tree_path *path, struct tree_attr *ret)
+{
+	_cleanup_view_ struct view *v = NULL, *before = NULL;
+	size_t coming = 0, going = 0;
+	struct tree_attr old;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, path->namespace, path->stream);
+	v = view_ref_or_null(s ? shown_view(s, NODE_TAGS, "") : NULL);
+	for (struct item *i = v && v == s->view ? s->items : NULL; i; i = i->next) {
+		if (i->kind != NODE_TAG || !i->waits)
+			continue;
+		coming += i->op == PUBLISHED_CREATE;
+		going += i->op == PUBLISHED_DELETE;
+		if (!before)
+			before = view_ref_or_null(i->shows);
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!v)
+		return -ENOENT;
+	view_attr(v, NODE_TAGS, "", ret);
+	ret->nlink += going - coming;
+	if (before && tag_changes(before, v) == coming + going) {
+		view_attr(before, NODE_TAGS, "", &old);
+		ret->mtime = old.mtime;
+	}
+	return 0;
+}
+
 int published_attr(struct published *p, const struct tree_path *path, struct tree_attr *ret)
 {
 	_cleanup_view_ struct view *v = NULL;
 
 	if (path->kind <= NODE_NAMESPACE)
 		return root_attr(p, path, ret);
+	if (path->kind == NODE_TAGS)
+		return tags_attr(p, path, ret);
 	v = published_view_at(p, path);
 	return v ? view_attr(v, path->kind, path->tag, ret) : -ENOENT;
 }

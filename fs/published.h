@@ -20,7 +20,8 @@ void published_free(struct published *p);
 enum published_op {
 	PUBLISHED_CREATE, /* a directory with all that is in it, or a file */
 	PUBLISHED_DELETE,
-	PUBLISHED_WRITE, /* its bytes are others */
+	PUBLISHED_WRITE,  /* its bytes are others */
+	PUBLISHED_ATTRIB, /* its mode is another; never waits here (fs/modes.h) */
 };
 
 struct published_step {
@@ -91,8 +92,8 @@ void published_set_namespace(
 /* A namespace that no list names but that was found by name. */
 void published_add_named(struct published *p, const char *name);
 
-/* The streams of the namespace (NULL: of all, now and later) are all here. */
-void published_set_ready(struct published *p, const char *namespace);
+/* Whether the streams of the namespace (NULL: of all, now and later) are all here. */
+void published_set_ready(struct published *p, const char *namespace, bool ready);
 bool published_is_ready(struct published *p, const char *namespace);
 
 /* The view that the stream's directory shows, with a reference for the caller, or NULL. */

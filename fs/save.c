@@ -125,7 +125,8 @@ static int merge(struct edit *e, struct object *current, const json_t *json, jso
 		if (r < 0)
 			return r;
 	}
-	parsed = base.version ? object_parse(base.version) : json_incref((json_t *)json);
+	parsed = base.version ? object_cache_get(d->mount->cache, base.version)
+			      : json_incref((json_t *)json);
 	shown = patch_value(&e->file, parsed);
 	r = patch_check(&e->file, shown, d->mine, &error);
 	if (r < 0)

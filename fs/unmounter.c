@@ -69,27 +69,17 @@ int unmounter_start(const char *mountpoint)
 	return fds[1];
 }
 
-void unmounter_stop(int fd)
-{
-	if (fd < 0)
-		return;
-	if (write(fd, "", 1) < 0)
-		errno = 0; /* it has been killed, and nothing is left to do */
-	close(fd);
-}
-
 int unmounter_main(int argc, char *argv[])
 {
 	char byte;
-	ssize_t n;
 
 	if (argc != 2)
 		return EXIT_FAILURE;
 	if (chdir("/") < 0) /* it must not be what keeps a filesystem in use */
 		return EXIT_FAILURE;
-	while ((n = read(STDIN_FILENO, &byte, 1)) < 0 && errno == EINTR)
+	while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR)
 		;
-	if (n == 0 && mount_is_dead(argv[1]))
+	if (mount_is_dead(argv[1])) /* one that was unmounted, or mounted again, isn't */
 		mount_remove_dead(argv[1]);
 	return EXIT_SUCCESS;
 }

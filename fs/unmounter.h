@@ -17,10 +17,11 @@
 bool mount_is_dead(const char *path);
 void mount_remove_dead(const char *path);
 
-/* Starts the process for an absolute path. The descriptor that it waits at, or -errno. */
+/*
+ * Starts the process for an absolute path. The descriptor that it waits at, or -errno: it looks at
+ * the mount when that is closed.
+ */
 int unmounter_start(const char *mountpoint);
-/* The mount is gone: it has nothing to do. Closes the descriptor; one below 0 is fine. */
-void unmounter_stop(int fd);
 
 /* The process: argv is {UNMOUNTER_ARGV0, mountpoint}. Its exit code. */
 int unmounter_main(int argc, char *argv[]);

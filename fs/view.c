@@ -47,7 +47,7 @@ static void measure(struct view_file *f, enum node_kind kind, const json_t *obje
 		return;
 	f->there = true;
 	f->size = bytes.len;
-	f->hash = hash_bytes(HASH_INIT, bytes.data, bytes.len);
+	f->hash = hash_text(HASH_INIT, bytes.data, bytes.len);
 	f->mtime = mtime;
 }
 
@@ -326,6 +326,16 @@ const struct view_index *view_index(struct view *v)
 	return expected;
 }
 
+/* What has been measured of the old version and is the same in this one. */
+static void keep_yaml(struct view *v, const struct view *old)
+{
+	for (enum view_part part = 0; part < VIEW_PARTS; part++)
+		if (has_part(old->object, v->object, part))
+			atomic_init(&v->yaml_parts[part], atomic_load(&old->yaml_parts[part]));
+	if (old->object->rest == v->object->rest)
+		atomic_init(&v->yaml_rest, atomic_load(&old->yaml_rest));
+}
+
 struct view *view_new(struct object *object, struct view *old, int64_t now,
 	struct object_cache *cache, struct journal *journal)
 {
@@ -340,10 +350,7 @@ struct view *view_new(struct object *object, struct view *old, int64_t now,
 
 		index_names(x);
 		atomic_init(&v->index, x);
-		if (old->object->spec == object->spec)
-			atomic_init(&v->yaml_spec, atomic_load(&old->yaml_spec));
-		if (old->object->status == object->status)
-			atomic_init(&v->yaml_status, atomic_load(&old->yaml_status));
+		keep_yaml(v, old);
 	}
 	return v;
 }
@@ -412,40 +419,52 @@ static int yaml_size_of(const json_t *members, uint64_t *ret)
 }
 
 /* A member's bytes are the same whatever stands beside it. Takes it out of `object`. */
-static int yaml_part_size(
-	json_t *object, const char *key, atomic_uint_fast64_t *known, uint64_t *ret)
+static int yaml_part_size(struct view *v, json_t *object, enum view_part part, uint64_t *ret)
 {
-	_cleanup_json_ json_t *part = json_pack("{s:O*}", key, json_object_get(object, key));
-	uint64_t size = atomic_load(known);
+	const char *key = part_names[part];
+	_cleanup_json_ json_t *alone = json_pack("{s:O*}", key, json_object_get(object, key));
+	uint64_t size = atomic_load(&v->yaml_parts[part]);
 	int r = 0;
 
-	if (!size && json_object_size(part))
-		r = yaml_size_of(part, &size);
+	if (!size && json_object_size(alone))
+		r = yaml_size_of(alone, &size);
 	json_object_del(object, key);
-	atomic_store(known, size);
+	atomic_store(&v->yaml_parts[part], size);
 	*ret = size;
 	return r;
 }
 
-static int yaml_size(struct view *v, uint64_t *ret)
+static int measure_yaml(struct view *v, uint64_t *ret)
 {
-	_cleanup_json_ json_t *object = NULL, *rest = NULL;
-	uint64_t size = atomic_load(&v->yaml_size), spec, status;
+	uint64_t rest = atomic_load(&v->yaml_rest), sum = 0, size;
+	bool alone = rest && atomic_load(&v->yaml_parts[VIEW_SPEC]) &&
+		     atomic_load(&v->yaml_parts[VIEW_STATUS]);
+	_cleanup_json_ json_t *object =
+		alone ? object_parse_metadata(v->object) : object_cache_get(v->cache, v->object);
+	_cleanup_json_ json_t *members = json_copy(object);
 	int r = 0;
 
-	if (!size) {
-		object = object_cache_get(v->cache, v->object);
-		rest = json_copy(object);
-		r = yaml_part_size(rest, "spec", &v->yaml_spec, &spec);
-		if (r == 0)
-			r = yaml_part_size(rest, "status", &v->yaml_status, &status);
-		if (r == 0)
-			r = yaml_size_of(rest, &size);
-		if (r < 0)
-			return r;
-		size += spec + status;
-		atomic_store(&v->yaml_size, size);
+	for (enum view_part part = 0; r == 0 && part < VIEW_PARTS; part++) {
+		r = yaml_part_size(v, members, part, &size);
+		sum += size;
 	}
+	if (r == 0 && !rest)
+		r = yaml_size_of(members, &rest);
+	if (r < 0)
+		return r;
+	atomic_store(&v->yaml_rest, rest);
+	*ret = sum + rest;
+	return 0;
+}
+
+static int yaml_size(struct view *v, uint64_t *ret)
+{
+	uint64_t size = atomic_load(&v->yaml_size);
+	int r = size ? 0 : measure_yaml(v, &size);
+
+	if (r < 0)
+		return r;
+	atomic_store(&v->yaml_size, size);
 	*ret = size;
 	return 0;
 }

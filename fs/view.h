@@ -52,8 +52,8 @@ struct view {
 	struct object_cache *cache;
 	struct journal *journal;
 	_Atomic(struct view_index *) index; /* NULL: nobody asked yet */
-	/* Of imagestream.yaml: bytes of all of it and of two parts; 0: nobody asked yet. */
-	atomic_uint_fast64_t yaml_size, yaml_spec, yaml_status;
+	/* Bytes of imagestream.yaml, of its parts and of what else is in it; 0: nobody asked yet. */
+	atomic_uint_fast64_t yaml_size, yaml_parts[VIEW_PARTS], yaml_rest;
 };
 
 /*

@@ -79,6 +79,58 @@ def test_fault(server, mount, reader, kind, where):
         assert mount.status()["lastError"]
 
 
+def item(name, uid="u", **more):
+    return json.dumps({"metadata": {"name": name, "namespace": "dev", "uid": uid,
+                                    "resourceVersion": "7", **more}})
+
+
+def list_again(server, text):
+    """The next list of the streams is that text."""
+    wait_for_watches(server)
+    server.fault(path=STREAMS, watch=False, count=1, status=200, text=text)
+    server.control("POST", "compact", {"style": "status"})
+    server.control("POST", "drop", {"path": "imagestreams"})
+
+
+HEAD = '{"kind":"ImageStreamList","metadata":{"resourceVersion":"99999999"},'
+NO_LIST = {
+    "nothing": "", "text": "the pod is away", "array": "[]", "object": "{}", "no items": HEAD + '"x":1}',
+    "items": HEAD + '"items":{}}', "cut": HEAD + '"items":[' + item("one"),
+    "cut item": HEAD + '"items":[' + item("one")[:-1] + "]}",
+    "comma": HEAD + '"items":[' + item("one") + item("two") + "]}",
+    "bad item": HEAD + '"items":[' + item("one") + "," + item("two")[:-1] + ',"a":01}]}',
+    "metadata": '{"metadata":{"resourceVersion":9 9},"items":[]}',
+    "more": HEAD + '"items":[]}x',
+}
+
+
+@pytest.mark.parametrize("kind", NO_LIST)
+def test_no_list(server, mount, reader, kind):
+    """Nothing goes by an answer that is no list, and the next one is asked for."""
+    list_again(server, NO_LIST[kind])
+    wait_for(lambda: [one for one in mount.errors() if one["message"] == "the answer is no list"],
+             10, "the failure")
+    comes_back(server, mount)
+
+
+@pytest.mark.parametrize("items", ["null", "[]", " [ ] "])
+def test_empty_list(server, mount, items):
+    list_again(server, HEAD + '"items":' + items + "}")
+    wait_for(lambda: not (mount / "openshift/nginx").exists(), 10, "the empty list")
+    assert not mount.errors() or mount.errors()[-1]["message"] != "the answer is no list"
+
+
+def test_items_among_others(server, mount):
+    """What is no ImageStream is left out; white space and the order of things don't matter."""
+    list_again(server, '{"items" : [ ' + ", ".join([
+        item("one"), "1", '"x"', "{}", "[]", item("two", managedFields=[{"a": 1}])]) +
+        ' ], "metadata": {"resourceVersion": "99999999"} }\n')
+    wait_for((mount / "dev/two").is_dir, 10, "the list")
+    assert (mount / "dev/one").is_dir()
+    assert "managedFields" not in (mount / "dev/two/imagestream.json").read_text()
+    assert "an item is no ImageStream" in [one["message"] for one in mount.errors()]
+
+
 @pytest.mark.parametrize("seconds", [0, 2])
 def test_server_away(server, mount, reader, seconds):
     wait_for_watches(server)

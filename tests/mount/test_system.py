@@ -1,6 +1,7 @@
 """As a part of the system: mount(8), fstab, systemd, ends that nobody wanted, starts without a network."""
 
 import errno
+import json
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ from conftest import is_mounted, wait_for
 
 TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
+NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 FSTAB_OPTIONS = "_netdev,noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=60"
 
 
@@ -39,8 +41,7 @@ def test_mount_command(server, mountpoint):
     seen = subprocess.run(["findmnt", "-n", "-o", "FSTYPE,OPTIONS", mountpoint], check=True,
                           capture_output=True, text=True).stdout
     assert seen.startswith("fuse.imagestreamfs ") and "allow_other" in seen
-    other = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "ls",
-                            mountpoint / "shop"], capture_output=True, text=True, check=False)
+    other = subprocess.run([*NOBODY, "ls", mountpoint / "shop"], capture_output=True, text=True, check=False)
     assert "web" in other.stdout
     subprocess.run(["umount", mountpoint], check=True)
     assert not is_mounted(mountpoint)
@@ -127,6 +128,39 @@ def test_user_unit_is_right(installed, tmp_path):
     assert not ours and done.returncode == 0, done.stderr
 
 
+# ---- an ordinary user ----
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")
+def test_an_ordinary_user(server, mountpoint):
+    """By fusermount3, from a kubeconfig that nobody else can read, to the end; root isn't let in."""
+    home = mountpoint.parent
+    (home / ".kube").mkdir()
+    shutil.copy(server.kubeconfig, home / ".kube/config")
+    (home / ".kube/config").chmod(0o600)
+    for path in (home, home / ".kube", home / ".kube/config", mountpoint):
+        shutil.chown(path, "nobody", "nogroup")
+
+    def run(*command, **options):
+        return subprocess.run([*NOBODY, *command], check=True, text=True, capture_output=True,
+                              env={"PATH": os.environ["PATH"], "HOME": str(home)}, **options).stdout
+
+    for _ in range(2):
+        assert run(conftest.PROGRAM, mountpoint) == ""
+        assert "web" in run("ls", mountpoint / "shop")
+        spec = json.loads(run("cat", mountpoint / "shop/web/metadata.json"))
+        spec.setdefault("labels", {})["saved"] = "yes"
+        run("tee", mountpoint / "shop/web/metadata.json", input=json.dumps(spec))
+        assert server.get("shop", "web")["metadata"]["labels"]["saved"] == "yes"
+        with pytest.raises(PermissionError):
+            os.listdir(mountpoint)
+        # The save's own announcements may still be in there.
+        wait_for(lambda: subprocess.run([*NOBODY, "fusermount3", "-u", mountpoint], check=False,
+                                        capture_output=True).returncode == 0, 10, "the end")
+        assert not is_mounted(mountpoint)
+        server.label("shop", "web", saved="no")
+
+
 # ---- the end ----
 
 FAULTS = [signal.SIGABRT, signal.SIGTRAP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL,
@@ -138,11 +172,13 @@ def test_a_fault_ends_it(server, mountpoint, sig):
     """And the mount goes, where that was asked for, also one that the kernel has cached."""
     with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
                            "auto_unmount", mountpoint], stderr=subprocess.DEVNULL) as process:
-        conftest.wait_until_mounted(mountpoint, process)
-        assert "shop" in os.listdir(mountpoint)
-        process.send_signal(sig)
-        process.wait(10)
-        assert process.returncode in (-sig, 1)  # 1: a sanitizer that has handled it
+        try:
+            conftest.wait_until_mounted(mountpoint, process)
+            assert "shop" in os.listdir(mountpoint)
+            process.send_signal(sig)
+            assert process.wait(10) in (-sig, 1)  # 1: a sanitizer that has handled it
+        finally:
+            process.kill()
     wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
 
 
@@ -161,8 +197,7 @@ def test_auto_unmount_of_an_ordinary_user(server, mountpoint):
     for path in (server.kubeconfig, server.kubeconfig.parent):
         path.chmod(0o755)
     shutil.chown(mountpoint, "nobody")
-    with subprocess.Popen(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
-                           conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
+    with subprocess.Popen([*NOBODY, conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, "-o",
                            "auto_unmount", mountpoint]) as process:
         conftest.wait_until_mounted(mountpoint, process)
         process.kill()

@@ -151,6 +151,75 @@ static void test_text_survives(void **state)
 	assert_string_equal(again->text, text);
 }
 
+/* From its text: what can stay as it came does; all else is as if it came from the tree. */
+static void test_from_text(void **state)
+{
+	static const struct {
+		const char *text, *kept; /* NULL: what object_from_json keeps */
+	} rows[] = {
+		{"{\"metadata\":{" METADATA "},\"spec\":{\"e\":1.0e1,\"s\":\"\\u003c\"}}",
+			"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API
+			"\",\"metadata\":{" METADATA "},\"spec\":{\"e\":1.0e1,\"s\":\"\\u003c\"}}"},
+		{"{\"kind\":\"Other\",\"metadata\":{" METADATA "},\"apiVersion\":\"v1\"}", NULL},
+		{"{\"metadata\":{\"managedFields\":[{\"a\":[]}]," METADATA "}}", NULL},
+		{"{\"metadata\":{" METADATA ",\"managedFields\":null}}", NULL},
+		{"{\"metadata\":{" METADATA ",\"managed\\u0046ields\":[{}]},\"z\":0}", NULL},
+		{"{\"meta\\u0064ata\":{" METADATA ",\"managedFields\":[{}]},\"z\":0}", NULL},
+		{"{\n  \"metadata\": {" METADATA "},\n  \"status\": {}\n}\n", NULL},
+		{"{\"metadata\":{" METADATA "},\"spec\":{\"tags\": []}}", NULL},
+		{"{\"metadata\":{" METADATA ",\"a\": 1}}", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_json_ json_t *json = load(rows[i].text), *tree = NULL, *parsed = NULL;
+		_cleanup_object_ struct object *a = NULL, *b = NULL;
+
+		assert_int_equal(object_from_json(json, API, &a), 0);
+		assert_int_equal(
+			object_from_text(rows[i].text, strlen(rows[i].text), API, &b, &tree), 0);
+		assert_string_equal(b->text, rows[i].kept ? rows[i].kept : a->text);
+		assert_int_equal(b->len, strlen(b->text));
+		assert_string_equal(b->key, "shop/web");
+		parsed = object_parse(b);
+		assert_true(json_equal(tree, parsed));
+		assert_true(rows[i].kept ||
+			    (a->spec == b->spec && a->status == b->status && a->rest == b->rest));
+	}
+}
+
+static void test_from_bad_text(void **state)
+{
+	static const struct {
+		const char *text;
+		int error;
+	} rows[] = {{"", -EBADMSG}, {"{", -EBADMSG}, {"{\"metadata\":{" METADATA "}", -EBADMSG},
+		{"{\"metadata\":{" METADATA "}}x", -EBADMSG},
+		{"{\"metadata\":{" METADATA "},\"a\":01}", -EBADMSG},
+		{"{\"metadata\":{" METADATA "},\"a\":\"\xff\"}", -EBADMSG}, {"{}", -EINVAL},
+		{"[]", -EINVAL}, {"1", -EINVAL}, {"{\"metadata\":[]}", -EINVAL}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct object *o = NULL;
+		json_t *json = NULL;
+
+		if (object_from_text(rows[i].text, strlen(rows[i].text), API, &o, &json) !=
+			rows[i].error)
+			fail_msg("row %zu", i);
+		assert_null(o);
+		assert_null(json);
+	}
+}
+
+static void test_metadata_alone(void **state)
+{
+	_cleanup_object_ struct object *o =
+		from("{\"spec\":{\"metadata\":1},\"metadata\":{" METADATA "},\"status\":{}}");
+	_cleanup_json_ json_t *json = object_parse_metadata(o),
+			      *expected = load("{\"metadata\":{" METADATA "}}");
+
+	assert_true(json_equal(json, expected));
+}
+
 #define AT(second) "\"2026-11-23T19:48:" second "Z\""
 #define NS(second) ((INT64_C(1795463280) + (second)) * NSEC_PER_SEC)
 
@@ -253,6 +322,18 @@ static void test_cache_hit(void **state)
 	object_cache_free(c);
 	assert_string_equal(json_str(json_object_get(first, "metadata"), "name"), "web-1");
 	object_cache_free(NULL);
+}
+
+static void test_cache_put(void **state)
+{
+	struct object_cache *c = object_cache_new();
+	_cleanup_object_ struct object *o = numbered(1, 0);
+	_cleanup_json_ json_t *json = object_parse(o), *found = NULL;
+
+	object_cache_put(c, o, json);
+	found = object_cache_get(c, o);
+	assert_ptr_equal(found, json);
+	object_cache_free(c);
 }
 
 /* Every second question is about an object that was dropped meanwhile. */
@@ -369,6 +450,10 @@ int main(void)
 		cmocka_unit_test(test_integers),
 		cmocka_unit_test(test_nul),
 		cmocka_unit_test(test_text_survives),
+		cmocka_unit_test(test_from_text),
+		cmocka_unit_test(test_from_bad_text),
+		cmocka_unit_test(test_metadata_alone),
+		cmocka_unit_test(test_cache_put),
 		cmocka_unit_test(test_newest),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_references),

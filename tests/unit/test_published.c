@@ -417,12 +417,12 @@ static void test_ready(void **state)
 	set("lab/b", "u3", 1);
 	assert_false(published_is_ready(tree, "shop"));
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 1);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	assert_true(published_is_ready(tree, "shop"));
 	assert_false(published_is_ready(tree, "lab"));
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
 	assert_int_equal(attr_of(NAMESPACE("lab")).nlink, 1);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	assert_true(published_is_ready(tree, "lab"));
 	assert_true(published_is_ready(tree, "later"));
 	assert_int_equal(attr_of(NAMESPACE("lab")).nlink, 4);
@@ -436,7 +436,7 @@ static void test_ready(void **state)
 static void test_not_ready_again(void **state)
 {
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	published_set_namespace(tree, "shop", NULL);
 	assert_false(published_is_ready(tree, "shop"));
 	list_namespace("shop", "n", 5);
@@ -457,7 +457,7 @@ static void test_namespace_mtime(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	published_set_stream(tree, "shop/older", older, &old, &new);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
-	published_set_ready(tree, "shop");
+	published_set_ready(tree, "shop", true);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	set("shop/api", "u3", 1);
 	mtime = attr_of(NAMESPACE("shop")).mtime;
@@ -849,7 +849,7 @@ static void test_begin_deleted(void **state)
 	_cleanup_free_ char *before = NULL;
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	set_tags(WEB, "u", 1, "a=1+i b");
 	before = dump(ROOT);
 	begin(&c, 0, NULL);
@@ -902,7 +902,7 @@ static void test_begin_content(void **state)
 	old = attr_of(file);
 	before = dump(ROOT);
 	begin(&c, 2, "a=22+i b");
-	assert_steps(&c, "~tags/a/spec.json ~imagestream.json ~imagestream.yaml ~spec.json");
+	assert_steps(&c, "~tags/a/spec.json ~spec.json ~imagestream.yaml ~imagestream.json");
 	assert_dump(before);
 	shown = published_view_at(tree, &file);
 	assert_ptr_equal(shown, c.old);
@@ -920,11 +920,11 @@ static void test_begin_content(void **state)
 	assert_int_equal(attr_of(path_of(NODE_SPEC_JSON, "shop", "web", "")).size, old.size + 1);
 
 	begin(&c, 3, "a=22+ii b"); /* only its status */
-	assert_steps(&c, "~tags/a/status.json ~tags/a/image ~imagestream.json ~imagestream.yaml "
-			 "~status.json");
+	assert_steps(&c, "~tags/a/status.json ~tags/a/image ~status.json ~imagestream.yaml "
+			 "~imagestream.json");
 	flip_all(&c);
 	begin(&c, 4, "a=22+ii b"); /* only its version */
-	assert_steps(&c, "~imagestream.json ~imagestream.yaml");
+	assert_steps(&c, "~imagestream.yaml ~imagestream.json");
 	flip_all(&c);
 }
 
@@ -932,26 +932,34 @@ static void test_begin_tags(void **state)
 {
 	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
 	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before;
 	uint64_t ino;
 
 	set_tags(WEB, "u", 1, "b c");
 	ino = attr_of(TAG("shop", "web", "b")).ino;
+	before = attr_of(tags);
 	begin(&c, 2, "a+i c d");
-	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~imagestream.json "
-			 "~imagestream.yaml ~spec.json ~status.json");
+	assert_steps(&c, "-tags/b/spec.json -tags/b +tags/a +tags/d ~spec.json ~status.json "
+			 "~imagestream.yaml ~imagestream.json");
 	assert_list(tags, "b c");
+	assert_int_equal(attr_of(tags).nlink, 4);
+	assert_true(attr_of(tags).mtime == before.mtime);
 	lookup(tags, "a", NODE_KINDS);
 	lookup(TAG("shop", "web", "a"), "spec.json", NODE_KINDS);
 	lookup(TAG("shop", "web", "a"), "image", NODE_KINDS);
 	assert_true(attr_of(TAG("shop", "web", "b")).ino == ino);
 	flip(&c, "+tags/d"); /* in whatever order */
 	assert_list(tags, "b c d");
+	assert_int_equal(attr_of(tags).nlink, 5);
+	assert_true(attr_of(tags).mtime > before.mtime);
 	flip(&c, "-tags/b/spec.json");
 	lookup(tags, "b", NODE_TAG);
 	assert_list(TAG("shop", "web", "b"), "");
 	flip(&c, "-tags/b");
 	assert_list(tags, "c d");
+	assert_int_equal(attr_of(tags).nlink, 4);
 	flip(&c, "+tags/a");
+	assert_int_equal(attr_of(tags).nlink, 5);
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 	flip(&c, "~imagestream.json");
 	flip(&c, "~imagestream.yaml");
@@ -960,7 +968,7 @@ static void test_begin_tags(void **state)
 	assert_list(tags, "c a d");
 
 	begin(&c, 3, "a+i b c d"); /* what comes back is another one */
-	assert_steps(&c, "+tags/b ~imagestream.json ~imagestream.yaml ~spec.json");
+	assert_steps(&c, "+tags/b ~spec.json ~imagestream.yaml ~imagestream.json");
 	flip_all(&c);
 	assert_true(attr_of(TAG("shop", "web", "b")).ino != ino);
 	assert_list(tags, "c a d b");
@@ -975,8 +983,8 @@ static void test_begin_tag_files(void **state)
 
 	set_tags(WEB, "u", 1, "a");
 	begin(&c, 2, "a+i");
-	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json ~imagestream.yaml "
-			 "~status.json");
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~status.json ~imagestream.yaml "
+			 "~imagestream.json");
 	assert_list(tag, "spec.json");
 	assert_absent(image);
 	flip(&c, "+tags/a/image");
@@ -989,8 +997,8 @@ static void test_begin_tag_files(void **state)
 	ino = attr_of(image).ino;
 
 	begin(&c, 3, "a+");
-	assert_steps(&c, "-tags/a/image ~tags/a/status.json ~imagestream.json ~imagestream.yaml "
-			 "~status.json");
+	assert_steps(&c, "-tags/a/image ~tags/a/status.json ~status.json ~imagestream.yaml "
+			 "~imagestream.json");
 	assert_list(tag, "spec.json status.json image");
 	assert_true(attr_of(image).ino == ino);
 	flip(&c, "-tags/a/image");
@@ -1001,8 +1009,8 @@ static void test_begin_tag_files(void **state)
 	flip(&c, "~status.json");
 
 	begin(&c, 4, "a+i");
-	assert_steps(&c, "~tags/a/status.json +tags/a/image ~imagestream.json ~imagestream.yaml "
-			 "~status.json");
+	assert_steps(&c, "~tags/a/status.json +tags/a/image ~status.json ~imagestream.yaml "
+			 "~imagestream.json");
 	flip_all(&c);
 	assert_true(attr_of(image).ino != ino);
 }
@@ -1071,7 +1079,7 @@ static void test_flip_moves_namespace(void **state)
 	struct tree_attr before;
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	before = attr_of(NAMESPACE("shop"));
 	begin(&c, 1, "");
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
@@ -1126,9 +1134,10 @@ static void test_own_file(void **state)
 	before = attr_of(file);
 	before_other = attr_of(other);
 	begin_own(&c, 2, "a=1 b=1 d", &own);
-	assert_steps(&c, "-tags/b/status.json -tags/b/image -tags/c/spec.json -tags/c "
-			 "~tags/a/spec.json! ~tags/b/spec.json! +tags/d ~imagestream.json! "
-			 "~imagestream.yaml! ~spec.json! ~status.json!");
+	assert_steps(&c,
+		"-tags/b/status.json -tags/b/image -tags/c/spec.json -tags/c ~tags/a/spec.json! "
+		"~tags/b/spec.json! +tags/d ~spec.json! ~status.json! ~imagestream.yaml! "
+		"~imagestream.json!");
 	assert_int_equal(attr_of(file).size, before.size + 1);
 	assert_int_equal(attr_of(other).size, before_other.size + 1);
 	assert_list(tags, "a b c");
@@ -1148,19 +1157,19 @@ static void test_own_file_comes(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin_own(&c, 2, "a+i b", &own);
-	assert_steps(&c, "+tags/a/status.json +tags/a/image ~imagestream.json! ~imagestream.yaml! "
-			 "~status.json!");
+	assert_steps(&c, "+tags/a/status.json +tags/a/image ~status.json! ~imagestream.yaml! "
+			 "~imagestream.json!");
 	flip_all(&c);
 	own.file = &image;
 	begin_own(&c, 3, "a+ b+i", &own);
 	assert_steps(&c, "-tags/a/image! ~tags/a/status.json! +tags/b/status.json +tags/b/image "
-			 "~imagestream.json! ~imagestream.yaml! ~status.json!");
+			 "~status.json! ~imagestream.yaml! ~imagestream.json!");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json");
 	assert_list(TAG("shop", "web", "b"), "spec.json");
 	flip_all(&c);
 	begin_own(&c, 4, "a+i b+i", &own);
-	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~imagestream.json! "
-			 "~imagestream.yaml! ~status.json!");
+	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~status.json! ~imagestream.yaml! "
+			 "~imagestream.json!");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 }
 
@@ -1173,8 +1182,8 @@ static void test_own_nothing(void **state)
 	set_tags(WEB, "u", 1, "a b");
 	before = attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
 	begin_own(&c, 2, "a=1 c", &none);
-	assert_steps(&c, "-tags/b/spec.json -tags/b ~tags/a/spec.json! +tags/c ~imagestream.json! "
-			 "~imagestream.yaml! ~spec.json!");
+	assert_steps(&c, "-tags/b/spec.json -tags/b ~tags/a/spec.json! +tags/c ~spec.json! "
+			 "~imagestream.yaml! ~imagestream.json!");
 	assert_int_equal(attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a")).size, before.size + 1);
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a b");
 	flip_all(&c);
@@ -1189,9 +1198,8 @@ static void test_own_tag(void **state)
 
 	set_tags(WEB, "u", 1, "a");
 	begin_own(&c, 2, "b+i c", &own);
-	assert_steps(&c,
-		"-tags/a/spec.json -tags/a +tags/b! +tags/c ~imagestream.json! ~imagestream.yaml! "
-		"~spec.json! ~status.json!");
+	assert_steps(&c, "-tags/a/spec.json -tags/a +tags/b! +tags/c ~spec.json! ~status.json! "
+			 "~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "a b");
 	assert_list(tag, "spec.json status.json image");
 	lookup(tags, "c", NODE_KINDS);
@@ -1199,10 +1207,9 @@ static void test_own_tag(void **state)
 	assert_list(tags, "b c");
 
 	begin_own(&c, 3, "d", &own);
-	assert_steps(&c, "-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! "
-			 "-tags/c/spec.json -tags/c +tags/d ~imagestream.json! ~imagestream.yaml! "
-			 "~spec.json! "
-			 "~status.json!");
+	assert_steps(&c,
+		"-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! -tags/c/spec.json "
+		"-tags/c +tags/d ~spec.json! ~status.json! ~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "c");
 	assert_absent(tag);
 	assert_absent(path_of(NODE_TAG_IMAGE, "shop", "web", "b"));
@@ -1217,7 +1224,7 @@ static void test_own_stream(void **state)
 	_cleanup_change_ struct published_change c = {0};
 
 	list_namespace("shop", "n", 5);
-	published_set_ready(tree, NULL);
+	published_set_ready(tree, NULL, true);
 	begin_own(&c, 1, "a", &own);
 	assert_steps(&c, "+.!");
 	assert_list(NAMESPACE("shop"), "web");
@@ -1309,26 +1316,26 @@ static void test_expect(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin_own(&c, 2, "a=1 b", &own);
-	assert_steps(&c, "~tags/a/spec.json! ~imagestream.json! ~imagestream.yaml! ~spec.json!");
+	assert_steps(&c, "~tags/a/spec.json! ~spec.json! ~imagestream.yaml! ~imagestream.json!");
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
 	before = dump(ROOT);
-	published_expect(tree, WEB, &c.steps[3], true);
+	published_expect(tree, WEB, &c.steps[1], true);
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
 	assert_false(is_expected(PUBLISHED_CREATE, NODE_SPEC_JSON, ""));
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_IMAGESTREAM_JSON, ""));
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_TAG_SPEC, "a"));
 	assert_dump(before);
-	assert_false(published_flip(tree, WEB, &c.steps[3]));
+	assert_false(published_flip(tree, WEB, &c.steps[1]));
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[3], true); /* another change's */
-	published_expect(tree, WEB, &c.steps[3], false);
+	published_expect(tree, WEB, &c.steps[1], true); /* another change's */
+	published_expect(tree, WEB, &c.steps[1], false);
 	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[3], false);
+	published_expect(tree, WEB, &c.steps[1], false);
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, WEB, &c.steps[3], false);
+	published_expect(tree, WEB, &c.steps[1], false);
 	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
-	published_expect(tree, "shop/none", &c.steps[3], true);
-	published_expect(tree, "none/none", &c.steps[3], false);
+	published_expect(tree, "shop/none", &c.steps[1], true);
+	published_expect(tree, "none/none", &c.steps[1], false);
 	assert_dump(before);
 }
 
@@ -1364,12 +1371,11 @@ static void test_own_on_waiting_bytes(void **state)
 
 	set_tags(WEB, "u", 1, "a b");
 	begin(&first, 2, "a=1 b=1 c");
-	assert_steps(&first,
-		"~tags/a/spec.json ~tags/b/spec.json +tags/c ~imagestream.json ~imagestream.yaml "
-		"~spec.json");
+	assert_steps(&first, "~tags/a/spec.json ~tags/b/spec.json +tags/c ~spec.json "
+			     "~imagestream.yaml ~imagestream.json");
 	begin_own(&second, 3, "a=22 b=1 c", &own);
 	assert_steps(
-		&second, "~tags/a/spec.json! ~imagestream.json! ~imagestream.yaml! ~spec.json!");
+		&second, "~tags/a/spec.json! ~spec.json! ~imagestream.yaml! ~imagestream.json!");
 	assert_ptr_equal(second.old, first.new);
 	v = published_view_at(tree, &spec);
 	assert_ptr_equal(v, second.new);
@@ -1405,12 +1411,12 @@ static void test_own_on_waiting_names(void **state)
 	begin(&first, 2, "b c");
 	assert_list(tags, "a b");
 	begin_own(&second, 3, "c d mine", &own);
-	assert_steps(&second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~imagestream.json! "
-			      "~imagestream.yaml! ~spec.json!");
+	assert_steps(&second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~spec.json! "
+			      "~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "a b mine");
 	begin_own(&third, 4, "d", &own); /* gone again, and what was still coming, too */
 	assert_steps(&third, "-tags/c/spec.json -tags/c -tags/mine/spec.json! -tags/mine! "
-			     "~imagestream.json! ~imagestream.yaml! ~spec.json!");
+			     "~spec.json! ~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "a b");
 	assert_absent(mine);
 	flip(&first, "-tags/a/spec.json");

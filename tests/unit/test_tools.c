@@ -483,6 +483,27 @@ static json_t *show(struct journal *j)
 	return lines;
 }
 
+/* Every byte counts, and so do the length and the order. */
+static void test_hash_text(void **state)
+{
+	char text[40] = "the same text, but for one of its bytes";
+	uint64_t seen[2 * ARRAY_SIZE(text) + 1] = {hash_text(HASH_INIT, text, sizeof(text))};
+	size_t n = 1;
+
+	assert_true(hash_text(HASH_INIT, text, sizeof(text)) == seen[0]);
+	for (size_t i = 0; i < ARRAY_SIZE(text); i++) {
+		seen[n++] = hash_text(HASH_INIT, text, i);
+		text[i] ^= 1;
+		seen[n++] = hash_text(HASH_INIT, text, sizeof(text));
+		text[i] ^= 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < i; k++)
+			assert_true(seen[i] != seen[k]);
+	assert_true(hash_text(HASH_INIT, "0123456789abcdef", 16) !=
+		    hash_text(HASH_INIT, "89abcdef01234567", 16));
+}
+
 static void test_journal_empty(void **state)
 {
 	struct journal *j = journal_new();
@@ -578,6 +599,7 @@ int main(void)
 		cmocka_unit_test(test_buf_url),
 		cmocka_unit_test(test_buf_consume),
 		cmocka_unit_test(test_buf_steal),
+		cmocka_unit_test(test_hash_text),
 		cmocka_unit_test(test_map_model),
 		cmocka_unit_test(test_map_empty_key),
 		cmocka_unit_test(test_idmap_model),

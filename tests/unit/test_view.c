@@ -124,10 +124,10 @@ static void test_size_of_parts(void **state)
 	struct view *v = NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		_cleanup_free_ char *text = xasprintf(
-			"{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
-			"\"resourceVersion\":\"%zu\",%s}",
-			i + 9, rows[i]);
+		_cleanup_free_ char *text =
+			xasprintf("{\"metadata\":{\"name\":\"n\",\"namespace\":\"s\",\"uid\":\"u\","
+				  "\"resourceVersion\":\"%zu\",%s}",
+				i + 9, rows[i]);
 		_cleanup_object_ struct object *o = NULL;
 		struct view *next, *first;
 
@@ -306,11 +306,12 @@ static void test_yaml_parts(void **state)
 	_cleanup_view_ struct view *two =
 		next_view(one, "12", "{\"name\":\"abc\"}", HISTORY("a", "y@1"), 1);
 
-	assert_int_equal(two->yaml_spec, 0);
-	assert_int_equal(two->yaml_status, one->yaml_status);
-	assert_true(one->yaml_spec && one->yaml_status);
+	assert_int_equal(two->yaml_parts[VIEW_SPEC], 0);
+	assert_true(two->yaml_rest && two->yaml_rest == one->yaml_rest);
+	assert_int_equal(two->yaml_parts[VIEW_STATUS], one->yaml_parts[VIEW_STATUS]);
+	assert_true(one->yaml_parts[VIEW_SPEC] && one->yaml_parts[VIEW_STATUS]);
 	assert_int_equal(attr(two, NODE_IMAGESTREAM_YAML, "").size, size + 3);
-	assert_int_equal(two->yaml_spec, one->yaml_spec + 2);
+	assert_int_equal(two->yaml_parts[VIEW_SPEC], one->yaml_parts[VIEW_SPEC] + 2);
 }
 
 static void test_odd_tag_names(void **state)
@@ -529,7 +530,7 @@ static void test_listing_goes_on(void **state)
 	assert_int_equal(seen, 300);
 	assert_int_equal(published_attr(p, &path, &a), 0);
 	assert_int_equal(a.nlink, 1); /* nobody has counted yet */
-	published_set_ready(p, NULL);
+	published_set_ready(p, NULL, true);
 	assert_int_equal(published_attr(p, &path, &a), 0);
 	assert_int_equal(a.nlink, 2 + 300 - 99);
 	published_free(p);

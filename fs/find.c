@@ -1,0 +1,110 @@
+#include "fs/find.h"
+
+#include <errno.h>
+
+#define RIGHTS_WAIT_NS NSEC_PER_SEC
+
+int find_namespace(struct mount *m, struct pool_call *call, const char *name)
+{
+	_cleanup_grants_ struct grants *g = NULL;
+	int r = api_find_namespace(m->api, call->http, name, &call->check);
+
+	if (r != -EACCES)
+		return r;
+	if (!m->selects) /* what is read by name can't be selected */
+		g = rights_wait(m->rights, name, now_monotonic(), &call->check, call->deadline);
+	if (g && !(grants_of(g, NULL) & RIGHT_GET))
+		r = -ENOENT;
+	else
+		r = api_find_project(m->api, call->http, name, &call->check);
+	if (r == -EACCES)
+		r = g ? 0 : -ENOENT;
+	if (r == -ENOENT)
+		rights_forget(m->rights, name);
+	return r;
+}
+
+int find_streams(struct mount *m, struct pool_call *call, const char *namespace)
+{
+	int64_t soon = now_monotonic() + RIGHTS_WAIT_NS;
+	int r;
+
+	rights_use(m->rights, namespace);
+	if (!reflector_covers_cluster(m->reflector)) /* or not any more */
+		published_set_ready(m->published, NULL, false);
+	r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
+	if (r == 0) {
+		publish_flush(m->publish);
+		published_set_ready(m->published, namespace, true);
+	}
+	if (r == 0 || r == -EACCES)
+		grants_unref(rights_wait(m->rights, namespace, 1, &call->check,
+			soon < call->deadline ? soon : call->deadline));
+	return r;
+}
+
+/* What the server stores: the rest isn't asked for. */
+static bool is_stream_name(const char *s)
+{
+	static const char inner[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
+
+	return s[0] != '.' && s[0] != '_' && s[0] != '-' && strspn(s, inner) == strlen(s);
+}
+
+/* `keep`: one that isn't there is watched for, too. */
+static int get_stream(
+	struct mount *m, struct pool_call *call, const char *namespace, const char *name, bool keep)
+{
+	_cleanup_view_ struct view *view = published_view(m->published, namespace, name);
+	struct object *object;
+	int r;
+
+	if (view)
+		return 0;
+	r = api_get_stream(m->api, call->http, namespace, name, &call->check, &object);
+	if (r == 0) {
+		/* Who asks holds the directory: it is shown, not announced. */
+		published_set_ready(m->published, namespace, false);
+		store_put(m->store, object, 0);
+		publish_flush(m->publish);
+	}
+	if (r == 0 || (r == -ENOENT && keep))
+		reflector_add_stream(m->reflector, namespace, name);
+	return r;
+}
+
+int find_stream(struct mount *m, struct pool_call *call, const char *namespace, const char *name)
+{
+	if (m->selects || !is_stream_name(name))
+		return -ENOENT;
+	return get_stream(m, call, namespace, name, false);
+}
+
+struct named {
+	struct mount *mount;
+	struct pool_call *call;
+	const char *namespace;
+	int error;
+};
+
+static void get_named(void *arg, const char *stream)
+{
+	struct named *n = arg;
+	int r = 0;
+
+	if (n->error == 0 && is_stream_name(stream))
+		r = get_stream(n->mount, n->call, n->namespace, stream, true);
+	if (r < 0 && r != -ENOENT && r != -EACCES)
+		n->error = r;
+}
+
+int find_named_streams(struct mount *m, struct pool_call *call, const char *namespace)
+{
+	_cleanup_grants_ struct grants *g = rights_get(m->rights, namespace);
+	struct named n = {m, call, namespace, 0};
+
+	if (m->selects || !grants_name(g))
+		return -EACCES;
+	grants_named(g, get_named, &n);
+	return n.error;
+}
