@@ -55,6 +55,12 @@ def request(server):
     return sent[0]
 
 
+def silence(server):
+    """From here on the tree isn't told anything."""
+    wait_for(lambda: server.control("GET", "state")["watches"] >= 2, SECONDS, "the watches")
+    server.control("POST", "silence", {})
+
+
 def said(one):
     """A request in short: verb, path below the API root, query, content type, body."""
     body = one.get("body")
@@ -476,7 +482,7 @@ def test_delete_of_one_that_was_made_anew(server, mount):
     path = mount / "shop/api/.api/delete"
     with fails(errno.ESTALE), opened(path, os.O_WRONLY) as fd:
         os.write(fd, b"{}")
-        server.control("POST", "silence", {})
+        silence(server)
         server.delete("shop", "api")
         server.create("shop", "api")
         with fails(errno.ESTALE):
@@ -831,7 +837,7 @@ def negative(path, code):
 def test_fresh_is_past_every_cache(server, mount):
     path = mount / "shop/web/.api/fresh.json"
     path.read_text()
-    server.control("POST", "silence", {})
+    silence(server)
     server.label("shop", "web", unseen="1")
     server.reset()
     for number in range(1, 4):
@@ -895,7 +901,7 @@ def test_fetches_that_are_refused(server, mount, name):
 
 def test_fetches_of_a_stream_that_is_gone(server, mount):
     """A stream that isn't there is no subresource that isn't there."""
-    server.control("POST", "silence", {})
+    silence(server)
     server.delete("shop", "web")
     for name in ("fresh.json", "status.json", "layers.json", "export.json"):
         negative(mount / "shop/web/.api" / name, errno.ENOENT)
@@ -1114,7 +1120,7 @@ def test_import_meets_a_conflict(server, mount):
 
 
 def test_import_of_a_stream_that_was_made_anew(server, mount):
-    server.control("POST", "silence", {})
+    silence(server)
     server.delete("shop", "web")
     server.create("shop", "web")
     with fails(errno.ESTALE):
