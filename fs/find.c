@@ -11,7 +11,7 @@ int find_namespace(struct mount *m, struct pool_call *call, const char *name)
 
 	if (r != -EACCES)
 		return r;
-	if (!m->selects) /* what is read by name can't be selected */
+	if (!m->selector) /* what is read by name can't be selected */
 		g = rights_wait(m->rights, name, now_monotonic(), &call->check, call->deadline);
 	if (g && !(grants_of(g, NULL) & RIGHT_GET))
 		r = -ENOENT;
@@ -75,7 +75,7 @@ static int get_stream(
 
 int find_stream(struct mount *m, struct pool_call *call, const char *namespace, const char *name)
 {
-	if (m->selects || !is_stream_name(name))
+	if (m->selector || !is_stream_name(name))
 		return -ENOENT;
 	return get_stream(m, call, namespace, name, false);
 }
@@ -103,7 +103,7 @@ int find_named_streams(struct mount *m, struct pool_call *call, const char *name
 	_cleanup_grants_ struct grants *g = rights_get(m->rights, namespace);
 	struct named n = {m, call, namespace, 0};
 
-	if (m->selects || !grants_name(g))
+	if (m->selector || !grants_name(g))
 		return -EACCES;
 	grants_named(g, get_named, &n);
 	return n.error;

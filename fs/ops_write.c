@@ -488,7 +488,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 	if (r == 0 && t.name.ino)
 		r = -EEXIST;
-	if (r == 0 && t.name.path.kind == NODE_STREAM && op_mount(req)->selects)
+	if (r == 0 && t.name.path.kind == NODE_STREAM && op_mount(req)->selector)
 		r = -EPERM; /* nothing would tell whether it is selected */
 	if (r == 0 && (t.name.path.kind == NODE_STREAM || t.name.path.kind == NODE_TAG)) {
 		submit_directory(req, parent, &t, name, make_directory);

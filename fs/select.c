@@ -111,12 +111,12 @@ static void add_names(struct selection *s, const json_t *list, bool whole)
 	}
 }
 
-/* The URL of the first page. -EINVAL for a name that means no text. */
-static int add_url(struct mount *m, const struct tree_path *path, struct buf *url)
+/* The URL of the first page. -EINVAL for a name that means no text. What -l hides isn't selected. */
+static int add_url(
+	struct mount *m, const struct tree_path *path, const char *namespace, struct buf *url)
 {
-	_cleanup_free_ char *collection = path->namespace[0]
-						  ? api_stream_path(m->api, path->namespace, NULL)
-						  : xasprintf("%s/imagestreams", m->api->root);
+	_cleanup_free_ char *collection = *namespace ? api_stream_path(m->api, namespace, NULL)
+						     : xasprintf("%s/imagestreams", m->api->root);
 	bool field = str_has_prefix(path->tag, FIELD);
 	char text[NAME_SIZE];
 	size_t len;
@@ -125,7 +125,11 @@ static int add_url(struct mount *m, const struct tree_path *path, struct buf *ur
 		return -EINVAL;
 	buf_addf(url, "%s?limit=%d&%s=", collection, PAGE_LIMIT,
 		field ? "fieldSelector" : "labelSelector");
-	return buf_addurl(url, text + (field ? strlen(FIELD) : 0));
+	buf_addurl(url, text + (field ? strlen(FIELD) : 0));
+	if (!m->selector)
+		return 0;
+	buf_addstr(url, field ? "&labelSelector=" : len ? "%2C" : "");
+	return buf_addurl(url, m->selector);
 }
 
 static int ask(struct mount *m, const struct api_call *call, const char *first, bool whole,
@@ -150,7 +154,45 @@ static int ask(struct mount *m, const struct api_call *call, const char *first, 
 		free(more);
 		more = next && *next ? xstrdup(next) : NULL;
 	} while (r == 0 && more);
-	qsort(s->names, s->n, sizeof(*s->names), compare);
+	return r;
+}
+
+/* The streams of one namespace, "": of all. A failure is noted. */
+static int ask_namespace(struct mount *m, const struct api_call *call, const struct tree_path *path,
+	const char *namespace, struct selection *s)
+{
+	_cleanup_buf_ struct buf url = BUF_INIT(1 << 16);
+	_cleanup_status_ struct status status = {0};
+	_cleanup_free_ char *name = NULL, *request = NULL;
+	int r = add_url(m, path, namespace, &url);
+
+	if (r == 0)
+		r = ask(m, call, url.data, !path->namespace[0], s, &status);
+	if (r == 0)
+		return 0;
+	name = xasprintf(
+		"%s%s.api/select/%s", path->namespace, path->namespace[0] ? "/" : "", path->tag);
+	request = url.data ? xasprintf("GET %s", url.data) : NULL;
+	journal_add(m->journal, name, request, status.code, -r,
+		status.message ? status.message : strerror(-r));
+	return r;
+}
+
+/* At the root of a mount of some namespaces: each of them, and nothing else is asked for. */
+static int ask_all(struct mount *m, const struct api_call *call, const struct tree_path *path,
+	struct selection *s)
+{
+	const json_t *namespace;
+	int r = 0;
+	size_t i;
+
+	if (path->namespace[0] || !m->namespaces)
+		r = ask_namespace(m, call, path, path->namespace, s);
+	else
+		json_array_foreach(m->namespaces, i, namespace) r =
+			r < 0 ? r : ask_namespace(m, call, path, json_string_value(namespace), s);
+	if (s->n)
+		qsort(s->names, s->n, sizeof(*s->names), compare);
 	return r;
 }
 
@@ -204,8 +246,6 @@ int select_get(struct mount *m, const struct api_call *call, const struct tree_p
 {
 	_cleanup_free_ char *key = xasprintf("%s/%s", path->namespace, path->tag);
 	_cleanup_selection_ struct selection *s = age == SELECT_NOW ? NULL : find_last(m, key, age);
-	_cleanup_buf_ struct buf url = BUF_INIT(1 << 16);
-	_cleanup_status_ struct status status = {0};
 	int r;
 
 	if (!s) {
@@ -213,19 +253,9 @@ int select_get(struct mount *m, const struct api_call *call, const struct tree_p
 		atomic_init(&s->refs, 1);
 		s->made = now_monotonic();
 		s->received = received(m);
-		r = add_url(m, path, &url);
-		if (r == 0)
-			r = ask(m, call, url.data, !path->namespace[0], s, &status);
-		if (r < 0) {
-			_cleanup_free_ char *name = xasprintf("%s%s.api/select/%s", path->namespace,
-				path->namespace[0] ? "/" : "", path->tag);
-			_cleanup_free_ char *request =
-				url.data ? xasprintf("GET %s", url.data) : NULL;
-
-			journal_add(m->journal, name, request, status.code, -r,
-				status.message ? status.message : strerror(-r));
+		r = ask_all(m, call, path, s);
+		if (r < 0)
 			return r;
-		}
 		keep(m->selections, key, s);
 	}
 	*ret = steal_ptr(s);
