@@ -189,8 +189,11 @@ static int ask_all(struct mount *m, const struct api_call *call, const struct tr
 	if (path->namespace[0] || !m->namespaces)
 		r = ask_namespace(m, call, path, path->namespace, s);
 	else
-		json_array_foreach(m->namespaces, i, namespace) r =
-			r < 0 ? r : ask_namespace(m, call, path, json_string_value(namespace), s);
+		json_array_foreach(m->namespaces, i, namespace)
+		{
+			if (r == 0)
+				r = ask_namespace(m, call, path, json_string_value(namespace), s);
+		}
 	if (s->n)
 		qsort(s->names, s->n, sizeof(*s->names), compare);
 	return r;
