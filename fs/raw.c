@@ -64,6 +64,7 @@ static char *collection_url(const struct apifile_call *c, const char *namespace)
 
 static void show_stream(struct apifile_call *c, const char *key)
 {
+	publish_wait_quiet(c->mount->publish, key);
 	publish_now(c->mount->publish, key, NULL);
 	publish_wait_names(c->mount->publish, key);
 }
