@@ -1130,6 +1130,19 @@ void publish_wait_names(struct publish *p, const char *key)
 	pthread_mutex_unlock(&p->lock);
 }
 
+void publish_wait_quiet(struct publish *p, const char *key)
+{
+	int64_t until = now_monotonic() + NAMES_WAIT_NS;
+	const struct busy *b;
+
+	publish_wake(p);
+	pthread_mutex_lock(&p->lock);
+	while (!p->stop && (b = map_get(&p->busy, key)) && b->transitions)
+		if (!wait_until(p, until))
+			break;
+	pthread_mutex_unlock(&p->lock);
+}
+
 int publish_settle(struct publish *p, const struct http_check *check, int64_t timeout_ms)
 {
 	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;

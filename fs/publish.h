@@ -82,6 +82,12 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 void publish_wait_names(struct publish *p, const char *key);
 
 /*
+ * Waits, half a second at most, until nothing of the key is at the announcer any more. For who holds the key,
+ * and no directory, before publish_now: a truncation that has begun ends with the size of its own version.
+ */
+void publish_wait_quiet(struct publish *p, const char *key);
+
+/*
  * The modes of these places of the key are others: PUBLISHED_ATTRIB steps, whose `place` is the st_ino
  * that the kernel knows. Takes `steps` over.
  */

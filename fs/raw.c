@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #define IMPORT_TRIES  10
+#define SHOWN_MS      500
 #define EXPORT_MINORS 20 /* Kubernetes 1.21 answers 400 to export=true */
 
 /* ---- requests ---- */
@@ -63,6 +64,7 @@ static char *collection_url(const struct apifile_call *c, const char *namespace)
 
 static void show_stream(struct apifile_call *c, const char *key)
 {
+	publish_wait_quiet(c->mount->publish, key);
 	publish_now(c->mount->publish, key, NULL);
 	publish_wait_names(c->mount->publish, key);
 }
@@ -88,6 +90,15 @@ static void forget_stream(struct apifile_call *c, const char *key, const char *u
 	if (held)
 		store_delete(c->mount->store, key, held->resource_version);
 	show_stream(c, key);
+}
+
+/*
+ * The watch may have told of it before the answer came, and then it is on its way through the announcer. Where
+ * the streams are known beforehand and the answer comes soon, publish_hold around the call is exact.
+ */
+static void wait_until_shown(struct apifile_call *c)
+{
+	publish_settle(c->mount->publish, c->api->check, SHOWN_MS);
 }
 
 /* ---- reading ---- */
@@ -168,8 +179,13 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 {
 	_cleanup_free_ char *collection = collection_url(c, namespace);
 	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
+	const char *name = json_str(json_object_get(manifest, "metadata"), "name");
+	_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name ? name : "");
 	_cleanup_json_ json_t *made = NULL;
-	int r = send(c,
+	int r;
+
+	publish_hold(c->mount->publish, key);
+	r = send(c,
 		&(struct api_request){.method = "POST",
 			.path = url,
 			.content_type = "application/json",
@@ -178,6 +194,7 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 
 	if (r == 0)
 		take_stream(c, made);
+	publish_release(c->mount->publish, key);
 	return r;
 }
 
@@ -314,19 +331,19 @@ int raw_delete(struct apifile_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
+	publish_hold(c->mount->publish, key);
 	r = send(c,
 		&(struct api_request){.method = "DELETE",
 			.path = url,
 			.content_type = "application/json",
 			.body = options},
 		&answer);
-	if (r < 0 || is_dry(options))
-		return r;
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		take_stream(c, answer); /* finalizers keep it */
-	else
+	else if (r == 0 && !is_dry(options))
 		forget_stream(c, key, held ? held->uid : NULL);
-	return 0;
+	publish_release(c->mount->publish, key);
+	return r;
 }
 
 /* Moves what belongs into the query out of the options. -EINVAL for a value that is no scalar. */
@@ -385,6 +402,7 @@ int raw_delete_collection(struct apifile_call *c)
 		if (key && json_array_size(json_object_get(metadata, "finalizers")) == 0)
 			forget_stream(c, key, json_str(metadata, "uid"));
 	}
+	wait_until_shown(c);
 	return 0;
 }
 
@@ -393,8 +411,12 @@ int raw_delete_collection(struct apifile_call *c)
 int raw_change(struct apifile_call *c)
 {
 	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
 	_cleanup_json_ json_t *answer = NULL;
-	int r = send(c,
+	int r;
+
+	publish_hold(c->mount->publish, key);
+	r = send(c,
 		&(struct api_request){.method = c->file->method,
 			.path = url,
 			.content_type = c->file->media,
@@ -404,6 +426,7 @@ int raw_change(struct apifile_call *c)
 
 	if (r == 0)
 		take_stream(c, answer);
+	publish_release(c->mount->publish, key);
 	return r;
 }
 
@@ -452,6 +475,7 @@ static int take_import(struct apifile_call *c, const json_t *answer)
 	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
 
 	take_stream(c, json_object_get(status, "import"));
+	wait_until_shown(c);
 	if (verdict && streq(verdict, "Success"))
 		return 0;
 	return refuse(c, EIO, message ? message : "the server says nothing of the image");

@@ -129,7 +129,7 @@ static int add_query(struct mount *m, const struct tree_path *path, struct buf *
 		buf_addstr(query, "&labelSelector=");
 	if (!field)
 		buf_addurl(query, text);
-	if (!field && m->selector)
+	if (!field && len && m->selector)
 		buf_addurl(query, ",");
 	return m->selector ? buf_addurl(query, m->selector) : 0;
 }

@@ -619,6 +619,21 @@ def test_events_file(mount):
         "ADDED", "MODIFIED", "DELETED"]
 
 
+def test_what_is_answered_is_shown(server, mount):
+    """At once, whether the watch or the answer comes first."""
+    stream = mount / "shop/web"
+    for number in range(60):
+        server.fault(method="PATCH", after=True, delay=number % 6 * 0.002)
+        if number % 3 == 0:  # somebody else's change is on its way
+            server.label("shop", "web", other=str(number))
+        (stream / ".api/merge-patch").write_text(json.dumps({"metadata": {
+            "labels": {"n": str(number) * (1 + number % 7)}}}))
+        labels = json.loads((stream / "metadata.json").read_text())["labels"]
+        assert labels["n"] == str(number) * (1 + number % 7)
+        assert json.loads((stream / "imagestream.json").read_text())["metadata"][
+            "labels"] == labels
+
+
 # ---- whose close, and its verdict ----
 
 PATCH = '{"metadata": {"labels": {"a": "b"}}}'

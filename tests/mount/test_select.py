@@ -142,6 +142,23 @@ def test_old_servers(start_server, start_mount, flavor):
     assert os.listdir(mount / ".api/select/field:metadata.name=grafana") == ["monitoring.grafana"]
 
 
+def test_only_what_the_mount_shows(server, start_mount):
+    """With -n each of the namespaces is asked, with -l its labels are asked for, too."""
+    some = start_mount(server, "-n", "shop", "-n", "prod")
+    server.reset()
+    assert sorted(os.listdir(some / ".api/select/app=shop")) == [
+        "prod.web", "shop.api", "shop.web", "shop.worker"]
+    assert not [key for key in server.counts() if key == "GET " + STREAMS]
+    with fails(errno.EINVAL):
+        os.stat(some / ".api/select/=")
+    narrow = start_mount(server, "-l", "tier in (web,api)")
+    for selector, expected in (("app=shop", ["api", "web"]), ("%00", ["api", "web"]),
+                               ("field:metadata.name!=web", ["api"]), ("tier=worker", [])):
+        directory = narrow / "shop/.api/select" / selector
+        assert sorted(os.listdir(directory)) == expected
+        assert all((directory / name).exists() for name in expected)
+
+
 # ---- what is refused ----
 
 
@@ -217,7 +234,7 @@ def test_it_cannot_be_changed(mount):
                  lambda: os.rename(directory / "web", directory / "other"),
                  lambda: os.rename(mount / "shop/web/spec.json", directory / "web"),
                  lambda: os.link(directory / "web", directory / "other", follow_symlinks=False)):
-        with fails(errno.EPERM):
+        with pytest.raises(PermissionError):
             call()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o555
     assert sorted(os.listdir(directory)) == ["api", "web", "worker"]
