@@ -1134,10 +1134,12 @@ void publish_wait_quiet(struct publish *p, const char *key)
 {
 	int64_t until = now_monotonic() + NAMES_WAIT_NS;
 	const struct busy *b;
+	uint64_t target;
 
 	publish_wake(p);
 	pthread_mutex_lock(&p->lock);
-	while (!p->stop && (b = map_get(&p->busy, key)) && b->transitions)
+	target = p->added; /* what is taken from the line isn't under way yet */
+	while (!p->stop && (p->done < target || ((b = map_get(&p->busy, key)) && b->transitions)))
 		if (!wait_until(p, until))
 			break;
 	pthread_mutex_unlock(&p->lock);

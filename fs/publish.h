@@ -82,8 +82,8 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 void publish_wait_names(struct publish *p, const char *key);
 
 /*
- * Waits, half a second at most, until nothing of the key is at the announcer any more. For who holds the key,
- * and no directory, before publish_now: a truncation that has begun ends with the size of its own version.
+ * Waits, half a second at most, until all of the key is shown and announced: before that, a truncation that the
+ * announcer has begun keeps the kernel at the old size. For callers that hold no directory.
  */
 void publish_wait_quiet(struct publish *p, const char *key);
 

@@ -5,8 +5,8 @@
 #include <errno.h>
 
 #define IMPORT_TRIES  10
-#define SHOWN_MS      500
-#define EXPORT_MINORS 20 /* Kubernetes 1.21 answers 400 to export=true */
+#define SHOWN_MS      500 /* after that many a big deletion's events may still come */
+#define EXPORT_MINORS 20  /* Kubernetes 1.21 answers 400 to export=true */
 
 /* ---- requests ---- */
 
@@ -62,11 +62,11 @@ static char *collection_url(const struct apifile_call *c, const char *namespace)
 
 /* ---- what answers say of streams ---- */
 
+/* The watch may have told of it first: either way it is shown, and announced, when the call returns. */
 static void show_stream(struct apifile_call *c, const char *key)
 {
-	publish_wait_quiet(c->mount->publish, key);
 	publish_now(c->mount->publish, key, NULL);
-	publish_wait_names(c->mount->publish, key);
+	publish_wait_quiet(c->mount->publish, key);
 }
 
 /* An ImageStream goes into the store and is shown; anything else is nothing. */
@@ -80,25 +80,13 @@ static void take_stream(struct apifile_call *c, const json_t *json)
 	show_stream(c, o->key);
 }
 
-/* The watch may have been faster, and what it said may not be shown yet. */
 static void forget_stream(struct apifile_call *c, const char *key, const char *uid)
 {
 	_cleanup_object_ struct object *held = store_get(c->mount->store, key);
 
-	if (held && uid && !streq(held->uid, uid))
-		return;
-	if (held)
+	if (held && (!uid || streq(held->uid, uid)))
 		store_delete(c->mount->store, key, held->resource_version);
-	show_stream(c, key);
-}
-
-/*
- * The watch may have told of it before the answer came, and then it is on its way through the announcer. Where
- * the streams are known beforehand and the answer comes soon, publish_hold around the call is exact.
- */
-static void wait_until_shown(struct apifile_call *c)
-{
-	publish_settle(c->mount->publish, c->api->check, SHOWN_MS);
+	publish_now(c->mount->publish, key, NULL);
 }
 
 /* ---- reading ---- */
@@ -179,13 +167,8 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 {
 	_cleanup_free_ char *collection = collection_url(c, namespace);
 	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
-	const char *name = json_str(json_object_get(manifest, "metadata"), "name");
-	_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name ? name : "");
 	_cleanup_json_ json_t *made = NULL;
-	int r;
-
-	publish_hold(c->mount->publish, key);
-	r = send(c,
+	int r = send(c,
 		&(struct api_request){.method = "POST",
 			.path = url,
 			.content_type = "application/json",
@@ -194,7 +177,6 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 
 	if (r == 0)
 		take_stream(c, made);
-	publish_release(c->mount->publish, key);
 	return r;
 }
 
@@ -331,7 +313,6 @@ int raw_delete(struct apifile_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
-	publish_hold(c->mount->publish, key);
 	r = send(c,
 		&(struct api_request){.method = "DELETE",
 			.path = url,
@@ -342,7 +323,7 @@ int raw_delete(struct apifile_call *c)
 		take_stream(c, answer); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
 		forget_stream(c, key, held ? held->uid : NULL);
-	publish_release(c->mount->publish, key);
+	publish_wait_quiet(c->mount->publish, key);
 	return r;
 }
 
@@ -402,7 +383,7 @@ int raw_delete_collection(struct apifile_call *c)
 		if (key && json_array_size(json_object_get(metadata, "finalizers")) == 0)
 			forget_stream(c, key, json_str(metadata, "uid"));
 	}
-	wait_until_shown(c);
+	publish_settle(c->mount->publish, c->api->check, SHOWN_MS);
 	return 0;
 }
 
@@ -411,12 +392,8 @@ int raw_delete_collection(struct apifile_call *c)
 int raw_change(struct apifile_call *c)
 {
 	_cleanup_free_ char *url = stream_url(c, c->file->query);
-	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
 	_cleanup_json_ json_t *answer = NULL;
-	int r;
-
-	publish_hold(c->mount->publish, key);
-	r = send(c,
+	int r = send(c,
 		&(struct api_request){.method = c->file->method,
 			.path = url,
 			.content_type = c->file->media,
@@ -426,7 +403,6 @@ int raw_change(struct apifile_call *c)
 
 	if (r == 0)
 		take_stream(c, answer);
-	publish_release(c->mount->publish, key);
 	return r;
 }
 
@@ -475,7 +451,6 @@ static int take_import(struct apifile_call *c, const json_t *answer)
 	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
 
 	take_stream(c, json_object_get(status, "import"));
-	wait_until_shown(c);
 	if (verdict && streq(verdict, "Success"))
 		return 0;
 	return refuse(c, EIO, message ? message : "the server says nothing of the image");
