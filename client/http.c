@@ -287,7 +287,8 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPIDLE, 30L);
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPINTVL, 10L);
-	curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L * 1024);
+	if (request->silence_ms) /* a list or a watch; else 256 KiB are made for each small answer */
+		curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L * 1024);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);

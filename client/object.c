@@ -38,7 +38,7 @@ static int64_t newest_time(const json_t *json, int64_t newest)
 	return newest;
 }
 
-json_t *object_tree(const json_t *json, const char *api_version)
+static json_t *object_tree(const json_t *json, const char *api_version)
 {
 	const char *own = json_str(json, "apiVersion");
 	json_t *metadata = json_copy(json_object_get(json, "metadata"));

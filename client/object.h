@@ -49,9 +49,6 @@ static inline void cleanup_object(struct object **o)
 }
 #define _cleanup_object_ _cleanup_(cleanup_object)
 
-/* The tree that object_parse would give, from the document itself, with which it shares its parts. */
-json_t *object_tree(const json_t *json, const char *api_version);
-
 /* A new parsed tree. The caller owns the reference. */
 json_t *object_parse(const struct object *o);
 

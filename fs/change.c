@@ -35,17 +35,14 @@ static int settle(struct edit *e, const struct tree_path *path, int r)
 	return change_path_errno(r);
 }
 
-/* One request that is no change of an object: *ret_answer as api_send. */
+/* One request that is no change of an object: *ret_answer as edit_send. */
 static int send_request(struct edit *e, const char *method, const char *path, const json_t *body,
-	json_t **ret_answer)
+	struct buf *ret_answer)
 {
 	struct api_request request = {
 		.method = method, .path = path, .content_type = "application/json", .body = body};
 
-	status_release(&e->status);
-	free(e->request);
-	e->request = xasprintf("%s %s", method, path);
-	return api_send(e->mount->api, e->call, &request, ret_answer, &e->status);
+	return edit_send(e, &request, ret_answer);
 }
 
 /* The request may have arrived, though no answer came. */
@@ -82,10 +79,10 @@ static int look_for_stream(struct edit *e)
 
 static int post_stream(struct edit *e, const char *url, const json_t *body)
 {
-	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_buf_ struct buf answer = {0};
 	int r = send_request(e, "POST", url, body, &answer);
 
-	if (r == 0 && edit_take_answer(e, answer) < 0)
+	if (r == 0 && edit_take_answer(e, &answer) < 0)
 		r = edit_refresh(e);
 	else if (r < 0 && is_lost(e))
 		r = look_for_stream(e);
@@ -139,8 +136,8 @@ static int look_for_deletion(struct edit *e, const char *uid)
 	return r == 0 ? edit_refuse(e, EAGAIN, xstrdup("the connection was lost")) : r;
 }
 
-/* *ret_answer NULL: it is gone. */
-static int delete_stream(struct edit *e, const char *url, const char *uid, json_t **ret_answer)
+/* *ret_answer empty, or no stream: it is gone. */
+static int delete_stream(struct edit *e, const char *url, const char *uid, struct buf *ret_answer)
 {
 	_cleanup_json_ json_t *options = delete_options(uid);
 	int r = -EAGAIN;
@@ -157,7 +154,7 @@ int change_remove_stream(struct mount *m, const struct api_call *call, const str
 {
 	_cleanup_view_ struct view *view =
 		published_view(m->published, path->namespace, path->stream);
-	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_buf_ struct buf answer = {0};
 	_cleanup_free_ char *url = NULL;
 	_cleanup_edit_ struct edit e = {0};
 	int r;
@@ -168,7 +165,7 @@ int change_remove_stream(struct mount *m, const struct api_call *call, const str
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, view->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
-	if (r == -ENOENT || (r == 0 && edit_take_answer(&e, answer) < 0))
+	if (r == -ENOENT || (r == 0 && edit_take_answer(&e, &answer) < 0))
 		forget_stream(&e, view->object->uid);
 	return settle(&e, path, r);
 }
@@ -246,7 +243,8 @@ static bool fits_url(const struct edit *e)
 
 static int delete_imagestreamtag(struct edit *e, const char *uid)
 {
-	_cleanup_json_ json_t *options = delete_options(uid), *answer = NULL;
+	_cleanup_json_ json_t *options = delete_options(uid);
+	_cleanup_buf_ struct buf answer = {0};
 	struct buf path = BUF_INIT(8192);
 	int r;
 
@@ -281,6 +279,7 @@ static int look_for_tag(struct edit *e)
 static bool may_patch_status(struct edit *e)
 {
 	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_buf_ struct buf text = {0};
 	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:{s:s, s:s, s:s, s:s, s:s, s:s}}}",
 		"kind", "SelfSubjectAccessReview", "apiVersion", "authorization.k8s.io/v1", "spec",
 		"resourceAttributes", "namespace", e->namespace, "verb", "patch", "group",
@@ -288,8 +287,9 @@ static bool may_patch_status(struct edit *e)
 		e->stream);
 	const json_t *allowed;
 	int r = send_request(
-		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &answer);
+		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &text);
 
+	answer = json_loadb(text.data ? text.data : "", text.len, JSON_ALLOW_NUL, NULL);
 	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
 	return r < 0 || !json_is_false(allowed);
 }

@@ -28,20 +28,22 @@ void edit_release(struct edit *e)
 	json_decref(e->last_sent);
 }
 
-static int send_request(struct edit *e, const struct api_request *request, json_t **ret)
+int edit_send(struct edit *e, const struct api_request *request, struct buf *ret_answer)
 {
 	status_release(&e->status);
 	free(e->request);
 	e->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
-	return api_send(e->mount->api, e->call, request, ret, &e->status);
+	buf_release(ret_answer);
+	return api_send_raw(e->mount->api, e->call, request, ret_answer, &e->status);
 }
 
-int edit_take_answer(struct edit *e, const json_t *answer)
+int edit_take_answer(struct edit *e, const struct buf *answer)
 {
 	_cleanup_free_ char *key = edit_key(e);
 	_cleanup_json_ json_t *tree = NULL;
 	struct object *o;
-	int r = object_from_json(answer, e->mount->api->api_version, &o);
+	int r = object_from_text(answer->data ? answer->data : "", answer->len,
+		e->mount->api->api_version, &o, &tree);
 
 	if (r < 0 || !streq(o->key, key)) {
 		if (r == 0)
@@ -50,7 +52,6 @@ int edit_take_answer(struct edit *e, const json_t *answer)
 	}
 	object_unref(e->result);
 	e->result = object_ref(o);
-	tree = object_tree(answer, e->mount->api->api_version);
 	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
 	publish_now(e->mount->publish, key, &e->own);
@@ -60,10 +61,10 @@ int edit_take_answer(struct edit *e, const json_t *answer)
 int edit_refresh(struct edit *e)
 {
 	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->namespace, e->stream);
-	_cleanup_json_ json_t *answer = NULL;
-	int r = send_request(e, &(struct api_request){.path = path}, &answer);
+	_cleanup_buf_ struct buf answer = {0};
+	int r = edit_send(e, &(struct api_request){.path = path}, &answer);
 
-	if (r == 0 && edit_take_answer(e, answer) < 0)
+	if (r == 0 && edit_take_answer(e, &answer) < 0)
 		r = edit_refuse(e, EIO, xstrdup("the server's answer is no ImageStream"));
 	return r;
 }
@@ -107,19 +108,21 @@ static int edit_conflict(struct edit *e)
 }
 
 static int send_form(struct edit *e, enum patch_form form, const json_t *current,
-	const json_t *merged, json_t **ret_answer)
+	const json_t *merged, struct buf *ret_answer)
 {
 	_cleanup_free_ char *stream = api_stream_path(e->mount->api, e->namespace, e->stream);
 	_cleanup_free_ char *base = xasprintf("%s%s", stream, is_status(e) ? "/status" : "");
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
 	_cleanup_json_ json_t *stored = NULL, *body = NULL;
+	_cleanup_buf_ struct buf text = {0};
 	struct api_request request = {.path = path, .content_type = content_types[form]};
 	int r;
 
 	if (form == PATCH_PUT && is_status(e)) { /* a status PUT takes labels and finalizers too */
-		r = send_request(e, &(struct api_request){.path = base}, &stored);
+		r = edit_send(e, &(struct api_request){.path = base}, &text);
 		if (r < 0)
 			return r;
+		stored = json_loadb(text.data ? text.data : "", text.len, JSON_ALLOW_NUL, NULL);
 		if (!is_same_version(stored, current)) /* newer than what was merged */
 			return edit_conflict(e);
 		current = stored;
@@ -127,11 +130,11 @@ static int send_form(struct edit *e, enum patch_form form, const json_t *current
 	body = patch_body(&e->file, form, current, merged);
 	request.method = form == PATCH_PUT ? "PUT" : "PATCH";
 	request.body = body;
-	return send_request(e, &request, ret_answer);
+	return edit_send(e, &request, ret_answer);
 }
 
 static int send_change(
-	struct edit *e, const json_t *current, const json_t *merged, json_t **ret_answer)
+	struct edit *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
 {
 	enum patch_form form = patch_form(&e->file, current, merged);
 	int r;
@@ -232,7 +235,8 @@ static void set_result(struct edit *e, struct object *o)
 static int attempt(struct edit *e, bool *ret_again)
 {
 	_cleanup_object_ struct object *current = NULL;
-	_cleanup_json_ json_t *json = NULL, *merged = NULL, *answer = NULL;
+	_cleanup_json_ json_t *json = NULL, *merged = NULL;
+	_cleanup_buf_ struct buf answer = {0};
 	int r = get_current(e, &current);
 
 	*ret_again = false;
@@ -257,7 +261,7 @@ static int attempt(struct edit *e, bool *ret_again)
 		return r;
 	}
 	e->sent = true;
-	if (edit_take_answer(e, answer) < 0)
+	if (edit_take_answer(e, &answer) < 0)
 		return edit_refresh(e);
 	history_own(e->mount->history, e->result, current->resource_version);
 	return 0;

@@ -53,7 +53,10 @@ int edit_refuse(struct edit *e, int error, char *message);
 int edit_refresh(struct edit *e);
 
 /* The answer (a stream) goes into the store and is published. -EINVAL where it is no stream. */
-int edit_take_answer(struct edit *e, const json_t *answer);
+int edit_take_answer(struct edit *e, const struct buf *answer);
+
+/* api_send_raw, and what is asked and answered is the edit's. *ret_answer's old bytes go. */
+int edit_send(struct edit *e, const struct api_request *request, struct buf *ret_answer);
 
 /* The key NAMESPACE/STREAM. The caller frees. */
 char *edit_key(const struct edit *e);

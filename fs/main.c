@@ -281,7 +281,7 @@ static void make_mount(struct program *p)
 	m->gid = p->options.gid;
 	m->umask = p->options.umask;
 	m->strict = p->options.allow_other && (m->umask & 0555);
-	m->namespaces = p->options.namespaces;
+	m->narrowed = p->options.namespaces;
 	m->selector = p->options.selector;
 	m->cache = options.cache = object_cache_new();
 	m->noopen = p->options.noopen;

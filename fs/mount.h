@@ -52,10 +52,10 @@ struct mount {
 	mode_t umask;
 	bool read_only, nodelete;
 	bool strict; /* others are here, and the bits of directories keep some of them out */
-	const char *selector;	  /* --selector; NULL: all streams */
-	const json_t *namespaces; /* --namespace: what isn't in that array isn't there; NULL: all */
-	bool noopen;		  /* the kernel opens by itself; read_only then, too */
-	atomic_bool ending;	  /* nothing is opened for writing any more */
+	const char *selector; /* --selector, or NULL */
+	bool narrowed;	      /* --namespace: what isn't listed isn't there */
+	bool noopen;	      /* the kernel opens by itself; read_only then, too */
+	atomic_bool ending;   /* nothing is opened for writing any more */
 };
 
 #endif

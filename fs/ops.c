@@ -240,7 +240,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 	struct tree_attr attr;
 	struct waiting *w;
 
-	if (dir->path.kind != NODE_ROOT || !is_dns_label(name) || m->namespaces ||
+	if (dir->path.kind != NODE_ROOT || !is_dns_label(name) || m->narrowed ||
 		reflector_covers_cluster(m->reflector))
 		return false;
 	strcpy(path.namespace, name);

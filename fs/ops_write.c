@@ -34,7 +34,7 @@ static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struc
 	if (!op_directory(req, parent, &ret->dir))
 		return -ENOENT;
 	r = names_stat(m, &ret->dir.path, ret->dir.ino, &ret->dir_st);
-	if (r == 0 && (ret->dir.path.kind == NODE_ROOT || select_is_directory(ret->dir.path.kind)))
+	if (r == 0 && (ret->dir.path.kind == NODE_ROOT || tree_is_api(ret->dir.path.kind)))
 		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
 	if (r == 0)
 		r = op_may(req, ret->dir.path.kind, &ret->dir_st, W_OK | X_OK);

@@ -68,7 +68,7 @@ static int compare(const void *a, const void *b)
 
 bool selection_has(const struct selection *s, const char *name)
 {
-	return bsearch(&name, s->names, s->n, sizeof(*s->names), compare);
+	return s->n && bsearch(&name, s->names, s->n, sizeof(*s->names), compare);
 }
 
 bool select_is_part(enum node_kind kind)
@@ -111,29 +111,41 @@ static void add_names(struct selection *s, const json_t *list, bool whole)
 	}
 }
 
-/* The URL of the first page. -EINVAL for a name that means no text. What -l hides isn't selected. */
-static int add_url(
-	struct mount *m, const struct tree_path *path, const char *namespace, struct buf *url)
+/* A mount that selects by itself (--selector) does so here too. -EINVAL for a name that means no text. */
+static int add_query(struct mount *m, const struct tree_path *path, struct buf *query)
 {
-	_cleanup_free_ char *collection = *namespace ? api_stream_path(m->api, namespace, NULL)
-						     : xasprintf("%s/imagestreams", m->api->root);
 	bool field = str_has_prefix(path->tag, FIELD);
 	char text[NAME_SIZE];
 	size_t len;
 
 	if (tree_unescape(path->tag, text, &len) < 0 || strlen(text) != len)
 		return -EINVAL;
-	buf_addf(url, "%s?limit=%d&%s=", collection, PAGE_LIMIT,
-		field ? "fieldSelector" : "labelSelector");
-	buf_addurl(url, text + (field ? strlen(FIELD) : 0));
-	if (!m->selector)
-		return 0;
-	buf_addstr(url, field ? "&labelSelector=" : len ? "%2C" : "");
-	return buf_addurl(url, m->selector);
+	buf_addf(query, "?limit=%d", PAGE_LIMIT);
+	if (field) {
+		buf_addstr(query, "&fieldSelector=");
+		buf_addurl(query, text + strlen(FIELD));
+	}
+	if (!field || m->selector)
+		buf_addstr(query, "&labelSelector=");
+	if (!field)
+		buf_addurl(query, text);
+	if (!field && len && m->selector)
+		buf_addurl(query, ",");
+	return m->selector ? buf_addurl(query, m->selector) : 0;
 }
 
-static int ask(struct mount *m, const struct api_call *call, const char *first, bool whole,
-	struct selection *s, struct status *status)
+/* What is asked for one selection, and what came of it. */
+struct question {
+	struct mount *mount;
+	const struct api_call *call;
+	const char *query;
+	struct selection *selection;
+	struct status status;
+	char *request; /* the last one */
+};
+
+/* One collection, page by page. `whole`: links are called NAMESPACE.STREAM. */
+static int ask(struct question *q, const char *collection, bool whole)
 {
 	_cleanup_free_ char *more = NULL;
 	int r;
@@ -143,13 +155,17 @@ static int ask(struct mount *m, const struct api_call *call, const char *first, 
 		_cleanup_json_ json_t *list = NULL;
 		const char *next;
 
-		buf_addstr(&url, first);
+		buf_addf(&url, "%s%s", collection, q->query);
 		if (more) {
 			buf_addstr(&url, "&continue=");
 			buf_addurl(&url, more);
 		}
-		r = api_send(m->api, call, &(struct api_request){.path = url.data}, &list, status);
-		add_names(s, list, whole);
+		status_release(&q->status);
+		free(q->request);
+		q->request = xasprintf("GET %s", url.data);
+		r = api_send(q->mount->api, q->call, &(struct api_request){.path = url.data}, &list,
+			&q->status);
+		add_names(q->selection, list, whole);
 		next = json_str(json_object_get(list, "metadata"), "continue");
 		free(more);
 		more = next && *next ? xstrdup(next) : NULL;
@@ -157,45 +173,66 @@ static int ask(struct mount *m, const struct api_call *call, const char *first, 
 	return r;
 }
 
-/* The streams of one namespace, "": of all. A failure is noted. */
-static int ask_namespace(struct mount *m, const struct api_call *call, const struct tree_path *path,
-	const char *namespace, struct selection *s)
+static bool add_namespace(void *arg, const char *name, uint64_t cookie,
+	const struct tree_path *path, const struct tree_attr *attr)
 {
-	_cleanup_buf_ struct buf url = BUF_INIT(1 << 16);
-	_cleanup_status_ struct status status = {0};
-	_cleanup_free_ char *name = NULL, *request = NULL;
-	int r = add_url(m, path, namespace, &url);
-
-	if (r == 0)
-		r = ask(m, call, url.data, !path->namespace[0], s, &status);
-	if (r == 0)
-		return 0;
-	name = xasprintf(
-		"%s%s.api/select/%s", path->namespace, path->namespace[0] ? "/" : "", path->tag);
-	request = url.data ? xasprintf("GET %s", url.data) : NULL;
-	journal_add(m->journal, name, request, status.code, -r,
-		status.message ? status.message : strerror(-r));
-	return r;
+	json_array_append_new(arg, json_string(name));
+	return false;
 }
 
-/* At the root of a mount of some namespaces: each of them, and nothing else is asked for. */
-static int ask_all(struct mount *m, const struct api_call *call, const struct tree_path *path,
+/* Those of every namespace that the mount shows and that we may list. */
+static int ask_each(struct question *q)
+{
+	struct tree_path root = {.kind = NODE_ROOT};
+	_cleanup_json_ json_t *namespaces = json_array();
+	const json_t *namespace;
+	size_t i;
+	int r = published_list(q->mount->published, &root, 0, add_namespace, namespaces);
+
+	json_array_foreach(namespaces, i, namespace)
+	{
+		_cleanup_free_ char *collection =
+			api_stream_path(q->mount->api, json_string_value(namespace), NULL);
+
+		r = ask(q, collection, true);
+		if (r < 0 && r != -EACCES)
+			return r;
+	}
+	return 0;
+}
+
+static int ask_all(struct question *q, const struct tree_path *path)
+{
+	bool whole = !path->namespace[0];
+	_cleanup_free_ char *collection =
+		whole ? xasprintf("%s/imagestreams", q->mount->api->root)
+		      : api_stream_path(q->mount->api, path->namespace, NULL);
+	int r = whole && q->mount->narrowed ? -EACCES : ask(q, collection, whole);
+
+	return r == -EACCES && whole ? ask_each(q) : r;
+}
+
+static int find_now(struct mount *m, const struct api_call *call, const struct tree_path *path,
 	struct selection *s)
 {
-	const json_t *namespace;
-	int r = 0;
-	size_t i;
+	_cleanup_buf_ struct buf query = BUF_INIT(1 << 16);
+	struct question q = {.mount = m, .call = call, .selection = s};
+	int r = add_query(m, path, &query);
 
-	if (path->namespace[0] || !m->namespaces)
-		r = ask_namespace(m, call, path, path->namespace, s);
-	else
-		json_array_foreach(m->namespaces, i, namespace)
-		{
-			if (r == 0)
-				r = ask_namespace(m, call, path, json_string_value(namespace), s);
-		}
+	q.query = query.data;
+	if (r == 0)
+		r = ask_all(&q, path);
+	if (r < 0) {
+		_cleanup_free_ char *name = xasprintf("%s%s.api/select/%s", path->namespace,
+			path->namespace[0] ? "/" : "", path->tag);
+
+		journal_add(m->journal, name, q.request, q.status.code, -r,
+			q.status.message ? q.status.message : strerror(-r));
+	}
 	if (s->n)
 		qsort(s->names, s->n, sizeof(*s->names), compare);
+	status_release(&q.status);
+	free(q.request);
 	return r;
 }
 
@@ -249,18 +286,18 @@ int select_get(struct mount *m, const struct api_call *call, const struct tree_p
 {
 	_cleanup_free_ char *key = xasprintf("%s/%s", path->namespace, path->tag);
 	_cleanup_selection_ struct selection *s = age == SELECT_NOW ? NULL : find_last(m, key, age);
-	int r;
+	int r = 0;
 
 	if (!s) {
 		s = xcalloc(1, sizeof(*s));
 		atomic_init(&s->refs, 1);
 		s->made = now_monotonic();
 		s->received = received(m);
-		r = ask_all(m, call, path, s);
-		if (r < 0)
-			return r;
-		keep(m->selections, key, s);
+		r = find_now(m, call, path, s);
+		if (r == 0)
+			keep(m->selections, key, s);
 	}
-	*ret = steal_ptr(s);
-	return 0;
+	if (r == 0)
+		*ret = steal_ptr(s);
+	return r;
 }

@@ -204,9 +204,24 @@ def test_a_page_that_fails_is_no_short_list(start_server, start_mount):
 def test_rights(server, start_mount):
     mount = start_mount(server, "--context", "developer")
     assert os.listdir(mount / "dev/.api/select/field:metadata.name=scratch") == ["scratch"]
-    with fails(errno.EACCES):
-        os.listdir(mount / ".api/select/app")
-    assert "forbidden" in last(mount)[2]
+
+
+def test_who_cannot_list_the_cluster_selects_namespace_by_namespace(server, start_mount):
+    mount = start_mount(server, "--context", "developer")
+    namespaces = set(os.listdir(mount.path))
+    expected = [name for name in selected(server, "", labelSelector="app%3Dshop")
+                if name.partition(".")[0] in namespaces]
+    assert 0 < len(expected) < len(selected(server, "", labelSelector="app%3Dshop"))
+    assert sorted(os.listdir(mount / ".api/select/app=shop")) == expected
+
+
+def test_a_narrowed_mount(server, start_mount):
+    mount = start_mount(server, "-n", "shop", "-n", "prod", "-l", "tier!=web")
+    server.reset()
+    assert sorted(os.listdir(mount / ".api/select/app=shop")) == [
+        "prod.web", "shop.api", "shop.worker"]
+    assert sorted(os.listdir(mount / "shop/.api/select/field:metadata.name!=api")) == ["worker"]
+    assert not [key for key in server.counts() if key == "GET " + STREAMS]
 
 
 def test_it_cannot_be_changed(mount):
