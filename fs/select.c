@@ -187,8 +187,9 @@ static int ask_each(struct question *q)
 	_cleanup_json_ json_t *namespaces = json_array();
 	const json_t *namespace;
 	size_t i;
-	int r = published_list(q->mount->published, &root, 0, add_namespace, namespaces);
+	int r;
 
+	published_list(q->mount->published, &root, 0, add_namespace, namespaces);
 	json_array_foreach(namespaces, i, namespace)
 	{
 		_cleanup_free_ char *collection =

@@ -245,15 +245,13 @@ static void test_surroundings(void **state)
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	signal(SIGPIPE, SIG_IGN);
 	{
-		_cleanup_run_ struct
-			run
-				x =
-					run_script("echo /proc/$$/fd/* >fds; readlink "
-						   "/proc/$$/fd/0 >stdin\n"
-						   "grep -E '^Sig(Blk|Ign)' /proc/self/status "
-						   ">status\n" /* the shell blocks while it forks */
-						   "cut -d' ' -f5,6 /proc/$$/stat >session; echo "
-						   "$$ $$ >>session\n" TOKEN);
+		_cleanup_run_ struct run x =
+			run_script("echo /proc/$$/fd/* >fds; readlink "
+				   "/proc/$$/fd/0 >stdin\n"
+				   "grep -E '^Sig(Blk|Ign)' /proc/self/status "
+				   ">status\n" /* the shell blocks while it forks */
+				   "cut -d' ' -f5,6 /proc/$$/stat >session; echo "
+				   "$$ $$ >>session\n" TOKEN);
 
 		assert_int_equal(x.r, 0);
 	}
