@@ -6,8 +6,9 @@
 
 #include <errno.h>
 
-#define LINE_MAX_LEN 1024 /* of a cause: Strict errors quote the object */
-#define REASON_MAX   ((size_t)4 << 20)
+#define LINE_MAX_LEN                                                                               \
+	1024 /* of a cause: Strict errors quote the object, and then say what is wrong */
+#define REASON_MAX ((size_t)4 << 20)
 
 static const enum patch_view views[NODE_KINDS] = {
 	[NODE_IMAGESTREAM_JSON] = PATCH_IMAGESTREAM,
@@ -190,15 +191,34 @@ static void tell_kernel(struct mount *m, uint64_t ino)
 		m->notify.inval_inode(m->notify.arg, id);
 }
 
+static bool is_within_character(char c)
+{
+	return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+static void add_text(struct buf *out, const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		buf_add(out, text[i] == '\n' ? " " : text + i, 1);
+}
+
+/* What is too long is cut in the middle. */
 static void add_line(struct buf *out, const char *text)
 {
-	size_t len = strlen(text), n = len < LINE_MAX_LEN ? len : LINE_MAX_LEN;
+	size_t len = strlen(text), head = LINE_MAX_LEN / 2, tail = len - head;
 
-	while (n < len && ((unsigned char)text[n] & 0xc0) == 0x80)
-		n--; /* not within a character */
-	for (size_t i = 0; i < n; i++)
-		buf_add(out, text[i] == '\n' ? " " : text + i, 1);
-	buf_addstr(out, n < len ? "…\n" : "\n");
+	if (len <= LINE_MAX_LEN) {
+		add_text(out, text, len);
+	} else {
+		while (is_within_character(text[head]))
+			head--;
+		while (is_within_character(text[tail]))
+			tail++;
+		add_text(out, text, head);
+		buf_addstr(out, "…");
+		add_text(out, text + tail, len - tail);
+	}
+	buf_addstr(out, "\n");
 }
 
 static void add_causes(const struct status *status, struct buf *out)
