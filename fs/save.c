@@ -191,34 +191,14 @@ static void tell_kernel(struct mount *m, uint64_t ino)
 		m->notify.inval_inode(m->notify.arg, id);
 }
 
-static bool is_within_character(char c)
-{
-	return ((unsigned char)c & 0xc0) == 0x80;
-}
-
-static void add_text(struct buf *out, const char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		buf_add(out, text[i] == '\n' ? " " : text + i, 1);
-}
-
-/* What is too long is cut in the middle. */
 static void add_line(struct buf *out, const char *text)
 {
-	size_t len = strlen(text), head = LINE_MAX_LEN / 2, tail = len - head;
+	_cleanup_free_ char *line = str_shorten(text, LINE_MAX_LEN);
 
-	if (len <= LINE_MAX_LEN) {
-		add_text(out, text, len);
-	} else {
-		while (is_within_character(text[head]))
-			head--;
-		while (is_within_character(text[tail]))
-			tail++;
-		add_text(out, text, head);
-		buf_addstr(out, "…");
-		add_text(out, text + tail, len - tail);
-	}
-	buf_addstr(out, "\n");
+	for (char *p = line; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	buf_addf(out, "%s\n", line);
 }
 
 static void add_causes(const struct status *status, struct buf *out)
