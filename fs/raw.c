@@ -1,7 +1,5 @@
 #include "fs/raw.h"
 
-#include "fs/names.h"
-
 #include "client/yaml.h"
 
 #include <errno.h>
@@ -187,14 +185,14 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 static bool is_left_out(struct mount *m, const char *namespace)
 {
 	struct tree_path path = {.kind = NODE_NAMESPACE};
-	struct stat st;
+	struct tree_attr attr;
 
 	if (!m->narrowed)
 		return false;
 	if (!namespace || strlen(namespace) >= NAME_SIZE)
 		return true;
 	strcpy(path.namespace, namespace);
-	return names_place(m, &path, &st) < 0;
+	return published_attr(m->published, &path, &attr) < 0;
 }
 
 /*

@@ -266,6 +266,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 /* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
+	uint64_t dir = names_parent(d->mount, d->path);
 	int r = parse(d);
 
 	if (r == 0)
@@ -274,12 +275,10 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	if (d->edit.sent) { /* an editor that puts the old text back hasn't saved the new one */
-		uint64_t dir = names_parent(d->mount, d->path);
-
-		if (refused_clear(d->mount->refused, dir, d->path))
-			tell_kernel(d->mount, dir);
-	}
+	/* An editor that puts the old text back hasn't saved the new one, unless the server has it by now. */
+	if ((d->edit.sent || refused_holds(d->mount->refused, dir, d->path, d->text, d->len)) &&
+		refused_clear(d->mount->refused, dir, d->path))
+		tell_kernel(d->mount, dir);
 	d->stamp = bases_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
 	publish_wait_names(d->mount->publish, d->edit.result->key);
