@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 
+#define MESSAGE_MAX 4096 /* Strict errors quote the object, of any size */
+
 struct journal {
 	pthread_mutex_t lock;
 	json_t *entries[JOURNAL_SIZE]; /* lock; a ring, `next` is the oldest once it is full */
@@ -51,15 +53,16 @@ void journal_add(struct journal *j, const char *path, const char *request, long 
 {
 	const char *name = strerrorname_np(error);
 	char time[RFC3339_SIZE];
+	_cleanup_free_ char *text = str_shorten(message ? message : "", MESSAGE_MAX);
 	json_t *entry, *newest, *old = NULL;
 
-	log_info("%s%s%s%s%s", request ? request : "", request ? ": " : "", message,
+	log_info("%s%s%s%s%s", request ? request : "", request ? ": " : "", text,
 		path ? " at " : "", path ? path : "");
 	rfc3339_format(now_realtime(), time);
 	entry = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "time", time, "path",
 		string_or_null(path), "request", string_or_null(request), "code",
 		http_code ? json_integer(http_code) : json_null(), "errno", string_or_null(name),
-		"message", string_or_null(message));
+		"message", string_or_null(message ? text : NULL));
 	pthread_mutex_lock(&j->lock);
 	j->count++;
 	newest = j->entries[(j->next + JOURNAL_SIZE - 1) % JOURNAL_SIZE];

@@ -50,6 +50,24 @@ char *xasprintf(const char *format, ...)
 	return check(s);
 }
 
+static bool is_within_character(char c)
+{
+	return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+char *str_shorten(const char *s, size_t max)
+{
+	size_t len = strlen(s), head = max / 2, tail = len - max / 2;
+
+	if (len <= max)
+		return xstrdup(s);
+	while (head && is_within_character(s[head]))
+		head--;
+	while (is_within_character(s[tail]))
+		tail++;
+	return xasprintf("%.*s…%s", (int)head, s, s + tail);
+}
+
 static int64_t now(clockid_t clock)
 {
 	struct timespec ts;

@@ -72,6 +72,9 @@ char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *format, ...) _printf_(1, 2);
 
+/* A copy; what is longer than `max` bytes lacks its middle, between characters. The caller frees. */
+char *str_shorten(const char *s, size_t max);
+
 static inline bool streq(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;

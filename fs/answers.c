@@ -1,18 +1,21 @@
 #include "fs/answers.h"
 
-#include "client/map.h"
-
 #include <pthread.h>
 
+#define KEPT	  64
+#define BYTES_MAX ((size_t)16 << 20) /* all together; the newest may be larger */
+
 struct answer {
+	char *path; /* NULL: none */
 	char *text;
 	size_t len;
-	char path[];
 };
 
 struct answers {
 	pthread_mutex_t lock;
-	struct map by_path; /* lock; path -> struct answer */
+	struct answer kept[KEPT]; /* lock; a ring, `next` is the oldest */
+	size_t next;		  /* lock */
+	size_t bytes;		  /* lock; of all texts */
 };
 
 struct answers *answers_new(void)
@@ -23,34 +26,49 @@ struct answers *answers_new(void)
 	return a;
 }
 
-static void answer_free(struct answer *one)
+static void drop(struct answers *a, struct answer *one)
 {
-	if (!one)
-		return;
+	a->bytes -= one->len;
+	free(one->path);
 	free(one->text);
-	free(one);
+	*one = (struct answer){0};
 }
 
 void answers_free(struct answers *a)
 {
 	if (!a)
 		return;
-	map_foreach(&a->by_path, e) answer_free(e->value);
-	map_release(&a->by_path);
+	for (size_t i = 0; i < KEPT; i++)
+		drop(a, &a->kept[i]);
 	pthread_mutex_destroy(&a->lock);
 	free(a);
 }
 
+/* a->lock held. */
+static struct answer *find(struct answers *a, const char *path)
+{
+	for (size_t i = 0; i < KEPT; i++)
+		if (a->kept[i].path && streq(a->kept[i].path, path))
+			return &a->kept[i];
+	return NULL;
+}
+
 void answers_set(struct answers *a, const char *path, struct buf *text)
 {
-	struct answer *one = xcalloc(1, sizeof(*one) + strlen(path) + 1), *old;
+	struct answer one = {.path = xstrdup(path)}, *old;
 
-	strcpy(one->path, path);
-	one->text = buf_steal(text, &one->len);
+	one.text = buf_steal(text, &one.len);
 	pthread_mutex_lock(&a->lock);
-	old = map_set(&a->by_path, one->path, one);
+	old = find(a, path);
+	if (old)
+		drop(a, old);
+	drop(a, &a->kept[a->next]);
+	for (size_t i = 1; i < KEPT && a->bytes + one.len > BYTES_MAX; i++)
+		drop(a, &a->kept[(a->next + i) % KEPT]);
+	a->kept[a->next] = one;
+	a->next = (a->next + 1) % KEPT;
+	a->bytes += one.len;
 	pthread_mutex_unlock(&a->lock);
-	answer_free(old);
 }
 
 int answers_show(struct answers *a, const char *path, struct buf *out)
@@ -59,7 +77,7 @@ int answers_show(struct answers *a, const char *path, struct buf *out)
 	int r = 0;
 
 	pthread_mutex_lock(&a->lock);
-	one = map_get(&a->by_path, path);
+	one = find(a, path);
 	if (one)
 		r = buf_add(out, one->text, one->len);
 	pthread_mutex_unlock(&a->lock);

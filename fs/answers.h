@@ -1,6 +1,6 @@
 /*
- * answers: what the server answered to the last write to each file of .api, until unmount. Thread-safe; its
- * lock is a leaf.
+ * answers: what the server answered to the last write to a file of .api; the last 64 and 16 MiB of them.
+ * Thread-safe; its lock is a leaf.
  */
 #ifndef FS_ANSWERS_H
 #define FS_ANSWERS_H

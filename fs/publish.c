@@ -1078,12 +1078,13 @@ static bool hand_over(struct publish *p, struct transition *t)
 void publish_now(struct publish *p, const char *key, const struct published_own *own)
 {
 	static const struct published_own none = {0};
-	_cleanup_object_ struct object *object = store_get(p->store, key);
+	_cleanup_object_ struct object *object = NULL;
 	struct published_change c;
 	bool again = true, wake = false;
 	struct busy *b;
 
-	publish_hold(p, key);
+	publish_hold(p, key); /* first: what comes after the look is published after us */
+	object = store_get(p->store, key);
 	own = own ? own : &none;
 	while (again && published_begin(p->parts.published, key, object, own, &c)) {
 		again = c.again;

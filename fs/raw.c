@@ -180,6 +180,20 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 	return r;
 }
 
+/* What the mount leaves out isn't made either: it would be shown, and no watch would tell more of it. */
+static bool is_left_out(struct mount *m, const char *namespace)
+{
+	struct tree_path path = {.kind = NODE_NAMESPACE};
+	struct tree_attr attr;
+
+	if (!m->narrowed)
+		return false;
+	if (!namespace || strlen(namespace) >= NAME_SIZE)
+		return true;
+	strcpy(path.namespace, namespace);
+	return published_attr(m->published, &path, &attr) < 0;
+}
+
 /*
  * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else to its
  * own. Rights are looked at first: 403 also stands for a route that isn't there.
@@ -193,6 +207,9 @@ static int create_one(struct apifile_call *c, const json_t *manifest)
 
 	if (!json_is_object(manifest))
 		return refuse(c, EINVAL, "a manifest is a map");
+	if (!c->path->namespace[0] && is_left_out(c->mount, namespace))
+		return refuse(
+			c, EPERM, "mounted with --namespace: metadata.namespace is none of those");
 	r = post(c, c->path->namespace, manifest);
 	if (c->path->namespace[0])
 		return r;
@@ -231,6 +248,10 @@ static int read_manifests(struct apifile_call *c, json_t *manifests)
 	json_t *document;
 	int r;
 
+	if (c->mount->selector)
+		return refuse(c, EPERM,
+			"mounted with --selector: nothing would tell whether what is made is "
+			"selected");
 	while ((r = yaml_reader_next(reader, &document, &error)) > 0) {
 		add_manifests(manifests, document);
 		json_decref(document);
@@ -327,6 +348,21 @@ int raw_delete(struct apifile_call *c)
 	return r;
 }
 
+/* A mount that selects by itself (--selector) deletes no more than it shows. */
+static int narrow(const struct mount *m, json_t *options)
+{
+	const json_t *given = json_object_get(options, "labelSelector");
+	const char *selector = given ? json_string_value(given) : "";
+	_cleanup_free_ char *both = NULL;
+
+	if (!m->selector)
+		return 0;
+	if (!selector)
+		return -EINVAL;
+	both = xasprintf("%s%s%s", selector, *selector ? "," : "", m->selector);
+	return json_object_set_new(options, "labelSelector", json_string(both));
+}
+
 /* Moves what belongs into the query out of the options. -EINVAL for a value that is no scalar. */
 static int add_query(json_t *options, struct buf *url)
 {
@@ -362,7 +398,7 @@ int raw_delete_collection(struct apifile_call *c)
 	if (r < 0)
 		return r;
 	buf_addf(&url, "%s?%s", collection, c->file->query);
-	if (add_query(options, &url) < 0)
+	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
 		return refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
 	r = send(c,

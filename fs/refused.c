@@ -232,6 +232,19 @@ void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file,
 	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
 }
 
+bool refused_holds(
+	struct refused *r, uint64_t dir, const struct tree_path *file, const char *text, size_t len)
+{
+	_cleanup_free_ char *name = xasprintf("%s%s", tree_nodes[file->kind].name, suffixes[0]);
+	_cleanup_scratch_ struct scratch_node *n = scratch_lookup(r->scratch, dir, name);
+	_cleanup_free_ char *kept = NULL;
+	size_t kept_len = 0;
+
+	if (n)
+		kept = scratch_read(r->scratch, n, 0, SCRATCH_FILE_MAX, &kept_len);
+	return kept && kept_len == len && memcmp(kept, text, len) == 0;
+}
+
 static void drop_state(struct refused *r, const struct tree_path *dir, const char *name)
 {
 	_cleanup_free_ char *wanted = r->state ? state_path(r, dir, name) : NULL;

@@ -25,6 +25,10 @@ void refused_free(struct refused *r);
 void refused_keep(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
 	size_t len, const struct buf *reason);
 
+/* Whether the text that stands beside the file is this one. */
+bool refused_holds(struct refused *r, uint64_t dir, const struct tree_path *file, const char *text,
+	size_t len);
+
 /* A save of the file was accepted. True when something stood beside it. */
 bool refused_clear(struct refused *r, uint64_t dir, const struct tree_path *file);
 

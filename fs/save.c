@@ -6,8 +6,9 @@
 
 #include <errno.h>
 
-#define LINE_MAX_LEN 1024 /* of a cause: Strict errors quote the object */
-#define REASON_MAX   ((size_t)4 << 20)
+#define LINE_MAX_LEN                                                                               \
+	1024 /* of a cause: Strict errors quote the object, and then say what is wrong */
+#define REASON_MAX ((size_t)4 << 20)
 
 static const enum patch_view views[NODE_KINDS] = {
 	[NODE_IMAGESTREAM_JSON] = PATCH_IMAGESTREAM,
@@ -192,13 +193,12 @@ static void tell_kernel(struct mount *m, uint64_t ino)
 
 static void add_line(struct buf *out, const char *text)
 {
-	size_t len = strlen(text), n = len < LINE_MAX_LEN ? len : LINE_MAX_LEN;
+	_cleanup_free_ char *line = str_shorten(text, LINE_MAX_LEN);
 
-	while (n < len && ((unsigned char)text[n] & 0xc0) == 0x80)
-		n--; /* not within a character */
-	for (size_t i = 0; i < n; i++)
-		buf_add(out, text[i] == '\n' ? " " : text + i, 1);
-	buf_addstr(out, n < len ? "…\n" : "\n");
+	for (char *p = line; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	buf_addf(out, "%s\n", line);
 }
 
 static void add_causes(const struct status *status, struct buf *out)
@@ -266,6 +266,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 /* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
+	uint64_t dir = names_parent(d->mount, d->path);
 	int r = parse(d);
 
 	if (r == 0)
@@ -274,12 +275,10 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	if (d->edit.sent) { /* an editor that puts the old text back hasn't saved the new one */
-		uint64_t dir = names_parent(d->mount, d->path);
-
-		if (refused_clear(d->mount->refused, dir, d->path))
-			tell_kernel(d->mount, dir);
-	}
+	/* An editor that puts the old text back hasn't saved the new one, unless the server has it by now. */
+	if ((d->edit.sent || refused_holds(d->mount->refused, dir, d->path, d->text, d->len)) &&
+		refused_clear(d->mount->refused, dir, d->path))
+		tell_kernel(d->mount, dir);
 	d->stamp = bases_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
 	publish_wait_names(d->mount->publish, d->edit.result->key);

@@ -189,7 +189,9 @@ static int ask_each(struct question *q)
 	size_t i;
 	int r;
 
-	published_list(q->mount->published, &root, 0, add_namespace, namespaces);
+	r = published_list(q->mount->published, &root, 0, add_namespace, namespaces);
+	if (r < 0)
+		return r;
 	json_array_foreach(namespaces, i, namespace)
 	{
 		_cleanup_free_ char *collection =

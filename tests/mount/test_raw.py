@@ -795,6 +795,20 @@ print(json.dumps([[*key, value] for key, value in seen.items()]))
 """
 
 
+def test_the_last_answers_are_kept(server, mount):
+    """However many files are written to."""
+    paths = [stream / ".api" / name for name in ("delete", "json-patch", "merge-patch")
+             for stream in sorted((mount / "openshift").iterdir()) + sorted((mount / "shop").iterdir())]
+    assert len(paths) > 64
+    for path in paths:
+        with fails(errno.EINVAL):
+            path.write_text("{")
+    assert [bool(path.read_text()) for path in paths] == [False] * (len(paths) - 64) + [True] * 64
+    with fails(errno.EINVAL):
+        paths[-64].write_text("[")
+    assert all(path.read_text() for path in paths[-64:]), "an answer that took another's place"
+
+
 def test_answers_and_secrets_are_the_owners(server, start_mount):
     mount = start_mount(server, "-o", "allow_other")
     mount.directory.chmod(0o755)

@@ -671,6 +671,45 @@ def test_selected_streams(server, start_mount):
     fails(errno.EPERM, os.mkdir, mount / "shop/new")
 
 
+def changes(server):
+    return [one for one in server.control("GET", "requests")["requests"]
+            if one["method"] != "GET" and "/imagestreams" in one["path"]]
+
+
+def test_what_is_not_selected_is_not_made_and_not_deleted(server, start_mount):
+    """No watch would tell when it goes; and nobody deletes what isn't shown."""
+    server.label("shop", "web", team="a")
+    mount = start_mount(server, "-l", "team=a")
+    manifest = {"kind": "ImageStream", "apiVersion": "image.openshift.io/v1",
+                "metadata": {"name": "new", "namespace": "shop"}}
+    server.reset()
+    for place in (".api/create", "shop/.api/create"):
+        fails(errno.EPERM, (mount / place).write_text, json.dumps(manifest))
+        assert "--selector" in (mount / place).read_text()
+    fails(errno.EINVAL, (mount / "shop/.api/delete").write_text, '{"labelSelector": 5}')
+    assert not changes(server)
+    (mount / "shop/.api/delete").write_text('{"labelSelector": "app=shop"}')
+    (mount / "shop/.api/delete").write_text("{}")
+    assert [one["query"] for one in changes(server)] == [
+        "pretty=true&labelSelector=app%3Dshop%2Cteam%3Da", "pretty=true&labelSelector=team%3Da"]
+    assert os.listdir(mount / "shop") == []
+    assert server.get("shop", "api") and server.get("shop", "worker")
+
+
+def test_nothing_is_made_beside_the_namespaces_of_the_mount(server, start_mount):
+    mount = start_mount(server, "-n", "shop")
+    manifest = {"kind": "ImageStream", "apiVersion": "image.openshift.io/v1",
+                "metadata": {"name": "new"}}
+    server.reset()
+    for namespace in ({"namespace": "prod"}, {}):
+        text = json.dumps({**manifest, "metadata": {"name": "new", **namespace}})
+        fails(errno.EPERM, (mount / ".api/create").write_text, text)
+    assert not changes(server) and os.listdir(mount.path) == ["shop"]
+    manifest["metadata"]["namespace"] = "shop"
+    (mount / ".api/create").write_text(json.dumps(manifest))
+    assert (mount / "shop/new").is_dir()
+
+
 def test_selected_streams_of_a_namespace(server, start_mount):
     server.label("dev", "scratch", team="a")
     server.create("dev", "other")

@@ -484,6 +484,22 @@ static json_t *show(struct journal *j)
 }
 
 /* Every byte counts, and so do the length and the order. */
+static void assert_shortened(const char *s, size_t max, const char *expected)
+{
+	_cleanup_free_ char *short_one = str_shorten(s, max);
+
+	assert_string_equal(short_one, expected);
+}
+
+static void test_shorten(void **state)
+{
+	assert_shortened("", 4, "");
+	assert_shortened("abcd", 4, "abcd");
+	assert_shortened("abcdefgh", 4, "ab…gh");
+	assert_shortened("aäbbbbbbäa", 4, "a…a");
+	assert_shortened("\x80\x80\x80\x80\x80\x80", 4, "…");
+}
+
 static void test_hash_text(void **state)
 {
 	char text[40] = "the same text, but for one of its bytes";
@@ -599,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_buf_url),
 		cmocka_unit_test(test_buf_consume),
 		cmocka_unit_test(test_buf_steal),
+		cmocka_unit_test(test_shorten),
 		cmocka_unit_test(test_hash_text),
 		cmocka_unit_test(test_map_model),
 		cmocka_unit_test(test_map_empty_key),
