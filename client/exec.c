@@ -14,6 +14,7 @@
 #define GROUP	   "client.authentication.k8s.io/"
 #define ANSWER_MAX ((size_t)1 << 20)
 #define STDERR_MAX ((size_t)4 << 10) /* the last of it is kept */
+#define READS_MAX  64		     /* of what a plugin writes, in one go */
 
 /* ---- what the kubeconfig says ---- */
 
@@ -362,7 +363,14 @@ static int drain(struct process *x, int *fd, struct buf *buf)
 	char bytes[4096];
 	ssize_t n;
 
-	while (*fd >= 0 && (n = read(*fd, bytes, sizeof(bytes))) != 0) {
+	if (*fd < 0)
+		return 0;
+	for (int i = 0; i < READS_MAX; i++) { /* then the deadline is looked at */
+		n = read(*fd, bytes, sizeof(bytes));
+		if (n == 0) {
+			close_end(fd);
+			return 0;
+		}
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		if (buf_add(buf, bytes, n) < 0)
@@ -371,7 +379,6 @@ static int drain(struct process *x, int *fd, struct buf *buf)
 		if (buf == &x->errors && buf->len > STDERR_MAX)
 			buf_consume(buf, buf->len - STDERR_MAX);
 	}
-	close_end(fd);
 	return 0;
 }
 

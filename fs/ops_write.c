@@ -932,16 +932,6 @@ void op_setattr(
 	}
 	if (r == 0 && m->read_only)
 		r = -EROFS;
-	if (r == 0 && tree_is_api(path.kind)) {
-		r = to_set == FUSE_SET_ATTR_SIZE && st->st_size == 0
-			    ? op_may(req, path.kind, &now, W_OK)
-			    : -EPERM;
-		if (r < 0)
-			fuse_reply_err(req, -r);
-		else
-			fuse_reply_attr(req, &now, 0); /* `>` empties what is empty */
-		return;
-	}
 	if (r == 0)
 		r = may_set(req, path.kind, &now, st, to_set);
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
@@ -955,6 +945,9 @@ void op_setattr(
 			r = scratch_truncate(m->scratch, n, st->st_size);
 		if (r == 0)
 			set_scratch(m, n, st, to_set);
+	} else if (r == 0 && tree_is_api(path.kind)) {
+		if ((to_set & SET_SIZE) && st->st_size) /* `>` empties what is empty */
+			r = -EINVAL;
 	} else if (r == 0 && (to_set & SET_SIZE)) {
 		r = truncate_real(req, ino, st->st_size, now.st_size, fi);
 	}

@@ -48,6 +48,15 @@ def wait_until_mounted(path, process, seconds=60):
             poller.poll(100)
 
 
+def unmount(path, seconds=5):
+    """umount(8). What was just saved is still being announced for some moments: then it is busy."""
+    def done():
+        tried = subprocess.run(["umount", path], capture_output=True, text=True, check=False)
+        assert tried.returncode == 0 or "busy" in tried.stderr, tried.stderr
+        return tried.returncode == 0
+    wait_for(done, seconds, "umount")
+
+
 class Server:
     """The embedded API server as its own process."""
 

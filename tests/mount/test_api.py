@@ -102,9 +102,24 @@ def test_nothing_is_made_or_removed_there(mount):
     for call in (lambda: open(api / "new", "w"), lambda: os.mkdir(api / "new"),
                  lambda: os.unlink(api / "events"), lambda: os.rmdir(api),
                  lambda: os.rename(api / "events", mount / "shop/web/x"),
-                 lambda: os.symlink("x", api / "new"), lambda: os.chmod(api / "events", 0o777)):
+                 lambda: os.symlink("x", api / "new")):
         with pytest.raises(PermissionError):
             call()
+
+
+def test_metadata_calls_change_nothing(server, mount, tmp_path):
+    path = mount / "shop/web/.api/merge-patch"
+    before = path.stat()
+    os.chmod(path, 0o777)
+    os.utime(path, (1, 1))
+    os.chown(path, os.getuid(), os.getgid())
+    os.truncate(path, 0)
+    with fails(errno.EINVAL):
+        os.truncate(path, 1)
+    assert path.stat() == before
+    (tmp_path / "patch").write_text('{"metadata": {"labels": {"copied": "yes"}}}')
+    subprocess.run(["cp", "-p", tmp_path / "patch", path], check=True)
+    assert server.get("shop", "web")["metadata"]["labels"]["copied"] == "yes"
 
 
 def test_it_goes_with_its_stream(server, mount):

@@ -154,7 +154,7 @@ def test_token_link_rotated_in_the_background(server, place):
         save(place / "mnt/shop/web/metadata.json", first="yes")
         assert is_saved(server, "first")
     finally:
-        subprocess.run(["umount", place / "mnt"], check=True)
+        conftest.unmount(place / "mnt")
 
 
 # ---- the kubeconfig ----
@@ -648,7 +648,7 @@ def test_the_system_log_is_told_nothing(server, place):
         save(place / "mnt/shop/web/metadata.json", first="yes")
         rotate(server, "sha256~second")
         refuses_save(place / "mnt/shop/web/metadata.json", errno.EKEYEXPIRED)
-        subprocess.run(["umount", place / "mnt"], check=True)
+        conftest.unmount(place / "mnt")
         said = b""
         while b"PATCH" not in said or b"401" not in said:
             said += log.recv(65536)

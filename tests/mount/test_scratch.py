@@ -332,7 +332,7 @@ def test_never_saved_it_vanishes(stream):
     assert "spec.json" in names(path.parent)
     wait_for(lambda: not path.exists(), HIDDEN + 3, "its end")
     assert time.monotonic() - begin > HIDDEN - 0.5
-    assert names(path.parent) == {"image", "status.json"}
+    wait_for(lambda: names(path.parent) == {"image", "status.json"}, 1, "the listing")
     assert stream.sent() == [] and "pushed" not in stream.tags()
 
 

@@ -29,10 +29,6 @@ def start(place, *arguments):
                           env={"PATH": os.environ["PATH"], "HOME": str(place.parent)})
 
 
-def unmount(place):
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.fixture
 def broken_kubeconfig(server, place):
     def write(old, new):
@@ -78,7 +74,7 @@ def test_unverified_certificate_when_asked(server, place):
                  "--insecure-skip-tls-verify")
     assert (done.returncode, done.stderr) == (0, "")
     assert "shop" in os.listdir(place / "mnt")
-    unmount(place / "mnt")
+    conftest.unmount(place / "mnt")
 
 
 def test_client_certificate(server, start_mount):
@@ -163,7 +159,7 @@ def test_dead_mount_is_replaced(server, place):
     assert error.value.errno == errno.ENOTCONN
     assert start(mountpoint, "--kubeconfig", server.kubeconfig).returncode == 0
     assert "shop" in os.listdir(mountpoint)
-    unmount(mountpoint)
+    conftest.unmount(mountpoint)
 
 
 def test_ordinary_user(server, start_mount):

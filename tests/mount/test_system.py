@@ -14,7 +14,7 @@ import time
 import pytest
 
 import conftest
-from conftest import is_mounted, wait_for
+from conftest import is_mounted, unmount, wait_for
 
 TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
@@ -43,7 +43,7 @@ def test_mount_command(server, mountpoint):
     assert seen.startswith("fuse.imagestreamfs ") and "allow_other" in seen
     other = subprocess.run([*NOBODY, "ls", mountpoint / "shop"], capture_output=True, text=True, check=False)
     assert "web" in other.stdout
-    subprocess.run(["umount", mountpoint], check=True)
+    unmount(mountpoint)
     assert not is_mounted(mountpoint)
 
 
@@ -66,7 +66,7 @@ def test_fstab(server, mountpoint, more):
         os.mkdir(mountpoint / "dev/new")
     server.create("dev", "appears")  # a change is announced whatever the options say
     wait_for((mountpoint / "dev/appears").is_dir, 10, "the change")
-    subprocess.run(["umount", mountpoint], check=True)
+    unmount(mountpoint)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
