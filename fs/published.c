@@ -234,16 +234,22 @@ void published_begin_namespace(
 static void namespace_attr(
 	const struct published *p, const struct namespace *n, struct tree_attr *ret);
 
+/* p->lock held. The namespace, where it is to be shown and isn't, or the other way; else NULL. */
+static struct namespace *namespace_that_differs(struct published *p, const char *name)
+{
+	struct namespace *n = namespace_get(p, name, false);
+
+	return n && n->visible != is_wanted(n) ? n : NULL;
+}
+
 bool published_namespace_step(struct published *p, const char *name, struct published_step *ret)
 {
 	struct tree_attr attr;
 	struct namespace *n;
-	bool differs;
 
 	pthread_mutex_lock(&p->lock);
-	n = namespace_get(p, name, false);
-	differs = n && n->visible != is_wanted(n);
-	if (differs) {
+	n = namespace_that_differs(p, name);
+	if (n) {
 		namespace_attr(p, n, &attr);
 		*ret = (struct published_step){
 			.op = n->visible ? PUBLISHED_DELETE : PUBLISHED_CREATE,
@@ -252,7 +258,7 @@ bool published_namespace_step(struct published *p, const char *name, struct publ
 			.waits = true};
 	}
 	pthread_mutex_unlock(&p->lock);
-	return differs;
+	return n;
 }
 
 static bool flip_namespace(struct published *p, const char *name)
@@ -261,9 +267,9 @@ static bool flip_namespace(struct published *p, const char *name)
 	bool differs;
 
 	pthread_mutex_lock(&p->lock);
-	n = namespace_get(p, name, false);
-	differs = n && n->visible != is_wanted(n);
-	if (differs) {
+	n = namespace_that_differs(p, name);
+	differs = n;
+	if (n) {
 		namespace_show(p, n);
 		namespace_drop_unused(p, n);
 	}

@@ -43,6 +43,17 @@ static int send(struct apifile_call *c, const struct api_request *request, json_
 	return r;
 }
 
+static int send_json(struct apifile_call *c, const char *method, const char *url,
+	const json_t *body, json_t **ret)
+{
+	return send(c,
+		&(struct api_request){.method = method,
+			.path = url,
+			.content_type = "application/json",
+			.body = body},
+		ret);
+}
+
 static char *stream_url(const struct apifile_call *c, const char *query)
 {
 	const struct tree_path *path = c->path;
@@ -168,12 +179,7 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 	_cleanup_free_ char *collection = collection_url(c, namespace);
 	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
 	_cleanup_json_ json_t *made = NULL;
-	int r = send(c,
-		&(struct api_request){.method = "POST",
-			.path = url,
-			.content_type = "application/json",
-			.body = manifest},
-		&made);
+	int r = send_json(c, "POST", url, manifest, &made);
 
 	if (r == 0)
 		take_stream(c, made);
@@ -334,12 +340,7 @@ int raw_delete(struct apifile_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
-	r = send(c,
-		&(struct api_request){.method = "DELETE",
-			.path = url,
-			.content_type = "application/json",
-			.body = options},
-		&answer);
+	r = send_json(c, "DELETE", url, options, &answer);
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		take_stream(c, answer); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
@@ -401,12 +402,7 @@ int raw_delete_collection(struct apifile_call *c)
 	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
 		return refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
-	r = send(c,
-		&(struct api_request){.method = "DELETE",
-			.path = url.data,
-			.content_type = "application/json",
-			.body = options},
-		&answer);
+	r = send_json(c, "DELETE", url.data, options, &answer);
 	if (r < 0 || is_dry(options))
 		return r;
 	json_array_foreach(json_object_get(answer, "items"), i, item)
@@ -506,12 +502,7 @@ static int import(struct apifile_call *c, const json_t *body)
 			if (r < 0)
 				return r;
 		}
-		r = send(c,
-			&(struct api_request){.method = "POST",
-				.path = url,
-				.content_type = "application/json",
-				.body = body},
-			&answer);
+		r = send_json(c, "POST", url, body, &answer);
 	}
 	return r < 0 ? r : take_import(c, answer);
 }

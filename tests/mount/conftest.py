@@ -1,5 +1,7 @@
 """A real mount of the embedded API server for each test that asks for one."""
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -29,6 +31,23 @@ def wait_for(condition, seconds=10, what="condition"):
             return result
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def fails(*numbers):
+    """The block ends with an OSError of one of these errnos."""
+    with pytest.raises(OSError) as error:
+        yield
+    assert errno.errorcode[error.value.errno] in {errno.errorcode[one] for one in numbers}
+
+
+@contextlib.contextmanager
+def opened(path, flags=os.O_RDONLY):
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def is_mounted(path):

@@ -1,6 +1,5 @@
 """.api: events, refresh, metrics (DESIGN.md 2)."""
 
-import contextlib
 import errno
 import json
 import os
@@ -13,7 +12,7 @@ import threading
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import fails, opened, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 SECONDS = 5  # for something to come, on a busy machine
@@ -53,19 +52,6 @@ def reader():
 def told(event):
     meta = event["object"]["metadata"]
     return event["type"], meta["namespace"], meta["name"]
-
-
-@contextlib.contextmanager
-def opened(path, flags=os.O_RDONLY):
-    fd = os.open(path, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def fails(code):
-    return pytest.raises(OSError, match=re.escape(f"[Errno {code}]"))
 
 
 # ---- the directories ----

@@ -14,7 +14,7 @@ import time
 
 import pytest
 import yaml
-from conftest import STOP_SECONDS, Mount, Server, wait_for
+from conftest import STOP_SECONDS, Mount, Server, fails, opened, wait_for
 from events import Inotify
 
 SECONDS = 10  # for something to come, on a busy machine
@@ -27,19 +27,6 @@ FLAVORS = ("4", "3.11", "3.7")
 STRICT = "fieldValidation=Strict&pretty=true"
 PRETTY = "pretty=true"
 SECRET = "c2VjcmV0LXRoYXQtbm9ib2R5LW1heS1zZWU-0123456789"
-
-
-@contextlib.contextmanager
-def opened(path, flags=os.O_RDONLY):
-    fd = os.open(path, flags)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def fails(code):
-    return pytest.raises(OSError, match=re.escape(f"[Errno {code}]"))
 
 
 def requests(server, watches=False):

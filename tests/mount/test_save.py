@@ -18,7 +18,7 @@ import threading
 import time
 
 import pytest
-from conftest import STOP_SECONDS, Mount, Server, wait_for
+from conftest import STOP_SECONDS, Mount, Server, fails, wait_for
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -319,13 +319,6 @@ def replace(path, content):
 
 SAVES = {"close": save, "fsync": synced, "rename": replace,
          "fdatasync": lambda path, content: synced(path, content, os.fdatasync)}
-
-
-@contextlib.contextmanager
-def fails(*numbers):
-    with pytest.raises(OSError) as error:
-        yield
-    assert errno.errorcode[error.value.errno] in {errno.errorcode[one] for one in numbers}
 
 
 def in_child(function, *arguments):

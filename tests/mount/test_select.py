@@ -11,16 +11,12 @@ import threading
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import fails, wait_for
 from events import Inotify
 
 SECONDS = 10  # for something to come, on a busy machine
 MANY = 10_000
 STREAMS = "/apis/image.openshift.io/v1/imagestreams"
-
-
-def fails(code):
-    return pytest.raises(OSError, match=re.escape(f"[Errno {code}]"))
 
 
 def asked(server):
