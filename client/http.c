@@ -5,6 +5,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <strings.h>
 
 #define CONNECT_TIMEOUT_MS 10000
 #define CHECK_INTERVAL_MS  100
@@ -31,7 +32,7 @@ struct http_transfer {
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
-	bool secret;
+	bool secret, unready;
 	char curl_error[CURL_ERROR_SIZE];
 };
 
@@ -99,12 +100,26 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 	return r < 0 ? 0 : size * n;
 }
 
+/* A kube-apiserver that knows no flow schema yet sends this header empty. */
+static bool is_unready(const char *line, size_t len)
+{
+	static const char name[] = "X-Kubernetes-Pf-Flowschema-Uid:";
+	size_t n = sizeof(name) - 1;
+
+	if (len < n || strncasecmp(line, name, n) != 0)
+		return false;
+	while (n < len && (line[n] == ' ' || line[n] == '\r' || line[n] == '\n'))
+		n++;
+	return n == len;
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
 	bool end = size * n == 2 && p[0] == '\r';
 	struct http_transfer *t = arg;
 	long code = 0;
 
+	t->unready = t->unready || is_unready(p, size * n);
 	if (!end)
 		return size * n;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
@@ -371,7 +386,8 @@ static void finish(struct http_transfer *t, int error, const char *message)
 	result.message = sentence;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
-	result.retry_after = retry_after;
+	result.retry_after = retry_after < RETRY_AFTER_MAX ? retry_after : RETRY_AFTER_MAX;
+	result.unready = t->unready;
 	count(t, error < 0 ? 0 : result.code);
 	t->done(t->arg, &result);
 	http_abort(t);
@@ -481,6 +497,7 @@ static void call_done(void *arg, const struct http_result *result)
 	c->message = result->message ? xstrdup(result->message) : NULL;
 	c->response->code = result->code;
 	c->response->retry_after = result->retry_after;
+	c->response->unready = result->unready;
 	c->response->generation = result->generation;
 }
 

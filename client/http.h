@@ -43,9 +43,12 @@ struct http_result {
 	int error;	     /* 0, or -errno: there was no (whole) answer */
 	char *message;	     /* with an error: one sentence; owned by the transfer */
 	long code;	     /* HTTP status, 0 where none came */
-	long retry_after;    /* seconds, 0 where the server said nothing */
+	long retry_after;    /* seconds up to RETRY_AFTER_MAX, 0 where the server said nothing */
+	bool unready;	     /* refused by a server that is still starting (client/review.h) */
 	unsigned generation; /* of the credentials that it went with */
 };
+
+#define RETRY_AFTER_MAX 86400 /* whatever the server says; the callers have limits of their own */
 
 /*
  * Called by http_run: once with len 0 when the headers are in, then with each piece of the body. A
@@ -86,6 +89,7 @@ struct http_check {
 struct http_response {
 	long code;
 	long retry_after;
+	bool unready;
 	unsigned generation;
 	struct buf body;
 };

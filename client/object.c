@@ -80,6 +80,7 @@ static struct object *object_build(
 	char *p = o->bytes;
 
 	atomic_init(&o->refs, 1);
+	o->order = 0;
 	o->key = append(&p, key, strlen(key));
 	o->name = o->key + strlen(namespace) + 1;
 	o->uid = append(&p, uid, strlen(uid));

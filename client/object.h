@@ -18,6 +18,7 @@ struct object {
 	int64_t newest;	       /* the newest time that the object itself names */
 	uint64_t spec, status; /* hashes of these parts: equal ones show the same files */
 	uint64_t rest;	       /* of all else but metadata */
+	uint64_t order;	       /* in which the store took it; 0: it never did */
 	const char *key;       /* NAMESPACE/NAME */
 	const char *name;
 	const char *uid;

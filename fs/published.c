@@ -637,10 +637,17 @@ static void begin_locked(struct published *p, const char *namespace, const char 
 	stream_drop_unused(p, n, s);
 }
 
+/* The store took it before what is shown: versions alone don't tell, since a server may go back. */
 static bool is_older(const struct object *o, const struct view *shown)
 {
-	return o && shown && streq(o->uid, shown->object->uid) &&
-	       rv_compare(o->resource_version, shown->object->resource_version) <= 0;
+	const struct object *held = shown ? shown->object : NULL;
+
+	if (!o || !held)
+		return false;
+	if (o->order && held->order)
+		return o->order <= held->order;
+	return streq(o->uid, held->uid) &&
+	       rv_compare(o->resource_version, held->resource_version) <= 0;
 }
 
 static void begin_own(struct published *p, const char *namespace, const char *name,
