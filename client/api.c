@@ -1,5 +1,6 @@
 #include "client/api.h"
 
+#include "client/json.h"
 #include "client/log.h"
 
 #include <errno.h>
@@ -49,7 +50,7 @@ static json_t *get_json(struct api *a, struct http *h, const char *path)
 
 	if (get(a, h, path, NULL, &response, &code, &error) < 0)
 		return NULL;
-	return json_loadb(response.body.data ? response.body.data : "", response.body.len, 0, NULL);
+	return json_read_or_null(response.body.data, response.body.len, 0);
 }
 
 static int find_root(struct api *a, struct http *h, char **ret_error)
@@ -162,8 +163,7 @@ static int get_checked(struct api *a, struct http *h, const char *path,
 	r = get(a, h, path, check, &response, &code, &error);
 	if (r < 0)
 		return r;
-	*ret = json_loadb(response.body.data ? response.body.data : "", response.body.len,
-		JSON_ALLOW_NUL, NULL);
+	*ret = json_read_or_null(response.body.data, response.body.len, JSON_ALLOW_NUL);
 	return 0;
 }
 
@@ -197,12 +197,16 @@ int api_get_stream(struct api *a, struct http *h, const char *namespace, const c
 	const struct http_check *check, struct object **ret)
 {
 	_cleanup_free_ char *path = api_stream_path(a, namespace, name);
+	_cleanup_object_ struct object *o = NULL;
 	_cleanup_json_ json_t *json = NULL;
 	int r = get_checked(a, h, path, check, &json);
 
 	if (r < 0)
 		return r;
-	return object_from_json(json, a->api_version, ret) < 0 ? -EIO : 0;
+	if (object_from_json(json, a->api_version, &o) < 0 || !object_is(o, namespace, name))
+		return -EIO;
+	*ret = steal_ptr(o);
+	return 0;
 }
 
 char *api_stream_path(const struct api *a, const char *namespace, const char *name)
@@ -250,6 +254,7 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 		.body = request->body ? body->data : request->text,
 		.body_len = request->body ? body->len : request->text_len,
 		.secret = request->secret,
+		.answer_max = request->answer_max,
 		.once = request->method &&
 			(streq(request->method, "POST") || streq(request->method, "DELETE")),
 		.timeout_ms = left > 0 ? left : 1};
@@ -281,8 +286,7 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 	int r = api_send_raw(a, call, request, &answer, ret_status);
 
 	if (r == 0)
-		*ret_json = json_loadb(
-			answer.data ? answer.data : "", answer.len, JSON_ALLOW_NUL, NULL);
+		*ret_json = json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
 	return r;
 }
 

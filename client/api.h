@@ -60,7 +60,8 @@ struct api_request {
 	const json_t *body; /* NULL: none, or `text` */
 	const char *text;   /* sent as it is; NULL: none */
 	size_t text_len;
-	bool secret; /* the answer is (client/buf.h) */
+	size_t answer_max; /* client/http.h; 0: 64 MiB */
+	bool secret;	   /* the answer is (client/buf.h) */
 };
 
 /*

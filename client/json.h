@@ -9,9 +9,11 @@
 
 #include "client/util.h"
 
-#define JSON_TEXT_MAX	((size_t)8 << 20) /* bytes of an object, of a watch line */
-#define JSON_VALUES_MAX ((size_t)200000)  /* objects, arrays, strings, numbers, booleans and nulls in one text */
-#define JSON_DEPTH_MAX	((size_t)512)	  /* as deep as YAML may be (yaml.c); jansson's own limit is 2048 */
+#define JSON_TEXT_MAX ((size_t)8 << 20) /* bytes of an object, of a watch line */
+#define JSON_VALUES_MAX                                                                            \
+	((size_t)200000) /* objects, arrays, strings, numbers, booleans and nulls in one text */
+#define JSON_DEPTH_MAX                                                                             \
+	((size_t)512) /* as deep as YAML may be (yaml.c); jansson's own limit is 2048 */
 
 /*
  * Parses one text. `flags` are json_loadb's; `text` may be NULL where `len` is 0. 0 and a reference

@@ -41,8 +41,10 @@ struct object {
  * 0, or -EINVAL; then *ret_why (NULL: it isn't wanted) is one sentence that begins with at most 64 bytes
  * of each name, control characters escaped. The caller frees it.
  */
-int object_check_names(const json_t *metadata, char **ret_why);	   /* namespace, name, uid, resourceVersion */
-int object_check_namespace(const json_t *metadata, char **ret_why); /* of a project or namespace: name, uid */
+int object_check_names(
+	const json_t *metadata, char **ret_why); /* namespace, name, uid, resourceVersion */
+int object_check_namespace(
+	const json_t *metadata, char **ret_why); /* of a project or namespace: name, uid */
 
 /*
  * From a received document that was parsed (client/json.h); `api_version` for list items, which carry none. One
@@ -60,6 +62,9 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
  */
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
 	json_t **ret_json, char **ret_why);
+
+/* The metadata of an object's text, parsed alone, or NULL. The caller owns the reference. */
+json_t *object_find_metadata(const char *text, size_t len);
 
 /* Whether it is the stream that was asked for: an answer about another one is no answer. */
 bool object_is(const struct object *o, const char *namespace, const char *name);

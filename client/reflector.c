@@ -2,6 +2,7 @@
 
 #include "client/cut.h"
 #include "client/frame.h"
+#include "client/json.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "client/status.h"
@@ -329,16 +330,19 @@ static void watch(struct scope *s);
 
 static int put_namespace(struct scope *s, const char *text, size_t len, unsigned list)
 {
-	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_read_or_null(text, len, JSON_ALLOW_NUL);
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
 	const char *created = json_str(metadata, "creationTimestamp");
+	_cleanup_free_ char *why = NULL;
 	int64_t time = 0;
 
 	if (!json)
 		return -EBADMSG;
-	if (!name || !*name || strchr(name, '/'))
+	if (object_check_namespace(metadata, &why) < 0) {
+		note_failure(s, list ? "LIST" : "WATCH", 200, EINVAL, why);
 		return 0;
+	}
 	if (created)
 		rfc3339_parse(created, &time);
 	store_put_namespace(s->reflector->store, name, uid, time, list);
@@ -410,14 +414,15 @@ static int put_stream(struct scope *s, const char *text, size_t len, unsigned li
 	struct reflector *r = s->reflector;
 	struct object_cache *cache = list ? NULL : r->options.cache;
 	_cleanup_json_ json_t *json = NULL;
+	_cleanup_free_ char *why = NULL;
 	struct object *o;
 	int error;
 
 	if (!list && is_held(s, text, len))
 		return 0;
-	error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL);
+	error = object_from_text(text, len, r->api->api_version, &o, cache ? &json : NULL, &why);
 	if (error < 0) {
-		note_failure(s, "LIST", 200, EINVAL, "an item is no ImageStream");
+		note_failure(s, list ? "LIST" : "WATCH", 200, -error, why);
 		return error;
 	}
 	if (cache)
@@ -655,8 +660,9 @@ static void on_list_done(void *arg, const struct http_result *result)
 		return;
 	}
 	if (cut_page(&body, &page) == 0)
-		metadata = page.metadata.p ? json_loadb(page.metadata.p, page.metadata.len, 0, NULL)
-					   : json_null();
+		metadata = page.metadata.p
+				   ? json_read_or_null(page.metadata.p, page.metadata.len, 0)
+				   : json_null();
 	if (s->broken || !metadata) {
 		list_broken(s);
 		return;
@@ -732,7 +738,7 @@ static void take_deleted(struct scope *s, const json_t *object)
 /* What an event that brings no object says. */
 static int take_notice(struct scope *s, const struct piece *type, const struct piece *text)
 {
-	_cleanup_json_ json_t *object = json_loadb(text->p, text->len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *object = json_read_or_null(text->p, text->len, JSON_ALLOW_NUL);
 
 	if (!json_is_object(object))
 		return -EBADMSG;

@@ -1,6 +1,6 @@
 #include "client/status.h"
 
-#include "client/buf.h"
+#include "client/json.h"
 
 #include <errno.h>
 
@@ -107,7 +107,7 @@ void status_from_json(long http_code, json_t *object, struct status *ret)
 
 void status_parse(long http_code, const char *body, size_t len, struct status *ret)
 {
-	_cleanup_json_ json_t *json = json_loadb(body ? body : "", len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_read_or_null(body, len, JSON_ALLOW_NUL);
 	const char *kind = json_str(json, "kind");
 	struct status s = {.code = http_code};
 
