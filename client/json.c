@@ -5,7 +5,7 @@
 /* What was seen of a text so far. */
 struct measure {
 	size_t values, depth;
-	char last; /* the last byte that isn't white space; '"' after a string */
+	char last; /* the last byte outside of strings that isn't white space */
 };
 
 /* From the opening quote to after the closing one, or to the end. */
@@ -20,25 +20,12 @@ static const char *skip_string(const char *p, const char *end)
 /* A container has a value more than it has commas, unless it is empty. */
 static void measure_byte(struct measure *m, char c)
 {
-	switch (c) {
-	case '{':
-	case '[':
-		m->depth++;
-		m->values++;
-		break;
-	case '}':
-	case ']':
-		if (m->last == '{' || m->last == '[')
-			m->values--;
-		if (m->depth)
-			m->depth--;
-		break;
-	case ',':
-		m->values++;
-		break;
-	default:
-		break;
-	}
+	bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+	bool first = m->last == '{' || m->last == '[';
+
+	m->values += c == ',' || (first && !closes);
+	m->depth += opens;
+	m->depth -= closes && m->depth;
 	m->last = c;
 }
 
@@ -56,18 +43,13 @@ static const char *find_excess(const char *text, size_t len)
 	if (len > JSON_TEXT_MAX)
 		return "larger than 8 MiB";
 	for (const char *p = text; p < end;) {
-		if (*p == '"') {
-			p = skip_string(p, end);
-			m.last = '"';
-			continue;
-		}
 		if (!is_space(*p))
 			measure_byte(&m, *p);
 		if (m.depth > JSON_DEPTH_MAX)
 			return "nested more than 512 deep";
 		if (m.values > JSON_VALUES_MAX)
 			return "more than 200000 values";
-		p++;
+		p = *p == '"' ? skip_string(p, end) : p + 1;
 	}
 	return NULL;
 }
