@@ -5,10 +5,10 @@
 
 #include <errno.h>
 
-#define LATER	    (10 * NSEC_PER_SEC)
-#define TRY_AGAIN   (10 * NSEC_PER_SEC) /* after an answer that says nothing */
-#define AT_ONCE	    10			/* requests beside each other */
-#define ANSWER_MAX  ((size_t)1 << 20)
+#define LATER	   (10 * NSEC_PER_SEC)
+#define TRY_AGAIN  (10 * NSEC_PER_SEC) /* after an answer that says nothing */
+#define AT_ONCE	   10		       /* requests beside each other */
+#define ANSWER_MAX ((size_t)1 << 20)
 
 struct absent {
 	struct absents *absents;
@@ -25,8 +25,8 @@ struct absents {
 	struct api *api;
 	struct http *http;
 	struct absents_listener listener;
-	struct map by_name; /* namespace -> struct absent */
-	size_t asking;	    /* transfers under way */
+	struct map by_name;  /* namespace -> struct absent */
+	size_t asking;	     /* transfers under way */
 	int64_t list_wanted; /* monotonic ns: when a list was asked for last */
 };
 
@@ -85,11 +85,29 @@ void absents_remove(struct absents *a, const char *namespace)
 		absent_free(n);
 }
 
+/* Those that the list has aren't missing. */
+static void remove_listed(struct absents *a, const json_t *names)
+{
+	_cleanup_json_ json_t *missing = json_object(), *there = json_array();
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(names, i, name)
+		json_object_set_new(missing, json_string_value(name), json_null());
+	map_foreach(&a->by_name, e)
+	{
+		if (!json_object_get(missing, e->key))
+			json_array_append_new(there, json_string(e->key));
+	}
+	json_array_foreach(there, i, name) absents_remove(a, json_string_value(name));
+}
+
 void absents_listed(struct absents *a, const json_t *names, int64_t asked)
 {
 	const json_t *name;
 	size_t i;
 
+	remove_listed(a, names);
 	json_array_foreach(names, i, name)
 	{
 		struct absent *n = map_get(&a->by_name, json_string_value(name));
@@ -192,8 +210,9 @@ static void on_get_done(void *arg, const struct http_result *result)
 	status_parse(result->code, n->answer.data, n->answer.len, &status);
 	if (status_is_missing(&status, n->namespace))
 		take_gone(n);
-	else if (status.code == 403 && !refusal_is_passing(&status,
-					       api_user(a->api, result->generation), result->unready))
+	else if (status.code == 403 &&
+		 !refusal_is_passing(
+			 &status, api_user(a->api, result->generation), result->unready))
 		ask_review(n);
 }
 

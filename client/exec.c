@@ -1,6 +1,7 @@
 #include "client/exec.h"
 
 #include "client/buf.h"
+#include "client/json.h"
 #include "client/kubeconfig.h"
 
 #include <errno.h>
@@ -234,7 +235,7 @@ static const char *read_answer(const json_t *root, const char *api_version, stru
 int exec_answer_parse(const char *text, size_t len, const char *api_version,
 	struct exec_answer *ret, char **ret_error)
 {
-	_cleanup_json_ json_t *root = json_loadb(text, len, 0, NULL);
+	_cleanup_json_ json_t *root = json_read_or_null(text, len, 0);
 	struct exec_answer answer = {0};
 	const char *problem = read_answer(root, api_version, &answer);
 

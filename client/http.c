@@ -32,6 +32,7 @@ struct http_transfer {
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
+	size_t header_bytes;
 	bool secret, unready;
 	char curl_error[CURL_ERROR_SIZE];
 };
@@ -120,6 +121,11 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	long code = 0;
 
 	t->unready = t->unready || is_unready(p, size * n);
+	t->header_bytes += size * n;
+	if (t->header_bytes > HTTP_HEADER_MAX) {
+		t->data_error = -EIO;
+		return 0;
+	}
 	if (!end)
 		return size * n;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
@@ -476,6 +482,7 @@ void http_wakeup(struct http *h)
 
 struct call {
 	struct http_response *response;
+	bool excess; /* the answer is over its maximum */
 	bool done;
 	int error;
 	char *message;
@@ -485,7 +492,8 @@ static int call_data(void *arg, long code, const char *data, size_t len)
 {
 	struct call *c = arg;
 
-	return buf_add(&c->response->body, data, len);
+	c->excess = buf_add(&c->response->body, data, len) < 0;
+	return c->excess ? -EIO : 0;
 }
 
 static void call_done(void *arg, const struct http_result *result)
@@ -494,7 +502,11 @@ static void call_done(void *arg, const struct http_result *result)
 
 	c->done = true;
 	c->error = result->error;
-	c->message = result->message ? xstrdup(result->message) : NULL;
+	if (c->excess)
+		c->message =
+			xasprintf("the answer is larger than %zu MiB", c->response->body.max >> 20);
+	else
+		c->message = result->message ? xstrdup(result->message) : NULL;
 	c->response->code = result->code;
 	c->response->retry_after = result->retry_after;
 	c->response->unready = result->unready;
@@ -504,7 +516,9 @@ static void call_done(void *arg, const struct http_result *result)
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error)
 {
-	struct http_response response = {.body = {.max = HTTP_BODY_MAX, .secret = request->secret}};
+	struct http_response response = {
+		.body = {.max = request->answer_max ? request->answer_max : HTTP_ANSWER_MAX,
+			.secret = request->secret}};
 	struct call call = {.response = &response};
 	struct http_transfer *t = http_start(h, request, call_data, call_done, &call);
 	int r = 0;

@@ -35,6 +35,7 @@ struct http_request {
 	 * curl's buffer. What the TLS library keeps of it is out of reach.
 	 */
 	bool secret;
+	size_t answer_max;  /* http_call: bytes of the answer, unpacked; 0: HTTP_ANSWER_MAX */
 	int64_t timeout_ms; /* from start to end; 0: none */
 	int64_t silence_ms; /* without a single byte; 0: none */
 };
@@ -94,12 +95,15 @@ struct http_response {
 	struct buf body;
 };
 
-#define HTTP_BODY_MAX ((size_t)256 << 20)
+#define HTTP_BODY_MAX	((size_t)256 << 20) /* a page of a list */
+#define HTTP_ANSWER_MAX ((size_t)64 << 20)  /* any other answer */
+#define HTTP_HEADER_MAX                                                                            \
+	((size_t)1 << 20) /* all headers of one answer; curl's own limit is 100 KiB a line */
 
 /*
  * 0 when an answer came, whatever its code. Else -ECONNREFUSED, -EHOSTUNREACH, -EPROTO (TLS),
- * -ETIMEDOUT, -ECONNRESET (lost on the way), -EFBIG (answer over HTTP_BODY_MAX) or what check
- * said, and then *ret_error is one sentence (the caller frees it).
+ * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done) or
+ * what check said, and then *ret_error is one sentence (the caller frees it).
  */
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error);

@@ -50,11 +50,11 @@ static int put_namespace(
 	created = json_str(metadata, "creationTimestamp");
 	if (created)
 		rfc3339_parse(created, &time);
-	r = store_put_namespace(in->store, json_str(metadata, "name"), json_str(metadata, "uid"),
-		time, in->list);
+	r = store_put_namespace(
+		in->store, json_str(metadata, "name"), json_str(metadata, "uid"), time, in->list);
 	if (r == -EEXIST)
-		*ret_why = xasprintf("%.64s: another namespace has its uid",
-			json_str(metadata, "name"));
+		*ret_why = xasprintf(
+			"%.64s: another namespace has its uid", json_str(metadata, "name"));
 	else if (ret_name)
 		set_string(ret_name, json_str(metadata, "name"));
 	return r;
@@ -114,8 +114,7 @@ static void note_left_out(const struct intake *in, const char *text, size_t len)
 }
 
 /* The echo of what we saved ourselves is no news. */
-static bool is_held(
-	const struct intake *in, const char *text, size_t len, char **ret_version)
+static bool is_held(const struct intake *in, const char *text, size_t len, char **ret_version)
 {
 	_cleanup_free_ char *key = NULL;
 	struct identity id;
@@ -130,8 +129,8 @@ static bool is_held(
 }
 
 /* 1 where the list had nothing of that key before; 0; or a negative errno and why. */
-static int put_stream(const struct intake *in, const char *text, size_t len, char **ret_version,
-	char **ret_why)
+static int put_stream(
+	const struct intake *in, const char *text, size_t len, char **ret_version, char **ret_why)
 {
 	struct object_cache *cache = in->list ? NULL : in->cache;
 	_cleanup_json_ json_t *json = NULL;
@@ -140,8 +139,7 @@ static int put_stream(const struct intake *in, const char *text, size_t len, cha
 
 	if (is_held(in, text, len, ret_version))
 		return 0;
-	r = object_from_text(
-		text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
+	r = object_from_text(text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
 	if (r < 0) {
 		note_left_out(in, text, len);
 		return r;
@@ -159,8 +157,8 @@ static int put_stream(const struct intake *in, const char *text, size_t len, cha
 }
 
 /* `ret_what` (NULL: it isn't wanted): a stream's version, a namespace's name. */
-static int put(const struct intake *in, const char *text, size_t len, char **ret_what,
-	char **ret_why)
+static int put(
+	const struct intake *in, const char *text, size_t len, char **ret_what, char **ret_why)
 {
 	return in->kind == INTAKE_NAMESPACES ? put_namespace(in, text, len, ret_what, ret_why)
 					     : put_stream(in, text, len, ret_what, ret_why);
@@ -275,8 +273,8 @@ static void put_batch(
 	for (size_t i = 0; i < n; i++) {
 		size_t end = count * (i + 1) / n;
 
-		shares[i] = (struct share){
-			.intake = in, .items = items + done, .count = end - done};
+		shares[i] =
+			(struct share){.intake = in, .items = items + done, .count = end - done};
 		done = end;
 		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
 							 &shares[i]) == 0;

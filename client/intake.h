@@ -24,12 +24,12 @@ struct intake {
 
 /* What an answer or event brought. */
 struct taken {
-	char *more;	       /* of a page: its continue token; NULL: it is the last one */
-	char *version;	       /* resourceVersion of the list, object or bookmark; NULL: none */
-	char *name;	       /* of a namespace that came or was DELETED */
-	size_t items, news;    /* of a page: how many, and how many keys the list didn't have yet */
-	size_t left_out;       /* of the items */
-	char *why;	       /* of the first that was left out, or why all of it is broken; or NULL */
+	char *more;	    /* of a page: its continue token; NULL: it is the last one */
+	char *version;	    /* resourceVersion of the list, object or bookmark; NULL: none */
+	char *name;	    /* of a namespace that came or was DELETED */
+	size_t items, news; /* of a page: how many, and how many keys the list didn't have yet */
+	size_t left_out;    /* of the items */
+	char *why; /* of the first that was left out, or why all of it is broken; or NULL */
 };
 
 void taken_release(struct taken *t);

@@ -16,14 +16,14 @@ struct reflector {
 	struct absents *absents;
 	pthread_t thread;
 
-	struct scope *scopes;	 /* lock for the links; only the reflector's thread frees one */
-	struct scope *cluster;	 /* set by reflector_new; NULL: only some namespaces are wanted */
+	struct scope *scopes;	  /* lock for the links; only the reflector's thread frees one */
+	struct scope *cluster;	  /* set by reflector_new; NULL: only some namespaces are wanted */
 	struct scope *namespaces; /* all of them; likewise */
-	bool covers;		 /* the thread's own: what options.covers was told last */
-	struct map by_namespace; /* lock; name -> its SCOPE_STREAMS */
-	struct map by_key;	 /* lock; path of a SCOPE_STREAM -> it */
-	bool started, stop;	 /* lock */
-	bool renewed;		 /* lock; the credentials */
+	bool covers;		  /* the thread's own: what options.covers was told last */
+	struct map by_namespace;  /* lock; name -> its SCOPE_STREAMS */
+	struct map by_key;	  /* lock; path of a SCOPE_STREAM -> it */
+	bool started, stop;	  /* lock */
+	bool renewed;		  /* lock; the credentials */
 };
 
 /* ---- the scopes ---- */
@@ -50,7 +50,8 @@ static void add_first_scopes(struct reflector *r)
 	size_t i;
 
 	json_array_foreach(r->options.namespaces, i, name)
-		add_scope(r, SCOPE_NAMESPACE, NULL, json_string_value(name))->first = true;
+		add_scope(r, SCOPE_NAMESPACE, NULL, json_string_value(name))
+			->first = true;
 	if (r->options.namespaces)
 		return;
 	r->cluster = add_scope(r, SCOPE_CLUSTER, NULL, NULL);
@@ -205,8 +206,7 @@ static void on_missing(void *arg, const char *namespace)
 {
 	struct reflector *r = arg;
 
-	absents_add(r->absents, namespace,
-		!r->namespaces || r->namespaces->state == SCOPE_REFUSED);
+	absents_add(r->absents, namespace, !r->namespaces || r->namespaces->state == SCOPE_REFUSED);
 }
 
 static const struct scope_events scope_events = {on_listed, on_refused, on_seen, on_missing};
@@ -475,7 +475,7 @@ int reflector_need(struct reflector *r, const char *namespace)
 
 	pthread_mutex_lock(&r->shared.lock);
 	s = scope_of(r, namespace, &is_new);
-	if (s->state == SCOPE_REFUSED)
+	if (s->state == SCOPE_REFUSED && !atomic_load(&s->doubted))
 		error = -s->error;
 	else
 		error = s->synced ? 0 : -EAGAIN;
@@ -506,8 +506,7 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
 	return error;
 }
 
-void reflector_add_stream(
-	struct reflector *r, const char *namespace, const char *name, bool keep)
+void reflector_add_stream(struct reflector *r, const char *namespace, const char *name, bool keep)
 {
 	_cleanup_free_ char *path = api_stream_path(r->shared.api, namespace, name);
 	struct scope *s;
@@ -523,20 +522,12 @@ void reflector_add_stream(
 	http_wakeup(r->shared.http);
 }
 
-/* lock held. Asked again by its thread; whoever asks meanwhile waits for the answer. */
-static void doubt(struct scope *s)
-{
-	atomic_store(&s->doubted, true);
-	if (s->state == SCOPE_REFUSED && s->kind != SCOPE_STREAM)
-		s->state = SCOPE_LISTING;
-}
-
 void reflector_doubt(struct reflector *r, const char *namespace)
 {
 	pthread_mutex_lock(&r->shared.lock);
 	for (struct scope *s = r->scopes; s; s = s->next)
 		if (s->namespace && streq(s->namespace, namespace))
-			doubt(s);
+			atomic_store(&s->doubted, true);
 	pthread_mutex_unlock(&r->shared.lock);
 	http_wakeup(r->shared.http);
 }

@@ -65,8 +65,7 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
  * In a namespace whose list is refused: keeps a stream that can be read by name true, also (`keep`) while
  * there is none. The caller has put it into the store as far as it is there.
  */
-void reflector_add_stream(
-	struct reflector *r, const char *namespace, const char *name, bool keep);
+void reflector_add_stream(struct reflector *r, const char *namespace, const char *name, bool keep);
 
 /* Something says that what we may read in the namespace has changed: it is tried at once. */
 void reflector_doubt(struct reflector *r, const char *namespace);

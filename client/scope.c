@@ -177,7 +177,11 @@ static void fail(struct scope *s, const char *verb, long code, int error, const 
 	long retry_after)
 {
 	note_failure(s, verb, code, error, message);
-	set_state(s, SCOPE_WAITING, error, message);
+	if (s->state ==
+		SCOPE_REFUSED) /* as before: what others may read by name they go on reading */
+		set_state(s, SCOPE_REFUSED, s->error, NULL);
+	else
+		set_state(s, SCOPE_WAITING, error, message);
 	back_off(s, retry_after);
 }
 
@@ -202,8 +206,8 @@ static bool has_room(const struct scope *s, size_t left_to_others)
 	return !shared->max_transfers || shared->transfers + left_to_others < shared->max_transfers;
 }
 
-static void start(struct scope *s, int doing, const struct http_request *request, http_data_fn *data,
-	http_done_fn *done)
+static void start(struct scope *s, int doing, const struct http_request *request,
+	http_data_fn *data, http_done_fn *done)
 {
 	clear_body(s);
 	s->doing = doing;
@@ -389,8 +393,8 @@ static bool went_back(struct scope *s)
 
 static void doubt_versions(struct scope *s)
 {
-	_cleanup_free_ char *message = xasprintf("the list is of version %s, after %s: once more",
-		s->list_version, s->high);
+	_cleanup_free_ char *message = xasprintf(
+		"the list is of version %s, after %s: once more", s->list_version, s->high);
 
 	restart_list(s);
 	note_failure(s, "LIST", 200, ESTALE, message);
@@ -401,8 +405,8 @@ static void doubt_versions(struct scope *s)
 /* The server is where it was before: what it says now is the truth. */
 static void take_rollback(struct scope *s)
 {
-	_cleanup_free_ char *message = xasprintf(
-		"the server went back from version %s to %s", s->high, s->list_version);
+	_cleanup_free_ char *message =
+		xasprintf("the server went back from version %s to %s", s->high, s->list_version);
 
 	note_failure(s, "LIST", 200, ESTALE, message);
 	store_forget_deleted(s->shared->store);
@@ -522,7 +526,8 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 	else if (r < 0)
 		return; /* the reflector ends */
 	else if (again || (s->next_page && page->news == 0))
-		list_broken(s, "a page of the list brings nothing new, and says that there is more");
+		list_broken(
+			s, "a page of the list brings nothing new, and says that there is more");
 	else if (!s->next_page)
 		list_done_whole(s);
 }
@@ -779,8 +784,9 @@ static void watch_ended(struct scope *s, const struct http_result *result)
 	bool whole = stood >= s->watch_seconds * NSEC_PER_SEC - NSEC_PER_SEC / 2;
 
 	if (s->error_event.message)
-		watch_failed(s, s->error_event.code, s->error_event.error ? s->error_event.error : EIO,
-			s->error_event.message, 0);
+		watch_failed(s, s->error_event.code,
+			s->error_event.error ? s->error_event.error : EIO, s->error_event.message,
+			0);
 	else if (result->error == -EREMCHG)
 		watch_failed(s, 200, ESTALE, "a bookmark is of an earlier version", 0);
 	else if (result->error == -EBADMSG || result->error == -EFBIG)
@@ -819,8 +825,8 @@ static void on_watch_done(void *arg, const struct http_result *result)
 static void watch(struct scope *s)
 {
 	struct scope_shared *shared = s->shared;
-	int timeout = shared->watch_timeout ? shared->watch_timeout
-					    : 300 + rand_r(&shared->seed) % 301;
+	int timeout =
+		shared->watch_timeout ? shared->watch_timeout : 300 + rand_r(&shared->seed) % 301;
 	int grace = shared->watch_timeout && timeout < WATCH_GRACE_S ? timeout : WATCH_GRACE_S;
 	_cleanup_buf_ struct buf path = BUF_INIT(1 << 16);
 	struct http_request request = {.silence_ms = (timeout + grace) * INT64_C(1000)};
@@ -865,8 +871,12 @@ static void take_wishes(struct scope *s, int64_t now)
 {
 	unsigned asked = atomic_load(&s->shared->asked);
 
-	if (atomic_exchange(&s->doubted, false))
+	if (atomic_load(&s->doubted)) {
 		scope_relist(s);
+		if (s->state == SCOPE_REFUSED && s->relist) /* whoever asks waits for the answer */
+			set_state(s, SCOPE_LISTING, 0, NULL);
+		atomic_store(&s->doubted, false);
+	}
 	if (s->kind == SCOPE_NAMESPACES && s->doing == SCOPE_WATCH &&
 		now >= s->listed + RELIST_INTERVAL)
 		s->relist = true;
@@ -889,8 +899,7 @@ static void take_wishes(struct scope *s, int64_t now)
 static int64_t watch_due(const struct scope *s)
 {
 	int64_t good = s->good ? INT64_MAX : s->watch_started + GOOD_WATCH;
-	int64_t relist =
-		s->kind == SCOPE_NAMESPACES ? s->listed + RELIST_INTERVAL : INT64_MAX;
+	int64_t relist = s->kind == SCOPE_NAMESPACES ? s->listed + RELIST_INTERVAL : INT64_MAX;
 
 	if (s->doing != SCOPE_WATCH)
 		return INT64_MAX;

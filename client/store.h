@@ -19,7 +19,7 @@ typedef void store_listener(
 	void *arg, const char *key, enum store_event event, struct object *object);
 
 struct store_namespace {
-	char uid[132]; /* "" where the server names none */
+	char uid[OBJECT_UID_MAX + 1]; /* "" where the server names none */
 	int64_t created;
 };
 

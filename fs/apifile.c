@@ -109,7 +109,7 @@ static const struct row {
 	[NODE_FRESH_YAML] =		{0444, NULL, raw_get, NULL, {"GET", "", "", "application/yaml"}},
 	[NODE_FRESH_PB] =		{0444, NULL, raw_get, NULL, {"GET", "", "", PROTOBUF}},
 	[NODE_FRESH_STATUS] =		{0444, NULL, raw_get, NULL, {"GET", "/status", "pretty=true", NULL}},
-	[NODE_SECRETS] =		{0400, NULL, raw_get, NULL, {"GET", "/secrets", "pretty=true", NULL}},
+	[NODE_SECRETS] =		{0400, NULL, raw_get, NULL, {"GET", "/secrets", "", NULL}},
 	[NODE_LAYERS] =			{0444, NULL, raw_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
 };
 /* clang-format on */

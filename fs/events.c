@@ -224,8 +224,8 @@ static bool is_late(struct events *e, enum store_event event, const struct objec
 {
 	struct version *v = map_get(&e->versions, object->key);
 
-	if (v && (object->order < v->order ||
-			 (object->order == v->order && event != STORE_DELETED)))
+	if (v &&
+		(object->order < v->order || (object->order == v->order && event != STORE_DELETED)))
 		return true;
 	if (!v) {
 		v = xcalloc(1, sizeof(*v) + strlen(object->key) + 1);

@@ -29,6 +29,9 @@
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
 
+/* How long a start waits for a server that says that it will be there soon. */
+#define START_SECONDS 30
+
 /* An exec plugin asks a server, too, and perhaps another one before that. */
 #define PLUGIN_TIMEOUTS 3
 
@@ -37,8 +40,9 @@ struct program {
 	struct mount mount;
 	char *mountpoint; /* absolute */
 	struct fuse_session *_Atomic session;
-	int ready_fd;	  /* to the process that waits for us, or -1 */
-	int unmounter_fd; /* -1: none */
+	int ready_fd;		/* to the process that waits for us, or -1 */
+	int unmounter_fd;	/* -1: none */
+	int64_t start_deadline; /* monotonic ns */
 
 	pthread_t main_thread, supervisor;
 	int signal_fd, finished_fd;
@@ -237,13 +241,16 @@ static int connect_to_server(struct program *p)
 	struct mount *m = &p->mount;
 	int timeout = p->options.request_timeout_ms, r;
 
+	p->start_deadline = now_monotonic() + START_SECONDS * NSEC_PER_SEC;
+	if (timeout > START_SECONDS * 1000)
+		p->start_deadline = now_monotonic() + timeout * NSEC_PER_MSEC;
 	m->journal = journal_new();
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
-		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	if (r == -EKEYEXPIRED && login_renew(m->login)) { /* a plugin may keep what was revoked */
 		free(steal_ptr(error));
-		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	}
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
@@ -268,13 +275,36 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 	publish_key(m->publish, key);
 }
 
+/* The reflector's thread tells that one watch covers these names from now on, or not any more. */
+static void on_covers(void *arg, const char *namespace, bool covers)
+{
+	struct mount *m = arg;
+
+	if (covers)
+		publish_flush(m->publish); /* what is said to be all has to be shown */
+	published_set_ready(m->published, namespace, covers);
+	if (!namespace)
+		rights_cover(m->rights, covers);
+}
+
+/* The rights' thread tells what the server said. */
+static void on_rights(void *arg, const char *namespace, const struct grants *grants)
+{
+	struct mount *m = arg;
+
+	reflector_rights(m->reflector, namespace, grants);
+}
+
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
 	struct reflector_options options = {.watch_timeout = p->options.watch_timeout,
 		.poll_interval = p->options.poll_interval,
 		.namespaces = p->options.namespaces,
-		.selector = p->options.selector};
+		.selector = p->options.selector,
+		.covers = on_covers,
+		.arg = m};
+	struct rights_listener listener = {modes_changed, on_rights, m};
 
 	m->started = now_realtime();
 	m->uid = p->options.uid;
@@ -307,8 +337,8 @@ static void make_mount(struct program *p)
 	publish_set_store(m->publish, m->store);
 	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
 	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
+	m->rights = rights_new(m->api, p->options.rights_interval, &listener);
 	m->reflector = reflector_new(m->api, m->store, &options);
-	m->rights = rights_new(m->api, p->options.rights_interval, modes_changed, m);
 }
 
 static void on_renewed(void *arg)
@@ -326,13 +356,12 @@ static int fill(struct program *p)
 	publish_start(m->publish);
 	login_start(m->login, on_renewed, m->reflector);
 	reflector_start(m->reflector);
-	r = reflector_wait_start(m->reflector, &error);
+	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_flush(m->publish);
-	if (reflector_covers_cluster(m->reflector))
-		published_set_ready(m->published, NULL, true);
-	rights_start(m->rights, reflector_covers_cluster(m->reflector));
+	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
+		return complain(-EAGAIN, "no thread can be made here");
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 #include "fs/save.h"
 
+#include "client/json.h"
 #include "client/yaml.h"
 #include "fs/edit.h"
 #include "fs/names.h"
@@ -149,7 +150,7 @@ bool save_is_whole(const struct tree_path *path, const char *text, size_t len)
 	_cleanup_json_ json_t *json = NULL;
 
 	if (path->kind != NODE_IMAGESTREAM_YAML)
-		json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+		json = json_read_or_null(text, len, JSON_ALLOW_NUL);
 	return json;
 }
 
@@ -166,15 +167,12 @@ static int parse_yaml(struct document *d)
 
 static int parse(struct document *d)
 {
-	json_error_t error;
+	_cleanup_free_ char *why = NULL;
 
 	if (d->path->kind == NODE_IMAGESTREAM_YAML)
 		return parse_yaml(d);
-	d->mine = json_loadb(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-	if (!d->mine)
-		return edit_refuse(&d->edit, EINVAL,
-			xasprintf("not JSON: %s (line %d, column %d)", error.text, error.line,
-				error.column));
+	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
+		return edit_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
 	if (!json_is_object(d->mine))
 		return edit_refuse(&d->edit, EINVAL, xstrdup("not a JSON object"));
 	return 0;
