@@ -5,9 +5,7 @@
 
 #include <errno.h>
 
-#define LATER	   (10 * NSEC_PER_SEC)
-#define TRY_AGAIN  (10 * NSEC_PER_SEC) /* after an answer that says nothing */
-#define AT_ONCE	   10		       /* requests beside each other */
+#define AT_ONCE	   10 /* requests beside each other */
 #define ANSWER_MAX ((size_t)1 << 20)
 
 struct absent {
@@ -24,21 +22,29 @@ struct absent {
 struct absents {
 	struct api *api;
 	struct http *http;
+	int64_t interval; /* ns, to confirm in */
 	struct absents_listener listener;
 	struct map by_name;  /* namespace -> struct absent */
 	size_t asking;	     /* transfers under way */
 	int64_t list_wanted; /* monotonic ns: when a list was asked for last */
 };
 
-struct absents *absents_new(
-	struct api *api, struct http *http, const struct absents_listener *listener)
+struct absents *absents_new(struct api *api, struct http *http, int64_t confirm_interval,
+	const struct absents_listener *listener)
 {
 	struct absents *a = xcalloc(1, sizeof(*a));
 
 	a->api = api;
 	a->http = http;
+	a->interval = confirm_interval;
 	a->listener = *listener;
 	return a;
+}
+
+/* How long a namespace has to be missing, and after which an answer that says nothing is asked again. */
+static int64_t later(const struct absents *a)
+{
+	return a->interval / 3;
 }
 
 static void absent_free(struct absent *n)
@@ -71,7 +77,7 @@ void absents_add(struct absents *a, const char *namespace, bool unlisted)
 	strcpy(n->namespace, namespace);
 	n->absents = a;
 	n->since = now_monotonic();
-	n->due = n->since + LATER;
+	n->due = n->since + later(a);
 	n->confirmed = unlisted;
 	n->answer.max = ANSWER_MAX;
 	map_set(&a->by_name, n->namespace, n);
@@ -114,7 +120,7 @@ void absents_listed(struct absents *a, const json_t *names, int64_t asked)
 
 		if (!n)
 			absents_add(a, json_string_value(name), false);
-		else if (asked >= n->since + LATER)
+		else if (asked >= n->since + later(a))
 			n->confirmed = true;
 	}
 }
@@ -142,7 +148,7 @@ static void answered(struct absent *n)
 {
 	n->transfer = NULL;
 	n->absents->asking--;
-	n->due = now_monotonic() + TRY_AGAIN;
+	n->due = now_monotonic() + later(n->absents);
 }
 
 static void take_gone(struct absent *n)
@@ -165,10 +171,10 @@ static void on_review_done(void *arg, const struct http_result *result)
 		answer = review_parse(result->code, n->answer.data, n->answer.len);
 	if (answer != REVIEW_DENIED) {
 		n->refusals = (struct refusals){0};
-	} else if (refusals_add(&n->refusals, now)) {
+	} else if (refusals_add(&n->refusals, now, n->absents->interval)) {
 		take_gone(n);
 	} else {
-		n->due = refusals_next(&n->refusals, now);
+		n->due = refusals_next(&n->refusals, now, n->absents->interval);
 		n->absents->listener.refused(n->absents->listener.arg, n->namespace);
 	}
 }
@@ -238,7 +244,7 @@ int64_t absents_step(struct absents *a, int64_t now, bool *ret_list)
 		if (n->due > now) {
 			next = n->due < next ? n->due : next;
 		} else if (!n->confirmed) {
-			*ret_list = *ret_list || a->list_wanted < n->since + LATER;
+			*ret_list = *ret_list || a->list_wanted < n->since + later(a);
 		} else if (a->asking < AT_ONCE) {
 			ask_server(n);
 		}

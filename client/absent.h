@@ -1,8 +1,8 @@
 /*
  * absent: namespaces that a list or the project watch lacks, until it is sure that they are gone. A
  * starting server lists no projects for a second, and a project watch says DELETED of a lost right,
- * too: so a namespace is gone only once it is missing 10 s later as well and GET of it says 404, or a
- * sure 403. The reflector's own: only its thread calls this.
+ * too: so a namespace is gone only once it is missing a third of the confirm interval (10 s) later as
+ * well and GET of it says 404, or a sure 403. The reflector's own: only its thread calls this.
  */
 #ifndef CLIENT_ABSENT_H
 #define CLIENT_ABSENT_H
@@ -20,8 +20,8 @@ struct absents_listener {
 };
 
 /* Everything is borrowed. */
-struct absents *absents_new(
-	struct api *api, struct http *http, const struct absents_listener *listener);
+struct absents *absents_new(struct api *api, struct http *http, int64_t confirm_interval,
+	const struct absents_listener *listener);
 void absents_free(struct absents *a); /* aborts what runs; NULL is fine */
 
 /* It is missing. `unlisted`: there is no list that would tell whether it still is 10 s later. */

@@ -265,6 +265,7 @@ struct reflector *reflector_new(
 		.http = http_new(api->login, api->counts),
 		.watch_timeout = options->watch_timeout,
 		.poll_interval = options->poll_interval,
+		.confirm_interval = options->confirm_interval * NSEC_PER_SEC,
 		.selector = options->selector,
 		.max_transfers = options->max_transfers,
 		.seed = (unsigned)now_realtime() ^ (unsigned)getpid(),
@@ -276,7 +277,7 @@ struct reflector *reflector_new(
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->shared.changed, &attr);
 	pthread_condattr_destroy(&attr);
-	r->absents = absents_new(api, r->shared.http, &listener);
+	r->absents = absents_new(api, r->shared.http, r->shared.confirm_interval, &listener);
 	add_first_scopes(r);
 	return r;
 }

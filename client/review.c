@@ -1,8 +1,6 @@
 #include "client/review.h"
 
-#define REFUSALS     3
-#define REFUSALS_NS  (60 * NSEC_PER_SEC)
-#define REFUSAL_STEP (REFUSALS_NS / (REFUSALS - 1) + NSEC_PER_SEC / 2)
+#define REFUSALS 3
 
 json_t *review_body(const struct review *r)
 {
@@ -52,17 +50,17 @@ bool refusal_is_passing(const struct status *s, const char *user, bool unready)
 	return s->code == 403 && (!s->body || unready || names_other_user(s->message, user));
 }
 
-bool refusals_add(struct refusals *r, int64_t now)
+bool refusals_add(struct refusals *r, int64_t now, int64_t interval)
 {
 	if (r->count == 0)
 		r->first = now;
 	r->count++;
-	return r->count >= REFUSALS && now - r->first >= REFUSALS_NS;
+	return r->count >= REFUSALS && now - r->first >= (REFUSALS - 1) * interval;
 }
 
-int64_t refusals_next(const struct refusals *r, int64_t now)
+int64_t refusals_next(const struct refusals *r, int64_t now, int64_t interval)
 {
-	int64_t planned = r->first + r->count * REFUSAL_STEP;
+	int64_t planned = r->first + r->count * interval;
 
-	return planned > now ? planned : now + REFUSAL_STEP / 4;
+	return planned > now ? planned : now + interval / 4;
 }

@@ -46,10 +46,10 @@ struct refusals {
 	int64_t first; /* monotonic ns */
 };
 
-/* One more, which a review has confirmed. True once they are sure: three, over at least 60 s. */
-bool refusals_add(struct refusals *r, int64_t now);
+/* One more, which a review has confirmed. True once they are sure: three, over two intervals (ns). */
+bool refusals_add(struct refusals *r, int64_t now, int64_t interval);
 
 /* When to ask again, monotonic ns: so that the third one is sure. */
-int64_t refusals_next(const struct refusals *r, int64_t now);
+int64_t refusals_next(const struct refusals *r, int64_t now, int64_t interval);
 
 #endif

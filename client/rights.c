@@ -9,7 +9,6 @@
 
 #define DOUBT_NS      (2 * NSEC_PER_SEC) /* between two questions, whatever makes us doubt */
 #define START_WAIT_NS NSEC_PER_SEC
-#define WATCHED_NS    (60 * NSEC_PER_SEC) /* an open watch doesn't tell that the right is gone */
 #define KUBERNETES    "/apis/authorization.k8s.io/v1"
 
 static const struct {
@@ -222,6 +221,7 @@ struct namespace
 struct rights {
 	struct api *api;
 	int64_t interval;
+	int64_t watched_interval; /* an open watch doesn't tell that the right is gone */
 	struct rights_listener listener;
 	struct http *http;
 	pthread_t thread;
@@ -250,13 +250,15 @@ static void namespace_free(struct namespace *n)
 	free(n);
 }
 
-struct rights *rights_new(struct api *api, int interval_s, const struct rights_listener *listener)
+struct rights *rights_new(
+	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener)
 {
 	struct rights *r = xcalloc(1, sizeof(*r));
 	pthread_condattr_t attr;
 
 	r->api = api;
 	r->interval = interval_s * NSEC_PER_SEC;
+	r->watched_interval = (interval_s < watched_s ? interval_s : watched_s) * NSEC_PER_SEC;
 	r->listener = *listener;
 	r->http = http_new(api->login, api->counts);
 	r->cluster = namespace_new("");
@@ -659,11 +661,6 @@ static bool is_watched(const struct rights *r, const struct namespace *n)
 	return n == r->cluster || !r->covered;
 }
 
-static int64_t watched_interval(const struct rights *r)
-{
-	return r->interval < WATCHED_NS ? r->interval : WATCHED_NS;
-}
-
 static void *run(void *arg)
 {
 	struct rights *r = arg;
@@ -685,7 +682,7 @@ static void *run(void *arg)
 			continue;
 		}
 		n->asked = now;
-		n->due = now + (is_watched(r, n) ? watched_interval(r) : r->interval);
+		n->due = now + (is_watched(r, n) ? r->watched_interval : r->interval);
 		name = xstrdup(n->name);
 		pthread_mutex_unlock(&r->lock);
 		if (*name)

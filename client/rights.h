@@ -68,9 +68,10 @@ struct rights_listener {
 
 /*
  * `api` is borrowed. The rights are asked again every `interval_s` seconds, but those to list and to
- * watch what a watch covers at least every minute.
+ * watch what a watch covers at least every `watched_s`.
  */
-struct rights *rights_new(struct api *api, int interval_s, const struct rights_listener *listener);
+struct rights *rights_new(
+	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener);
 void rights_free(struct rights *r); /* stopped or never started; NULL is fine */
 
 /* `cluster`: one watch covers every namespace. Waits a moment for the answer for all of it. 0 or -EAGAIN. */

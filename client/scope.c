@@ -13,7 +13,6 @@
 #define GOOD_WATCH	 (10 * NSEC_PER_SEC)
 #define QUIET_WATCHES	 3
 #define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
-#define REFUSED_INTERVAL (45 * NSEC_PER_SEC) /* a right that comes is taken up within 60 s */
 #define NO_ROOM		 (50 * NSEC_PER_MSEC)
 #define LIST_ROOM	 8 /* transfers that watches leave to lists */
 
@@ -256,6 +255,12 @@ static void drop(struct scope *s)
 	}
 }
 
+/* A right that comes is taken up within 60 s. */
+static void ask_again(struct scope *s)
+{
+	s->due = now_monotonic() + s->shared->confirm_interval * 3 / 2;
+}
+
 static void refuse(struct scope *s)
 {
 	const struct status *status = &s->refusal;
@@ -266,7 +271,7 @@ static void refuse(struct scope *s)
 	s->refusals = (struct refusals){0};
 	s->polls = false;
 	set_state(s, SCOPE_REFUSED, status->error, status->message);
-	s->due = now_monotonic() + REFUSED_INTERVAL;
+	ask_again(s);
 	s->shared->events->refused(s->shared->arg, s);
 	set_synced(s, false);
 }
@@ -276,13 +281,13 @@ static void take_refusal(struct scope *s)
 {
 	int64_t now = now_monotonic();
 
-	if (!s->synced || refusals_add(&s->refusals, now)) {
+	if (!s->synced || refusals_add(&s->refusals, now, s->shared->confirm_interval)) {
 		refuse(s);
 		return;
 	}
 	note_failure(s, "LIST", s->refusal.code, s->refusal.error, s->refusal.message);
 	set_state(s, SCOPE_DOUBTED, s->refusal.error, s->refusal.message);
-	s->due = refusals_next(&s->refusals, now);
+	s->due = refusals_next(&s->refusals, now, s->shared->confirm_interval);
 }
 
 /* The refusal was none: the server is starting, or can't say. */
@@ -341,7 +346,7 @@ static void take_forbidden(struct scope *s)
 		store_put_namespace(s->shared->store, s->name, NULL, 0, 0);
 	set_synced(s, true);
 	set_state(s, SCOPE_POLLING, 0, NULL);
-	s->due = now_monotonic() + REFUSED_INTERVAL;
+	ask_again(s);
 }
 
 /* Takes the status over. */
@@ -358,7 +363,7 @@ static void take_403(struct scope *s, struct status *status, const struct http_r
 		take_forbidden(s);
 	} else if (s->state == SCOPE_REFUSED) { /* still */
 		set_state(s, SCOPE_REFUSED, s->refusal.error, s->refusal.message);
-		s->due = now_monotonic() + REFUSED_INTERVAL;
+		ask_again(s);
 	} else {
 		ask_review(s);
 		return;

@@ -59,6 +59,7 @@ struct scope_shared {
 	struct object_cache *cache;
 	struct http *http;
 	int watch_timeout, poll_interval; /* seconds; as reflector_options */
+	int64_t confirm_interval;	  /* ns */
 	const char *selector;		  /* NULL: none */
 	size_t transfers, max_transfers;  /* under way; 0: as many as there are scopes */
 	unsigned seed;

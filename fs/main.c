@@ -300,6 +300,7 @@ static void make_mount(struct program *p)
 	struct mount *m = &p->mount;
 	struct reflector_options options = {.watch_timeout = p->options.watch_timeout,
 		.poll_interval = p->options.poll_interval,
+		.confirm_interval = p->options.confirm_interval,
 		.namespaces = p->options.namespaces,
 		.selector = p->options.selector,
 		.covers = on_covers,
@@ -337,7 +338,8 @@ static void make_mount(struct program *p)
 	publish_set_store(m->publish, m->store);
 	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
 	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
-	m->rights = rights_new(m->api, p->options.rights_interval, &listener);
+	m->rights = rights_new(
+		m->api, p->options.rights_interval, 2 * p->options.confirm_interval, &listener);
 	m->reflector = reflector_new(m->api, m->store, &options);
 }
 
