@@ -224,6 +224,7 @@ struct share {
 	const struct intake *intake;
 	const struct piece *items;
 	size_t count, news, left_out;
+	bool mangled;
 	char *why;
 	pthread_t thread;
 	bool started;
@@ -241,6 +242,7 @@ static void *put_share(void *arg)
 		if (r >= 0)
 			continue;
 		share->left_out++;
+		share->mangled = share->mangled || r == -EBADMSG;
 		if (!share->why)
 			share->why = steal_ptr(why);
 	}
@@ -254,6 +256,7 @@ static void end_share(struct share *share, struct taken *ret)
 	ret->items += share->count;
 	ret->news += share->news;
 	ret->left_out += share->left_out;
+	ret->mangled = ret->mangled || share->mangled;
 	if (ret->why)
 		free(share->why);
 	else

@@ -29,6 +29,7 @@ struct taken {
 	char *name;	    /* of a namespace that came or was DELETED */
 	size_t items, news; /* of a page: how many, and how many keys the list didn't have yet */
 	size_t left_out;    /* of the items */
+	bool mangled;	    /* one of those is no JSON, so the page as a whole isn't, either */
 	char *why; /* of the first that was left out, or why all of it is broken; or NULL */
 };
 

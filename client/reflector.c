@@ -384,7 +384,7 @@ void reflector_stop(struct reflector *r)
 static bool passes(int error)
 {
 	return error == EAGAIN || error == EIO || error == ETIMEDOUT || error == ECONNRESET ||
-	       error == EINVAL || error == ESTALE || error == EACCES;
+	       error == ESTALE;
 }
 
 /* lock held. What is still missing before there is a mount, and will not come. */

@@ -526,7 +526,7 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 		list_page(s);
 	r = intake_page(&in, body->data, body->len, page);
 	note_left_out(s, page);
-	if (r == -EBADMSG)
+	if (r == -EBADMSG || (page->mangled && s->synced)) /* nothing goes by what is no JSON */
 		list_broken(s, "the answer is no list");
 	else if (r < 0)
 		return; /* the reflector ends */
@@ -762,6 +762,8 @@ static int on_watch_data(void *arg, long code, const char *data, size_t len)
 
 	if (code != 200)
 		return on_body(arg, code, data, len);
+	if (len == 0) /* whether it works is seen later */
+		set_state(s, SCOPE_WATCHING, 0, NULL);
 	r = frame_feed(&s->frame, data, len);
 	while (r == 0 && (r = frame_next(&s->frame, &text, &text_len)) > 0)
 		r = take_event(s, text, text_len);
