@@ -174,6 +174,13 @@ static void drop_forbidden(struct reflector *r, const char *name)
 			store_delete_namespace(r->shared.store, name);
 }
 
+static bool is_listed(struct reflector *r, const char *namespace)
+{
+	struct store_namespace ns;
+
+	return store_get_namespace(r->shared.store, namespace, &ns);
+}
+
 static void on_refused(void *arg, struct scope *s)
 {
 	struct reflector *r = arg;
@@ -191,6 +198,8 @@ static void on_refused(void *arg, struct scope *s)
 		look_at_namespace(r, s->namespace);
 		if (s->synced)
 			drop_forbidden(r, s->namespace);
+		if (s->synced && r->namespaces && !is_listed(r, s->namespace))
+			s->ended = true; /* whoever asks for it by name begins anew */
 	}
 }
 

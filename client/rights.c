@@ -624,6 +624,10 @@ static void take_cluster(struct rights *r)
 void rights_cover(struct rights *r, bool cluster)
 {
 	pthread_mutex_lock(&r->lock);
+	if (r->covered == cluster) {
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
 	r->covered = cluster;
 	r->cluster->due = 0;
 	r->cluster->doubted = true;

@@ -268,11 +268,11 @@ static void refuse(struct scope *s)
 	if (s->kind != SCOPE_CLUSTER || s->synced)
 		note_failure(s, "LIST", status->code, status->error, status->message);
 	drop(s);
-	s->refusals = (struct refusals){0};
 	s->polls = false;
 	set_state(s, SCOPE_REFUSED, status->error, status->message);
 	ask_again(s);
 	s->shared->events->refused(s->shared->arg, s);
+	s->refusals = (struct refusals){0};
 	set_synced(s, false);
 }
 
@@ -440,9 +440,9 @@ static void list_done_whole(struct scope *s)
 	s->due = 0;
 	shared->listed = true;
 	note_contact(s);
+	shared->events->listed(shared->arg, s); /* first: whoever waits for it finds all of it */
 	set_synced(s, true);
 	set_state(s, s->polls ? SCOPE_POLLING : SCOPE_WATCHING, 0, NULL);
-	shared->events->listed(shared->arg, s);
 }
 
 static void list_broken(struct scope *s, const char *why)
