@@ -230,6 +230,8 @@ class Connection:
         if response.stream:
             head.append("Transfer-Encoding: chunked")
             self.sock.sendall("\r\n".join(head + ["", ""]).encode("utf-8"))
+            if self.cut_after == 0:
+                raise Disconnected
             self.send_raw(self.prefix)
             response.stream(self)
             self.sock.sendall(b"0\r\n\r\n")
