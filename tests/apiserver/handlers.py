@@ -446,8 +446,9 @@ class App:
 
     def on_selfsubjectaccessreviews(self, context):
         value = bodies.parse(context.request, "SelfSubjectAccessReview")
+        manager = context.manager() if self.options.managed_fields else ""
         return self.document(context, encode(
-            reviews.self_access(self.auth, context.user, value)), 201)
+            reviews.self_access(self.auth, context.user, value, manager)), 201)
 
     def on_selfsubjectrulesreviews(self, context):
         value = bodies.parse(context.request, "SelfSubjectRulesReview")

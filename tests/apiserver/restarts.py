@@ -4,6 +4,7 @@ The texts, the order and the durations (in seconds) are those that were recorded
 whole timeline longer or shorter. README.md has the styles.
 """
 
+import itertools
 import threading
 import time
 
@@ -16,11 +17,12 @@ from store import encode
 AGGREGATED = ("image.openshift.io", "project.openshift.io", "authorization.openshift.io")
 REVIEWS = ("authorization.k8s.io", "authentication.k8s.io")
 BACKEND = "10.0.0.5:8443"
-RESET = ("error trying to reach service: read tcp 10.0.0.1:40000->%s: read: "
-         "connection reset by peer\n" % BACKEND)
-CLOSED = ("error trying to reach service: http2: client connection force closed via "
-          "ClientConn.Close\n")
-REFUSED = "error trying to reach service: dial tcp %s: connect: connection refused\n" % BACKEND
+REFUSED, WRITE, CLOSED, READ = ("error trying to reach service: %s\n" % why for why in (
+    "dial tcp %s: connect: connection refused" % BACKEND,
+    "write tcp 10.0.0.1:40000->%s: write: connection reset by peer" % BACKEND,
+    "http2: client connection force closed via ClientConn.Close",
+    "read tcp 10.0.0.1:40000->%s: read: connection reset by peer" % BACKEND))
+KILLED = (REFUSED, WRITE, CLOSED, REFUSED, REFUSED, READ)  # one after the other
 UNAVAILABLE = "service unavailable\n"
 ROLES = """
     system:openshift:public-info-viewer system:discovery system:build-strategy-source
@@ -252,7 +254,7 @@ class Restarts:
     def not_ready(self):
         response = Response(500, READYZ.encode(), "text/plain; charset=utf-8",
                             [("X-Content-Type-Options", "nosniff")])
-        response.flow = FLOW
+        response.flow = ""
         return response
 
     # What happens to connections and data.
@@ -290,10 +292,10 @@ class Restarts:
 
     def aggregated(self, value):
         """openshift-apiserver is killed, and started at once or (noticed) after some seconds."""
-        seen = iter(range(1 << 62))
+        texts = itertools.cycle(KILLED)
 
         def broken(request, user):
-            return self.text(CLOSED if next(seen) % 2 else RESET)
+            return self.text(next(texts))
 
         def only(answer):
             return lambda request, user: answer(request, user) if self.is_aggregated(request) \

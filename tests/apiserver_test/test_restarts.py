@@ -120,12 +120,9 @@ def test_aggregated_is_away(server):
 
 def test_aggregated_is_killed(server):
     with Stopped(server, "killed", "aggregated"):
-        texts = {ask(server, DEV)[1] for _ in range(2)}
-    assert texts == {
-        "error trying to reach service: read tcp 10.0.0.1:40000->10.0.0.5:8443: read: connection "
-        "reset by peer\n",
-        "error trying to reach service: http2: client connection force closed via "
-        "ClientConn.Close\n"}
+        texts = {ask(server, DEV)[1] for _ in range(6)}
+    assert len(texts) == 4 and all(
+        text.startswith("error trying to reach service: ") for text in texts)
 
 
 def test_aggregated_knows_nobody(server):
@@ -229,7 +226,7 @@ def test_main_has_no_paths(server):
     with Stopped(server, "not ready", "main"):
         assert ask(server, DEV)[0] == ask(server, PROJECTS)[0] == 200
         status, text, headers = ask(server, "/readyz")
-        assert status == 500 and text.endswith("readyz check failed\n") and headers[FLOW]
+        assert status == 500 and text.endswith("readyz check failed\n") and headers[FLOW] == ""
 
 
 def test_main_goes_and_comes(server):
