@@ -9,7 +9,6 @@
 
 #define CACHE_SIZE 16
 #define CACHE_TEXT ((size_t)4 << 20) /* all texts whose trees are held; a tree is ten times that */
-#define SHOWN_MAX  64		     /* bytes of a name in a sentence */
 #define KEPT_MAX   (2 * JSON_TEXT_MAX + 1024) /* a text, and its apiVersion again in front of it */
 
 /* ---- the gate ---- */
@@ -59,26 +58,13 @@ static const char *version_problem(const json_t *version)
 	return token_problem(version, OBJECT_VERSION_MAX);
 }
 
-/* The beginning of a name, as whole characters. */
 static void add_name(struct buf *out, const json_t *name)
 {
-	const char *s = json_string_value(name);
-	size_t len = json_string_length(name), end = len < SHOWN_MAX ? len : SHOWN_MAX;
+	_cleanup_free_ char *shown = json_is_string(name) ? str_excerpt(json_string_value(name),
+								    json_string_length(name))
+							  : xstrdup("?");
 
-	if (!s) {
-		buf_addstr(out, "?");
-		return;
-	}
-	while (end < len && end > 0 && ((unsigned char)s[end] & 0xc0) == 0x80)
-		end--;
-	for (size_t i = 0; i < end; i++) {
-		if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
-			buf_addf(out, "\\x%02x", (unsigned char)s[i]);
-		else
-			buf_add(out, &s[i], 1);
-	}
-	if (end < len)
-		buf_addstr(out, "…");
+	buf_addstr(out, shown);
 }
 
 /* NAMESPACE/NAME: WHAT PROBLEM. Nothing where nobody wants it. */

@@ -150,6 +150,8 @@ class Server:
 class Mount:
     """One run of the program in the foreground."""
 
+    asan = ""  # options more
+
     def __init__(self, directory, kubeconfig, *arguments, user=None, wait=True):
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=directory))
         self.path = self.directory / "mnt"
@@ -163,7 +165,8 @@ class Mount:
                 shutil.chown(path, user)
                 path.chmod(0o755)
             command = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", *command]
-        environment = dict(os.environ, ASAN_OPTIONS=f"log_path={self.directory}/san:detect_leaks=1",
+        environment = dict(os.environ,
+                           ASAN_OPTIONS=f"log_path={self.directory}/san:detect_leaks=1{self.asan}",
                            UBSAN_OPTIONS=f"log_path={self.directory}/san:print_stacktrace=1")
         with open(self.stderr, "w") as stderr:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr,
