@@ -18,7 +18,7 @@ BACK_OFF = 35  # the longest back-off and its jitter
 START = 60  # of a mount and its watches, on a busy machine
 IMAGES = "/apis/image.openshift.io/v1"
 CHANGES = mask("MODIFY|ATTRIB|CLOSE_WRITE|MOVED_FROM|MOVED_TO|CREATE|DELETE|DELETE_SELF")
-NOISY = "watch|list|lost|back|refused|rights|reach|listed|API server|server|project"
+NOISY = "watch|refused|rights|server"  # what the program may say of all this
 
 
 def restart(server, style, **more):

@@ -15,8 +15,8 @@ import conftest
 import pytest
 from conftest import wait_for
 from events import Inotify
-from test_watch import (API, LATER, PROJECTS, SECOND, STREAMS, has_label, lists, namespaced, requests,
-                        wait_for_watches, walk, watches)
+from test_watch import (API, GONE, LATER, PROJECTS, SECOND, STREAMS, has_label, lists, namespaced,
+                        requests, wait_for_watches, walk, watches)
 
 REVIEWS = "/apis/authorization.k8s.io/v1/"
 RULES, ACCESS = REVIEWS + "selfsubjectrulesreviews", REVIEWS + "selfsubjectaccessreviews"
@@ -499,7 +499,7 @@ def test_whole_cluster_that_shrinks(server, start_mount):
     wait_for_watches(server, 2)
     server.control("POST", "revoke", {"user": "reader", "role": "view"})
     server.control("POST", "drop", {"path": "imagestreams"})
-    wait_for(lambda: os.listdir(mount.path) == ["shop"], LATER, "the end of the others")
+    wait_for(lambda: os.listdir(mount.path) == ["shop"], GONE, "the end of the others")
     wait_for(lambda: watches(server, namespaced("shop")) or os.listdir(mount / "shop") is None,
              LATER, "the watch of shop")
     assert "web" in os.listdir(mount / "shop")
@@ -520,7 +520,7 @@ def test_projects_come_and_go(server, start_mount):
         assert writable(mount / "shop/web") in (EDITOR, EVERYTHING)
         wait_for(lambda: writable(mount / "shop/web") == EDITOR, SECOND)
         revoke(server, "shop")
-        assert watch.until(lambda e: e[1:] == ("shop", "DELETE|ISDIR"), LATER)
+        assert watch.until(lambda e: e[1:] == ("shop", "DELETE|ISDIR"), GONE)
     assert os.listdir(mount.path) == [] and not (mount / "shop").exists()
     role(server, "view", "shop")
     wait_for(lambda: os.listdir(mount.path) == ["shop"], LATER, "the project")
@@ -529,12 +529,12 @@ def test_projects_come_and_go(server, start_mount):
 
 
 def test_access_that_is_withdrawn_while_watched(server, start_mount):
-    """The watch of the streams goes on (a server cuts none), the projects' tells."""
+    """The watch of the streams goes on (a server cuts none), the projects' tells later."""
     mount = start_mount(server, "--context", "developer")
     assert os.listdir(mount / "prod")
     wait_for_watches(server, 2)
     revoke(server, "prod", "developer")
-    wait_for(lambda: os.listdir(mount.path) == ["dev"], SECOND, "the end of prod")
+    wait_for(lambda: os.listdir(mount.path) == ["dev"], GONE, "the end of prod")
     assert not (mount / "prod").exists()
 
 
@@ -556,7 +556,7 @@ def test_access_to_streams_alone_is_withdrawn(server, start_mount):
         except PermissionError:
             return True
 
-    wait_for(refused, LATER, "the end of the streams")
+    wait_for(refused, GONE, "the end of the streams")
     assert os.listdir(mount.path) == ["shop"]
     role(server, "view", "shop")
 
@@ -570,7 +570,7 @@ def test_unlisted_namespace_is_withdrawn(server, start_mount):
         text = file.read()
         wait_for_watches(server, 2)
         revoke(server, "shop")
-        wait_for(lambda: not os.path.exists(mount / "shop/web"), LATER, "the end of the streams")
+        wait_for(lambda: not os.path.exists(mount / "shop/web"), GONE, "the end of the streams")
         fails(errno.EACCES, os.listdir, mount / "shop")
         assert os.pread(file.fileno(), 1 << 20, 0) == text
     assert (mount / "openshift/nginx/spec.json").exists()
