@@ -315,18 +315,20 @@ def test_several_servers(start_server, start_mount):
         save_number(mount / "shop" / mine / "metadata.json", number)
         server.control("POST", "drop", {"path": "imagestreams", "clean": number % 2 == 0})
         server.label("shop", theirs, number=str(number))
-        if number % 4 == 0:
+        if number % 3 == 0:
             refresh(mount)
         came = modified(others, theirs, BACK_OFF)
         assert came, f"change {number} wasn't seen"
         seen += came
     os.mkdir(mount / "shop/own")
     server.control("POST", "drop", {"path": "imagestreams", "clean": True})
+    refresh(mount)
     begin = time.monotonic()
     while time.monotonic() < begin + 3 * LAG:
         assert (mount / "shop/own").is_dir(), "what was just made was taken away"
     server.control("POST", "drop", {"path": "imagestreams", "clean": True})
     os.rmdir(mount / "shop/own")
+    refresh(mount)
     begin = time.monotonic()
     while time.monotonic() < begin + 3 * LAG:
         assert not (mount / "shop/own").exists(), "what was just deleted came back"
