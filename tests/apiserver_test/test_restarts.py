@@ -19,7 +19,8 @@ FAST = 0.1
 @pytest.fixture(scope="module")
 def server(start_server):
     server = start_server("--sample", "--project-delay", "0.5")
-    server.control("bulk", [{"op": "create", "namespace": "dev", "name": "app", "object": stream()}])
+    server.control("bulk", [{"op": "create", "namespace": "dev", "name": "app",
+                             "object": stream()}])
     return server
 
 
@@ -233,7 +234,7 @@ def test_main_goes_and_comes(server):
     """Its watches end as they ought to; what was seen before is still current."""
     before = version(server)
     watch = server.watch(DEV + "?watch=true&resourceVersion=" + before)
-    server.control("restart", {"style": "main"})
+    server.control("restart", {"style": "main", "factor": 3})
     assert watch.line() is None
     watch.close()
 
@@ -325,7 +326,8 @@ def test_one_restart_at_a_time(server):
 
 
 def names(server, user="developer"):
-    return [item["metadata"]["name"] for item in server.call("GET", PROJECTS, user=user)[1]["items"]]
+    return [item["metadata"]["name"]
+            for item in server.call("GET", PROJECTS, user=user)[1]["items"]]
 
 
 def test_a_lost_right(server):
@@ -369,7 +371,8 @@ LAG = 1
 @pytest.fixture(scope="module")
 def replicas(start_server):
     server = start_server("--sample", "--replicas", "3", "--lag", str(LAG))
-    server.control("bulk", [{"op": "create", "namespace": "dev", "name": "app", "object": stream()}])
+    server.control("bulk", [{"op": "create", "namespace": "dev", "name": "app",
+                             "object": stream()}])
     return server
 
 
