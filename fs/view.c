@@ -51,7 +51,8 @@ static void measure(struct view_file *f, enum node_kind kind, const json_t *obje
 	f->mtime = mtime;
 }
 
-static void add_tag(
+/* The tag of that name, added where it is new. NULL where it can't be shown. */
+static struct view_tag *get_tag(
 	struct view_index *x, const struct view *v, const json_t *name, struct map *seen)
 {
 	char file_name[NAME_SIZE];
@@ -61,20 +62,35 @@ static void add_tag(
 	int r;
 
 	if (!raw)
-		return;
+		return NULL;
 	r = tree_escape(raw, len, file_name);
 	if (r < 0) {
 		_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
 
 		journal_add(v->journal, path, NULL, 0, -r, "a tag's name can't be a file name");
-		return;
+		return NULL;
 	}
-	if (map_get(seen, file_name))
-		return;
+	t = map_get(seen, file_name);
+	if (t)
+		return t;
 	t = &x->tags[x->ntags++];
-	*t = (struct view_tag){.name = xstrdup(file_name), .raw = xmalloc(len + 1), .raw_len = len};
+	*t = (struct view_tag){.name = xstrdup(file_name),
+		.raw = xmalloc(len + 1),
+		.raw_len = len,
+		.spec_at = VIEW_NOWHERE,
+		.status_at = VIEW_NOWHERE};
 	memcpy(t->raw, raw, len + 1);
-	map_set(seen, t->name, t->name);
+	map_set(seen, t->name, t);
+	return t;
+}
+
+static struct attr_tag elements_of(const struct view_tag *t, const json_t *object)
+{
+	const json_t *spec = json_object_get(json_object_get(object, "spec"), "tags");
+	const json_t *status = json_object_get(json_object_get(object, "status"), "tags");
+
+	return (struct attr_tag){
+		json_array_get(spec, t->spec_at), json_array_get(status, t->status_at)};
 }
 
 static int by_name(const void *a, const void *b)
@@ -96,13 +112,23 @@ static void collect_tags(struct view_index *x, const struct view *v, const json_
 	const json_t *spec = json_object_get(json_object_get(object, "spec"), "tags");
 	const json_t *status = json_object_get(json_object_get(object, "status"), "tags");
 	const json_t *element;
+	struct view_tag *t;
 	struct map seen = {0};
 	size_t i;
 
 	x->tags = xcalloc(json_array_size(spec) + json_array_size(status), sizeof(*x->tags));
-	json_array_foreach(spec, i, element) add_tag(x, v, json_object_get(element, "name"), &seen);
+	json_array_foreach(spec, i, element)
+	{
+		t = get_tag(x, v, json_object_get(element, "name"), &seen);
+		if (t && t->spec_at == VIEW_NOWHERE)
+			t->spec_at = i;
+	}
 	json_array_foreach(status, i, element)
-		add_tag(x, v, json_object_get(element, "tag"), &seen);
+	{
+		t = get_tag(x, v, json_object_get(element, "tag"), &seen);
+		if (t && t->status_at == VIEW_NOWHERE)
+			t->status_at = i;
+	}
 	map_release(&seen);
 	qsort(x->tags, x->ntags, sizeof(*x->tags), by_name);
 }
@@ -175,7 +201,9 @@ static void copy_tags(struct view_index *x, const struct view_index *before)
 
 		x->tags[k] = (struct view_tag){.name = xstrdup(t->name),
 			.raw = xmalloc(t->raw_len + 1),
-			.raw_len = t->raw_len};
+			.raw_len = t->raw_len,
+			.spec_at = t->spec_at,
+			.status_at = t->status_at};
 		memcpy(x->tags[k].raw, t->raw, t->raw_len + 1);
 	}
 }
@@ -183,7 +211,7 @@ static void copy_tags(struct view_index *x, const struct view_index *before)
 static void measure_tag(struct view_index *x, struct view_tag *t, const struct view *v,
 	const json_t *object, const struct object *old, int64_t mtime)
 {
-	struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
+	struct attr_tag tag = elements_of(t, object);
 
 	t->cookie = ++x->counter;
 	t->mtime = mtime;
@@ -360,6 +388,22 @@ const struct view_tag *view_find_tag(struct view *v, const char *name)
 	return map_get(view_index(v)->by_name, name);
 }
 
+size_t view_tag_after(struct view *v, uint64_t cookie)
+{
+	const struct view_index *x = view_index(v);
+	size_t low = 0, high = x->ntags;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (x->tags[middle].cookie <= cookie)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 int64_t view_mtime(const struct view *v)
 {
 	const struct view_index *x = atomic_load(&v->index);
@@ -486,7 +530,7 @@ int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *
 
 		if (!t)
 			return -ENOENT;
-		elements = attr_find_tag(object, t->raw, t->raw_len);
+		elements = elements_of(t, object);
 	}
 	return attr_show(kind, object, &elements, out);
 }

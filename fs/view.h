@@ -23,11 +23,15 @@ struct view_file {
 	int64_t mtime;
 };
 
+#define VIEW_NOWHERE SIZE_MAX
+
 struct view_tag {
 	char *name; /* as a file name */
 	char *raw;  /* as the API has it */
 	size_t raw_len;
-	unsigned cookie; /* its place in listings; never used again in this stream */
+	size_t spec_at,
+		status_at; /* its elements' places in spec.tags and status.tags, or VIEW_NOWHERE */
+	unsigned cookie;   /* its place in listings; never used again in this stream */
 	unsigned born;
 	int64_t mtime;
 	struct view_file files[TAG_FILES];
@@ -79,6 +83,8 @@ static inline void cleanup_view(struct view **v)
 /* Names, sizes, times. Borrowed from the view. */
 const struct view_index *view_index(struct view *v);
 const struct view_tag *view_find_tag(struct view *v, const char *name);
+/* The index of the first tag after the cookie; ntags where there is none. */
+size_t view_tag_after(struct view *v, uint64_t cookie);
 
 /* The mtime of STREAM/, without making the index. */
 int64_t view_mtime(const struct view *v);
