@@ -37,6 +37,9 @@ bool overlay_next_due(struct overlay *o, struct overlay_due *ret, int64_t *ret_n
 bool overlay_is_returning(struct overlay *o, uint64_t place);
 void overlay_return(struct overlay *o, uint64_t place);
 
+/* The place is gone and never comes back. */
+void overlay_forget(struct overlay *o, uint64_t place);
+
 /* The inode stands for the place, and the name is there. */
 void overlay_show(struct overlay *o, uint64_t place, uint64_t ino);
 

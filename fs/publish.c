@@ -82,16 +82,16 @@ struct publish {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct entry *first, **last;		  /* lock; the line */
-	struct map queued;			  /* lock; what stands in it */
-	struct map busy;			  /* lock; key -> struct busy */
-	struct transition *handed, **last_handed; /* lock; begun by another thread */
-	uint64_t added, done;			  /* lock */
-	uint64_t moving;			  /* lock; transitions on their way */
-	struct publish_notify notify;		  /* lock */
-	struct publish_counts counts;		  /* lock */
-	struct forgotten *forgotten;		  /* lock */
-	bool forgets;				  /* lock; forget_thread runs */
+	struct entry *first, **last;		       /* lock; the line */
+	struct map queued;			       /* lock; what stands in it */
+	struct map busy;			       /* lock; key -> struct busy */
+	struct transition *handed, **last_handed;      /* lock; begun by another thread */
+	uint64_t added, done;			       /* lock */
+	uint64_t moving;			       /* lock; transitions on their way */
+	struct publish_notify notify;		       /* lock */
+	struct publish_counts counts;		       /* lock */
+	struct forgotten *forgotten, **last_forgotten; /* lock */
+	bool forgets;				       /* lock; forget_thread runs */
 	pthread_t forget_thread;
 	pthread_cond_t forget;
 	bool started, stop; /* lock */
@@ -105,6 +105,7 @@ struct publish *publish_new(const struct publish_parts *parts)
 	p->last = &p->first;
 	p->last_transition = &p->transitions;
 	p->last_handed = &p->handed;
+	p->last_forgotten = &p->forgotten;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
@@ -406,6 +407,8 @@ static void *run_forget(void *arg)
 		if (!f)
 			break;
 		p->forgotten = f->next;
+		if (!p->forgotten)
+			p->last_forgotten = &p->forgotten;
 		pthread_mutex_unlock(&p->lock);
 		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
 		free(f);
@@ -422,7 +425,7 @@ static void *run_forget(void *arg)
 static void show_lost(struct publish *p, struct transition *t, const struct published_step *step)
 {
 	struct tree_path path;
-	struct forgotten *f, **at;
+	struct forgotten *f;
 	uint64_t parent;
 
 	show(p, t, step);
@@ -436,9 +439,8 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	f->parent = parent;
 	strcpy(f->name, step_name(&path));
 	pthread_mutex_lock(&p->lock);
-	for (at = &p->forgotten; *at; at = &(*at)->next)
-		;
-	*at = f;
+	*p->last_forgotten = f;
+	p->last_forgotten = &f->next;
 	if (!p->forgets)
 		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
 	pthread_cond_signal(&p->forget);
@@ -584,15 +586,14 @@ static struct transition *transition_new(const char *key, struct published_chang
 	return t;
 }
 
-static void drop_scratch(struct publish *p, const struct transition *t)
+/* The place is gone and never comes back: what people did to its name, or made in it, is over. */
+static void drop_place(struct publish *p, const struct published_step *step)
 {
-	for (size_t i = 0; i < t->change.nsteps; i++) {
-		const struct published_step *step = &t->change.steps[i];
-
-		if (step->op == PUBLISHED_DELETE &&
-			(step->kind == NODE_STREAM || step->kind == NODE_TAG))
-			scratch_drop(p->parts.scratch, step->place);
-	}
+	if (step->op != PUBLISHED_DELETE)
+		return;
+	overlay_forget(p->parts.overlay, step->place);
+	if (step->kind == NODE_STREAM || step->kind == NODE_TAG)
+		scratch_drop(p->parts.scratch, step->place);
 }
 
 /* The namespace may have to be shown or hidden now. */
@@ -613,10 +614,11 @@ static void finish(struct publish *p, struct transition *t)
 {
 	struct busy *b;
 
-	for (size_t i = 0; i < t->change.nsteps; i++)
+	for (size_t i = 0; i < t->change.nsteps; i++) {
 		if (!t->returns && t->change.steps[i].kind != NODE_NAMESPACE)
 			published_expect(p->parts.published, t->key, &t->change.steps[i], false);
-	drop_scratch(p, t);
+		drop_place(p, &t->change.steps[i]);
+	}
 	if (strchr(t->key, '/'))
 		check_namespace(p, t->key);
 	pthread_mutex_lock(&p->lock);
@@ -718,9 +720,8 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 				 (step->kind < NODE_TAG || streq(own->file->tag, step->tag)));
 			if (keep)
 				published_expect(p->parts.published, key, step, true);
-		} else if (!step->waits && step->op == PUBLISHED_DELETE &&
-			   (step->kind == NODE_STREAM || step->kind == NODE_TAG)) {
-			scratch_drop(p->parts.scratch, step->place);
+		} else if (!step->waits) {
+			drop_place(p, step);
 		}
 		if (keep)
 			c->steps[n++] = *step;
