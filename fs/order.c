@@ -48,12 +48,20 @@ size_t order_after(const struct order *o, uint64_t cookie)
 	return low;
 }
 
+/* Where the child stands; o->count where it doesn't. Several may be at one cookie. */
+static size_t find(const struct order *o, uint64_t cookie, const void *child)
+{
+	size_t i = cookie ? order_after(o, cookie - 1) : 0;
+
+	while (i < o->count && o->places[i].cookie == cookie && o->places[i].child != child)
+		i++;
+	return i < o->count && o->places[i].cookie == cookie ? i : o->count;
+}
+
 void order_del(struct order *o, uint64_t cookie, const void *child)
 {
-	size_t n = 0, at = cookie ? order_after(o, cookie - 1) : 0;
+	size_t n = 0, at = find(o, cookie, child);
 
-	while (at < o->count && o->places[at].child != child)
-		at++; /* several may be at one cookie */
 	if (at == o->count)
 		return;
 	o->places[at].child = NULL;

@@ -26,7 +26,7 @@ uint64_t order_add(struct order *o, void *child);
 /* Adds the child at a cookie of the caller's. Cheap where cookies mostly ascend. */
 void order_put(struct order *o, uint64_t cookie, void *child);
 
-/* Takes the child out, which is at that cookie. */
+/* Takes the child out, which is at that cookie; where it isn't, nothing happens. */
 void order_del(struct order *o, uint64_t cookie, const void *child);
 
 /* The index in `places` of the first one after the cookie; o->count where there is none. */
