@@ -310,8 +310,10 @@ static void get_state(const struct file *f, struct file_state *ret)
 	if (f->saved.version)
 		ret->saved = (struct base){
 			object_ref(f->saved.version), json_incref(f->saved.text), f->saved.stamp};
-	if (f->view)
+	if (f->view) {
 		ret->slot = tree_ino(f->view->object->uid, f->path.kind, f->path.tag, 0);
+		ret->pending = view_slot(f->view, f->path.kind, f->path.tag);
+	}
 }
 
 void file_get_state(struct file_table *t, struct file *f, struct file_state *ret)

@@ -343,22 +343,23 @@ struct file *op_open_real(
 		.tid = fuse_req_ctx(req)->pid};
 	struct tree_attr attr;
 	struct file *f;
-	uint64_t slot;
+	uint64_t slot, pending;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	view = published_view_at(m->published, path);
 	if (!view || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
+	pending = view_slot(view, path->kind, path->tag);
 	if (view_attr(view, path->kind, path->tag, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino)
 		open.place = attr.ino;
-	else if (overlay_pending(m->overlay, slot) == ino)
+	else if (overlay_pending(m->overlay, pending) == ino)
 		open.pending = true;
 	else
 		return NULL;
 	if (open.pending)
-		overlay_hold_pending(m->overlay, slot, 1);
+		overlay_hold_pending(m->overlay, pending, 1);
 	open.view = view;
 	open.opener = bases_who(m->bases, open.tid);
 	f = file_open(m->files, &open);
@@ -500,8 +501,8 @@ void op_close(struct mount *m, struct file *f)
 	_cleanup_file_state_ struct file_state state;
 
 	file_get_state(m->files, f, &state);
-	if (file_is_pending(f) && state.slot)
-		overlay_hold_pending(m->overlay, state.slot, -1);
+	if (file_is_pending(f) && state.pending)
+		overlay_hold_pending(m->overlay, state.pending, -1);
 	if (file_is_pending(f))
 		publish_wake(m->publish);
 	if (file_events(f))

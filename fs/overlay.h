@@ -44,7 +44,7 @@ void overlay_forget(struct overlay *o, uint64_t place);
 void overlay_show(struct overlay *o, uint64_t place, uint64_t ino);
 
 /*
- * A file that the object doesn't have yet, created here: `slot` names where (tree_ino with born 0).
+ * A file that the object doesn't have yet, created here: `slot` names where (view_slot).
  * It is there while a handle is open and for 2 s after.
  */
 void overlay_add_pending(

@@ -1,5 +1,6 @@
 #include "fs/published.h"
 
+#include "client/idmap.h"
 #include "client/map.h"
 #include "fs/order.h"
 
@@ -42,15 +43,29 @@ struct namespace
 	unsigned cookie;
 	struct store_namespace server;
 	int64_t mtime;
-	bool listed;  /* the server lists it */
-	bool named;   /* found by name */
-	bool visible; /* in the root's listing */
-	uint64_t ino; /* while it is visible: its streams may come before its uid */
+	bool listed;	/* the server lists it */
+	bool named;	/* found by name */
+	bool visible;	/* in the root's listing */
+	uint64_t ino;	/* 0: nobody asked yet; its streams may come before its uid */
+	uint64_t plain; /* what that is where it never went */
 	bool ready;
 	size_t count;
 	struct map streams; /* name -> struct stream */
 	struct order order;
 	char name[];
+};
+
+/*
+ * What was shown and went, by the st_ino that it had first: should it come back, it is another inode, since
+ * the kernel keeps the one that was removed dead as long as somebody holds it. Beyond GONE_MAX all that
+ * comes counts as one that comes back.
+ */
+#define GONE_MAX 16384
+
+struct gone {
+	struct idmap inos;
+	bool full;
+	unsigned generation; /* the last one given */
 };
 
 struct published {
@@ -62,6 +77,7 @@ struct published {
 	size_t shown; /* namespaces in the root's listing */
 	int64_t mtime;
 	bool ready; /* every namespace is, now and later */
+	struct gone gone;
 };
 
 struct published *published_new(struct object_cache *cache, struct journal *journal)
@@ -111,6 +127,7 @@ void published_free(struct published *p)
 	map_foreach(&p->namespaces, e) namespace_free(e->value);
 	map_release(&p->namespaces);
 	order_release(&p->order);
+	idmap_release(&p->gone.inos);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -133,9 +150,39 @@ static int64_t bump(int64_t old)
 	return now > old ? now : old + 1;
 }
 
-static uint64_t namespace_ino(const struct namespace *n)
+static void gone_note(struct gone *g, uint64_t ino)
 {
-	return tree_ino(n->server.uid[0] ? n->server.uid : n->name, NODE_NAMESPACE, n->name, 0);
+	if (g->full)
+		return;
+	if (g->inos.count == GONE_MAX) {
+		idmap_release(&g->inos);
+		g->full = true;
+		return;
+	}
+	idmap_set(&g->inos, ino, g);
+}
+
+/* What to tell the thing from earlier ones of that st_ino by; 0 where none ever went. */
+static unsigned gone_generation(struct gone *g, uint64_t ino)
+{
+	return g->full || idmap_get(&g->inos, ino) ? ++g->generation : 0;
+}
+
+static uint64_t namespace_ino_of(const struct namespace *n, unsigned generation)
+{
+	const char *uid = n->server.uid[0] ? n->server.uid : n->name;
+
+	return tree_ino(uid, NODE_NAMESPACE, n->name, (uint64_t)generation << 32);
+}
+
+/* p->lock held. The same as long as it is shown, or was found by name. */
+static uint64_t namespace_ino(struct published *p, struct namespace *n)
+{
+	if (!n->ino) {
+		n->plain = namespace_ino_of(n, 0);
+		n->ino = namespace_ino_of(n, gone_generation(&p->gone, n->plain));
+	}
+	return n->ino;
 }
 
 /* p->lock held. */
@@ -144,7 +191,10 @@ static void namespace_show(struct published *p, struct namespace *n)
 	if (n->visible == is_wanted(n))
 		return;
 	n->visible = !n->visible;
-	n->ino = namespace_ino(n);
+	if (!n->visible && n->ino) {
+		gone_note(&p->gone, n->plain);
+		n->ino = 0;
+	}
 	p->shown += n->visible ? 1 : -1;
 	p->mtime = bump(p->mtime);
 }
@@ -184,8 +234,10 @@ void published_begin_namespace(
 			bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
 
 			n->server = *ns;
-			if (anew)
-				n->ino = namespace_ino(n);
+			if (anew && n->ino)
+				gone_note(&p->gone, n->plain);
+			if (anew || (!n->visible && !n->named))
+				n->ino = 0; /* nobody was told of it yet */
 			if (n->mtime < ns->created)
 				n->mtime = ns->created;
 		} else {
@@ -197,8 +249,7 @@ void published_begin_namespace(
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void namespace_attr(
-	const struct published *p, const struct namespace *n, struct tree_attr *ret);
+static void namespace_attr(struct published *p, struct namespace *n, struct tree_attr *ret);
 
 /* p->lock held. The namespace, where it is to be shown and isn't, or the other way; else NULL. */
 static struct namespace *namespace_that_differs(struct published *p, const char *name)
@@ -651,6 +702,12 @@ static void begin_step(struct stream *s, const struct published_step *step, stru
 		s->tags.moved = true;
 }
 
+/* The st_ino of its directory where it never went. */
+static uint64_t stream_plain(const struct object *object)
+{
+	return tree_ino(object->uid, NODE_STREAM, "", 0);
+}
+
 /* p->lock held. Takes over the change's new view for the tree, and hands the old one back. */
 static void begin_locked(struct published *p, const char *namespace, const char *name,
 	const struct published_change *c)
@@ -666,6 +723,8 @@ static void begin_locked(struct published *p, const char *namespace, const char 
 		strcpy(s->name, name);
 		map_set(&n->streams, s->name, s);
 	}
+	if (c->old && !c->new)
+		gone_note(&p->gone, stream_plain(c->old->object));
 	s->view = view_ref_or_null(c->new);
 	if (!tags_wait(s)) {
 		s->tags.moved = !c->old;
@@ -685,6 +744,17 @@ static bool is_older(const struct object *o, const struct view *shown)
 {
 	return o && shown && streq(o->uid, shown->object->uid) &&
 	       rv_compare(o->resource_version, shown->object->resource_version) <= 0;
+}
+
+/* The first version of a stream: of one that went before, as another inode. */
+static struct view *first_view(struct published *p, struct object *object)
+{
+	unsigned generation;
+
+	pthread_mutex_lock(&p->lock);
+	generation = gone_generation(&p->gone, stream_plain(object));
+	pthread_mutex_unlock(&p->lock);
+	return view_new(object, NULL, generation, now_realtime(), p->cache, p->journal);
 }
 
 static void begin_own(struct published *p, const char *namespace, const char *name,
@@ -717,8 +787,10 @@ bool published_begin(struct published *p, const char *key, struct object *object
 			return false;
 		}
 		c.again = object && c.old && !streq(c.old->object->uid, object->uid);
-		if (object && !c.again)
-			c.new = view_new(object, c.old, now_realtime(), p->cache, p->journal);
+		if (object && !c.old)
+			c.new = first_view(p, object);
+		else if (object && !c.again)
+			c.new = view_new(object, c.old, 0, now_realtime(), p->cache, p->journal);
 		diff(&c);
 		number_steps(&c);
 		leave_own(&c, own);
@@ -853,10 +925,9 @@ bool published_set_stream(struct published *p, const char *key, struct object *o
 	return true;
 }
 
-static void namespace_attr(
-	const struct published *p, const struct namespace *n, struct tree_attr *ret)
+static void namespace_attr(struct published *p, struct namespace *n, struct tree_attr *ret)
 {
-	*ret = (struct tree_attr){.ino = n->visible ? n->ino : namespace_ino(n),
+	*ret = (struct tree_attr){.ino = namespace_ino(p, n),
 		.mtime = n->mtime,
 		.nlink = is_ready(p, n) ? 2 + n->count : 1}; /* 1: nobody has counted yet */
 }

@@ -364,13 +364,14 @@ static void keep_yaml(struct view *v, const struct view *old)
 		atomic_init(&v->yaml_rest, atomic_load(&old->yaml_rest));
 }
 
-struct view *view_new(struct object *object, struct view *old, int64_t now,
+struct view *view_new(struct object *object, struct view *old, unsigned generation, int64_t now,
 	struct object_cache *cache, struct journal *journal)
 {
 	struct view *v = xcalloc(1, sizeof(*v));
 
 	atomic_init(&v->refs, 1);
 	v->object = object_ref(object);
+	v->generation = old ? old->generation : generation;
 	v->cache = cache;
 	v->journal = journal;
 	if (old) {
@@ -411,13 +412,24 @@ int64_t view_mtime(const struct view *v)
 	return x ? x->mtime : v->object->newest;
 }
 
+static uint64_t ino_of(const struct view *v, enum node_kind kind, const char *tag, unsigned born)
+{
+	return tree_ino(v->object->uid, kind, tag, (uint64_t)v->generation << 32 | born);
+}
+
+uint64_t view_slot(struct view *v, enum node_kind kind, const char *tag)
+{
+	const struct view_tag *t = view_find_tag(v, tag);
+
+	return t ? ino_of(v, kind, tag, t->born) : 0;
+}
+
 static int file_attr(const struct view *v, enum node_kind kind, const char *tag,
 	const struct view_file *f, struct tree_attr *ret)
 {
 	if (!f->there)
 		return -ENOENT;
-	*ret = (struct tree_attr){
-		tree_ino(v->object->uid, kind, tag, f->born), f->size, f->mtime, 1};
+	*ret = (struct tree_attr){ino_of(v, kind, tag, f->born), f->size, f->mtime, 1};
 	return 0;
 }
 
@@ -429,7 +441,7 @@ static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct
 		return -ENOENT;
 	if (kind != NODE_TAG)
 		return file_attr(v, kind, tag, &t->files[kind - NODE_TAG_SPEC], ret);
-	*ret = (struct tree_attr){tree_ino(v->object->uid, kind, tag, t->born), 0, t->mtime, 2};
+	*ret = (struct tree_attr){ino_of(v, kind, tag, t->born), 0, t->mtime, 2};
 	return 0;
 }
 
@@ -438,8 +450,7 @@ int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree
 	const struct view_index *x;
 
 	if (kind == NODE_STREAM) {
-		*ret = (struct tree_attr){
-			tree_ino(v->object->uid, kind, "", 0), 0, view_mtime(v), 3};
+		*ret = (struct tree_attr){ino_of(v, kind, "", 0), 0, view_mtime(v), 3};
 		return 0;
 	}
 	if (kind >= NODE_TAG)
@@ -447,8 +458,7 @@ int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree
 	x = view_index(v);
 	if (kind != NODE_TAGS)
 		return file_attr(v, kind, "", &x->files[kind - NODE_IMAGESTREAM_JSON], ret);
-	*ret = (struct tree_attr){
-		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
+	*ret = (struct tree_attr){ino_of(v, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
 }
 
