@@ -314,13 +314,12 @@ static int check_current(struct document *d, const struct file_state *state)
 	else
 		current = overlay_ino(m->overlay, state->place) == state->ino;
 	if (!current)
-		return edit_refuse(
-			&d->edit, ESTALE, xstrdup("another file has taken the name"));
+		return edit_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
 	/* What only lacks the file is for the merge to say. */
 	if (state->place && published_attr(m->published, &state->path, &attr) == 0 &&
 		attr.ino != state->place)
-		return edit_refuse(&d->edit, ESTALE,
-			xstrdup("the file went and came back: open it again"));
+		return edit_refuse(
+			&d->edit, ESTALE, xstrdup("the file went and came back: open it again"));
 	return 0;
 }
 
