@@ -32,7 +32,7 @@ struct file {
 	struct draft *draft; /* set once */
 	struct base saved;
 	struct list *list;
-	struct file *next; /* of the same stream */
+	struct file *next, **link; /* of the same place; what points at it */
 };
 
 struct file_table {
@@ -40,7 +40,7 @@ struct file_table {
 	pthread_mutex_t lock;
 	uint64_t serial;   /* lock */
 	size_t writers;	   /* lock; handles with a draft */
-	struct map by_key; /* lock; NAMESPACE/NAME -> struct list; "": of no stream */
+	struct map by_key; /* lock; place -> struct list; "": of none */
 };
 
 struct list {
@@ -133,17 +133,19 @@ static void enlist(struct file_table *t, struct file *f, const char *key)
 	}
 	f->list = list;
 	f->next = list->first;
+	f->link = &list->first;
+	if (f->next)
+		f->next->link = &f->next;
 	list->first = f;
 }
 
 static void unlist(struct file_table *t, struct file *f)
 {
 	struct list *list = f->list;
-	struct file **p = &list->first;
 
-	while (*p != f)
-		p = &(*p)->next;
-	*p = f->next;
+	*f->link = f->next;
+	if (f->next)
+		f->next->link = f->link;
 	if (!list->first) {
 		map_del(&t->by_key, list->key);
 		free(list);
@@ -164,9 +166,12 @@ static void add(struct file_table *t, struct file *f, const char *key)
 	enlist(t, f, key);
 }
 
-static void path_key(const struct tree_path *path, char ret[2 * NAME_SIZE])
+#define PATH_KEY (3 * NAME_SIZE + 16)
+
+static void path_key(const struct tree_path *path, char ret[PATH_KEY])
 {
-	snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
+	snprintf(ret, PATH_KEY, "%s/%s/%d/%s", path->namespace, path->stream, (int)path->kind,
+		path->kind < NODE_TAG ? "" : path->tag);
 }
 
 static void set_real(struct file *f, const struct file_open *open)
@@ -181,7 +186,7 @@ static void set_real(struct file *f, const struct file_open *open)
 struct file *file_open(struct file_table *t, const struct file_open *open)
 {
 	struct file *f = xcalloc(1, sizeof(*f));
-	char key[2 * NAME_SIZE];
+	char key[PATH_KEY];
 
 	f->ino = open->ino;
 	f->writable = open->writable;
@@ -305,8 +310,10 @@ static void get_state(const struct file *f, struct file_state *ret)
 	if (f->saved.version)
 		ret->saved = (struct base){
 			object_ref(f->saved.version), json_incref(f->saved.text), f->saved.stamp};
-	if (f->view)
+	if (f->view) {
 		ret->slot = tree_ino(f->view->object->uid, f->path.kind, f->path.tag, 0);
+		ret->pending = view_slot(f->view, f->path.kind, f->path.tag);
+	}
 }
 
 void file_get_state(struct file_table *t, struct file *f, struct file_state *ret)
@@ -586,7 +593,7 @@ static void follow(struct file *f, struct view *view)
 
 void file_follow(struct file_table *t, const struct tree_path *path, struct view *view)
 {
-	char key[2 * NAME_SIZE];
+	char key[PATH_KEY];
 	struct tree_attr attr;
 	struct list *list;
 	bool open;
@@ -601,7 +608,7 @@ void file_follow(struct file_table *t, const struct tree_path *path, struct view
 	pthread_mutex_lock(&t->lock);
 	list = map_get(&t->by_key, key);
 	for (struct file *f = list ? list->first : NULL; f; f = f->next)
-		if (!f->snapshot && f->path.kind == path->kind && streq(f->path.tag, path->tag))
+		if (!f->snapshot)
 			follow(f, view);
 	pthread_mutex_unlock(&t->lock);
 }
@@ -649,7 +656,7 @@ void file_make_scratch(struct file_table *t, uint64_t ino, struct scratch_node *
 void file_make_real(struct file_table *t, const struct file_open *open, struct scratch_node *n)
 {
 	_cleanup_free_ char *data = NULL;
-	char key[2 * NAME_SIZE];
+	char key[PATH_KEY];
 	struct tree_attr attr;
 	struct file *f;
 	size_t len;

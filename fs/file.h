@@ -61,6 +61,7 @@ struct file_state {
 	struct tree_path path;
 	uint64_t ino, place;	      /* place 0: what it was on is gone */
 	uint64_t slot;		      /* of the path, born 0; 0 for scratch and texts */
+	uint64_t pending;	      /* view_slot of the path */
 	struct scratch_node *scratch; /* with a reference, or NULL */
 	struct draft *draft;	      /* the handle's own, or NULL */
 	struct object *opened;	      /* the version of the open, with a reference, or NULL */

@@ -283,6 +283,8 @@ static void on_covers(void *arg, const char *namespace, bool covers)
 	if (covers)
 		publish_flush(m->publish); /* what is said to be all has to be shown */
 	published_set_ready(m->published, namespace, covers);
+	if (!covers) /* what it kept as missing may be there by now */
+		publish_uncover(m->publish, namespace);
 	if (!namespace)
 		rights_cover(m->rights, covers);
 }

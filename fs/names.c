@@ -88,11 +88,13 @@ int names_place(struct mount *m, const struct tree_path *path, struct stat *ret)
 static uint64_t slot_of(struct mount *m, const struct tree_path *path)
 {
 	_cleanup_view_ struct view *view = NULL;
+	struct tree_path tag = *path;
 
-	if (path->kind <= NODE_NAMESPACE || path->kind >= NODE_SCRATCH)
+	if (path->kind < NODE_TAG_SPEC || path->kind > NODE_TAG_IMAGE)
 		return 0;
-	view = published_view(m->published, path->namespace, path->stream);
-	return view ? tree_ino(view->object->uid, path->kind, path->tag, 0) : 0;
+	tag.kind = NODE_TAG;
+	view = published_view_at(m->published, &tag);
+	return view ? view_slot(view, path->kind, path->tag) : 0;
 }
 
 int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, struct stat *ret)
@@ -122,7 +124,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 			add_scratch(m, ret);
 		return 0;
 	}
-	if (path->kind > NODE_NAMESPACE && overlay_pending(m->overlay, slot_of(m, path)) == ino)
+	if (overlay_pending(m->overlay, slot_of(m, path)) == ino)
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 	else if (tree_nodes[path->kind].directory)
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
@@ -195,13 +197,24 @@ static void find_real(struct mount *m, struct name *n)
 	}
 }
 
+/* A directory of an object that went: what stands at its path now is another one. */
+static bool is_gone(struct mount *m, const struct names_dir *dir)
+{
+	struct tree_attr attr;
+
+	if (dir->path.kind < NODE_STREAM || dir->path.kind > NODE_TAG)
+		return false;
+	return published_attr(m->published, &dir->path, &attr) < 0 ||
+	       overlay_ino(m->overlay, attr.ino) != dir->ino;
+}
+
 int names_find(struct mount *m, const struct names_dir *dir, const char *name, struct name *ret)
 {
 	struct name n = {.seconds = m->seconds};
 
 	if (strlen(name) >= NAME_SIZE)
 		return -ENAMETOOLONG;
-	if (child_path(&dir->path, name, &n.path))
+	if (child_path(&dir->path, name, &n.path) && !is_gone(m, dir))
 		find_real(m, &n);
 	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == NODE_SCRATCH)) {
 		n.scratch = scratch_lookup(m->scratch, dir->ino, name);
@@ -315,6 +328,8 @@ int names_list(
 		list_api(&l, &dir->path, cookie);
 		return 0;
 	}
+	if (is_gone(m, dir))
+		return 0;
 	if (dir->path.kind != NODE_SCRATCH && cookie < SCRATCH_COOKIES / 2)
 		r = published_list(m->published, &dir->path, cookie, add_real, &l);
 	if (dir->path.kind == NODE_TAG && !l.stop && cookie < SCRATCH_COOKIES &&

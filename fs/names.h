@@ -14,9 +14,9 @@
 struct name {
 	/* What a real thing of that name is, there or not; NODE_KINDS where none can be. */
 	struct tree_path path;
-	uint64_t place;		      /* st_ino of what is published there, or 0 */
-	uint64_t slot;		      /* where nothing is published but could be: born 0; else 0 */
-	bool hidden;		      /* published, but unlinked or renamed away */
+	uint64_t place; /* st_ino of what is published there, or 0 */
+	uint64_t slot; /* where no file of a tag is published but one could be: view_slot; else 0 */
+	bool hidden;   /* published, but unlinked or renamed away */
 	struct scratch_node *scratch; /* what is seen is scratch; with a reference */
 	uint64_t ino;		      /* of what is seen, 0: nothing */
 	struct stat st;		      /* of what is seen */

@@ -1,6 +1,14 @@
 #include "fs/node.h"
 
+#include "client/map.h"
+
 #include <pthread.h>
+
+/* The nodes of one namespace. */
+struct group {
+	struct node *first;
+	char namespace[];
+};
 
 struct node {
 	uint64_t id, ino, lookups;
@@ -8,11 +16,14 @@ struct node {
 	enum node_kind kind;
 	char *names;	   /* namespace, stream, tag: three strings */
 	struct view *last; /* it showed before it vanished (node_keep); NULL */
+	struct group *group;
+	struct node *next, **link; /* in the group */
 };
 
 struct node_table {
 	pthread_mutex_t lock;	       /* guards all below */
 	struct node **by_id, **by_ino; /* `size` buckets each */
+	struct map groups;	       /* namespace -> struct group */
 	size_t size, count;
 	uint64_t last_id;
 };
@@ -62,7 +73,38 @@ static void grow(struct node_table *t)
 	free(old);
 }
 
-static void set_path(struct node *n, const struct tree_path *path)
+static void leave_group(struct node_table *t, struct node *n)
+{
+	struct group *g = n->group;
+
+	*n->link = n->next;
+	if (n->next)
+		n->next->link = n->link;
+	n->group = NULL;
+	if (g->first)
+		return;
+	map_del(&t->groups, g->namespace);
+	free(g);
+}
+
+static void join_group(struct node_table *t, struct node *n, const char *namespace)
+{
+	struct group *g = map_get(&t->groups, namespace);
+
+	if (!g) {
+		g = xcalloc(1, sizeof(*g) + strlen(namespace) + 1);
+		strcpy(g->namespace, namespace);
+		map_set(&t->groups, g->namespace, g);
+	}
+	n->group = g;
+	n->next = g->first;
+	n->link = &g->first;
+	if (n->next)
+		n->next->link = &n->next;
+	g->first = n;
+}
+
+static void set_path(struct node_table *t, struct node *n, const struct tree_path *path)
 {
 	size_t ns = strlen(path->namespace) + 1, stream = strlen(path->stream) + 1;
 	size_t tag = strlen(path->tag) + 1;
@@ -72,6 +114,11 @@ static void set_path(struct node *n, const struct tree_path *path)
 	memcpy(n->names, path->namespace, ns);
 	memcpy(n->names + ns, path->stream, stream);
 	memcpy(n->names + ns + stream, path->tag, tag);
+	if (n->group && streq(n->group->namespace, path->namespace))
+		return;
+	if (n->group)
+		leave_group(t, n);
+	join_group(t, n, path->namespace);
 }
 
 static struct node *node_new(struct node_table *t, const struct tree_path *path, uint64_t ino)
@@ -80,7 +127,7 @@ static struct node *node_new(struct node_table *t, const struct tree_path *path,
 
 	n->id = ++t->last_id;
 	n->ino = ino;
-	set_path(n, path);
+	set_path(t, n, path);
 	if (++t->count > t->size)
 		grow(t);
 	node_add(t, n);
@@ -110,6 +157,8 @@ void node_table_free(struct node_table *t)
 			node_free(n);
 		}
 	}
+	map_foreach(&t->groups, e) free(e->value);
+	map_release(&t->groups);
 	free(t->by_id);
 	free(t->by_ino);
 	pthread_mutex_destroy(&t->lock);
@@ -144,6 +193,7 @@ static void node_remove(struct node_table *t, struct node *n)
 	for (p = ino_bucket(t, n->ino); *p != n; p = &(*p)->next_ino)
 		;
 	*p = n->next_ino;
+	leave_group(t, n);
 	t->count--;
 	node_free(n);
 }
@@ -208,7 +258,7 @@ void node_set_path(struct node_table *t, uint64_t ino, const struct tree_path *p
 	pthread_mutex_lock(&t->lock);
 	n = by_ino(t, ino);
 	if (n)
-		set_path(n, path);
+		set_path(t, n, path);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -227,15 +277,13 @@ uint64_t node_find(struct node_table *t, uint64_t ino)
 void node_foreach(struct node_table *t, const char *namespace, node_fn *fn, void *arg)
 {
 	struct tree_path path;
+	const struct group *g;
 
 	pthread_mutex_lock(&t->lock);
-	for (size_t i = 0; i < t->size; i++) {
-		for (const struct node *n = t->by_id[i]; n; n = n->next_id) {
-			if (!streq(n->names, namespace))
-				continue;
-			get_path(n, &path);
-			fn(arg, &path, n->ino);
-		}
+	g = map_get(&t->groups, namespace);
+	for (const struct node *n = g ? g->first : NULL; n; n = n->next) {
+		get_path(n, &path);
+		fn(arg, &path, n->ino);
 	}
 	pthread_mutex_unlock(&t->lock);
 }

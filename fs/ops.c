@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <sys/statvfs.h>
 
-#define NEGATIVE_SECONDS 5.0 /* of what was asked for by name */
+#define NEGATIVE_SECONDS 5.0 /* of what no watch covers */
 #define GROUPS_MAX	 1024
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct names_dir *ret)
@@ -117,7 +117,19 @@ static void reply_negative(fuse_req_t req, double seconds)
 	fuse_reply_entry(req, &none);
 }
 
-static void reply_lookup(fuse_req_t req, const struct names_dir *dir, const char *name)
+/* The kernel keeps what a watch covers as missing without an end; when the watch ends it has to be told. */
+static double missing_seconds(struct mount *m, const struct names_dir *dir, const char *name,
+	double seconds, uint64_t coverage)
+{
+	if (dir->path.kind > NODE_NAMESPACE || seconds <= NEGATIVE_SECONDS ||
+		publish_keeps_missing(m->publish, coverage, dir->path.namespace, name))
+		return seconds;
+	return NEGATIVE_SECONDS;
+}
+
+/* `coverage`: publish_coverage before anybody looked whether a watch covers the name. */
+static void reply_lookup(
+	fuse_req_t req, const struct names_dir *dir, const char *name, uint64_t coverage)
 {
 	_cleanup_name_ struct name n = {0};
 	struct fuse_entry_param entry;
@@ -126,7 +138,7 @@ static void reply_lookup(fuse_req_t req, const struct names_dir *dir, const char
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 	} else if (!n.ino) {
-		reply_negative(req, n.seconds);
+		reply_negative(req, missing_seconds(op_mount(req), dir, name, n.seconds, coverage));
 	} else {
 		if (n.path.kind == NODE_NAMESPACE)
 			rights_use(op_mount(req)->rights, n.path.namespace);
@@ -141,6 +153,7 @@ static void reply_lookup(fuse_req_t req, const struct names_dir *dir, const char
 struct waiting {
 	struct names_dir dir;
 	char name[NAME_SIZE];
+	uint64_t coverage; /* of a lookup */
 	size_t size;
 	off_t offset;
 	void (*reply)(fuse_req_t req, const struct waiting *w);
@@ -203,7 +216,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 
 static void reply_waited_lookup(fuse_req_t req, const struct waiting *w)
 {
-	reply_lookup(req, &w->dir, w->name);
+	reply_lookup(req, &w->dir, w->name, w->coverage);
 }
 
 static bool is_dns_label(const char *s)
@@ -224,7 +237,7 @@ static void find_and_reply(struct pool_call *call, void *arg)
 	pool_settle(call);
 	if (r == 0) {
 		published_add_named(m->published, w->name);
-		reply_lookup(call->req, &w->dir, w->name);
+		reply_lookup(call->req, &w->dir, w->name, w->coverage);
 	} else if (r == -ENOENT) {
 		reply_negative(call->req, NEGATIVE_SECONDS);
 	} else {
@@ -233,8 +246,10 @@ static void find_and_reply(struct pool_call *call, void *arg)
 }
 
 /* True when the reply is left to the pool. */
-static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const char *name)
+static bool find_if_unlisted(fuse_req_t req, const struct waiting *asked)
 {
+	const struct names_dir *dir = &asked->dir;
+	const char *name = asked->name;
 	struct mount *m = op_mount(req);
 	struct tree_path path = {.kind = NODE_NAMESPACE};
 	struct tree_attr attr;
@@ -246,9 +261,8 @@ static bool find_if_unlisted(fuse_req_t req, const struct names_dir *dir, const 
 	strcpy(path.namespace, name);
 	if (published_attr(m->published, &path, &attr) == 0)
 		return false;
-	w = xcalloc(1, sizeof(*w));
-	w->dir = *dir;
-	strcpy(w->name, name);
+	w = xmalloc(sizeof(*w));
+	*w = *asked;
 	pool_submit(m->pool, req, NULL, find_and_reply, w);
 	return true;
 }
@@ -276,10 +290,11 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	strcpy(w.name, name);
+	w.coverage = publish_coverage(op_mount(req)->publish);
 	if (op_select_lookup(req, &w.dir, name))
 		return;
-	if (!find_if_unlisted(req, &w.dir, name) && !wait_if_needed(req, &w))
-		reply_lookup(req, &w.dir, name);
+	if (!find_if_unlisted(req, &w) && !wait_if_needed(req, &w))
+		reply_lookup(req, &w.dir, name, w.coverage);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
@@ -343,22 +358,23 @@ struct file *op_open_real(
 		.tid = fuse_req_ctx(req)->pid};
 	struct tree_attr attr;
 	struct file *f;
-	uint64_t slot;
+	uint64_t slot, pending;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	view = published_view_at(m->published, path);
 	if (!view || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
+	pending = view_slot(view, path->kind, path->tag);
 	if (view_attr(view, path->kind, path->tag, &attr) == 0 &&
 		overlay_ino(m->overlay, attr.ino) == ino)
 		open.place = attr.ino;
-	else if (overlay_pending(m->overlay, slot) == ino)
+	else if (overlay_pending(m->overlay, pending) == ino)
 		open.pending = true;
 	else
 		return NULL;
 	if (open.pending)
-		overlay_hold_pending(m->overlay, slot, 1);
+		overlay_hold_pending(m->overlay, pending, 1);
 	open.view = view;
 	open.opener = bases_who(m->bases, open.tid);
 	f = file_open(m->files, &open);
@@ -500,8 +516,8 @@ void op_close(struct mount *m, struct file *f)
 	_cleanup_file_state_ struct file_state state;
 
 	file_get_state(m->files, f, &state);
-	if (file_is_pending(f) && state.slot)
-		overlay_hold_pending(m->overlay, state.slot, -1);
+	if (file_is_pending(f) && state.pending)
+		overlay_hold_pending(m->overlay, state.pending, -1);
 	if (file_is_pending(f))
 		publish_wake(m->publish);
 	if (file_events(f))

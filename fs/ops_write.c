@@ -644,7 +644,7 @@ static int take_place(
 		return -ENOENT;
 	file_set_place(m->files, overlay_ino(m->overlay, place), 0);
 	overlay_show(m->overlay, place, open.ino);
-	overlay_drop_pending(m->overlay, tree_ino(view->object->uid, path->kind, path->tag, 0));
+	overlay_drop_pending(m->overlay, view_slot(view, path->kind, path->tag));
 	node_set_path(m->nodes, open.ino, path);
 	file_make_real(m->files, &open, n);
 	return 0;
@@ -965,7 +965,7 @@ void op_setattr(
 static bool is_gone(struct mount *m, const struct file_state *s, struct tree_attr *ret_attr)
 {
 	if (!s->place)
-		return overlay_pending(m->overlay, s->slot) != s->ino;
+		return overlay_pending(m->overlay, s->pending) != s->ino;
 	return published_attr(m->published, &s->path, ret_attr) < 0 || ret_attr->ino != s->place ||
 	       overlay_ino(m->overlay, s->place) != s->ino;
 }

@@ -6,10 +6,13 @@
 #include <pthread.h>
 
 struct place {
+	uint64_t id;
 	uint64_t ino;	   /* that stands for it; 0: its own */
 	int64_t hidden_to; /* monotonic ns; 0: not hidden */
 	bool returning;	   /* it was given as due */
 	struct tree_path *path;
+	struct place *next,
+		**link; /* in the line of the hidden ones, but for those that are returning */
 };
 
 struct pending {
@@ -21,15 +24,16 @@ struct pending {
 
 struct overlay {
 	pthread_mutex_t lock;
-	struct idmap places;  /* lock; place -> struct place */
-	struct idmap pending; /* lock; slot -> struct pending */
-	size_t hidden;	      /* lock; places that are */
+	struct idmap places;	      /* lock; place -> struct place */
+	struct idmap pending;	      /* lock; slot -> struct pending */
+	struct place *hidden, **last; /* lock; in the order in which they are due */
 };
 
 struct overlay *overlay_new(void)
 {
 	struct overlay *o = xcalloc(1, sizeof(*o));
 
+	o->last = &o->hidden;
 	pthread_mutex_init(&o->lock, NULL);
 	return o;
 }
@@ -51,6 +55,28 @@ void overlay_free(struct overlay *o)
 }
 
 /* o->lock held. */
+static void line_up(struct overlay *o, struct place *p)
+{
+	p->next = NULL;
+	p->link = o->last;
+	*o->last = p;
+	o->last = &p->next;
+}
+
+/* o->lock held. */
+static void leave_line(struct overlay *o, struct place *p)
+{
+	if (!p->link)
+		return;
+	*p->link = p->next;
+	if (p->next)
+		p->next->link = p->link;
+	else
+		o->last = p->link;
+	p->link = NULL;
+}
+
+/* o->lock held. */
 static void unhide(struct overlay *o, struct place *p)
 {
 	if (!p->hidden_to)
@@ -58,7 +84,7 @@ static void unhide(struct overlay *o, struct place *p)
 	p->hidden_to = 0;
 	p->returning = false;
 	free(steal_ptr(p->path));
-	o->hidden--;
+	leave_line(o, p);
 }
 
 static struct place *place_make(struct overlay *o, uint64_t id)
@@ -67,6 +93,7 @@ static struct place *place_make(struct overlay *o, uint64_t id)
 
 	if (!p) {
 		p = xcalloc(1, sizeof(*p));
+		p->id = id;
 		idmap_set(&o->places, id, p);
 	}
 	return p;
@@ -107,7 +134,19 @@ void overlay_hide(struct overlay *o, uint64_t place, const struct tree_path *pat
 	p->ino = tree_new_ino();
 	p->path = xmalloc(sizeof(*path));
 	*p->path = *path;
-	o->hidden++;
+	line_up(o, p); /* all stay hidden for the same time */
+	pthread_mutex_unlock(&o->lock);
+}
+
+void overlay_forget(struct overlay *o, uint64_t place)
+{
+	struct place *p;
+
+	pthread_mutex_lock(&o->lock);
+	p = idmap_del(&o->places, place);
+	if (p)
+		unhide(o, p);
+	free(p);
 	pthread_mutex_unlock(&o->lock);
 }
 
@@ -161,25 +200,18 @@ static struct pending *pending_get(struct overlay *o, uint64_t slot)
 /* o->lock held. */
 static bool hidden_due(struct overlay *o, struct overlay_due *ret, int64_t *next)
 {
-	int64_t now = now_monotonic();
+	struct place *p = o->hidden;
 
-	if (!o->hidden)
+	if (!p)
 		return false;
-	idmap_foreach(&o->places, e)
-	{
-		struct place *p = e->value;
-
-		if (!p->hidden_to || p->returning)
-			continue;
-		if (p->hidden_to <= now) {
-			p->returning = true;
-			*ret = (struct overlay_due){*p->path, e->id};
-			return true;
-		}
-		if (p->hidden_to < *next)
-			*next = p->hidden_to;
+	if (p->hidden_to > now_monotonic()) {
+		*next = p->hidden_to;
+		return false;
 	}
-	return false;
+	leave_line(o, p);
+	p->returning = true;
+	*ret = (struct overlay_due){*p->path, p->id};
+	return true;
 }
 
 /* o->lock held. */

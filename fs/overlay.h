@@ -37,11 +37,14 @@ bool overlay_next_due(struct overlay *o, struct overlay_due *ret, int64_t *ret_n
 bool overlay_is_returning(struct overlay *o, uint64_t place);
 void overlay_return(struct overlay *o, uint64_t place);
 
+/* The place is gone and never comes back. */
+void overlay_forget(struct overlay *o, uint64_t place);
+
 /* The inode stands for the place, and the name is there. */
 void overlay_show(struct overlay *o, uint64_t place, uint64_t ino);
 
 /*
- * A file that the object doesn't have yet, created here: `slot` names where (tree_ino with born 0).
+ * A file that the object doesn't have yet, created here: `slot` names where (view_slot).
  * It is there while a handle is open and for 2 s after.
  */
 void overlay_add_pending(

@@ -3,6 +3,7 @@
 #include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
+#include "fs/negatives.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -67,6 +68,7 @@ struct sent {
 struct publish {
 	struct publish_parts parts;
 	struct store *store;
+	struct negatives *negatives;
 	pthread_t thread;
 	int wake_fd;
 	/* the publish thread's own */
@@ -82,16 +84,16 @@ struct publish {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct entry *first, **last;		  /* lock; the line */
-	struct map queued;			  /* lock; what stands in it */
-	struct map busy;			  /* lock; key -> struct busy */
-	struct transition *handed, **last_handed; /* lock; begun by another thread */
-	uint64_t added, done;			  /* lock */
-	uint64_t moving;			  /* lock; transitions on their way */
-	struct publish_notify notify;		  /* lock */
-	struct publish_counts counts;		  /* lock */
-	struct forgotten *forgotten;		  /* lock */
-	bool forgets;				  /* lock; forget_thread runs */
+	struct entry *first, **last;		       /* lock; the line */
+	struct map queued;			       /* lock; what stands in it */
+	struct map busy;			       /* lock; key -> struct busy */
+	struct transition *handed, **last_handed;      /* lock; begun by another thread */
+	uint64_t added, done;			       /* lock */
+	uint64_t moving;			       /* lock; transitions on their way */
+	struct publish_notify notify;		       /* lock */
+	struct publish_counts counts;		       /* lock */
+	struct forgotten *forgotten, **last_forgotten; /* lock */
+	bool forgets;				       /* lock; forget_thread runs */
 	pthread_t forget_thread;
 	pthread_cond_t forget;
 	bool started, stop; /* lock */
@@ -105,6 +107,8 @@ struct publish *publish_new(const struct publish_parts *parts)
 	p->last = &p->first;
 	p->last_transition = &p->transitions;
 	p->last_handed = &p->handed;
+	p->last_forgotten = &p->forgotten;
+	p->negatives = negatives_new();
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
@@ -143,6 +147,13 @@ void publish_free(struct publish *p)
 	}
 	transitions_free(p->transitions);
 	transitions_free(p->handed);
+	while (p->forgotten) {
+		struct forgotten *f = p->forgotten;
+
+		p->forgotten = f->next;
+		free(f);
+	}
+	negatives_free(p->negatives);
 	idmap_foreach(&p->sent, e) free(e->value);
 	idmap_release(&p->sent);
 	map_foreach(&p->busy, e) free(e->value);
@@ -403,9 +414,11 @@ static void *run_forget(void *arg)
 		while (!p->forgotten && !p->stop)
 			pthread_cond_wait(&p->forget, &p->lock);
 		f = p->forgotten;
-		if (!f)
-			break;
+		if (p->stop)
+			break; /* what is unmounted is forgotten whole */
 		p->forgotten = f->next;
+		if (!p->forgotten)
+			p->last_forgotten = &p->forgotten;
 		pthread_mutex_unlock(&p->lock);
 		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
 		free(f);
@@ -416,13 +429,26 @@ static void *run_forget(void *arg)
 }
 
 /*
- * The event is lost, and the kernel has to forget the name. That may wait for a call that holds the
- * directory, and such a call may wait for us: so it has a thread of its own.
+ * The kernel has to forget the name. That may wait for a call that holds the directory, and such a call
+ * may wait for us: so it has a thread of its own. p->lock held.
  */
+static void forget_name(struct publish *p, uint64_t parent, const char *name)
+{
+	struct forgotten *f = xcalloc(1, sizeof(*f) + strlen(name) + 1);
+
+	f->parent = parent;
+	strcpy(f->name, name);
+	*p->last_forgotten = f;
+	p->last_forgotten = &f->next;
+	if (!p->forgets && !p->stop)
+		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
+	pthread_cond_signal(&p->forget);
+}
+
+/* The event is lost. */
 static void show_lost(struct publish *p, struct transition *t, const struct published_step *step)
 {
 	struct tree_path path;
-	struct forgotten *f, **at;
 	uint64_t parent;
 
 	show(p, t, step);
@@ -432,16 +458,8 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	if (keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
 	log_info("an event is lost: %s", t->key);
-	f = xcalloc(1, sizeof(*f) + strlen(step_name(&path)) + 1);
-	f->parent = parent;
-	strcpy(f->name, step_name(&path));
 	pthread_mutex_lock(&p->lock);
-	for (at = &p->forgotten; *at; at = &(*at)->next)
-		;
-	*at = f;
-	if (!p->forgets)
-		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
-	pthread_cond_signal(&p->forget);
+	forget_name(p, parent, step_name(&path));
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -584,15 +602,30 @@ static struct transition *transition_new(const char *key, struct published_chang
 	return t;
 }
 
-static void drop_scratch(struct publish *p, const struct transition *t)
+/* The name isn't missing any more; or the directory is, in which names are. */
+static void note_name(struct publish *p, const char *key, const struct published_step *step)
 {
-	for (size_t i = 0; i < t->change.nsteps; i++) {
-		const struct published_step *step = &t->change.steps[i];
+	struct tree_path path;
 
-		if (step->op == PUBLISHED_DELETE &&
-			(step->kind == NODE_STREAM || step->kind == NODE_TAG))
-			scratch_drop(p->parts.scratch, step->place);
-	}
+	step_path(key, step, &path);
+	if (step->op == PUBLISHED_CREATE && step->kind == NODE_NAMESPACE)
+		negatives_del(p->negatives, "", path.namespace);
+	else if (step->op == PUBLISHED_CREATE && step->kind == NODE_STREAM)
+		negatives_del(p->negatives, path.namespace, path.stream);
+	else if (step->op == PUBLISHED_DELETE && step->kind == NODE_NAMESPACE)
+		negatives_del_dir(p->negatives, path.namespace);
+}
+
+/* Of a step that is shown. A place that is gone never comes back: what people did to its name, or made in it, is over. */
+static void settle_place(struct publish *p, const char *key, const struct published_step *step)
+{
+	if (step->kind <= NODE_STREAM)
+		note_name(p, key, step);
+	if (step->op != PUBLISHED_DELETE)
+		return;
+	overlay_forget(p->parts.overlay, step->place);
+	if (step->kind == NODE_STREAM || step->kind == NODE_TAG)
+		scratch_drop(p->parts.scratch, step->place);
 }
 
 /* The namespace may have to be shown or hidden now. */
@@ -613,10 +646,11 @@ static void finish(struct publish *p, struct transition *t)
 {
 	struct busy *b;
 
-	for (size_t i = 0; i < t->change.nsteps; i++)
+	for (size_t i = 0; i < t->change.nsteps; i++) {
 		if (!t->returns && t->change.steps[i].kind != NODE_NAMESPACE)
 			published_expect(p->parts.published, t->key, &t->change.steps[i], false);
-	drop_scratch(p, t);
+		settle_place(p, t->key, &t->change.steps[i]);
+	}
 	if (strchr(t->key, '/'))
 		check_namespace(p, t->key);
 	pthread_mutex_lock(&p->lock);
@@ -718,9 +752,8 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 				 (step->kind < NODE_TAG || streq(own->file->tag, step->tag)));
 			if (keep)
 				published_expect(p->parts.published, key, step, true);
-		} else if (!step->waits && step->op == PUBLISHED_DELETE &&
-			   (step->kind == NODE_STREAM || step->kind == NODE_TAG)) {
-			scratch_drop(p->parts.scratch, step->place);
+		} else if (!step->waits) {
+			settle_place(p, key, step);
 		}
 		if (keep)
 			c->steps[n++] = *step;
@@ -1109,6 +1142,68 @@ void publish_attributes(
 
 	hand_over(p, t);
 	publish_wake(p);
+}
+
+/* ---- names that are missing ---- */
+
+uint64_t publish_coverage(struct publish *p)
+{
+	return negatives_epoch(p->negatives);
+}
+
+bool publish_keeps_missing(
+	struct publish *p, uint64_t coverage, const char *namespace, const char *name)
+{
+	return negatives_add(p->negatives, coverage, namespace, name);
+}
+
+/* Names in their directories, as the set of negatives gives them. */
+struct uncovered {
+	char **names; /* namespace and name, two strings */
+	size_t count, size;
+};
+
+static void uncover(void *arg, const char *namespace, const char *name)
+{
+	struct uncovered *u = arg;
+
+	if (u->count + 2 > u->size) {
+		u->size = u->size ? 2 * u->size : 16;
+		u->names = xrealloc(u->names, u->size * sizeof(*u->names));
+	}
+	u->names[u->count++] = xstrdup(namespace);
+	u->names[u->count++] = xstrdup(name);
+}
+
+/* The directory's node at the kernel, 0 where it has none and so no names in it. */
+static uint64_t directory_node(struct publish *p, const char *namespace)
+{
+	struct tree_path path = {.kind = NODE_NAMESPACE};
+	struct tree_attr attr;
+
+	if (!namespace[0])
+		return NODE_ID_ROOT;
+	snprintf(path.namespace, NAME_SIZE, "%s", namespace);
+	return published_attr(p->parts.published, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
+}
+
+void publish_uncover(struct publish *p, const char *namespace)
+{
+	bool told = get_notify(p).inval_entry;
+	struct uncovered u = {0};
+
+	negatives_take(p->negatives, namespace, uncover, &u);
+	for (size_t i = 0; i < u.count; i += 2) {
+		uint64_t parent = told ? directory_node(p, u.names[i]) : 0;
+
+		pthread_mutex_lock(&p->lock);
+		if (parent && !p->stop)
+			forget_name(p, parent, u.names[i + 1]);
+		pthread_mutex_unlock(&p->lock);
+		free(u.names[i]);
+		free(u.names[i + 1]);
+	}
+	free(u.names);
 }
 
 /* p->lock held. False when it is too late. */

@@ -94,6 +94,21 @@ void publish_wait_quiet(struct publish *p, const char *key);
 void publish_attributes(
 	struct publish *p, const char *key, struct published_step *steps, size_t nsteps);
 
+/*
+ * A name at the root (`namespace` "") or in a namespace is missing, and a watch covers it: whether the kernel
+ * may keep that without an end. False beyond a number of names, and where a watch ended since publish_coverage,
+ * which is asked for before it is known whether one covers the name.
+ */
+uint64_t publish_coverage(struct publish *p);
+bool publish_keeps_missing(
+	struct publish *p, uint64_t coverage, const char *namespace, const char *name);
+
+/*
+ * No watch covers the namespace's streams (NULL: the cluster's namespaces and streams) any more: what the
+ * kernel keeps as missing there is dropped, by a thread of its own. From any thread.
+ */
+void publish_uncover(struct publish *p, const char *namespace);
+
 /* Waits until everything in line at the call is shown or on its way to the announcer. */
 void publish_flush(struct publish *p);
 

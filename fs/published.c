@@ -1,36 +1,40 @@
 #include "fs/published.h"
 
+#include "client/idmap.h"
 #include "client/map.h"
+#include "fs/order.h"
 
 #include <errno.h>
 
-/* Children in the order they came, for listings that go on where they stopped. */
-struct order {
-	struct place {
-		unsigned cookie;
-		void *child; /* NULL: gone */
-	} * places;
-	size_t count, size, gone;
-	unsigned counter;
-};
-
 /* A place that waits, or whose event is still to come. */
 struct item {
-	struct item *next;
+	struct item *next; /* of the same place, newer */
+	uint64_t serial;   /* the oldest has the lowest */
 	enum published_op op;
 	enum node_kind kind;
 	bool waits;
 	uint64_t change;
+	unsigned cookie;    /* of a tag that goes: its place in listings */
 	struct view *shows; /* while it waits; NULL: nothing */
-	char tag[];
+	const char *tag;    /* in the key */
+	char key[];
+};
+
+/* Names in tags/ that wait: those that are to come aren't shown yet, those that are to go still are. */
+struct tags_waiting {
+	size_t coming;
+	struct order going; /* by cookie -> struct item */
+	bool moved;	    /* one of them, or of the caller's own, came or went */
+	int64_t mtime;	    /* of tags/ until then */
 };
 
 struct stream {
 	unsigned cookie;
-	bool shown;	    /* in the namespace's listing and count */
-	struct view *view;  /* the newest; NULL: gone, but not yet shown so */
-	struct item *items; /* the oldest first: of several for a place that one counts */
-	struct item *last;  /* of items, or NULL: to be looked for */
+	bool shown;	   /* in the namespace's listing and count */
+	struct view *view; /* the newest; NULL: gone, but not yet shown so */
+	struct map items;  /* place -> the oldest struct item: of several that one counts */
+	uint64_t serial;   /* of the newest item */
+	struct tags_waiting tags;
 	char name[];
 };
 
@@ -39,15 +43,29 @@ struct namespace
 	unsigned cookie;
 	struct store_namespace server;
 	int64_t mtime;
-	bool listed;  /* the server lists it */
-	bool named;   /* found by name */
-	bool visible; /* in the root's listing */
-	uint64_t ino; /* while it is visible: its streams may come before its uid */
+	bool listed;	/* the server lists it */
+	bool named;	/* found by name */
+	bool visible;	/* in the root's listing */
+	uint64_t ino;	/* 0: nobody asked yet; its streams may come before its uid */
+	uint64_t plain; /* what that is where it never went */
 	bool ready;
 	size_t count;
 	struct map streams; /* name -> struct stream */
 	struct order order;
 	char name[];
+};
+
+/*
+ * What was shown and went, by the st_ino that it had first: should it come back, it is another inode, since
+ * the kernel keeps the one that was removed dead as long as somebody holds it. Beyond GONE_MAX all that
+ * comes counts as one that comes back.
+ */
+#define GONE_MAX 16384
+
+struct gone {
+	struct idmap inos;
+	bool full;
+	unsigned generation; /* the last one given */
 };
 
 struct published {
@@ -59,47 +77,8 @@ struct published {
 	size_t shown; /* namespaces in the root's listing */
 	int64_t mtime;
 	bool ready; /* every namespace is, now and later */
+	struct gone gone;
 };
-
-static unsigned order_add(struct order *o, void *child)
-{
-	if (o->count == o->size) {
-		o->size = o->size ? o->size * 2 : 16;
-		o->places = xrealloc(o->places, o->size * sizeof(*o->places));
-	}
-	o->places[o->count++] = (struct place){++o->counter, child};
-	return o->counter;
-}
-
-/* The index of the first place after the cookie. */
-static size_t order_after(const struct order *o, uint64_t cookie)
-{
-	size_t low = 0, high = o->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (o->places[middle].cookie <= cookie)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static void order_del(struct order *o, unsigned cookie)
-{
-	size_t n = 0;
-
-	o->places[order_after(o, cookie - 1)].child = NULL;
-	if (++o->gone * 2 < o->count)
-		return;
-	for (size_t i = 0; i < o->count; i++)
-		if (o->places[i].child)
-			o->places[n++] = o->places[i];
-	o->count = n;
-	o->gone = 0;
-}
 
 struct published *published_new(struct object_cache *cache, struct journal *journal)
 {
@@ -120,12 +99,15 @@ static void item_free(struct item *i)
 
 static void stream_free(struct stream *s)
 {
-	while (s->items) {
-		struct item *i = s->items;
-
-		s->items = i->next;
-		item_free(i);
+	map_foreach(&s->items, e)
+	{
+		for (struct item *i = e->value, *next; i; i = next) {
+			next = i->next;
+			item_free(i);
+		}
 	}
+	map_release(&s->items);
+	order_release(&s->tags.going);
 	view_unref(s->view);
 	free(s);
 }
@@ -134,7 +116,7 @@ static void namespace_free(struct namespace *n)
 {
 	map_foreach(&n->streams, e) stream_free(e->value);
 	map_release(&n->streams);
-	free(n->order.places);
+	order_release(&n->order);
 	free(n);
 }
 
@@ -144,7 +126,8 @@ void published_free(struct published *p)
 		return;
 	map_foreach(&p->namespaces, e) namespace_free(e->value);
 	map_release(&p->namespaces);
-	free(p->order.places);
+	order_release(&p->order);
+	idmap_release(&p->gone.inos);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -167,9 +150,39 @@ static int64_t bump(int64_t old)
 	return now > old ? now : old + 1;
 }
 
-static uint64_t namespace_ino(const struct namespace *n)
+static void gone_note(struct gone *g, uint64_t ino)
 {
-	return tree_ino(n->server.uid[0] ? n->server.uid : n->name, NODE_NAMESPACE, n->name, 0);
+	if (g->full)
+		return;
+	if (g->inos.count == GONE_MAX) {
+		idmap_release(&g->inos);
+		g->full = true;
+		return;
+	}
+	idmap_set(&g->inos, ino, g);
+}
+
+/* What to tell the thing from earlier ones of that st_ino by; 0 where none ever went. */
+static unsigned gone_generation(struct gone *g, uint64_t ino)
+{
+	return g->full || idmap_get(&g->inos, ino) ? ++g->generation : 0;
+}
+
+static uint64_t namespace_ino_of(const struct namespace *n, unsigned generation)
+{
+	const char *uid = n->server.uid[0] ? n->server.uid : n->name;
+
+	return tree_ino(uid, NODE_NAMESPACE, n->name, (uint64_t)generation << 32);
+}
+
+/* p->lock held. The same as long as it is shown, or was found by name. */
+static uint64_t namespace_ino(struct published *p, struct namespace *n)
+{
+	if (!n->ino) {
+		n->plain = namespace_ino_of(n, 0);
+		n->ino = namespace_ino_of(n, gone_generation(&p->gone, n->plain));
+	}
+	return n->ino;
 }
 
 /* p->lock held. */
@@ -178,7 +191,10 @@ static void namespace_show(struct published *p, struct namespace *n)
 	if (n->visible == is_wanted(n))
 		return;
 	n->visible = !n->visible;
-	n->ino = namespace_ino(n);
+	if (!n->visible && n->ino) {
+		gone_note(&p->gone, n->plain);
+		n->ino = 0;
+	}
 	p->shown += n->visible ? 1 : -1;
 	p->mtime = bump(p->mtime);
 }
@@ -201,7 +217,7 @@ static void namespace_drop_unused(struct published *p, struct namespace *n)
 	if (n->listed || n->named || n->visible || n->streams.count)
 		return;
 	map_del(&p->namespaces, n->name);
-	order_del(&p->order, n->cookie);
+	order_del(&p->order, n->cookie, n);
 	namespace_free(n);
 }
 
@@ -218,8 +234,10 @@ void published_begin_namespace(
 			bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
 
 			n->server = *ns;
-			if (anew)
-				n->ino = namespace_ino(n);
+			if (anew && n->ino)
+				gone_note(&p->gone, n->plain);
+			if (anew || (!n->visible && !n->named))
+				n->ino = 0; /* nobody was told of it yet */
 			if (n->mtime < ns->created)
 				n->mtime = ns->created;
 		} else {
@@ -231,8 +249,7 @@ void published_begin_namespace(
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void namespace_attr(
-	const struct published *p, const struct namespace *n, struct tree_attr *ret);
+static void namespace_attr(struct published *p, struct namespace *n, struct tree_attr *ret);
 
 /* p->lock held. The namespace, where it is to be shown and isn't, or the other way; else NULL. */
 static struct namespace *namespace_that_differs(struct published *p, const char *name)
@@ -326,24 +343,46 @@ static struct stream *stream_get(struct published *p, const char *namespace, con
 	return n ? map_get(&n->streams, name) : NULL;
 }
 
-/* Whether the item speaks for the place: it is the place, or a directory above that comes whole. */
-static bool covers(const struct item *i, enum node_kind kind, const char *tag)
+/* A place as the key of its items. */
+#define ITEM_KEY (1 + NAME_SIZE)
+
+static void item_key(enum node_kind kind, const char *tag, char ret[ITEM_KEY])
 {
-	if (i->kind == kind && (kind < NODE_TAG || streq(i->tag, tag)))
-		return true;
-	if (i->op != PUBLISHED_CREATE)
-		return false;
-	return i->kind == NODE_STREAM ||
-	       (i->kind == NODE_TAG && kind > NODE_TAG && streq(i->tag, tag));
+	ret[0] = 1 + kind;
+	strcpy(ret + 1, kind < NODE_TAG ? "" : tag);
 }
 
-/* p->lock held. What the place shows; borrowed, or NULL. */
+/* The oldest item of the place itself, or NULL. */
+static struct item *items_at(const struct stream *s, enum node_kind kind, const char *tag)
+{
+	char key[ITEM_KEY];
+
+	if (s->items.count == 0)
+		return NULL;
+	item_key(kind, tag, key);
+	return map_get(&s->items, key);
+}
+
+/* The older of `found` and the oldest item of the place that waits; `creates`: to be made. */
+static const struct item *older(const struct stream *s, const struct item *found,
+	enum node_kind kind, const char *tag, bool creates)
+{
+	const struct item *i = items_at(s, kind, tag);
+
+	while (i && (!i->waits || (creates && i->op != PUBLISHED_CREATE)))
+		i = i->next;
+	return i && (!found || i->serial < found->serial) ? i : found;
+}
+
+/* p->lock held. What the place shows; borrowed, or NULL. A directory above that comes whole speaks for it. */
 static struct view *shown_view(const struct stream *s, enum node_kind kind, const char *tag)
 {
-	for (const struct item *i = s->items; i; i = i->next)
-		if (i->waits && covers(i, kind, tag))
-			return i->shows;
-	return s->view;
+	const struct item *i = older(s, NULL, kind, tag, false);
+
+	i = older(s, i, NODE_STREAM, "", true);
+	if (kind > NODE_TAG)
+		i = older(s, i, NODE_TAG, tag, true);
+	return i ? i->shows : s->view;
 }
 
 struct view *published_view_at(struct published *p, const struct tree_path *path)
@@ -407,7 +446,7 @@ static void stream_show(struct published *p, struct namespace *n, struct stream 
 	if (show)
 		s->cookie = order_add(&n->order, s);
 	else
-		order_del(&n->order, s->cookie);
+		order_del(&n->order, s->cookie, s);
 	n->count += show ? 1 : -1;
 	namespace_touch(p, n, s->view);
 }
@@ -415,7 +454,7 @@ static void stream_show(struct published *p, struct namespace *n, struct stream 
 /* p->lock held. A stream that is gone and shown so is forgotten. */
 static void stream_drop_unused(struct published *p, struct namespace *n, struct stream *s)
 {
-	if (s->view || s->items || s->shown)
+	if (s->view || s->items.count || s->shown)
 		return;
 	map_del(&n->streams, s->name);
 	stream_free(s);
@@ -551,48 +590,88 @@ static void leave_own(struct published_change *c, const struct published_own *ow
 	}
 }
 
-static void add_item(struct stream *s, const struct published_step *step, struct view *shows)
-{
-	struct item *i = xcalloc(1, sizeof(*i) + strlen(step->tag) + 1);
+/* ---- items; p->lock held in all of them ---- */
 
-	i->op = step->op;
-	i->kind = step->kind;
-	i->waits = step->waits;
-	i->change = step->change;
-	i->shows = step->waits && shows ? view_ref(shows) : NULL;
-	strcpy(i->tag, step->tag);
-	if (!s->last)
-		for (struct item *e = s->items; e; e = e->next)
-			s->last = e;
-	if (s->last)
-		s->last->next = i;
+/* A name in tags/ that waits is counted, or not any more. */
+static void item_count(struct stream *s, struct item *i, bool waits)
+{
+	if (i->kind != NODE_TAG || i->waits == waits)
+		return;
+	if (i->op == PUBLISHED_CREATE)
+		s->tags.coming += waits ? 1 : -1;
+	else if (waits)
+		order_put(&s->tags.going, i->cookie, i);
 	else
-		s->items = i;
-	s->last = i;
+		order_del(&s->tags.going, i->cookie, i);
+	s->tags.moved = s->tags.moved || !waits;
 }
 
-static void item_take(struct stream *s, struct item **at)
+static void item_wait(struct stream *s, struct item *i, struct view *shows)
 {
-	*at = (*at)->next;
-	s->last = NULL;
+	const struct view_tag *t = NULL;
+
+	if (i->kind == NODE_TAG && i->op == PUBLISHED_DELETE && shows)
+		t = view_find_tag(shows, i->tag);
+	i->cookie = t ? t->cookie : 0;
+	item_count(s, i, true);
+	i->waits = true;
+	i->shows = view_ref_or_null(shows);
 }
 
-static void item_stop(struct item *i)
+static void item_stop(struct stream *s, struct item *i)
 {
+	item_count(s, i, false);
 	i->waits = false;
 	view_unref(steal_ptr(i->shows));
 }
 
-/* p->lock held. The file that was saved shows the newest, whatever was still on its way there. */
+static void add_item(struct stream *s, const struct published_step *step, struct view *shows)
+{
+	char key[ITEM_KEY];
+	struct item *i, *last;
+
+	item_key(step->kind, step->tag, key);
+	i = xcalloc(1, sizeof(*i) + strlen(key) + 1);
+	strcpy(i->key, key);
+	i->tag = i->key + 1;
+	i->serial = ++s->serial;
+	i->op = step->op;
+	i->kind = step->kind;
+	i->change = step->change;
+	if (step->waits)
+		item_wait(s, i, shows);
+	last = map_get(&s->items, key);
+	if (!last) {
+		map_set(&s->items, i->key, i);
+		return;
+	}
+	while (last->next)
+		last = last->next;
+	last->next = i;
+}
+
+/* Takes it out; the caller frees it. */
+static void item_take(struct stream *s, struct item *i)
+{
+	struct item *before = map_get(&s->items, i->key);
+
+	item_count(s, i, false);
+	if (before == i && i->next) {
+		map_set(&s->items, i->next->key, i->next);
+	} else if (before == i) {
+		map_del(&s->items, i->key);
+	} else {
+		while (before->next != i)
+			before = before->next;
+		before->next = i->next;
+	}
+}
+
+/* The file that was saved shows the newest, whatever was still on its way there. */
 static void stop_own(struct stream *s, const struct published_own *own)
 {
-	for (struct item *i = s->items; i; i = i->next) {
-		struct published_step step = {.kind = i->kind};
-
-		strcpy(step.tag, i->tag);
-		if (i->waits && is_own(&step, own))
-			item_stop(i);
-	}
+	for (struct item *i = items_at(s, own->file->kind, own->file->tag); i; i = i->next)
+		item_stop(s, i);
 }
 
 /*
@@ -601,11 +680,32 @@ static void stop_own(struct stream *s, const struct published_own *own)
  */
 static void stop_waiting(struct stream *s, const struct published_step *step)
 {
-	for (struct item *i = s->items; i; i = i->next)
-		if (i->waits && i->kind == step->kind &&
-			(i->kind < NODE_TAG || streq(i->tag, step->tag)) &&
-			(step->op != PUBLISHED_WRITE || i->op == PUBLISHED_WRITE))
-			item_stop(i);
+	for (struct item *i = items_at(s, step->kind, step->tag); i; i = i->next)
+		if (step->op != PUBLISHED_WRITE || i->op == PUBLISHED_WRITE)
+			item_stop(s, i);
+}
+
+static bool tags_wait(const struct stream *s)
+{
+	return s->tags.coming || s->tags.going.count > s->tags.going.gone;
+}
+
+/* One step of a change that begins: its place waits, or shows the newest at once. */
+static void begin_step(struct stream *s, const struct published_step *step, struct view *old)
+{
+	if (step->waits) {
+		add_item(s, step, old);
+		return;
+	}
+	stop_waiting(s, step);
+	if (step->kind == NODE_TAG)
+		s->tags.moved = true;
+}
+
+/* The st_ino of its directory where it never went. */
+static uint64_t stream_plain(const struct object *object)
+{
+	return tree_ino(object->uid, NODE_STREAM, "", 0);
 }
 
 /* p->lock held. Takes over the change's new view for the tree, and hands the old one back. */
@@ -623,12 +723,15 @@ static void begin_locked(struct published *p, const char *namespace, const char 
 		strcpy(s->name, name);
 		map_set(&n->streams, s->name, s);
 	}
-	s->view = c->new ? view_ref(c->new) : NULL;
+	if (c->old && !c->new)
+		gone_note(&p->gone, stream_plain(c->old->object));
+	s->view = view_ref_or_null(c->new);
+	if (!tags_wait(s)) {
+		s->tags.moved = !c->old;
+		s->tags.mtime = c->old ? view_index(c->old)->tags_mtime : 0;
+	}
 	for (size_t i = 0; i < c->nsteps; i++) {
-		if (c->steps[i].waits)
-			add_item(s, &c->steps[i], c->old);
-		else
-			stop_waiting(s, &c->steps[i]);
+		begin_step(s, &c->steps[i], c->old);
 		if (!c->steps[i].waits && c->steps[i].kind == NODE_STREAM)
 			shown_at_once = true;
 	}
@@ -648,6 +751,17 @@ static bool is_older(const struct object *o, const struct view *shown)
 		return o->order <= held->order;
 	return streq(o->uid, held->uid) &&
 	       rv_compare(o->resource_version, held->resource_version) <= 0;
+}
+
+/* The first version of a stream: of one that went before, as another inode. */
+static struct view *first_view(struct published *p, struct object *object)
+{
+	unsigned generation;
+
+	pthread_mutex_lock(&p->lock);
+	generation = gone_generation(&p->gone, stream_plain(object));
+	pthread_mutex_unlock(&p->lock);
+	return view_new(object, NULL, generation, now_realtime(), p->cache, p->journal);
 }
 
 static void begin_own(struct published *p, const char *namespace, const char *name,
@@ -680,8 +794,10 @@ bool published_begin(struct published *p, const char *key, struct object *object
 			return false;
 		}
 		c.again = object && c.old && !streq(c.old->object->uid, object->uid);
-		if (object && !c.again)
-			c.new = view_new(object, c.old, now_realtime(), p->cache, p->journal);
+		if (object && !c.old)
+			c.new = first_view(p, object);
+		else if (object && !c.again)
+			c.new = view_new(object, c.old, 0, now_realtime(), p->cache, p->journal);
 		diff(&c);
 		number_steps(&c);
 		leave_own(&c, own);
@@ -709,15 +825,14 @@ void published_change_release(struct published_change *c)
 	*c = (struct published_change){0};
 }
 
-/* p->lock held. Where an item for the step stands, one that waits or one that doesn't; or the end. */
-static struct item **find_item(
-	struct stream *s, enum published_op op, enum node_kind kind, const char *tag, bool waits)
+/* p->lock held. The item of the step, one that waits or one that doesn't; or NULL. */
+static struct item *find_item(const struct stream *s, enum published_op op, enum node_kind kind,
+	const char *tag, bool waits)
 {
-	struct item **i = &s->items;
+	struct item *i = items_at(s, kind, tag);
 
-	while (*i && ((*i)->op != op || (*i)->kind != kind || (*i)->waits != waits ||
-			     (kind >= NODE_TAG && !streq((*i)->tag, tag))))
-		i = &(*i)->next;
+	while (i && (i->op != op || i->waits != waits))
+		i = i->next;
 	return i;
 }
 
@@ -727,7 +842,7 @@ bool published_flip(struct published *p, const char *key, const struct published
 	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
 	struct namespace *n;
 	struct stream *s;
-	struct item **at, *i = NULL;
+	struct item *i;
 
 	if (step->kind == NODE_NAMESPACE)
 		return flip_namespace(p, key);
@@ -735,10 +850,9 @@ bool published_flip(struct published *p, const char *key, const struct published
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, namespace, false);
 	s = n ? map_get(&n->streams, name) : NULL;
-	at = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
-	if (at && *at) {
-		i = *at;
-		item_take(s, at);
+	i = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
+	if (i) {
+		item_take(s, i);
 		if (step->kind == NODE_STREAM)
 			stream_show(p, n, s, step->op == PUBLISHED_CREATE && s->view);
 		stream_drop_unused(p, n, s);
@@ -754,7 +868,7 @@ void published_expect(
 {
 	const char *name = strchr(key, '/') + 1;
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
-	struct item **at, *i = NULL;
+	struct item *i = NULL;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
@@ -762,14 +876,11 @@ void published_expect(
 	if (s && on) {
 		add_item(s, step, NULL);
 	} else if (s) {
-		at = &s->items;
-		while (*at && ((*at)->change != step->change || (*at)->op != step->op ||
-				      (*at)->kind != step->kind ||
-				      (step->kind >= NODE_TAG && !streq((*at)->tag, step->tag))))
-			at = &(*at)->next;
-		i = *at;
+		i = items_at(s, step->kind, step->tag);
+		while (i && (i->change != step->change || i->op != step->op))
+			i = i->next;
 		if (i)
-			item_take(s, at);
+			item_take(s, i);
 		stream_drop_unused(p, namespace_get(p, namespace, false), s);
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -787,8 +898,8 @@ bool published_is_expected(struct published *p, const struct tree_path *path, en
 		return published_namespace_step(p, path->namespace, &step) && step.op == op;
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, path->namespace, path->stream);
-	expected = s && (*find_item(s, op, path->kind, path->tag, true) ||
-				*find_item(s, op, path->kind, path->tag, false));
+	expected = s && (find_item(s, op, path->kind, path->tag, true) ||
+				find_item(s, op, path->kind, path->tag, false));
 	pthread_mutex_unlock(&p->lock);
 	return expected;
 }
@@ -821,10 +932,9 @@ bool published_set_stream(struct published *p, const char *key, struct object *o
 	return true;
 }
 
-static void namespace_attr(
-	const struct published *p, const struct namespace *n, struct tree_attr *ret)
+static void namespace_attr(struct published *p, struct namespace *n, struct tree_attr *ret)
 {
-	*ret = (struct tree_attr){.ino = n->visible ? n->ino : namespace_ino(n),
+	*ret = (struct tree_attr){.ino = namespace_ino(p, n),
 		.mtime = n->mtime,
 		.nlink = is_ready(p, n) ? 2 + n->count : 1}; /* 1: nobody has counted yet */
 }
@@ -848,45 +958,29 @@ static int root_attr(struct published *p, const struct tree_path *path, struct t
 	return r;
 }
 
-/* How many names have to come or go from one version to the next. */
-static size_t tag_changes(struct view *from, struct view *to)
-{
-	const struct view_index *x = view_index(from), *y = view_index(to);
-	size_t same = 0;
-
-	for (size_t i = 0; i < x->ntags; i++)
-		same += same_tag(from, to, x->tags[i].name);
-	return x->ntags + y->ntags - 2 * same;
-}
-
 /* tags/ counts the names that it shows; its time moves with the first of them. */
 static int tags_attr(struct published *p, const struct tree_path *path, struct tree_attr *ret)
 {
-	_cleanup_view_ struct view *v = NULL, *before = NULL;
+	_cleanup_view_ struct view *v = NULL;
 	size_t coming = 0, going = 0;
-	struct tree_attr old;
+	int64_t mtime = 0;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, path->namespace, path->stream);
 	v = view_ref_or_null(s ? shown_view(s, NODE_TAGS, "") : NULL);
-	for (struct item *i = v && v == s->view ? s->items : NULL; i; i = i->next) {
-		if (i->kind != NODE_TAG || !i->waits)
-			continue;
-		coming += i->op == PUBLISHED_CREATE;
-		going += i->op == PUBLISHED_DELETE;
-		if (!before)
-			before = view_ref_or_null(i->shows);
+	if (v && v == s->view) {
+		coming = s->tags.coming;
+		going = s->tags.going.count - s->tags.going.gone;
+		mtime = tags_wait(s) && !s->tags.moved ? s->tags.mtime : 0;
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (!v)
 		return -ENOENT;
 	view_attr(v, NODE_TAGS, "", ret);
 	ret->nlink += going - coming;
-	if (before && tag_changes(before, v) == coming + going) {
-		view_attr(before, NODE_TAGS, "", &old);
-		ret->mtime = old.mtime;
-	}
+	if (mtime)
+		ret->mtime = mtime;
 	return 0;
 }
 
@@ -1027,82 +1121,66 @@ static int list_objects(struct published *p, const struct tree_path *directory, 
 	return 0;
 }
 
-/* A tag that is shown, and by which view. */
-struct shown_tag {
+/* A tag that is going and still shown: its place in the listing. */
+struct going {
 	unsigned cookie;
-	struct view *view;
-	char *name;
+	char name[NAME_SIZE];
 };
 
-static int by_tag_cookie(const void *a, const void *b)
+/* The next ones after the cookie; and the newest view with a reference, or NULL. */
+static size_t batch_going(struct published *p, const struct tree_path *directory, uint64_t cookie,
+	struct going *batch, struct view **ret_newest)
 {
-	unsigned x = ((const struct shown_tag *)a)->cookie;
-	unsigned y = ((const struct shown_tag *)b)->cookie;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Views with references that may show tags: the newest, and those of tags that are going. */
-static size_t tag_views(struct published *p, const struct tree_path *directory,
-	struct view **ret_newest, struct shown_tag **ret_going)
-{
-	struct shown_tag *going = NULL;
 	struct stream *s;
 	size_t n = 0;
 
-	*ret_newest = NULL;
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, directory->namespace, directory->stream);
-	if (s && s->view)
-		*ret_newest = view_ref(s->view);
-	for (struct item *i = s ? s->items : NULL; i; i = i->next) {
-		if (i->op != PUBLISHED_DELETE || i->kind != NODE_TAG || !i->waits)
+	if (!*ret_newest && s)
+		*ret_newest = view_ref_or_null(s->view);
+	for (size_t i = s ? order_after(&s->tags.going, cookie) : 0;
+		s && i < s->tags.going.count && n < BATCH; i++) {
+		const struct item *item = s->tags.going.places[i].child;
+
+		if (!item)
 			continue;
-		going = xrealloc(going, (n + 1) * sizeof(*going));
-		going[n++] =
-			(struct shown_tag){.view = view_ref(i->shows), .name = xstrdup(i->tag)};
+		batch[n].cookie = item->cookie;
+		strcpy(batch[n++].name, item->tag);
 	}
 	pthread_mutex_unlock(&p->lock);
-	*ret_going = going;
 	return n;
 }
 
+/* Merges tags that stay, or have come, and those that are going, each in the order of its cookies. */
 static int list_tags(struct published *p, const struct tree_path *directory, uint64_t cookie,
 	published_fn *fn, void *arg)
 {
+	_cleanup_free_ struct going *going = xcalloc(BATCH, sizeof(*going));
 	_cleanup_view_ struct view *newest = NULL;
-	struct shown_tag *going, *all;
-	size_t ngoing = tag_views(p, directory, &newest, &going), n = 0;
+	size_t n = batch_going(p, directory, cookie, going, &newest), k = 0;
+	size_t i = newest ? view_tag_after(newest, cookie) : 0;
 	const struct view_index *x = newest ? view_index(newest) : NULL;
 	struct tree_path path = *directory;
 	struct tree_attr attr;
 	bool stop = false;
 
 	path.kind = NODE_TAG;
-	all = xcalloc(ngoing + (x ? x->ntags : 0), sizeof(*all));
-	for (size_t i = 0; x && i < x->ntags; i++)
-		all[n++] = (struct shown_tag){x->tags[i].cookie, NULL, x->tags[i].name};
-	for (size_t i = 0; i < ngoing; i++) {
-		const struct view_tag *t = view_find_tag(going[i].view, going[i].name);
+	while (!stop && ((x && i < x->ntags) || k < n)) {
+		bool goes = k < n && (!x || i == x->ntags || going[k].cookie < x->tags[i].cookie);
 
+		cookie = goes ? going[k].cookie : x->tags[i].cookie;
+		strcpy(path.tag, goes ? going[k].name : x->tags[i].name);
+		i += !goes;
+		k += goes;
 		/* One that is there again already stands in its new place. */
-		if (t && !(newest && view_find_tag(newest, going[i].name)))
-			all[n++] = (struct shown_tag){t->cookie, NULL, going[i].name};
+		if (!(goes && newest && view_find_tag(newest, path.tag)) &&
+			published_attr(p, &path, &attr) == 0)
+			stop = fn(arg, path.tag, cookie, &path, &attr);
+		if (k == BATCH && n == BATCH) {
+			n = batch_going(p, directory, going[k - 1].cookie, going, &newest);
+			k = 0;
+		}
 	}
-	qsort(all, n, sizeof(*all), by_tag_cookie);
-	for (size_t i = 0; i < n && !stop; i++) {
-		if (all[i].cookie <= cookie)
-			continue;
-		strcpy(path.tag, all[i].name);
-		if (published_attr(p, &path, &attr) == 0)
-			stop = fn(arg, path.tag, all[i].cookie, &path, &attr);
-	}
-	for (size_t i = 0; i < ngoing; i++) {
-		view_unref(going[i].view);
-		free(going[i].name);
-	}
-	free(going);
-	free(all);
 	return 0;
 }
 

@@ -288,20 +288,37 @@ static void settle_pending(struct mount *m, const struct file_state *state)
 {
 	struct tree_attr attr;
 
-	if (state->place || overlay_pending(m->overlay, state->slot) != state->ino ||
+	if (state->place || overlay_pending(m->overlay, state->pending) != state->ino ||
 		published_attr(m->published, &state->path, &attr) < 0)
 		return;
 	overlay_show(m->overlay, attr.ino, state->ino);
-	overlay_drop_pending(m->overlay, state->slot);
+	overlay_drop_pending(m->overlay, state->pending);
 	file_set_place(m->files, state->ino, attr.ino);
 }
 
-/* Whether the handle's inode still stands for its place. */
-static bool is_current(struct mount *m, const struct file_state *state)
+/* 0 while the handle's inode still stands for its place; else it is refused. */
+static int check_current(struct document *d, const struct file_state *state)
 {
+	struct mount *m = d->mount;
+	struct tree_path stream = state->path;
+	struct tree_attr attr;
+	bool current;
+
+	stream.kind = NODE_STREAM;
+	if (published_attr(m->published, &stream, &attr) < 0)
+		return edit_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
 	if (!state->place)
-		return overlay_pending(m->overlay, state->slot) == state->ino;
-	return overlay_ino(m->overlay, state->place) == state->ino;
+		current = overlay_pending(m->overlay, state->pending) == state->ino;
+	else
+		current = overlay_ino(m->overlay, state->place) == state->ino;
+	if (!current)
+		return edit_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
+	/* What only lacks the file is for the merge to say. */
+	if (state->place && published_attr(m->published, &state->path, &attr) == 0 &&
+		attr.ino != state->place)
+		return edit_refuse(
+			&d->edit, ESTALE, xstrdup("the file went and came back: open it again"));
+	return 0;
 }
 
 static bool is_ending(const struct save_call *call)
@@ -338,8 +355,8 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 	d.opener = *file_opener(f);
 	d.slot = state.slot;
 	r = document_init(&d, m, call, &state.path, state.opened->uid);
-	if (r == 0 && !is_current(m, &state))
-		r = edit_refuse(&d.edit, ESTALE, xstrdup("another file has taken the name"));
+	if (r == 0)
+		r = check_current(&d, &state);
 	if (r < 0) {
 		refuse(&d);
 	} else {

@@ -1,6 +1,8 @@
 #include "fs/scratch.h"
 
 #include "client/idmap.h"
+#include "client/map.h"
+#include "fs/order.h"
 #include "fs/tree.h"
 
 #include <errno.h>
@@ -25,16 +27,16 @@ struct scratch_node {
 };
 
 struct entry {
-	char *name;
 	struct scratch_node *node;
 	uint64_t cookie;
+	char name[];
 };
 
 struct dir {
 	uint64_t ino;
-	struct entry *entries; /* by cookie */
-	size_t count, size;
-	uint64_t last_cookie;
+	struct map names;   /* -> struct entry */
+	struct order order; /* of these */
+	unsigned subdirs;
 	int64_t mtime;
 };
 
@@ -43,7 +45,11 @@ struct scratch {
 	struct idmap nodes; /* lock; by st_ino */
 	struct idmap dirs;  /* lock; by st_ino */
 	size_t bytes;	    /* lock */
+	int64_t swept;	    /* lock; ns since 1970 */
 };
+
+#define SWEEP_NS (60 * NSEC_PER_SEC) /* what is old is looked for so often */
+#define BATCH	 64		     /* entries of a listing that are copied at once */
 
 struct scratch *scratch_new(void)
 {
@@ -70,9 +76,9 @@ void scratch_free(struct scratch *s)
 	{
 		struct dir *d = e->value;
 
-		for (size_t i = 0; i < d->count; i++)
-			free(d->entries[i].name);
-		free(d->entries);
+		map_foreach(&d->names, n) free(n->value);
+		map_release(&d->names);
+		order_release(&d->order);
 		free(d);
 	}
 	idmap_release(&s->nodes);
@@ -131,37 +137,35 @@ static struct entry *find(struct scratch *s, uint64_t dir, const char *name)
 {
 	struct dir *d = idmap_get(&s->dirs, dir);
 
-	for (size_t i = 0; d && i < d->count; i++)
-		if (streq(d->entries[i].name, name))
-			return &d->entries[i];
-	return NULL;
+	return d ? map_get(&d->names, name) : NULL;
 }
 
 /* Takes a reference of the caller's. */
 static void add_entry(struct scratch *s, uint64_t dir, const char *name, struct scratch_node *n)
 {
 	struct dir *d = dir_get(s, dir);
+	struct entry *e = xcalloc(1, sizeof(*e) + strlen(name) + 1);
 
-	if (d->count == d->size) {
-		d->size = d->size ? d->size * 2 : 8;
-		d->entries = xrealloc(d->entries, d->size * sizeof(*d->entries));
-	}
-	d->entries[d->count++] = (struct entry){xstrdup(name), n, ++d->last_cookie};
+	strcpy(e->name, name);
+	e->node = n;
+	e->cookie = order_add(&d->order, e);
+	map_set(&d->names, e->name, e);
+	d->subdirs += S_ISDIR(n->mode);
 	d->mtime = now_realtime();
 	n->ctime = d->mtime;
 	n->named = true;
 }
 
-/* Hands the entry's reference over. */
+/* Frees the entry and hands its reference over. */
 static struct scratch_node *take_entry(struct scratch *s, uint64_t dir, struct entry *e)
 {
 	struct dir *d = idmap_get(&s->dirs, dir);
 	struct scratch_node *n = e->node;
-	size_t i = e - d->entries;
 
-	free(e->name);
-	memmove(e, e + 1, (d->count - i - 1) * sizeof(*e));
-	d->count--;
+	map_del(&d->names, e->name);
+	order_del(&d->order, e->cookie, e);
+	free(e);
+	d->subdirs -= S_ISDIR(n->mode);
 	d->mtime = now_realtime();
 	n->ctime = d->mtime;
 	n->named = false;
@@ -172,15 +176,18 @@ static bool is_empty(struct scratch *s, const struct scratch_node *n)
 {
 	struct dir *d = idmap_get(&s->dirs, n->ino);
 
-	return !d || d->count == 0;
+	return !d || d->names.count == 0;
 }
 
+/* It is empty. */
 static void dir_free(struct scratch *s, uint64_t ino)
 {
 	struct dir *d = idmap_del(&s->dirs, ino);
 
-	if (d)
-		free(d->entries);
+	if (!d)
+		return;
+	map_release(&d->names);
+	order_release(&d->order);
 	free(d);
 }
 
@@ -210,21 +217,25 @@ static struct scratch_node *node_new(struct scratch *s, const struct scratch_ini
 	return n;
 }
 
-/* Takes away what nobody opened or touched for a day. The caller frees the list of nodes. */
+/* Takes away what nobody opened or touched for a day. Once a minute at most. */
 static void forget_old(struct scratch *s)
 {
-	int64_t limit = now_realtime() - SCRATCH_AGE;
+	int64_t now = now_realtime(), limit = now - SCRATCH_AGE;
 
+	if (now >= s->swept && now < s->swept + SWEEP_NS)
+		return;
+	s->swept = now;
 	idmap_foreach(&s->dirs, de)
 	{
 		struct dir *d = de->value;
 
-		for (size_t i = d->count; i-- > 0;) {
-			struct scratch_node *n = d->entries[i].node;
+		for (size_t i = d->order.count; i-- > 0;) {
+			struct entry *e = i < d->order.count ? d->order.places[i].child : NULL;
+			struct scratch_node *n = e ? e->node : NULL;
 
-			if (!S_ISREG(n->mode) || n->open || n->touched > limit)
+			if (!n || !S_ISREG(n->mode) || n->open || n->touched > limit)
 				continue;
-			take_entry(s, d->ino, &d->entries[i]);
+			take_entry(s, d->ino, e);
 			if (unref_locked(n))
 				node_free(n);
 		}
@@ -379,7 +390,6 @@ int scratch_rename(struct scratch *s, uint64_t dir, const char *name, uint64_t n
 		r = may_replace(s, e->node, there->node);
 	if (r == 0 && !(there && there->node == e->node)) {
 		moved = take_entry(s, dir, e);
-		there = find(s, new_dir, new_name); /* the entries may have moved */
 		if (there) {
 			replaced = take_entry(s, new_dir, there);
 			if (S_ISDIR(replaced->mode))
@@ -395,18 +405,19 @@ int scratch_rename(struct scratch *s, uint64_t dir, const char *name, uint64_t n
 	return r;
 }
 
-/* s->lock held. The entries of the one directory become the other's. */
+/* s->lock held. The entries of the one directory become the other's; it itself is over. */
 static void move_entries(struct scratch *s, uint64_t from, struct dir *to)
 {
 	struct dir *d = idmap_get(&s->dirs, from);
 
-	if (!d)
-		return;
-	to->size = to->count + d->count;
-	to->entries = xrealloc(to->entries, to->size * sizeof(*to->entries));
-	memcpy(to->entries + to->count, d->entries, d->count * sizeof(*d->entries));
-	to->count += d->count;
-	dir_free(s, from);
+	for (size_t i = 0; d && i < d->order.count; i++) {
+		struct entry *e = d->order.places[i].child;
+
+		if (e)
+			e->cookie = order_add(&to->order, e);
+	}
+	if (d)
+		dir_free(s, from);
 }
 
 void scratch_drop(struct scratch *s, uint64_t dir)
@@ -415,9 +426,15 @@ void scratch_drop(struct scratch *s, uint64_t dir)
 
 	pthread_mutex_lock(&s->lock);
 	d = idmap_get(&s->dirs, dir);
-	while (d && d->count) {
-		struct scratch_node *n = take_entry(s, dir, &d->entries[d->count - 1]);
+	for (size_t i = 0; d && i < d->order.count; i++) { /* more come while it runs */
+		struct entry *e = d->order.places[i].child;
+		struct scratch_node *n = e ? e->node : NULL;
 
+		free(e);
+		if (!n)
+			continue;
+		n->ctime = now_realtime();
+		n->named = false;
 		if (S_ISDIR(n->mode))
 			move_entries(s, n->ino, d); /* they lose theirs next */
 		if (unref_locked(n))
@@ -437,8 +454,7 @@ int64_t scratch_dir_mtime(struct scratch *s, uint64_t dir, unsigned *ret_subdirs
 	d = idmap_get(&s->dirs, dir);
 	if (d) {
 		mtime = d->mtime;
-		for (size_t i = 0; i < d->count; i++)
-			*ret_subdirs += S_ISDIR(d->entries[i].node->mode);
+		*ret_subdirs = d->subdirs;
 	}
 	pthread_mutex_unlock(&s->lock);
 	return mtime;
@@ -466,41 +482,51 @@ static void stat_locked(struct scratch *s, const struct scratch_node *n, struct 
 		.st_atim = timespec(n->atime),
 		.st_mtim = timespec(mtime),
 		.st_ctim = timespec(n->ctime > mtime ? n->ctime : mtime)};
-	if (S_ISDIR(n->mode) && n->named) {
-		ret->st_nlink = 2;
-		for (size_t i = 0; d && i < d->count; i++)
-			ret->st_nlink += S_ISDIR(d->entries[i].node->mode);
-	}
+	if (S_ISDIR(n->mode) && n->named)
+		ret->st_nlink = 2 + (d ? d->subdirs : 0);
 }
 
 struct listed {
-	char *name;
+	char name[NAME_SIZE];
 	uint64_t cookie;
 	struct stat st;
 };
 
-void scratch_list(struct scratch *s, uint64_t dir, uint64_t cookie, scratch_fn *fn, void *arg)
+/* The next entries after the cookie. */
+static size_t batch_get(
+	struct scratch *s, uint64_t dir, uint64_t cookie, struct listed batch[BATCH])
 {
-	_cleanup_free_ struct listed *all = NULL;
-	bool stop = false;
 	struct dir *d;
 	size_t n = 0;
 
 	pthread_mutex_lock(&s->lock);
 	d = idmap_get(&s->dirs, dir);
-	if (d)
-		all = xcalloc(d->count, sizeof(*all));
-	for (size_t i = 0; d && i < d->count; i++) {
-		if (d->entries[i].cookie <= cookie)
+	for (size_t i = d ? order_after(&d->order, cookie) : 0;
+		d && i < d->order.count && n < BATCH; i++) {
+		const struct entry *e = d->order.places[i].child;
+
+		if (!e)
 			continue;
-		all[n].name = xstrdup(d->entries[i].name);
-		all[n].cookie = d->entries[i].cookie;
-		stat_locked(s, d->entries[i].node, &all[n++].st);
+		snprintf(batch[n].name, NAME_SIZE, "%s", e->name);
+		batch[n].cookie = e->cookie;
+		stat_locked(s, e->node, &batch[n++].st);
 	}
 	pthread_mutex_unlock(&s->lock);
-	for (size_t i = 0; i < n; i++) {
-		stop = stop || fn(arg, all[i].name, all[i].cookie, &all[i].st);
-		free(all[i].name);
+	return n;
+}
+
+void scratch_list(struct scratch *s, uint64_t dir, uint64_t cookie, scratch_fn *fn, void *arg)
+{
+	_cleanup_free_ struct listed *batch = xcalloc(BATCH, sizeof(*batch));
+	bool stop = false;
+	size_t n = BATCH;
+
+	while (n == BATCH && !stop) {
+		n = batch_get(s, dir, cookie, batch);
+		for (size_t i = 0; i < n && !stop; i++) {
+			stop = fn(arg, batch[i].name, batch[i].cookie, &batch[i].st);
+			cookie = batch[i].cookie;
+		}
 	}
 }
 

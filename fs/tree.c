@@ -148,7 +148,7 @@ uint64_t tree_new_ino(void)
 	return UINT64_C(1) << 63 | ++last;
 }
 
-uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, unsigned born)
+uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, uint64_t born)
 {
 	uint64_t h = hash_str(HASH_INIT, uid);
 

@@ -124,6 +124,6 @@ uint64_t tree_new_ino(void);
  * st_ino: from what an object is (its uid), the place in it, and how often the thing at that place
  * was made anew. Never 0 or 1.
  */
-uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, unsigned born);
+uint64_t tree_ino(const char *uid, enum node_kind kind, const char *tag, uint64_t born);
 
 #endif

@@ -51,7 +51,8 @@ static void measure(struct view_file *f, enum node_kind kind, const json_t *obje
 	f->mtime = mtime;
 }
 
-static void add_tag(
+/* The tag of that name, added where it is new. NULL where it can't be shown. */
+static struct view_tag *get_tag(
 	struct view_index *x, const struct view *v, const json_t *name, struct map *seen)
 {
 	char file_name[NAME_SIZE];
@@ -61,7 +62,7 @@ static void add_tag(
 	int r;
 
 	if (!raw)
-		return;
+		return NULL;
 	r = tree_escape(raw, len, file_name);
 	if (r < 0) {
 		_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
@@ -70,14 +71,29 @@ static void add_tag(
 			xasprintf("%s: a tag's name can't be a file name", shown);
 
 		journal_add(v->journal, path, NULL, 0, -r, why);
-		return;
+		return NULL;
 	}
-	if (map_get(seen, file_name))
-		return;
+	t = map_get(seen, file_name);
+	if (t)
+		return t;
 	t = &x->tags[x->ntags++];
-	*t = (struct view_tag){.name = xstrdup(file_name), .raw = xmalloc(len + 1), .raw_len = len};
+	*t = (struct view_tag){.name = xstrdup(file_name),
+		.raw = xmalloc(len + 1),
+		.raw_len = len,
+		.spec_at = VIEW_NOWHERE,
+		.status_at = VIEW_NOWHERE};
 	memcpy(t->raw, raw, len + 1);
-	map_set(seen, t->name, t->name);
+	map_set(seen, t->name, t);
+	return t;
+}
+
+static struct attr_tag elements_of(const struct view_tag *t, const json_t *object)
+{
+	const json_t *spec = json_object_get(json_object_get(object, "spec"), "tags");
+	const json_t *status = json_object_get(json_object_get(object, "status"), "tags");
+
+	return (struct attr_tag){
+		json_array_get(spec, t->spec_at), json_array_get(status, t->status_at)};
 }
 
 static int by_name(const void *a, const void *b)
@@ -99,13 +115,23 @@ static void collect_tags(struct view_index *x, const struct view *v, const json_
 	const json_t *spec = json_object_get(json_object_get(object, "spec"), "tags");
 	const json_t *status = json_object_get(json_object_get(object, "status"), "tags");
 	const json_t *element;
+	struct view_tag *t;
 	struct map seen = {0};
 	size_t i;
 
 	x->tags = xcalloc(json_array_size(spec) + json_array_size(status), sizeof(*x->tags));
-	json_array_foreach(spec, i, element) add_tag(x, v, json_object_get(element, "name"), &seen);
+	json_array_foreach(spec, i, element)
+	{
+		t = get_tag(x, v, json_object_get(element, "name"), &seen);
+		if (t && t->spec_at == VIEW_NOWHERE)
+			t->spec_at = i;
+	}
 	json_array_foreach(status, i, element)
-		add_tag(x, v, json_object_get(element, "tag"), &seen);
+	{
+		t = get_tag(x, v, json_object_get(element, "tag"), &seen);
+		if (t && t->status_at == VIEW_NOWHERE)
+			t->status_at = i;
+	}
 	map_release(&seen);
 	qsort(x->tags, x->ntags, sizeof(*x->tags), by_name);
 }
@@ -178,7 +204,9 @@ static void copy_tags(struct view_index *x, const struct view_index *before)
 
 		x->tags[k] = (struct view_tag){.name = xstrdup(t->name),
 			.raw = xmalloc(t->raw_len + 1),
-			.raw_len = t->raw_len};
+			.raw_len = t->raw_len,
+			.spec_at = t->spec_at,
+			.status_at = t->status_at};
 		memcpy(x->tags[k].raw, t->raw, t->raw_len + 1);
 	}
 }
@@ -186,7 +214,7 @@ static void copy_tags(struct view_index *x, const struct view_index *before)
 static void measure_tag(struct view_index *x, struct view_tag *t, const struct view *v,
 	const json_t *object, const struct object *old, int64_t mtime)
 {
-	struct attr_tag tag = attr_find_tag(object, t->raw, t->raw_len);
+	struct attr_tag tag = elements_of(t, object);
 
 	t->cookie = ++x->counter;
 	t->mtime = mtime;
@@ -339,13 +367,14 @@ static void keep_yaml(struct view *v, const struct view *old)
 		atomic_init(&v->yaml_rest, atomic_load(&old->yaml_rest));
 }
 
-struct view *view_new(struct object *object, struct view *old, int64_t now,
+struct view *view_new(struct object *object, struct view *old, unsigned generation, int64_t now,
 	struct object_cache *cache, struct journal *journal)
 {
 	struct view *v = xcalloc(1, sizeof(*v));
 
 	atomic_init(&v->refs, 1);
 	v->object = object_ref(object);
+	v->generation = old ? old->generation : generation;
 	v->cache = cache;
 	v->journal = journal;
 	if (old) {
@@ -363,6 +392,22 @@ const struct view_tag *view_find_tag(struct view *v, const char *name)
 	return map_get(view_index(v)->by_name, name);
 }
 
+size_t view_tag_after(struct view *v, uint64_t cookie)
+{
+	const struct view_index *x = view_index(v);
+	size_t low = 0, high = x->ntags;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (x->tags[middle].cookie <= cookie)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 int64_t view_mtime(const struct view *v)
 {
 	const struct view_index *x = atomic_load(&v->index);
@@ -370,13 +415,24 @@ int64_t view_mtime(const struct view *v)
 	return x ? x->mtime : v->object->newest;
 }
 
+static uint64_t ino_of(const struct view *v, enum node_kind kind, const char *tag, unsigned born)
+{
+	return tree_ino(v->object->uid, kind, tag, (uint64_t)v->generation << 32 | born);
+}
+
+uint64_t view_slot(struct view *v, enum node_kind kind, const char *tag)
+{
+	const struct view_tag *t = view_find_tag(v, tag);
+
+	return t ? ino_of(v, kind, tag, t->born) : 0;
+}
+
 static int file_attr(const struct view *v, enum node_kind kind, const char *tag,
 	const struct view_file *f, struct tree_attr *ret)
 {
 	if (!f->there)
 		return -ENOENT;
-	*ret = (struct tree_attr){
-		tree_ino(v->object->uid, kind, tag, f->born), f->size, f->mtime, 1};
+	*ret = (struct tree_attr){ino_of(v, kind, tag, f->born), f->size, f->mtime, 1};
 	return 0;
 }
 
@@ -388,7 +444,7 @@ static int tag_attr(struct view *v, enum node_kind kind, const char *tag, struct
 		return -ENOENT;
 	if (kind != NODE_TAG)
 		return file_attr(v, kind, tag, &t->files[kind - NODE_TAG_SPEC], ret);
-	*ret = (struct tree_attr){tree_ino(v->object->uid, kind, tag, t->born), 0, t->mtime, 2};
+	*ret = (struct tree_attr){ino_of(v, kind, tag, t->born), 0, t->mtime, 2};
 	return 0;
 }
 
@@ -397,8 +453,7 @@ int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree
 	const struct view_index *x;
 
 	if (kind == NODE_STREAM) {
-		*ret = (struct tree_attr){
-			tree_ino(v->object->uid, kind, "", 0), 0, view_mtime(v), 3};
+		*ret = (struct tree_attr){ino_of(v, kind, "", 0), 0, view_mtime(v), 3};
 		return 0;
 	}
 	if (kind >= NODE_TAG)
@@ -406,8 +461,7 @@ int view_stamp(struct view *v, enum node_kind kind, const char *tag, struct tree
 	x = view_index(v);
 	if (kind != NODE_TAGS)
 		return file_attr(v, kind, "", &x->files[kind - NODE_IMAGESTREAM_JSON], ret);
-	*ret = (struct tree_attr){
-		tree_ino(v->object->uid, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
+	*ret = (struct tree_attr){ino_of(v, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
 }
 
@@ -489,7 +543,7 @@ int view_show(struct view *v, enum node_kind kind, const char *tag, struct buf *
 
 		if (!t)
 			return -ENOENT;
-		elements = attr_find_tag(object, t->raw, t->raw_len);
+		elements = elements_of(t, object);
 	}
 	return attr_show(kind, object, &elements, out);
 }

@@ -18,16 +18,21 @@
 
 struct view_file {
 	bool there;
-	unsigned born;	     /* part of its st_ino */
+	unsigned
+		born; /* how often something was made anew in the stream before it; part of its st_ino */
 	uint64_t size, hash; /* of imagestream.yaml those of imagestream.json */
 	int64_t mtime;
 };
+
+#define VIEW_NOWHERE SIZE_MAX
 
 struct view_tag {
 	char *name; /* as a file name */
 	char *raw;  /* as the API has it */
 	size_t raw_len;
-	unsigned cookie; /* its place in listings; never used again in this stream */
+	size_t spec_at,
+		status_at; /* its elements' places in spec.tags and status.tags, or VIEW_NOWHERE */
+	unsigned cookie;   /* its place in listings; never used again in this stream */
 	unsigned born;
 	int64_t mtime;
 	struct view_file files[TAG_FILES];
@@ -48,6 +53,7 @@ struct view_index {
 
 struct view {
 	atomic_uint refs;
+	unsigned generation; /* of the stream's life here; part of each st_ino */
 	struct object *object;
 	struct object_cache *cache;
 	struct journal *journal;
@@ -57,10 +63,12 @@ struct view {
 };
 
 /*
- * The first version of a stream, or the one after `old`. Takes a reference of its own on the
- * object; cache and journal are borrowed for the view's life. `now` is the mtime of what changed.
+ * The first version of a stream, or the one after `old`, whose generation it then has. Takes a reference
+ * of its own on the object; cache and journal are borrowed for the view's life. `now` is the mtime of
+ * what changed. `generation` 0: it was never shown here before; what went and comes back has another one,
+ * so that everything in it is a new inode.
  */
-struct view *view_new(struct object *object, struct view *old, int64_t now,
+struct view *view_new(struct object *object, struct view *old, unsigned generation, int64_t now,
 	struct object_cache *cache, struct journal *journal);
 struct view *view_ref(struct view *v);
 void view_unref(struct view *v); /* NULL is fine */
@@ -79,6 +87,10 @@ static inline void cleanup_view(struct view **v)
 /* Names, sizes, times. Borrowed from the view. */
 const struct view_index *view_index(struct view *v);
 const struct view_tag *view_find_tag(struct view *v, const char *name);
+/* Names the place in the tag for a file that isn't there yet (fs/overlay.h). 0: no such tag. */
+uint64_t view_slot(struct view *v, enum node_kind kind, const char *tag);
+/* The index of the first tag after the cookie; ntags where there is none. */
+size_t view_tag_after(struct view *v, uint64_t cookie);
 
 /* The mtime of STREAM/, without making the index. */
 int64_t view_mtime(const struct view *v);

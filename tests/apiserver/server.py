@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 import tls
 
 BODY_LIMIT = 3145728
+CONTROL_LIMIT = 64 << 20  # streams that came into being bit by bit
 GZIP_FLOOR = 128 * 1024
 # Go's server counts the body itself up to here and chunks what is longer.
 CHUNK_FLOOR = 2048
@@ -165,15 +166,16 @@ class Connection:
 
     def read_body(self, request):
         """Whether the body was within the limit; what is over it is read and thrown away."""
+        limit = CONTROL_LIMIT if request.path.startswith("/_control/") else BODY_LIMIT
         if request.headers.get("expect", "").lower() == "100-continue":
             self.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         pieces, size = [], 0
         for piece in self._body_pieces(request):
             size += len(piece)
-            if size <= BODY_LIMIT:
+            if size <= limit:
                 pieces.append(piece)
         request.body = b"".join(pieces)
-        return size <= BODY_LIMIT
+        return size <= limit
 
     def _body_pieces(self, request):
         if request.headers.get("transfer-encoding", "").lower() == "chunked":

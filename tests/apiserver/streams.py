@@ -65,7 +65,9 @@ class Streams:
             return old
         if len(encode(obj)) > ETCD_LIMIT:
             bare = imagestream.with_meta(obj, managedFields=None)
-            if len(encode(bare)) > ETCD_LIMIT:
+            # What came into being larger (--stream-tags) may be changed.
+            limit = max(ETCD_LIMIT, 2 * len(encode(old.obj)) if old else 0)
+            if len(encode(bare)) > limit:
                 raise errors.StatusError(500, None, "etcdserver: request is too large")
             obj = bare
         if dry:

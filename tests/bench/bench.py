@@ -16,6 +16,7 @@ import time
 import inotify
 from measure import (Result, Skip, check_reads, children, cpu_seconds, percentile, ratio, reads_of,
                      run, say, side_by_side, spread, status_kib, timed, wait_idle)
+from manytags import ManyTags
 from relay import Relay
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -493,6 +494,31 @@ def memory(bench, row):
     return [Result(row, f"{left:.2f} KiB a stream", "≤ 1.5 KiB", left <= 1.5, detail)]
 
 
+def many_tags(bench, row):
+    """CPU time at 10,000 tags against 1,000: ten times as much is linear."""
+    sizes, found = (1000, 10000), {}
+    for _ in range(min(bench.runs, 3)):
+        for size in sizes:
+            place = pathlib.Path(tempfile.mkdtemp(dir=bench.directory))
+            server = conftest.Server(place, "--stream-tags", size)
+            try:
+                with bench.mount(server.kubeconfig, 1) as mount:
+                    for step, figures in ManyTags(server, mount).steps().items():
+                        found.setdefault(step, {}).setdefault(size, []).append(figures)
+            finally:
+                server.stop()
+    results = []
+    for step, figures in found.items():
+        small, large = ([cpu for _, cpu in figures[size]] for size in sizes)
+        ratios = [b / a for a, b in zip(small, large)]
+        detail = "CPU %.1f / %.1f ms; wall %.1f / %.1f ms" % tuple(
+            1e3 * statistics.median(one[kind] for one in figures[size])
+            for kind in (1, 0) for size in reversed(sizes))
+        results.append(Result(f"{row}: {step}", spread(ratios), "≤ 13",
+                              statistics.median(ratios) <= 13, detail))
+    return results
+
+
 ROWS = {
     "find": ("warm find", warm_row("find", 1.15)),
     "ls": ("warm ls -lR", warm_row("ls", 1.1)),
@@ -512,6 +538,7 @@ ROWS = {
     "save": ("save of a tag / curl PATCH", save),
     "memory": ("RSS − 1.3 × JSON", memory),
     "cost": ("event cost", cost),
+    "tags": ("10,000 tags / 1,000 tags", many_tags),
 }
 
 

@@ -4,10 +4,14 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import conftest
 import pytest
 from test_contents import model, walk
+
+sys.path.insert(0, str(conftest.TOP / "tests/bench"))
+from manytags import ManyTags  # noqa: E402
 
 RELEASE = pathlib.Path(conftest.TOP / "build/fs/imagestreamfs")
 
@@ -64,3 +68,21 @@ def test_memory_of_a_stream(start_server, directory):
         finally:
             process.terminate()
             assert process.wait(5) == 0
+
+
+def test_ten_thousand_tags(start_server, directory):
+    """What one stream costs grows with its tags, not with their square: measured beside each other."""
+    found = {}
+    for size in (1000, 10000):
+        server = start_server("--stream-tags", size)
+        mount = conftest.Mount(directory, server.kubeconfig)
+        try:
+            found[size] = ManyTags(server, mount).steps()
+        finally:
+            mount.stop()  # a sanitizer takes longer to end than the program
+        mount.check()
+    for step, (_, large) in found[10000].items():
+        small = found[1000][step][1]
+        print(f"{step}: {small * 1e3:.0f} ms of CPU time at 1,000 tags, {large * 1e3:.0f} at 10,000")
+        # Ten times as much is linear, a hundred times quadratic; a sanitizer's part isn't either.
+        assert large < 25 * max(small, 0.01), step

@@ -199,11 +199,44 @@ static void test_growth(void **state)
 	node_table_free(t);
 }
 
+static void note_node(void *arg, const struct tree_path *path, uint64_t ino)
+{
+	char *text = arg;
+
+	sprintf(text + strlen(text), "%s/%s:%d ", path->namespace, path->stream, (int)ino);
+}
+
+/* The nodes of one namespace, the newest first; who moves to another is among that one's. */
+static void test_foreach(void **state)
+{
+	struct node_table *t = node_table_new();
+	struct tree_path web = tag_path("shop", "web", "v1"), api = tag_path("dev", "api", "v1");
+	uint64_t id;
+	char text[256] = "";
+
+	node_foreach(t, "shop", note_node, text);
+	assert_string_equal(text, "");
+	node_lookup(t, &web, 10);
+	id = node_lookup(t, &web, 11);
+	node_lookup(t, &api, 12);
+	node_foreach(t, "shop", note_node, text);
+	assert_string_equal(text, "shop/web:11 shop/web:10 ");
+	node_set_path(t, 10, &api);
+	node_forget(t, id, 1);
+	*text = '\0';
+	node_foreach(t, "shop", note_node, text);
+	assert_string_equal(text, "");
+	node_foreach(t, "dev", note_node, text);
+	assert_string_equal(text, "dev/api:10 dev/api:12 ");
+	node_table_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_root),
 		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_foreach),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_forget_too_many),
 		cmocka_unit_test(test_ids_are_never_reused),

@@ -192,6 +192,26 @@ static void test_next(void **state)
 	assert_none_due(AFTER);
 }
 
+/* Nothing is left of a place that is gone, and it isn't due any more. */
+static void test_forget(void **state)
+{
+	overlay_forget(o, PLACE);
+	overlay_hide(o, PLACE, &web);
+	overlay_hide(o, OTHER, &api);
+	overlay_forget(o, PLACE);
+	assert_false(overlay_is_hidden(o, PLACE));
+	assert_true(overlay_ino(o, PLACE) == PLACE);
+	clock_moved += AFTER;
+	assert_due(OTHER, &api);
+	overlay_forget(o, OTHER); /* while it is returning */
+	overlay_return(o, OTHER);
+	assert_true(overlay_ino(o, OTHER) == OTHER);
+	overlay_show(o, PLACE, 77);
+	overlay_forget(o, PLACE);
+	assert_true(overlay_ino(o, PLACE) == PLACE);
+	assert_none_due(0);
+}
+
 static void test_show(void **state)
 {
 	overlay_hide(o, PLACE, &web);
@@ -325,6 +345,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hide_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_return_early, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_next, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_forget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_show, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pending, setup, teardown),

@@ -77,6 +77,13 @@ static struct object *make(
 #define OLD_NS (INT64_C(1795463288) * NSEC_PER_SEC)
 #define OLDER  "2026-11-23T19:48:00Z"
 
+static void set_object(const char *key, struct object *o)
+{
+	_cleanup_view_ struct view *old = NULL, *new = NULL;
+
+	published_set_stream(tree, key, o, &old, &new);
+}
+
 static bool set_tags(const char *key, const char *uid, int version, const char *tags)
 {
 	_cleanup_object_ struct object *o = make(key, uid, version, OLD, tags);
@@ -136,6 +143,7 @@ static void assert_same(const struct tree_attr *a, const struct tree_attr *b)
 #define NAMESPACE(n) path_of(NODE_NAMESPACE, n, "", "")
 #define STREAM(n, s) path_of(NODE_STREAM, n, s, "")
 #define TAG(n, s, t) path_of(NODE_TAG, n, s, t)
+#define TAGS_OF_WEB  path_of(NODE_TAGS, "shop", "web", "")
 
 static bool add_name(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
 	const struct tree_attr *attr)
@@ -1740,6 +1748,116 @@ static void test_any_change(void **state)
 	}
 }
 
+/* Each place of the stream, directories and files. */
+static void all_inos(uint64_t ret[NODE_TAG_IMAGE + 1])
+{
+	for (enum node_kind kind = NODE_STREAM; kind <= NODE_TAG_IMAGE; kind++)
+		ret[kind] = attr_of(path_of(kind, "shop", "web", kind < NODE_TAG ? "" : "v1")).ino;
+}
+
+/* What went and comes back with its uid is another inode, each time; and what never went is the same. */
+static void test_return(void **state)
+{
+	uint64_t first[NODE_TAG_IMAGE + 1], seen[4][NODE_TAG_IMAGE + 1], other;
+
+	set_tags("shop/api", "u2", 1, "v1");
+	set_tags("shop/web", "u1", 1, "v1+i");
+	other = attr_of(STREAM("shop", "api")).ino;
+	all_inos(first);
+	for (int i = 0; i < 4; i++) {
+		assert_true(set_tags("shop/web", "u1", 10 * i + 2, "v1+i"));
+		all_inos(seen[i]);
+		assert_true(i || seen[i][NODE_STREAM] == first[NODE_STREAM]);
+		for (int k = 0; k < i; k++)
+			for (enum node_kind kind = NODE_STREAM; kind <= NODE_TAG_IMAGE; kind++)
+				assert_true(seen[k][kind] != seen[i][kind]);
+		assert_true(del("shop/web"));
+		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1+i"));
+		assert_true(del("shop/web"));
+		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1+i"));
+	}
+	assert_true(attr_of(STREAM("shop", "api")).ino == other);
+}
+
+static void test_return_of_a_namespace(void **state)
+{
+	uint64_t first, second;
+
+	list_namespace("shop", "u1", 1);
+	first = attr_of(NAMESPACE("shop")).ino;
+	published_set_namespace(tree, "shop", NULL);
+	list_namespace("shop", "u1", 1);
+	second = attr_of(NAMESPACE("shop")).ino;
+	assert_true(second != first);
+	list_namespace("shop", "u1", 1);
+	assert_true(attr_of(NAMESPACE("shop")).ino == second);
+	published_set_namespace(tree, "shop", NULL);
+	published_add_named(tree, "shop"); /* found by name now */
+	assert_true(attr_of(NAMESPACE("shop")).ino != first);
+	assert_true(attr_of(NAMESPACE("shop")).ino != second);
+}
+
+/* More than are remembered: all that comes is another inode from then on. */
+static void test_return_of_many(void **state)
+{
+	uint64_t first;
+	char uid[32];
+
+	set("shop/web", "first", 1);
+	first = attr_of(STREAM("shop", "web")).ino;
+	del("shop/web");
+	for (int i = 0; i < 17000; i++) {
+		sprintf(uid, "uid-%d", i);
+		set("shop/other", uid, 1);
+		del("shop/other");
+	}
+	set("shop/web", "first", 1);
+	assert_true(attr_of(STREAM("shop", "web")).ino != first);
+	first = attr_of(STREAM("shop", "web")).ino;
+	del("shop/web");
+	set("shop/web", "first", 1);
+	assert_true(attr_of(STREAM("shop", "web")).ino != first);
+}
+
+/* tags/ with very many that go: the listing goes on where it stopped. */
+static bool count_names(void *arg, const char *name, uint64_t cookie, const struct tree_path *path,
+	const struct tree_attr *attr)
+{
+	size_t *left = arg;
+
+	left[0]--;
+	left[1] = cookie;
+	left[2]++;
+	return left[0] == 0;
+}
+
+static void test_list_many_that_go(void **state)
+{
+	_cleanup_buf_ struct buf names = BUF_INIT(SIZE_MAX);
+	struct published_change c;
+	size_t left[3] = {0};
+	struct object *none, *all;
+	struct tree_path tags = TAGS_OF_WEB;
+
+	for (int i = 0; i < 1000; i++)
+		buf_addf(&names, "%s%c%03d", i ? " " : "", i % 2 ? 'a' : 'b', i);
+	all = make("shop/web", "u1", 1, OLD, names.data);
+	none = make("shop/web", "u1", 2, OLD, "b500 new");
+	set_object("shop/web", all);
+	assert_true(published_begin(tree, "shop/web", none, NULL, &c));
+	do { /* a few at a time */
+		left[0] = 7;
+		published_list(tree, &tags, left[1], count_names, left);
+	} while (left[0] == 0);
+	assert_int_equal(left[2], 1000);
+	for (size_t i = 0; i < c.nsteps; i++)
+		published_flip(tree, "shop/web", &c.steps[i]);
+	assert_list(TAGS_OF_WEB, "b500 new");
+	published_change_release(&c);
+	object_unref(all);
+	object_unref(none);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1794,6 +1912,10 @@ int main(void)
 		TEST(test_namespace_step_after_streams),
 		TEST(test_begin_namespace_named),
 		TEST(test_any_change),
+		TEST(test_return),
+		TEST(test_return_of_a_namespace),
+		TEST(test_return_of_many),
+		TEST(test_list_many_that_go),
 	};
 
 	return cmocka_run_group_tests_name("published", tests, NULL, NULL);

@@ -766,7 +766,7 @@ static void make_one(void)
 	scratch_unref(make(DIR_B, name, FILE_MODE, ""));
 }
 
-/* Closed and untouched for 24 hours; whatever touches it begins the day anew. */
+/* Closed and untouched for 24 hours, and a minute at most; whatever touches it begins the day anew. */
 static void test_age(void **state)
 {
 	struct scratch_node *held = make(DIR_A, "open", FILE_MODE, "1");
@@ -781,14 +781,14 @@ static void test_age(void **state)
 	add(DIR_A, "old2", FILE_MODE, "7");
 	scratch_hold(s, held, 1);
 	scratch_hold(s, closed, 1);
-	clock_moved = SCRATCH_AGE - 10 * NSEC_PER_SEC;
+	clock_moved = SCRATCH_AGE - 61 * NSEC_PER_SEC;
 	make_one();
 	assert_list(DIR_A, "open written read set closed old1 old2");
 	assert_int_equal(scratch_write(s, written, "x", 1, 0, false), 0);
 	free(scratch_read(s, read, 0, 1, &len));
 	scratch_set(s, set, 0600, -1, -1, -1, -1);
 	scratch_hold(s, closed, -1);
-	clock_moved = SCRATCH_AGE + 10 * NSEC_PER_SEC;
+	clock_moved = SCRATCH_AGE + 61 * NSEC_PER_SEC;
 	make_one();
 	assert_list(DIR_A, "open written read set closed");
 	assert_text(held, "1");

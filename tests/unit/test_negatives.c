@@ -1,0 +1,200 @@
+/* Names that the kernel keeps as missing, and how it is made to forget them. */
+#include "fs/negatives.h"
+
+#include "fs/publish.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+/* What was given or told, as "DIRECTORY/NAME ", in any order: so it is sorted by whoever looks. */
+struct told {
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	char *lines[16];
+	size_t count;
+};
+
+static struct told told = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+
+static void wait_for_told(size_t count)
+{
+	pthread_mutex_lock(&told.lock);
+	while (told.count < count)
+		pthread_cond_wait(&told.more, &told.lock);
+	pthread_mutex_unlock(&told.lock);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void assert_told(const char *wanted)
+{
+	char all[1024] = "";
+
+	pthread_mutex_lock(&told.lock);
+	if (told.count)
+		qsort(told.lines, told.count, sizeof(*told.lines), by_text);
+	for (size_t i = 0; i < told.count; i++) {
+		strcat(strcat(all, i ? " " : ""), told.lines[i]);
+		free(told.lines[i]);
+	}
+	told.count = 0;
+	pthread_mutex_unlock(&told.lock);
+	assert_string_equal(all, wanted);
+}
+
+static void tell(void *arg, const char *dir, const char *name)
+{
+	pthread_mutex_lock(&told.lock);
+	assert_true(told.count < ARRAY_SIZE(told.lines));
+	told.lines[told.count++] = xasprintf("%s/%s", dir, name);
+	pthread_cond_signal(&told.more);
+	pthread_mutex_unlock(&told.lock);
+}
+
+static void test_set(void **state)
+{
+	struct negatives *n = negatives_new();
+
+	negatives_take(n, NULL, tell, NULL);
+	assert_told("");
+	for (int i = 0; i < 2; i++) { /* once is enough */
+		assert_true(negatives_add(n, negatives_epoch(n), "", "shop"));
+		assert_true(negatives_add(n, negatives_epoch(n), "shop", "web"));
+		assert_true(negatives_add(n, negatives_epoch(n), "shop", "api"));
+		assert_true(negatives_add(n, negatives_epoch(n), "dev", "web"));
+	}
+	negatives_del(n, "shop", "web");
+	negatives_del(n, "shop", "never");
+	negatives_del(n, "never", "web");
+	negatives_take(n, "shop", tell, NULL);
+	assert_told("shop/api");
+	negatives_take(n, "shop", tell, NULL);
+	assert_told("");
+	assert_true(negatives_add(n, negatives_epoch(n), "shop", "api"));
+	negatives_del_dir(n, "dev");
+	negatives_del_dir(n, "never");
+	negatives_take(n, NULL, tell, NULL);
+	assert_told("/shop shop/api");
+	negatives_take(n, NULL, tell, NULL);
+	assert_told("");
+	negatives_free(n);
+	negatives_free(NULL);
+}
+
+/* A watch that ended meanwhile doesn't cover the name. */
+static void test_epoch(void **state)
+{
+	struct negatives *n = negatives_new();
+	uint64_t before = negatives_epoch(n);
+
+	negatives_take(n, "dev", tell, NULL);
+	assert_false(negatives_add(n, before, "shop", "web"));
+	assert_true(negatives_add(n, negatives_epoch(n), "shop", "web"));
+	assert_false(negatives_add(n, before, "shop", "web"));
+	negatives_free(n);
+}
+
+static void test_bound(void **state)
+{
+	struct negatives *n = negatives_new();
+	uint64_t epoch = negatives_epoch(n);
+	char name[16];
+
+	for (int i = 0; i < NEGATIVES_MAX; i++) {
+		sprintf(name, "%d", i);
+		assert_true(negatives_add(n, epoch, i % 2 ? "shop" : "", name));
+	}
+	assert_false(negatives_add(n, epoch, "", "more"));
+	assert_true(negatives_add(n, epoch, "", "0")); /* known */
+	negatives_del(n, "shop", "1");
+	assert_true(negatives_add(n, epoch, "", "more"));
+	assert_false(negatives_add(n, epoch, "shop", "1"));
+	negatives_del_dir(n, "shop");
+	assert_true(negatives_add(n, epoch, "shop", "1"));
+	negatives_free(n);
+}
+
+/* ---- the kernel is told ---- */
+
+static int inval_inode(void *arg, uint64_t id)
+{
+	return 0;
+}
+
+static void inval_entry(void *arg, uint64_t parent, const char *name)
+{
+	char dir[32];
+
+	sprintf(dir, "%d", (int)parent);
+	tell(NULL, dir, name);
+}
+
+static bool keeps(struct publish *p, const char *namespace, const char *name)
+{
+	return publish_keeps_missing(p, publish_coverage(p), namespace, name);
+}
+
+static void test_uncover(void **state)
+{
+	struct journal *journal = journal_new();
+	struct object_cache *cache = object_cache_new();
+	struct publish_parts parts = {.published = published_new(cache, journal),
+		.nodes = node_table_new(),
+		.overlay = overlay_new(),
+		.scratch = scratch_new()};
+	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct store_namespace ns = {.uid = "u1"};
+	struct tree_path shop = {.kind = NODE_NAMESPACE, .namespace = "shop"};
+	struct tree_attr attr;
+	struct publish *p;
+	char wanted[32];
+	uint64_t before;
+
+	parts.files = file_table_new(parts.scratch);
+	p = publish_new(&parts);
+	publish_set_notify(p, &notify);
+	published_set_namespace(parts.published, "shop", &ns);
+	published_set_namespace(parts.published, "dev", &ns);
+	assert_int_equal(published_attr(parts.published, &shop, &attr), 0);
+	sprintf(wanted, "1/no %d/web", (int)node_lookup(parts.nodes, &shop, attr.ino));
+	before = publish_coverage(p);
+	assert_true(keeps(p, "", "no"));
+	assert_true(keeps(p, "shop", "web"));
+	assert_true(keeps(p, "dev", "web")); /* the kernel has forgotten this directory */
+	assert_true(keeps(p, "gone", "web"));
+	publish_uncover(p, "dev");
+	publish_uncover(p, NULL);
+	assert_false(publish_keeps_missing(p, before, "shop", "web"));
+	wait_for_told(2);
+	publish_stop(p);
+	assert_told(wanted);
+	assert_true(keeps(p, "shop", "web"));
+	publish_uncover(p, NULL); /* too late for the kernel */
+	assert_told("");
+	publish_free(p);
+	file_table_free(parts.files);
+	scratch_free(parts.scratch);
+	overlay_free(parts.overlay);
+	node_table_free(parts.nodes);
+	published_free(parts.published);
+	object_cache_free(cache);
+	journal_free(journal);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_set),
+		cmocka_unit_test(test_epoch),
+		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_uncover),
+	};
+
+	return cmocka_run_group_tests_name("negatives", tests, NULL, NULL);
+}
