@@ -12,6 +12,7 @@
 #include "fs/session.h"
 #include "fs/unmounter.h"
 
+#include "client/descriptors.h"
 #include "client/log.h"
 #include "version.h"
 
@@ -483,6 +484,7 @@ int main(int argc, char *argv[])
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	} else if (r == 0) {
 		log_setup(p.options.verbosity);
+		descriptors_raise();
 		r = check_mountpoint(p.options.mountpoint);
 		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
 		if (r == 0)
