@@ -59,6 +59,12 @@ static int complain(int error, const char *format, ...)
 	return error;
 }
 
+static int complain_of_thread(int error)
+{
+	return complain(error, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
+		strerror(-error));
+}
+
 /* ---- the mountpoint ---- */
 
 static int check_mountpoint(const char *path)
@@ -178,6 +184,7 @@ static int start_supervisor(struct program *p)
 {
 	struct sigaction wake = {.sa_handler = on_wake};
 	sigset_t stops;
+	int r;
 
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGTERM);
@@ -189,9 +196,8 @@ static int start_supervisor(struct program *p)
 		return complain(-errno, "signalfd: %s", strerror(errno));
 	p->main_thread = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
-	if (pthread_create(&p->supervisor, NULL, supervise, p) != 0)
-		abort();
-	return 0;
+	r = -pthread_create(&p->supervisor, NULL, supervise, p);
+	return r < 0 ? complain_of_thread(r) : 0;
 }
 
 static void end_supervisor(struct program *p)
@@ -269,6 +275,18 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 	publish_key(m->publish, key);
 }
 
+/* Without a thread of each pool nothing that is mounted would ever be answered. */
+static int make_pools(struct program *p)
+{
+	struct mount *m = &p->mount;
+	int timeout = p->options.request_timeout_ms;
+	int r = pool_new(m->login, m->api->counts, POOL_THREADS, timeout, &m->pool);
+
+	if (r == 0)
+		r = pool_new(m->login, m->api->counts, 1, timeout, &m->notifier);
+	return r < 0 ? complain_of_thread(r) : 0;
+}
+
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
@@ -306,8 +324,6 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
 	m->reflector = reflector_new(m->api, m->store, &options);
 	m->rights = rights_new(m->api, p->options.rights_interval, modes_changed, m);
 }
@@ -324,8 +340,11 @@ static int fill(struct program *p)
 	_cleanup_free_ char *error = NULL;
 	int r;
 
-	publish_start(m->publish);
-	login_start(m->login, on_renewed, m->reflector);
+	r = publish_start(m->publish);
+	if (r == 0)
+		r = login_start(m->login, on_renewed, m->reflector);
+	if (r < 0)
+		return complain_of_thread(r);
 	reflector_start(m->reflector);
 	r = reflector_wait_start(m->reflector, &error);
 	if (r < 0)
@@ -448,8 +467,10 @@ static int run(struct program *p)
 	if (r == 0) {
 		block_signals(); /* until here a signal just ends us */
 		make_mount(p);
-		r = start_supervisor(p);
+		r = make_pools(p);
 	}
+	if (r == 0)
+		r = start_supervisor(p);
 	if (r < 0)
 		goto out;
 	r = fill(p);
