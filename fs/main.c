@@ -408,6 +408,20 @@ static int serve(struct program *p)
 	return r < 0 ? r : 0;
 }
 
+/* Who shares the mount may lose what others changed, or be refused more often: they are to know. */
+static void tell_of_callers(struct program *p)
+{
+	enum process_sight sight = process_sight();
+
+	if (sight == PROCESS_HIDDEN && !p->options.allow_other)
+		return; /* nobody else's processes get in */
+	if (sight != PROCESS_TOLD)
+		log_error("%s; their saves are compared with the oldest version that they were "
+			  "shown in "
+			  "the last 10 minutes",
+			process_sight_text(sight));
+}
+
 static void release(struct program *p)
 {
 	struct mount *m = &p->mount;
@@ -477,6 +491,7 @@ static int run(struct program *p)
 	if (r == 0)
 		r = open_session(p);
 	if (r == 0) {
+		tell_of_callers(p);
 		tell_ready(p);
 		r = serve(p);
 	}
@@ -496,6 +511,7 @@ int main(int argc, char *argv[])
 		return announcer_main(argc, argv);
 	if (argc > 0 && streq(argv[0], UNMOUNTER_ARGV0))
 		return unmounter_main(argc, argv);
+	process_sight();
 	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 
