@@ -133,11 +133,22 @@ struct process_id bases_who(struct bases *b, pid_t tid)
 	return id;
 }
 
+/* Hidden from us; not one that we lacked a descriptor to look at. */
+static bool is_untold(pid_t tid)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/status", tid);
+
+	return tid == 0 || process_sight() == PROCESS_NO_PROC || access(path, R_OK) < 0;
+}
+
 struct process_id bases_caller(struct bases *b, pid_t tid)
 {
 	struct process_id id = bases_who(b, tid);
+	bool said = process_sight() == PROCESS_NO_PROC || process_sight() == PROCESS_OUTSIDE;
 
-	if (!id.tgid && !atomic_exchange(&b->met_unknown, true) && process_sight() == PROCESS_TOLD)
+	if (id.tgid || !is_untold(tid))
+		return id;
+	if (!atomic_exchange(&b->met_unknown, true) && !said)
 		log_error("a caller can't be told from others (a pid namespace or /proc hides it): "
 			  "saves "
 			  "of such callers are compared with the oldest version that they were "
