@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import grp
 import json
 import os
+import pwd
 import resource
 import signal
 import subprocess
@@ -15,7 +17,7 @@ from conftest import fails, is_mounted, unmount, wait_for
 from events import Inotify, announcers
 
 SECONDS = 60
-USER = "61234"  # nobody else's, so that nobody else's processes count
+USER = "games"  # who has no other processes: all of a user's count
 LOST = "raise no events for now"
 BACK = "raise events again"
 SANITIZED = b"__asan_init" in open(conftest.PROGRAM, "rb").read()
@@ -28,14 +30,14 @@ def limits(**values):
 
 
 @contextlib.contextmanager
-def limited(pid, kind, value):
-    """A shortage that ends."""
-    before = resource.prlimit(pid, kind)
-    resource.prlimit(pid, kind, (value, before[1]))
+def limited(pid, kind, value, run=lambda function: function()):
+    """A shortage that ends. `run`: whoever may set a limit of the process."""
+    before = run(lambda: resource.prlimit(pid, kind))
+    run(lambda: resource.prlimit(pid, kind, (value, before[1])))
     try:
         yield
     finally:
-        resource.prlimit(pid, kind, before)
+        run(lambda: resource.prlimit(pid, kind, tuple(before)))
 
 
 def no_descriptor(pid):
@@ -174,8 +176,16 @@ def test_no_descriptor_for_the_announcer(server, start_mount):
 # ---- threads
 
 
-def test_no_thread_at_the_start(server, start_mount):
-    mount = start_mount(server, user=USER, wait=False, prefix=limits(nproc=1),
+@pytest.fixture
+def shared(server):
+    """The server's files, which another user may read, too."""
+    for path in (server.kubeconfig, server.ca, server.token_file):
+        path.chmod(0o644)
+    return server
+
+
+def test_no_thread_at_the_start(shared, start_mount):
+    mount = start_mount(shared, user=USER, wait=False, prefix=limits(nproc=1),
                         environment=NO_LEAK_CHECK)
     mount.expect("no thread can be made here")
     assert mount.process.wait(SECONDS) == 1
@@ -214,7 +224,9 @@ def as_user(function):
     pid = os.fork()
     if pid == 0:
         try:
-            os.setresuid(int(USER), int(USER), int(USER))
+            os.setgroups([])
+            os.setresgid(*3 * [grp.getgrnam("nogroup").gr_gid])
+            os.setresuid(*3 * [pwd.getpwnam(USER).pw_uid])
             os.write(writing, json.dumps(function()).encode())
         finally:
             os._exit(0)
@@ -225,24 +237,26 @@ def as_user(function):
     return json.loads(text)
 
 
-def test_no_further_thread(server, start_mount):
+def test_no_further_thread(shared, start_mount):
     """Calls wait for the threads that there are; nothing is aborted, and it heals."""
-    mount = start_mount(server, user=USER, environment=NO_LEAK_CHECK)
+    mount = start_mount(shared, user=USER, environment=NO_LEAK_CHECK)
     mount.expect("no further thread")
+    mount.expect("fuse: error creating thread")  # libfuse's, for its workers
     names = ["few1", "few2", "few3"]
-    with limited(mount.process.pid, resource.RLIMIT_NPROC, 1):
-        assert save_beside_each_other(server, mount, as_user, names) == dict.fromkeys(names)
+    with limited(mount.process.pid, resource.RLIMIT_NPROC, 1, as_user):
+        assert save_beside_each_other(shared, mount, as_user, names) == dict.fromkeys(names)
         assert mount.process.poll() is None
         assert "no further thread" in mount.stderr.read_text()
     more = ["many1", "many2", "many3"]
     before = len(os.listdir(f"/proc/{mount.process.pid}/task"))
-    assert save_beside_each_other(server, mount, as_user, more) == dict.fromkeys(more)
+    assert save_beside_each_other(shared, mount, as_user, more) == dict.fromkeys(more)
     assert len(os.listdir(f"/proc/{mount.process.pid}/task")) > before
     assert mount.stderr.read_text().count("no further thread") == 1
 
 
-def test_no_process_for_the_announcer(server, start_mount):
-    mount = start_mount(server, user=USER, environment=NO_LEAK_CHECK)
+def test_no_process_for_the_announcer(shared, start_mount):
+    mount = start_mount(shared, user=USER, environment=NO_LEAK_CHECK)
+    mount.expect("fuse: error creating thread")
     mount.expect(LOST)
     mount.expect(BACK)
     path = mount / "shop/web/metadata.json"
@@ -251,12 +265,12 @@ def test_no_process_for_the_announcer(server, start_mount):
         return as_user(lambda: mount.status()["events"]["state"])
 
     wait_for(lambda: state() == "announced", SECONDS, "the announcer")
-    with limited(mount.process.pid, resource.RLIMIT_NPROC, 1):
+    with limited(mount.process.pid, resource.RLIMIT_NPROC, 1, as_user):
         for pid in announcers(mount.process.pid):
             os.kill(pid, signal.SIGKILL)
         wait_for(lambda: LOST in mount.stderr.read_text(), SECONDS, "the line")
         assert state() == "lost"
-        server.label("shop", "web", meanwhile="yes")
+        shared.label("shop", "web", meanwhile="yes")
         wait_for(lambda: "meanwhile" in as_user(lambda: read(path)), SECONDS, "the change")
     wait_for(lambda: state() == "announced", SECONDS, "the announcer")
 
@@ -265,6 +279,7 @@ def test_no_process_for_the_announcer(server, start_mount):
 def test_no_memory_for_a_thread(server, start_mount):
     mount = start_mount(server)
     mount.expect("no further thread")
+    mount.expect("fuse: error creating thread")
     until_announced(mount)
     with open(f"/proc/{mount.process.pid}/statm") as file:
         size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
