@@ -444,7 +444,7 @@ class Elsewhere:
 
 PID = ["unshare", "--pid", "--fork", "--kill-child"]
 PROC = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-HIDDEN = ["unshare", "--mount", "sh", "-c", "mount -t proc -o hidepid=2 proc /proc && "
+HIDDEN = ["unshare", "--mount", "sh", "-c", "mount -t proc -o hidepid=2,gid=65534 proc /proc && "
           "exec setpriv --bounding-set=-sys_ptrace -- \"$@\"", "sh"]
 UNTOLD = "can't be told from"
 
