@@ -15,6 +15,7 @@
 #define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
 #define BEFORE_MOUNT  256 /* keys of the first lists that the thread is woken for at once */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
+#define FORGET_NS     NSEC_PER_SEC /* a thread that can't be made is tried again so often */
 
 struct entry {
 	struct entry *next;
@@ -410,6 +411,20 @@ static void *run_forget(void *arg)
 	return NULL;
 }
 
+/* False where the thread can't be made now: the names wait. */
+static bool start_forgetting(struct publish *p)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->forgotten && !p->forgets && !p->stop)
+		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
+	waiting = p->forgotten && !p->forgets;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
+	return !waiting;
+}
+
 /*
  * The event is lost, and the kernel has to forget the name. That may wait for a call that holds the
  * directory, and such a call may wait for us: so it has a thread of its own.
@@ -434,10 +449,8 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	for (at = &p->forgotten; *at; at = &(*at)->next)
 		;
 	*at = f;
-	if (!p->forgets)
-		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
-	pthread_cond_signal(&p->forget);
 	pthread_mutex_unlock(&p->lock);
+	start_forgetting(p);
 }
 
 /* Whether somebody could see the step. */
@@ -871,6 +884,8 @@ static void keep_announcer(struct publish *p, int64_t *next)
 
 	if (get_notify(p).inval_inode)
 		again = announce_keep(p->parts.announce);
+	if (!start_forgetting(p) && again > now_monotonic() + FORGET_NS)
+		again = now_monotonic() + FORGET_NS;
 	if (again < *next)
 		*next = again;
 }

@@ -8,6 +8,7 @@ import os
 import pwd
 import resource
 import signal
+import socket
 import subprocess
 import threading
 
@@ -128,6 +129,23 @@ def test_few_descriptors(server, start_mount, limit):
     assert results == dict.fromkeys(names), mount.errors()
     assert raises_events(server, mount, "second")
     assert len(os.listdir(f"/proc/{mount.process.pid}/fd")) < limit
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", socket.gethostname()])
+def test_no_descriptor_at_the_start(server, directory, host):
+    """Whatever lacks one, the CA's file, the resolver or the socket: it isn't the server's fault."""
+    place = directory / f"short-{host}"
+    place.mkdir(exist_ok=True)
+    for limit in range(5, 9):
+        done = subprocess.run(
+            [*limits(nofile=limit), conftest.PROGRAM, "-f", "--server",
+             server.url.replace("127.0.0.1", host), "--token-file", server.token_file,
+             "--certificate-authority", server.ca, place], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=SECONDS, check=False, env=NO_LEAK_CHECK)
+        assert done.returncode == 1 and not is_mounted(place)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "no file descriptor is left" in done.stderr or \
+            os.strerror(errno.EMFILE) in done.stderr, (limit, done.stderr)
 
 
 def test_no_descriptor_for_a_save(server, start_mount):
