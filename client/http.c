@@ -1,14 +1,19 @@
 #include "client/http.h"
 
+#include "client/descriptors.h"
 #include "client/log.h"
 #include "version.h"
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <pthread.h>
 #include <strings.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #define CONNECT_TIMEOUT_MS 10000
 #define CHECK_INTERVAL_MS  100
+#define NEEDED		   4 /* descriptors to look up a name: a pair, the resolver's own */
 
 struct http {
 	struct login *login;
@@ -32,6 +37,7 @@ struct http_transfer {
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
+	int socket_error; /* no socket could be made: a positive errno */
 	size_t header_bytes;
 	bool secret, unready;
 	char curl_error[CURL_ERROR_SIZE];
@@ -131,6 +137,17 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
 	login_answered(t->http->login, t->credentials, code);
 	return hand_over(t, "", 0) < 0 ? 0 : size * n;
+}
+
+/* curl doesn't tell why it has no socket; and none of ours is for the programs that we start. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct http_transfer *t = arg;
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	if (fd < 0)
+		t->socket_error = errno;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
 static void set_blob(CURL *easy, CURLoption option, const char *pem)
@@ -314,6 +331,8 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, t);
 	set_tls(t->easy, h->config, t->credentials);
 	set_proxy(t->easy, h->config);
 	set_request(t, request);
@@ -341,6 +360,82 @@ void http_abort(struct http_transfer *t)
 	curl_slist_free_all(t->connect_to);
 	credentials_unref(t->credentials);
 	free(t);
+}
+
+/* ---- what is short here ---- */
+
+static void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+/* Whether there are descriptors and a thread, now: 0 or -errno. */
+static int look_for_shortage(void)
+{
+	int fds[NEEDED], n = 0, r = 0;
+	pthread_t thread;
+
+	while (r == 0 && n < NEEDED) {
+		fds[n] = eventfd(0, EFD_CLOEXEC);
+		if (fds[n] < 0)
+			r = -errno;
+		else
+			n++;
+	}
+	while (n > 0)
+		close(fds[--n]);
+	if (r == 0)
+		r = -pthread_create(&thread, NULL, do_nothing, NULL);
+	if (r == 0)
+		pthread_join(thread, NULL);
+	return r;
+}
+
+/*
+ * What is short on this machine, if that is why the transfer failed: -EMFILE, -ENOMEM, -EAGAIN (no
+ * thread); else 0. A resolver and a TLS library say of a descriptor that they lacked only that they
+ * couldn't do their part.
+ */
+static int shortage(const struct http_transfer *t, CURLcode code)
+{
+	int error = t->socket_error;
+
+	switch (code) {
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	case CURLE_COULDNT_CONNECT:
+		break;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_FAILED_INIT:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CONNECT_ERROR:
+		error = -look_for_shortage();
+		break;
+	default:
+		return 0;
+	}
+	switch (error) {
+	case EMFILE:
+	case ENFILE:
+		return -EMFILE;
+	case ENOMEM:
+	case ENOBUFS:
+		return -ENOMEM;
+	default:
+		return error == EAGAIN ? -EAGAIN : 0;
+	}
+}
+
+static char *shortage_text(int error)
+{
+	if (error == -EMFILE)
+		return xasprintf("no file descriptor is left on this machine for a connection "
+				 "(this program may have %zu)",
+			descriptors_limit());
+	return xasprintf("no %s is left on this machine for a connection",
+		error == -ENOMEM ? "memory" : "thread");
 }
 
 static int curl_errno(const struct http_transfer *t, CURLcode code)
@@ -381,30 +476,38 @@ static int curl_errno(const struct http_transfer *t, CURLcode code)
 	}
 }
 
-static void finish(struct http_transfer *t, int error, const char *message)
+/* `message`, with an error: one sentence, taken over. */
+static void finish(struct http_transfer *t, int error, char *message)
 {
-	struct http_result result = {.error = error, .generation = t->credentials->generation};
-	_cleanup_free_ char *sentence = NULL;
+	struct http_result result = {
+		.error = error, .message = message, .generation = t->credentials->generation};
 	curl_off_t retry_after = 0;
 
-	if (error < 0)
-		sentence = xasprintf("%s: %s", t->http->config->server, message);
-	result.message = sentence;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
 	result.retry_after = retry_after < RETRY_AFTER_MAX ? retry_after : RETRY_AFTER_MAX;
 	result.unready = t->unready;
 	count(t, error < 0 ? 0 : result.code);
 	t->done(t->arg, &result);
+	free(message);
 	http_abort(t);
+}
+
+static char *server_text(const struct http_transfer *t, const char *why)
+{
+	return xasprintf("%s: %s", t->http->config->server, why);
 }
 
 static void finish_curl(struct http_transfer *t, CURLcode code)
 {
 	const char *why = t->curl_error[0] ? t->curl_error : curl_easy_strerror(code);
-	int error = curl_errno(t, code);
+	int error = curl_errno(t, code), here = shortage(t, code);
 	_cleanup_free_ char *tls = NULL;
 
+	if (here < 0) {
+		finish(t, here, shortage_text(here));
+		return;
+	}
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
 	if (error == -EPROTO) {
 		if (t->credentials->certificate) /* perhaps it is ours */
@@ -412,7 +515,7 @@ static void finish_curl(struct http_transfer *t, CURLcode code)
 		tls = xasprintf("the TLS connection or certificate is refused: %s", why);
 		why = tls;
 	}
-	finish(t, error, why);
+	finish(t, error, error < 0 ? server_text(t, why) : NULL);
 }
 
 /* When the transfer is out of time, and why. */
@@ -432,7 +535,7 @@ static void finish_late(struct http *h)
 	for (struct http_transfer *t = h->transfers, *next; t; t = next) {
 		next = t->next;
 		if (transfer_limit(t) <= now)
-			finish(t, -ETIMEDOUT, "no answer within the deadline");
+			finish(t, -ETIMEDOUT, server_text(t, "no answer within the deadline"));
 	}
 }
 

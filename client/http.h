@@ -102,8 +102,9 @@ struct http_response {
 
 /*
  * 0 when an answer came, whatever its code. Else -ECONNREFUSED, -EHOSTUNREACH, -EPROTO (TLS),
- * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done) or
- * what check said, and then *ret_error is one sentence (the caller frees it).
+ * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done), what
+ * is short on this machine (-EMFILE, -ENOMEM, -EAGAIN: a thread) or what check said, and then *ret_error
+ * is one sentence (the caller frees it).
  */
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error);

@@ -308,15 +308,17 @@ bool login_renew(struct login *l)
 	return renew(l, true, &error) > 0;
 }
 
-void login_start(struct login *l, login_changed_fn *changed, void *arg)
+int login_start(struct login *l, login_changed_fn *changed, void *arg)
 {
+	int r;
+
 	l->changed_fn = changed;
 	l->arg = arg;
 	pthread_mutex_lock(&l->lock);
-	if (pthread_create(&l->thread, NULL, run, l) != 0)
-		abort();
-	l->started = true;
+	r = -pthread_create(&l->thread, NULL, run, l);
+	l->started = r == 0;
 	pthread_mutex_unlock(&l->lock);
+	return r;
 }
 
 void login_stop(struct login *l)

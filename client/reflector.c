@@ -276,7 +276,6 @@ struct reflector *reflector_new(
 		.poll_interval = options->poll_interval,
 		.confirm_interval = options->confirm_interval * NSEC_PER_SEC,
 		.selector = options->selector,
-		.max_transfers = options->max_transfers,
 		.seed = (unsigned)now_realtime() ^ (unsigned)getpid(),
 		.events = &scope_events,
 		.check = check_stop,

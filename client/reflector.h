@@ -21,7 +21,6 @@ struct reflector_options {
 	const json_t *namespaces;   /* an array of names: these only; NULL: all */
 	const char *selector;	    /* only streams with such labels; NULL: all */
 	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
-	size_t max_transfers;	    /* at the same time, for want of descriptors; 0: no limit */
 	/*
 	 * One list and watch covers every namespace (`namespace` NULL) or a namespace from now on, or not any
 	 * more. By the reflector's thread, without a lock; may be NULL.

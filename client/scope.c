@@ -1,6 +1,6 @@
 #include "client/scope.h"
 
-#include "client/json.h"
+#include "client/descriptors.h"
 
 #include <errno.h>
 
@@ -200,9 +200,7 @@ static void clear_body(struct scope *s)
 
 static bool has_room(const struct scope *s, size_t left_to_others)
 {
-	const struct scope_shared *shared = s->shared;
-
-	return !shared->max_transfers || shared->transfers + left_to_others < shared->max_transfers;
+	return s->shared->transfers + left_to_others < descriptors_budget();
 }
 
 static void start(struct scope *s, int doing, const struct http_request *request,

@@ -61,7 +61,7 @@ struct scope_shared {
 	int watch_timeout, poll_interval; /* seconds; as reflector_options */
 	int64_t confirm_interval;	  /* ns */
 	const char *selector;		  /* NULL: none */
-	size_t transfers, max_transfers;  /* under way; 0: as many as there are scopes */
+	size_t transfers;		  /* under way */
 	unsigned seed;
 	bool listed; /* a whole list was taken in: what its pages needed is free now */
 	const struct scope_events *events;

@@ -258,6 +258,13 @@ static void push(struct events_reader *r, enum store_event event, struct object 
 	r->bytes += object->len;
 }
 
+/* e->lock held. Where no thread can be made the next event tries again. */
+static void start_thread(struct events *e)
+{
+	if (!e->started && !e->stop)
+		e->started = pthread_create(&e->thread, NULL, run, e) == 0;
+}
+
 void events_add(struct events *e, enum store_event event, struct object *object)
 {
 	pthread_mutex_lock(&e->lock);
@@ -265,6 +272,7 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 		for (struct events_reader *r = e->readers; r; r = r->next)
 			if (is_for(r, object->key))
 				push(r, event, object);
+		start_thread(e);
 		pthread_cond_signal(&e->work);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -281,8 +289,7 @@ struct events_reader *events_open(struct events *e, const char *namespace, const
 	r->text.max = SIZE_MAX;
 	r->last = &r->first;
 	pthread_mutex_lock(&e->lock);
-	if (!e->started && !e->stop)
-		e->started = pthread_create(&e->thread, NULL, run, e) == 0;
+	start_thread(e);
 	r->next = e->readers;
 	e->readers = r;
 	pthread_mutex_unlock(&e->lock);

@@ -12,6 +12,7 @@
 #include "fs/session.h"
 #include "fs/unmounter.h"
 
+#include "client/descriptors.h"
 #include "client/log.h"
 #include "version.h"
 
@@ -60,6 +61,12 @@ static int complain(int error, const char *format, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return error;
+}
+
+static int complain_of_thread(int error)
+{
+	return complain(error, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
+		strerror(-error));
 }
 
 /* ---- the mountpoint ---- */
@@ -181,6 +188,7 @@ static int start_supervisor(struct program *p)
 {
 	struct sigaction wake = {.sa_handler = on_wake};
 	sigset_t stops;
+	int r;
 
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGTERM);
@@ -192,9 +200,8 @@ static int start_supervisor(struct program *p)
 		return complain(-errno, "signalfd: %s", strerror(errno));
 	p->main_thread = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
-	if (pthread_create(&p->supervisor, NULL, supervise, p) != 0)
-		abort();
-	return 0;
+	r = -pthread_create(&p->supervisor, NULL, supervise, p);
+	return r < 0 ? complain_of_thread(r) : 0;
 }
 
 static void end_supervisor(struct program *p)
@@ -297,6 +304,18 @@ static void on_rights(void *arg, const char *namespace, const struct grants *gra
 	reflector_rights(m->reflector, namespace, grants);
 }
 
+/* Without a thread of each pool nothing that is mounted would ever be answered. */
+static int make_pools(struct program *p)
+{
+	struct mount *m = &p->mount;
+	int timeout = p->options.request_timeout_ms;
+	int r = pool_new(m->login, m->api->counts, POOL_THREADS, timeout, &m->pool);
+
+	if (r == 0)
+		r = pool_new(m->login, m->api->counts, 1, timeout, &m->notifier);
+	return r < 0 ? complain_of_thread(r) : 0;
+}
+
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
@@ -338,8 +357,6 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
 	m->rights = rights_new(
 		m->api, p->options.rights_interval, 2 * p->options.confirm_interval, &listener);
 	m->reflector = reflector_new(m->api, m->store, &options);
@@ -357,8 +374,11 @@ static int fill(struct program *p)
 	_cleanup_free_ char *error = NULL;
 	int r;
 
-	publish_start(m->publish);
-	login_start(m->login, on_renewed, m->reflector);
+	r = publish_start(m->publish);
+	if (r == 0)
+		r = login_start(m->login, on_renewed, m->reflector);
+	if (r < 0)
+		return complain_of_thread(r);
 	reflector_start(m->reflector);
 	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
@@ -421,6 +441,20 @@ static int serve(struct program *p)
 	return r < 0 ? r : 0;
 }
 
+/* Who shares the mount may lose what others changed, or be refused more often: they are to know. */
+static void tell_of_callers(struct program *p)
+{
+	enum process_sight sight = process_sight();
+
+	if (sight == PROCESS_HIDDEN && !p->options.allow_other)
+		return; /* nobody else's processes get in */
+	if (sight != PROCESS_TOLD)
+		log_error("%s; their saves are compared with the oldest version that they were "
+			  "shown in "
+			  "the last 10 minutes",
+			process_sight_text(sight));
+}
+
 static void release(struct program *p)
 {
 	struct mount *m = &p->mount;
@@ -480,14 +514,17 @@ static int run(struct program *p)
 	if (r == 0) {
 		block_signals(); /* until here a signal just ends us */
 		make_mount(p);
-		r = start_supervisor(p);
+		r = make_pools(p);
 	}
+	if (r == 0)
+		r = start_supervisor(p);
 	if (r < 0)
 		goto out;
 	r = fill(p);
 	if (r == 0)
 		r = open_session(p);
 	if (r == 0) {
+		tell_of_callers(p);
 		tell_ready(p);
 		r = serve(p);
 	}
@@ -507,6 +544,7 @@ int main(int argc, char *argv[])
 		return announcer_main(argc, argv);
 	if (argc > 0 && streq(argv[0], UNMOUNTER_ARGV0))
 		return unmounter_main(argc, argv);
+	process_sight();
 	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 
@@ -516,6 +554,7 @@ int main(int argc, char *argv[])
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	} else if (r == 0) {
 		log_setup(p.options.verbosity);
+		descriptors_raise();
 		r = check_mountpoint(p.options.mountpoint);
 		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
 		if (r == 0)

@@ -29,6 +29,7 @@ struct document {
 	struct object *opened;	  /* the base where the process read nothing, or NULL */
 	const struct base *saved; /* what the handle itself saved last, or NULL */
 	struct process_id opener; /* of the handle, or all 0 */
+	bool untold;		  /* whoever wrote it can't be told from others */
 	const char *text;
 	size_t len;
 	json_t *mine;
@@ -53,6 +54,17 @@ static void base_set(struct base *b, struct object *version)
 	b->version = version;
 }
 
+/* Somebody may have seen it who can't be told: the older of what those were shown and the version at open. */
+static void find_oldest(struct document *d, struct base *ret)
+{
+	const struct object *opened = d->opened;
+
+	if (!bases_find_oldest(d->mount->bases, d->slot, ret) || !opened)
+		return;
+	if (rv_compare(opened->resource_version, ret->version->resource_version) < 0)
+		base_release(ret);
+}
+
 /*
  * What the process that saves saw last of the file, or the one that opened it; what the handle itself
  * saved, if that is newer; else the version at open.
@@ -63,7 +75,9 @@ static void find_base(struct document *d, const struct object *current, struct b
 	const struct base *saved = d->saved;
 
 	*ret = (struct base){0};
-	if (!bases_find(bases, &d->call->who, d->slot, ret))
+	if (d->untold)
+		find_oldest(d, ret);
+	else if (!bases_find(bases, &d->call->who, d->slot, ret))
 		bases_find(bases, &d->opener, d->slot, ret);
 	if (saved && saved->version && saved->stamp > ret->stamp) {
 		base_release(ret);
@@ -353,6 +367,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 	d.opened = state.opened;
 	d.saved = &state.saved;
 	d.opener = *file_opener(f);
+	d.untold = !d.opener.tgid;
 	d.slot = state.slot;
 	r = document_init(&d, m, call, &state.path, state.opened->uid);
 	if (r == 0)
@@ -414,6 +429,7 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 	d.text = text;
 	d.len = len;
 	d.opened = scratch_version(n);
+	d.untold = !call->who.tgid;
 	d.slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
 	r = document_init(&d, m, call, path, view->object->uid);
 	if (r < 0) {

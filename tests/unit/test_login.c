@@ -145,7 +145,7 @@ static void begin(const char *kubeconfig)
 
 static void start(void)
 {
-	login_start(in_use, on_changed, &changed);
+	assert_int_equal(login_start(in_use, on_changed, &changed), 0);
 }
 
 static void assert_token(const char *expected)

@@ -1,5 +1,6 @@
 /* The small tools that everything stands on: buf, map, idmap, times, resourceVersions, the journal. */
 #include "client/buf.h"
+#include "client/descriptors.h"
 #include "client/idmap.h"
 #include "client/journal.h"
 #include "client/map.h"
@@ -7,6 +8,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -628,6 +630,37 @@ static void test_journal_of_repeats(void **state)
 	journal_free(j);
 }
 
+/* ---- descriptors ---- */
+
+static size_t others(void)
+{
+	return DESCRIPTORS_RESERVE + descriptors_threads() + descriptors_workers();
+}
+
+static void test_descriptors(void **state)
+{
+	static const rlim_t limits[] = {1, 40, 64, 100, 256, 1024, 4096};
+	struct rlimit old, limit;
+	size_t before = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(limits) && limits[i] <= old.rlim_max; i++) {
+		limit = (struct rlimit){limits[i], old.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		assert_int_equal(descriptors_limit(), limits[i]);
+		assert_in_range(descriptors_budget(), before ? before : 1, limits[i]);
+		assert_in_range(descriptors_threads(), 1, DESCRIPTORS_THREADS);
+		assert_in_range(descriptors_workers(), 1, DESCRIPTORS_WORKERS);
+		if (limits[i] >= 64)
+			assert_true(descriptors_budget() + others() < limits[i]);
+		before = descriptors_budget();
+	}
+	assert_int_equal(descriptors_raise(), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(limit.rlim_cur == old.rlim_max);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -659,6 +692,7 @@ int main(void)
 		cmocka_unit_test(test_journal_keeps_the_newest),
 		cmocka_unit_test(test_journal_counts),
 		cmocka_unit_test(test_journal_of_repeats),
+		cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests_name("tools", tests, NULL, NULL);
