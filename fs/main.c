@@ -384,6 +384,7 @@ static int fill(struct program *p)
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_flush(m->publish);
+	published_restart_inodes(m->published);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
 		return complain(-EAGAIN, "no thread can be made here");
 	return 0;

@@ -786,6 +786,7 @@ static void publish_namespace(struct publish *p, const char *name)
 	c.steps = xmalloc(sizeof(step));
 	c.steps[0] = step;
 	c.nsteps = 1;
+	c.again = step.op == PUBLISHED_DELETE && store_get_namespace(p->store, name, &ns);
 	start(p, transition_new(name, &c));
 }
 
