@@ -68,12 +68,20 @@ struct scope *scope_new(
 	return s;
 }
 
+static void reset_frame(struct scope *s)
+{
+	frame_release(&s->frame); /* a cut event is no event */
+	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
+}
+
 static void stop_transfer(struct scope *s)
 {
 	if (s->transfer) {
 		http_abort(s->transfer);
 		s->shared->transfers--;
 	}
+	if (s->doing == SCOPE_WATCH)
+		reset_frame(s);
 	s->transfer = NULL;
 	s->doing = SCOPE_IDLE;
 }
@@ -642,12 +650,6 @@ static void list(struct scope *s)
 
 /* ---- watch ---- */
 
-static void reset_frame(struct scope *s)
-{
-	frame_release(&s->frame); /* a cut event is no event */
-	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
-}
-
 /* Watches don't work: it is listed from time to time instead. */
 static void start_polling(struct scope *s, int error, const char *message)
 {
@@ -893,7 +895,6 @@ static void take_wishes(struct scope *s, int64_t now)
 	}
 	if (s->relist && s->doing == SCOPE_WATCH) {
 		stop_transfer(s);
-		reset_frame(s);
 		s->due = 0;
 	}
 	if (s->doing == SCOPE_WATCH && now >= s->watch_started + GOOD_WATCH)
@@ -928,7 +929,6 @@ void scope_renew(struct scope *s)
 {
 	if (s->doing == SCOPE_WATCH) {
 		stop_transfer(s);
-		reset_frame(s);
 		s->due = 0;
 		s->relist = s->relist || lists_first(s); /* their watch replays nothing */
 	} else if (!s->transfer && s->state == SCOPE_WAITING && s->error == EKEYEXPIRED) {
