@@ -2,6 +2,7 @@
 
 #include "client/kubeconfig.h"
 #include "client/log.h"
+#include "client/proxy.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -489,13 +490,16 @@ static int check_proxy(struct load *l)
 {
 	static const char *const schemes[] = {"http://", "https://", "socks5://", "socks5h://"};
 	const char *proxy = l->config->proxy_url;
+	_cleanup_free_ char *complete = proxy ? proxy_complete(proxy) : NULL;
 	bool known = !proxy;
 
-	for (size_t i = 0; proxy && i < ARRAY_SIZE(schemes); i++)
+	for (size_t i = 0; complete && i < ARRAY_SIZE(schemes); i++)
 		known = known || (strncasecmp(proxy, schemes[i], strlen(schemes[i])) == 0 &&
 					 proxy[strlen(schemes[i])]);
 	for (const char *p = proxy; p && *p; p++)
 		known = known && (unsigned char)*p > 0x20 && *p != 0x7f;
+	if (complete)
+		explicit_bzero(complete, strlen(complete));
 	if (known)
 		return 0;
 	return fail_entry(l, &l->cluster, -EINVAL,

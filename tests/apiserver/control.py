@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -144,6 +145,7 @@ class Control:
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
             ("POST", "certificate"): self.certificate,
+            ("POST", "tls"): self.tls,
             ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
             ("POST", "imports"): self.imports,
         }.get((request.method, name))
@@ -242,6 +244,12 @@ class Control:
         """A client certificate for a user, which need not be known."""
         certificate, key = self.authority.client(value["user"])
         return {"certificate": certificate.decode(), "key": key.decode()}
+
+    def tls(self, value):
+        """For the connections that come from now on."""
+        version = ssl.TLSVersion["TLSv" + value["version"].replace(".", "_")]
+        self.server.context = self.authority.strict_context(version, value["revoked"])
+        return {}
 
     def imports(self, value):
         """Switches the import controller and says how imports go; gives what holds now."""

@@ -1,4 +1,6 @@
 /* Each test writes small kubeconfig files into a directory of its own, which is also $HOME. */
+#include "tests/unit/pem.h"
+
 #include "client/credentials.h"
 #include "client/log.h"
 
@@ -211,8 +213,8 @@ static void test_everything(void **state)
 			  "users:\n"
 			  "- name: dev/api\n"
 			  "  user:\n"
-			  "    client-certificate-data: " PEM "\n"
-			  "    client-key-data: " PEM "\n"
+			  "    client-certificate-data: " CERTIFICATE_BASE64 "\n"
+			  "    client-key-data: " KEY_BASE64 "\n"
 			  "    token: s3cret\n");
 
 	assert_string_equal(c->server, "https://api.example:6443/prefix");
@@ -223,8 +225,8 @@ static void test_everything(void **state)
 	assert_string_equal(c->tls_server_name, "inner.example");
 	assert_false(c->insecure_skip_tls_verify);
 	assert_string_equal(c->certificate_authority.data, PEM_TEXT);
-	assert_string_equal(c->client_certificate.data, PEM_TEXT);
-	assert_string_equal(c->client_key.data, PEM_TEXT);
+	assert_string_equal(c->client_certificate.data, CERTIFICATE);
+	assert_string_equal(c->client_key.data, KEY);
 	assert_null(c->client_key.file);
 	assert_token(c, "s3cret");
 }
@@ -360,8 +362,8 @@ static void test_relative_paths(void **state)
 
 	assert_int_equal(mkdir(in("sub"), 0700), 0);
 	put("sub/ca", "x");
-	put("sub/crt", "x");
-	put("key", "x");
+	put("sub/crt", CERTIFICATE);
+	put("key", KEY);
 	put("sub/token", " s3cret\n");
 	put("sub/k", FILE_OF("{server: 'https://api', certificate-authority: ca}",
 			     "{client-certificate: crt, client-key: ../key, tokenFile: token}"));
