@@ -53,6 +53,7 @@ class Control:
         self.faults = []
         self.server = None
         self.authority = None
+        self.prefix = ""
 
     # What every ordinary request goes through.
 
@@ -145,7 +146,7 @@ class Control:
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
             ("POST", "certificate"): self.certificate,
-            ("POST", "tls"): self.tls,
+            ("POST", "tls"): self.tls, ("POST", "prefix"): self.set_prefix,
             ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
             ("POST", "imports"): self.imports,
         }.get((request.method, name))
@@ -249,6 +250,10 @@ class Control:
         """For the connections that come from now on."""
         version = ssl.TLSVersion["TLSv" + value["version"].replace(".", "_")]
         self.server.context = self.authority.strict_context(version, value["revoked"])
+        return {}
+
+    def set_prefix(self, value):
+        self.prefix = value["path"].rstrip("/")
         return {}
 
     def imports(self, value):

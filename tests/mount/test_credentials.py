@@ -594,6 +594,34 @@ def test_nothing_over_http(place):
     assert b"Accept-Encoding" not in head  # the kubeconfig says so
 
 
+# ---- what a kubeconfig can't do ----
+
+def mounted(path):
+    """(source, options) of /proc/mounts, where a blank or a backslash is octal."""
+    with open("/proc/mounts") as f:
+        fields = [line.split() for line in f if line.split()[1] == str(path)]
+    (source, _, _, options, *_), = fields
+    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), source), options.split(",")
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+@pytest.mark.parametrize("tail", ["/,allow_other,suid", "/\\,dev", "/\\\\,max_read=1,", "/\\054suid"])
+def test_url_is_no_mount_option(server, start_as, start_mount, place, tail, user):
+    """As itself for mount(2), and through fusermount3 for another user."""
+    plain = start_mount(server)
+    kubeconfig = Kubeconfig(server, place, {"token": server.token}, server=server.url + tail)
+    for path in (place, *place.parents[:2]):
+        path.chmod(0o755)
+    kubeconfig.path.chmod(0o644)
+    server.control("POST", "prefix", {"path": tail})
+    mount = start_mount(kubeconfig_only(kubeconfig), user=user)
+    source, options = mounted(mount.path)
+    assert source == server.url + tail.rstrip("/")
+    assert not {"suid", "dev", "allow_other", "max_read=1"} & set(options)
+    if not user:
+        assert options == mounted(plain.path)[1]
+
+
 # ---- nobody else gets to know ----
 
 def secrets_of(server):
