@@ -263,11 +263,9 @@ int exec_answer_parse(const char *text, size_t len, const char *api_version,
 {
 	_cleanup_json_ json_t *root = parse_text(text, len);
 	struct exec_answer answer = {0};
-	_cleanup_free_ char *unusable = NULL;
-	const char *problem = read_answer(root, api_version, &answer);
+	const char *unreadable = read_answer(root, api_version, &answer);
+	_cleanup_free_ char *problem = unreadable ? xstrdup(unreadable) : check_keypair(&answer);
 
-	if (!problem)
-		problem = unusable = check_keypair(&answer);
 	if (problem) {
 		exec_answer_release(&answer);
 		return kubeconfig_fail(ret_error, -EINVAL, "%s", problem);
