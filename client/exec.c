@@ -105,7 +105,6 @@ static int read_mode(struct exec_plugin *p, const json_t *map, char **ret_error)
 	return 0;
 }
 
-/* The words that JSON and YAML share; others are refused. */
 static int read_provide_cluster(struct exec_plugin *p, const json_t *map, char **ret_error)
 {
 	const json_t *value = json_object_get(map, "provideClusterInfo");
@@ -113,11 +112,10 @@ static int read_provide_cluster(struct exec_plugin *p, const json_t *map, char *
 
 	if (is_absent(value))
 		return 0;
-	if (!text || (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0))
-		return kubeconfig_fail(
-			ret_error, -EINVAL, "exec's provideClusterInfo is neither true nor false");
-	p->provide_cluster = strcasecmp(text, "true") == 0;
-	return 0;
+	if (text && kubeconfig_parse_flag(text, &p->provide_cluster) == 0)
+		return 0;
+	return kubeconfig_fail(
+		ret_error, -EINVAL, "exec's provideClusterInfo is neither true nor false");
 }
 
 static int read_plugin(struct exec_plugin *p, const json_t *map, const char *file, char **ret_error)
@@ -234,7 +232,7 @@ static const char *read_answer(const json_t *root, const char *api_version, stru
 
 	if (!json_is_object(root))
 		return "it isn't an object, in JSON or YAML";
-	if (!kind || !streq(kind, "ExecCredential"))
+	if (!is_absent(json_object_get(root, "kind")) && (!kind || !streq(kind, "ExecCredential")))
 		return "its kind isn't ExecCredential";
 	if (!version || !streq(version, api_version))
 		return "its apiVersion isn't the kubeconfig's";
