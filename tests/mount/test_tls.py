@@ -2,7 +2,6 @@
 
 import datetime
 import errno
-import json
 import os
 import signal
 import subprocess
@@ -229,3 +228,100 @@ def test_refused_certificate_of_a_plugin(server, place, start_as, strict):
     save(mount / "shop/web/metadata.json", first="yes")
     assert is_saved(server, "first")
     assert plugin.runs() == 2
+
+
+# ---- all of it, again and again ----
+
+class Saver(threading.Thread):
+    """Saves one label all the time; what is refused is tried again with another value."""
+
+    def __init__(self, mount):
+        super().__init__(daemon=True)
+        self.path = mount / "shop/web/metadata.json"
+        self.accepted, self.errors, self.ended = [], [], threading.Event()
+        self.start()
+
+    def run(self):
+        number = 0
+        while not self.ended.is_set():
+            number += 1
+            try:
+                save(self.path, number=str(number))
+                self.accepted.append(number)
+            except OSError as error:
+                self.errors.append(error.errno)
+
+    def goes_on(self):
+        """What is saved from now on is accepted."""
+        count = len(self.accepted)
+        wait_for(lambda: len(self.accepted) >= count + 3, 60, "accepted saves")
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+
+
+class Rotation:
+    """Token, certificate and key, in files and on a server that takes only the last good ones."""
+
+    def __init__(self, server, pair, place):
+        self.server, self.pair, self.token = server, pair, place / "token"
+        self.strict = Strict(server, "1.3")
+        self.revoked, self.count = [], 0
+        self.good()
+
+    def user(self):
+        return {**self.pair.user(), "tokenFile": str(self.token)}
+
+    def good(self):
+        if self.count:
+            self.revoked.append(self.current[0])
+        self.count += 1
+        self.current = certificate(self.server, "admin")
+        self.write(*self.current, f"sha256~good{self.count}")
+        rotate(self.server, f"sha256~good{self.count}")
+        self.strict.refuse(*self.revoked)
+
+    def write(self, crt, key, token):
+        self.pair.write(crt, key)
+        self.token.write_text(token)
+
+    def bad(self, key):
+        """A new pair whose key isn't good. The server still takes the old one; a 401 makes the mount look."""
+        self.write(certificate(self.server, "admin")[0], key, self.server.token)
+        self.server.fault(method="PATCH", status=401)
+
+    def wrong(self):
+        """The server refuses all of it."""
+        self.write(*certificate(self.server, "admin"), "sha256~wrong")
+        self.server.fault(method="PATCH", status=401)
+
+
+def test_twenty_rotations(server, pair, place, start_as):
+    """While saves run. Nothing that was accepted is lost, and the mount is whole in the end."""
+    rotation = Rotation(server, pair, place)
+    mount, _ = start_as(rotation.user())
+    mount.expect("")  # each of them is told
+    saver = Saver(mount)
+    try:
+        for number in range(20):
+            what = ("good", "encrypted", "half", "wrong", "good")[number % 5]
+            if what == "good":
+                rotation.good()
+                wait_for(lambda: not credentials(mount)["refused"], 60, "the new ones in use")
+            elif what == "wrong":
+                rotation.wrong()
+                wait_for(lambda: credentials(mount)["refused"], 60, "a refusal")
+                continue
+            else:
+                rotation.bad(encrypted(other_key()) if what == "encrypted" else
+                             other_key()[:100])
+                sentence = "is encrypted" if what == "encrypted" else "holds no whole PEM key"
+                wait_for(lambda: sentence in (credentials(mount)["error"] or ""), 60, sentence)
+            saver.goes_on()
+    finally:
+        saver.stop()
+    assert set(saver.errors) <= {errno.EKEYEXPIRED}, saver.errors
+    assert server.get("shop", "web")["metadata"]["labels"]["number"] == str(saver.accepted[-1])
+    assert credentials(mount)["error"] is None and not (mount / "shop/web/metadata.json.error").exists()
+    watches_again(server, mount)
