@@ -606,13 +606,12 @@ def mounted(path):
 
 @pytest.mark.parametrize("user", [None, "nobody"])
 @pytest.mark.parametrize("tail", ["/,allow_other,suid", "/\\,dev", "/\\\\,max_read=1,", "/\\054suid"])
-def test_url_is_no_mount_option(server, start_as, start_mount, place, tail, user):
+def test_url_is_no_mount_option(server, start_mount, tail, user):
     """As itself for mount(2), and through fusermount3 for another user."""
     plain = start_mount(server)
-    kubeconfig = Kubeconfig(server, place, {"token": server.token}, server=server.url + tail)
-    for path in (place, *place.parents[:2]):
-        path.chmod(0o755)
-    kubeconfig.path.chmod(0o644)
+    readable = server.kubeconfig.parent / "readable"
+    readable.mkdir()
+    kubeconfig = Kubeconfig(server, readable, {"token": server.token}, server=server.url + tail)
     server.control("POST", "prefix", {"path": tail})
     mount = start_mount(kubeconfig_only(kubeconfig), user=user)
     source, options = mounted(mount.path)
