@@ -2,10 +2,12 @@
 
 #include "client/descriptors.h"
 #include "client/log.h"
+#include "client/proxy.h"
 #include "version.h"
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <strings.h>
 #include <sys/eventfd.h>
@@ -19,6 +21,7 @@ struct http {
 	struct login *login;
 	const struct config *config;
 	struct counts *counts;
+	char *proxy; /* "": none */
 	CURLM *multi;
 	struct http_transfer *transfers;
 };
@@ -29,6 +32,7 @@ struct http_transfer {
 	struct credentials *credentials;
 	CURL *easy;
 	struct curl_slist *headers, *connect_to;
+	SSL_CTX *tls; /* of the connection that was made for it, with the server's alert; or NULL */
 	http_data_fn *data;
 	http_done_fn *done;
 	void *arg;
@@ -43,14 +47,29 @@ struct http_transfer {
 	char curl_error[CURL_ERROR_SIZE];
 };
 
+/*
+ * Under TLS 1.3 the server looks at our certificate when for us the connection stands already: its alert comes
+ * when we read, and curl's error may be about what failed after it. So we take it from OpenSSL.
+ */
+static int alert_index; /* of SSL_CTX: the alert's number */
+
 int http_global_init(void)
 {
+	alert_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (alert_index < 0)
+		return -ENOMEM;
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
 }
 
 void http_global_cleanup(void)
 {
 	curl_global_cleanup();
+}
+
+/* The kubeconfig's, else what the environment says. Curl's own rules are others than client-go's. */
+static char *choose_proxy(const struct config *c)
+{
+	return c->proxy_url ? proxy_complete(c->proxy_url) : proxy_for(c->server, environ);
 }
 
 struct http *http_new(struct login *login, struct counts *counts)
@@ -65,6 +84,7 @@ struct http *http_new(struct login *login, struct counts *counts)
 		free(h);
 		return NULL;
 	}
+	h->proxy = choose_proxy(h->config);
 	return h;
 }
 
@@ -75,6 +95,8 @@ void http_free(struct http *h)
 	while (h->transfers)
 		http_abort(h->transfers);
 	curl_multi_cleanup(h->multi);
+	explicit_bzero(h->proxy, strlen(h->proxy));
+	free(h->proxy);
 	free(h);
 }
 
@@ -136,6 +158,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 		return size * n;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
 	login_answered(t->http->login, t->credentials, code);
+	if (!t->secret)
+		curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 0L);
 	return hand_over(t, "", 0) < 0 ? 0 : size * n;
 }
 
@@ -148,6 +172,45 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
 	if (fd < 0)
 		t->socket_error = errno;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* ---- a client certificate that is refused ---- */
+
+static void on_tls_event(const SSL *ssl, int where, int value)
+{
+	if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT)
+		SSL_CTX_set_ex_data(
+			SSL_get_SSL_CTX(ssl), alert_index, (void *)(intptr_t)(value & 0xff));
+}
+
+/*
+ * Curl makes one for each connection. Until there is an answer that connection isn't kept: when curl
+ * closes it, it reads what is left, and where our request couldn't be sent any more that is the alert.
+ */
+static CURLcode on_tls_context(CURL *easy, void *context, void *arg)
+{
+	struct http_transfer *t = arg;
+
+	SSL_CTX_free(t->tls);
+	t->tls = context;
+	SSL_CTX_up_ref(t->tls);
+	SSL_CTX_set_info_callback(t->tls, on_tls_event);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+	return CURLE_OK;
+}
+
+/* What the server says of our certificate, or that it wants one; NULL: nothing. */
+static const char *certificate_refusal(const struct http_transfer *t)
+{
+	static const int about_it[] = {SSL_AD_BAD_CERTIFICATE, SSL_AD_UNSUPPORTED_CERTIFICATE,
+		SSL_AD_CERTIFICATE_REVOKED, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_UNKNOWN,
+		SSL_AD_UNKNOWN_CA, SSL_AD_ACCESS_DENIED, TLS13_AD_CERTIFICATE_REQUIRED};
+	int alert = t->tls ? (int)(intptr_t)SSL_CTX_get_ex_data(t->tls, alert_index) : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(about_it); i++)
+		if (alert == about_it[i])
+			return SSL_alert_desc_string_long(alert);
+	return NULL;
 }
 
 static void set_blob(CURL *easy, CURLoption option, const char *pem)
@@ -177,13 +240,11 @@ static void set_tls(CURL *easy, const struct config *c, const struct credentials
 	}
 }
 
-/* Without one in the kubeconfig curl takes the usual environment variables, as client-go does. */
-static void set_proxy(CURL *easy, const struct config *c)
+/* "" is none, whatever the environment says. */
+static void set_proxy(CURL *easy, const char *proxy)
 {
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	if (!c->proxy_url)
-		return;
-	curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy_url);
+	curl_easy_setopt(easy, CURLOPT_PROXY, proxy);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
 }
 
@@ -334,7 +395,9 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, t);
 	set_tls(t->easy, h->config, t->credentials);
-	set_proxy(t->easy, h->config);
+	curl_easy_setopt(t->easy, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
+	curl_easy_setopt(t->easy, CURLOPT_SSL_CTX_DATA, t);
+	set_proxy(t->easy, h->proxy);
 	set_request(t, request);
 	set_credentials(t);
 	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
@@ -358,6 +421,7 @@ void http_abort(struct http_transfer *t)
 			explicit_bzero(line->data, strlen(line->data));
 	curl_slist_free_all(t->headers);
 	curl_slist_free_all(t->connect_to);
+	SSL_CTX_free(t->tls);
 	credentials_unref(t->credentials);
 	free(t);
 }
@@ -476,21 +540,44 @@ static int curl_errno(const struct http_transfer *t, CURLcode code)
 	}
 }
 
+static void finish_with(struct http_transfer *t, struct http_result *result)
+{
+	result->generation = t->credentials->generation;
+	count(t, result->error < 0 ? 0 : result->code);
+	t->done(t->arg, result);
+	http_abort(t);
+}
+
 /* `message`, with an error: one sentence, taken over. */
 static void finish(struct http_transfer *t, int error, char *message)
 {
-	struct http_result result = {
-		.error = error, .message = message, .generation = t->credentials->generation};
+	struct http_result result = {.error = error, .message = message};
 	curl_off_t retry_after = 0;
 
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
 	result.retry_after = retry_after < RETRY_AFTER_MAX ? retry_after : RETRY_AFTER_MAX;
 	result.unready = t->unready;
-	count(t, error < 0 ? 0 : result.code);
-	t->done(t->arg, &result);
+	finish_with(t, &result);
 	free(message);
-	http_abort(t);
+}
+
+/* As a 401 with a Status: whoever asked does what is to be done where credentials are refused. */
+static void finish_refused(struct http_transfer *t, const char *alert)
+{
+	struct http_result result = {.code = 401};
+	_cleanup_free_ char *why = xasprintf("the server %s the client certificate: %s",
+		t->credentials->certificate ? "refuses" : "asks for", alert);
+	_cleanup_json_ json_t *status = json_pack("{s:s, s:s, s:s, s:s, s:i}", "kind", "Status",
+		"status", "Failure", "message", why, "reason", "Unauthorized", "code", 401);
+	_cleanup_free_ char *body = json_dumps(status, JSON_COMPACT);
+
+	login_answered(t->http->login, t->credentials, 401);
+	t->data_error = t->data(t->arg, 401, "", 0);
+	if (t->data_error == 0)
+		t->data_error = t->data(t->arg, 401, body, strlen(body));
+	result.error = t->data_error;
+	finish_with(t, &result);
 }
 
 static char *server_text(const struct http_transfer *t, const char *why)
@@ -501,11 +588,16 @@ static char *server_text(const struct http_transfer *t, const char *why)
 static void finish_curl(struct http_transfer *t, CURLcode code)
 {
 	const char *why = t->curl_error[0] ? t->curl_error : curl_easy_strerror(code);
+	const char *refusal = code == CURLE_OK ? NULL : certificate_refusal(t);
 	int error = curl_errno(t, code), here = shortage(t, code);
 	_cleanup_free_ char *tls = NULL;
 
 	if (here < 0) {
 		finish(t, here, shortage_text(here));
+		return;
+	}
+	if (refusal) {
+		finish_refused(t, refusal);
 		return;
 	}
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */

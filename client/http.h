@@ -1,12 +1,12 @@
 /*
- * http: requests to the API server. The only file that includes curl.
+ * http: requests to the API server. The only file that sends with curl, and includes OpenSSL for it.
  *
  * A struct http is one thread's connections: everything but http_wakeup is called by the thread
  * that owns it. Connections are kept alive and reused (HTTP/1.1: on HTTP/2 one dead connection
  * would hold every watch and every request up together), gzip is accepted, TLS is verified as the
  * configuration says, redirects are not followed. Each transfer goes with the credentials that there
  * are when it starts, and a 401 is told to the login; a connection is only reused with the client
- * certificate that it was made with.
+ * certificate that it was made with. A TLS alert about that certificate is an answer, too: 401.
  */
 #ifndef CLIENT_HTTP_H
 #define CLIENT_HTTP_H

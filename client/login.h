@@ -3,7 +3,8 @@
  * makes them anew; requests take the snapshot that there is and never wait for that thread, unless
  * they were refused and ask for better ones.
  *
- * - Token and certificate files are read again every 50 seconds (client-go: 60 less 10).
+ * - Token and certificate files are read again every 50 seconds (client-go: 60 less 10); what isn't
+ *   whole or doesn't belong together, every second.
  * - A plugin runs again 10 seconds before its answer expires, and after a 401.
  * - After a 401, and then every second until the server takes us again, files are read again, and
  *   the kubeconfig, too, once it was written: `oc login` elsewhere heals the mount.

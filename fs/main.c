@@ -26,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
@@ -89,6 +90,21 @@ static int check_mountpoint(const char *path)
 
 /* ---- going to the background ---- */
 
+/* The exit status of a start that failed. The child has said why, unless a signal ended it. */
+static int why_not_mounted(pid_t child)
+{
+	int status;
+
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return EXIT_FAILURE;
+	if (!WIFSIGNALED(status))
+		return WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+	complain(0, "the background process died of signal %d (%s)", WTERMSIG(status),
+		strsignal(WTERMSIG(status)));
+	return EXIT_FAILURE;
+}
+
 /*
  * Forks. In the child: 0, and p->ready_fd tells the parent. The parent doesn't come back: it ends
  * with success once the mount is up, else with failure (the child has said why).
@@ -106,7 +122,7 @@ static int go_to_background(struct program *p)
 		return complain(-errno, "fork: %s", strerror(errno));
 	if (pid > 0) {
 		close(fds[1]);
-		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : why_not_mounted(pid));
 	}
 	close(fds[0]);
 	p->ready_fd = fds[1];
@@ -255,7 +271,8 @@ static int connect_to_server(struct program *p)
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
 		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
-	if (r == -EKEYEXPIRED && login_renew(m->login)) { /* a plugin may keep what was revoked */
+	if (r == -EKEYEXPIRED && m->login &&
+		login_renew(m->login)) { /* a plugin may keep what was revoked */
 		free(steal_ptr(error));
 		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	}
@@ -400,11 +417,21 @@ static void inval_entry(void *arg, uint64_t parent_id, const char *name)
 	fuse_lowlevel_notify_inval_entry(arg, parent_id, name, strlen(name));
 }
 
+/* The kubeconfig's URL is one value, whatever commas and backslashes it has. */
+static char *name_options(const char *server)
+{
+	_cleanup_free_ char *fsname = xasprintf("fsname=%s", server);
+	_cleanup_free_ char *options = NULL;
+
+	if (fuse_opt_add_opt_escaped(&options, fsname) < 0)
+		abort(); /* out of memory */
+	return xasprintf("-o%s,subtype=imagestreamfs", options);
+}
+
 static int open_session(struct program *p)
 {
 	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
-	_cleanup_free_ char *name =
-		xasprintf("-ofsname=%s,subtype=imagestreamfs", p->mount.config->server);
+	_cleanup_free_ char *name = name_options(p->mount.config->server);
 
 	fuse_opt_add_arg(&p->options.fuse, name);
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -55,6 +56,7 @@ class Control:
         self.server = None
         self.project_delay = 0
         self.authority = None
+        self.prefix = ""
 
     # What every ordinary request goes through.
 
@@ -156,6 +158,7 @@ class Control:
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
             ("POST", "certificate"): self.certificate,
+            ("POST", "tls"): self.tls, ("POST", "prefix"): self.set_prefix,
             ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
             ("POST", "imports"): self.imports,
         }.get((request.method, name))
@@ -283,6 +286,16 @@ class Control:
         """A client certificate for a user, which need not be known."""
         certificate, key = self.authority.client(value["user"])
         return {"certificate": certificate.decode(), "key": key.decode()}
+
+    def tls(self, value):
+        """For the connections that come from now on."""
+        version = ssl.TLSVersion["TLSv" + value["version"].replace(".", "_")]
+        self.server.context = self.authority.strict_context(version, value["revoked"])
+        return {}
+
+    def set_prefix(self, value):
+        self.prefix = value["path"].rstrip("/")
+        return {}
 
     def imports(self, value):
         """Switches the import controller and says how imports go; gives what holds now."""

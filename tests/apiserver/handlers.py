@@ -100,6 +100,7 @@ class App:
     def answer(self, request, connection, within_limit):
         if request.path.startswith("/_control/"):
             return self.control.answer(request)
+        request.path = request.path.removeprefix(self.control.prefix)
         entry = self.control.record(request)
         fault = self.control.fault_for(request)
         response = None
