@@ -1,7 +1,7 @@
 #include "client/intake.h"
 
-#include "client/cut.h"
 #include "client/json.h"
+#include "client/list.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -174,42 +174,14 @@ int intake_object(const struct intake *in, const char *text, size_t len, struct 
 
 /* ---- a page ---- */
 
-struct page {
-	struct piece metadata, items;
-};
-
-static int cut_page(const char *body, size_t len, struct page *ret)
-{
-	struct cut c = CUT_INIT(body, len);
-	struct piece key, value;
-	int r = len ? cut_enter(&c, '{') : -EBADMSG;
-
-	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
-		r = cut_key(&c, &key);
-		if (r == 0)
-			r = cut_value(&c, &value);
-		if (r < 0)
-			break;
-		if (cut_is(&key, "items"))
-			ret->items = value;
-		else if (cut_is(&key, "metadata"))
-			ret->metadata = value;
-	}
-	if (r == 0)
-		r = cut_end(&c);
-	if (ret->items.len && *ret->items.p != '[' && memcmp(ret->items.p, "null", 4) != 0)
-		r = -EBADMSG;
-	return r == 0 && !ret->items.len ? -EBADMSG : r;
-}
-
 int intake_page_head(const char *body, size_t len, struct taken *ret)
 {
 	_cleanup_json_ json_t *metadata = NULL;
-	struct page page = {0};
-	int r = cut_page(body, len, &page);
+	struct list list;
+	int r = list_open(body, len, &list);
 
-	if (r == 0 && page.metadata.len)
-		r = json_read(page.metadata.p, page.metadata.len, JSON_DECODE_ANY, &metadata, NULL);
+	if (r == 0 && list.metadata.p && !(metadata = list_metadata(&list)))
+		r = -EBADMSG;
 	if (r < 0) {
 		set_string(&ret->why, "the answer is no list");
 		return -EBADMSG;
@@ -291,23 +263,17 @@ static void put_batch(
 int intake_page(const struct intake *in, const char *body, size_t len, struct taken *ret)
 {
 	_cleanup_free_ struct piece *batch = xcalloc(BATCH, sizeof(*batch));
-	struct page page = {0};
-	struct cut c;
-	int r = cut_page(body, len, &page);
+	struct list list;
+	int r = list_open(body, len, &list);
 
-	if (r < 0 || *page.items.p != '[')
-		return r;
-	c = (struct cut)CUT_INIT(page.items.p, page.items.len);
-	r = cut_enter(&c, '[');
-	for (size_t n = BATCH; r == 0 && n == BATCH;) {
-		for (n = 0; n < BATCH && (r = cut_next(&c, ']')) > 0; n++)
-			if ((r = cut_value(&c, &batch[n])) < 0)
-				break;
+	for (size_t n = BATCH; r >= 0 && n == BATCH;) {
+		for (n = 0; n < BATCH && (r = list_next(&list, &batch[n])) > 0; n++)
+			;
 		put_batch(in, batch, n, ret);
 		if (r >= 0)
 			r = in->check ? in->check(in->arg) : 0;
 	}
-	return r;
+	return r < 0 ? r : 0;
 }
 
 /* ---- a watch ---- */
