@@ -173,12 +173,12 @@ ITEMS = {
         replaced(b'"metadata":', b'"metadata":{"managedFields":[{}]},"metadata":'), ("odd",), None),
     "metadata-escaped": (replaced(b'"metadata":', b'"met\\u0061data":'), ("odd",), None),
     "spec-twice": (replaced(b'"spec":', b'"spec":[],"spec":'), ("odd",), None),
-    "metadata-null": ({"metadata": None, "spec": {}}, (), "metadata.name is missing"),
-    "metadata-list": ({"metadata": ["odd"]}, (), "metadata.name is missing"),
-    "metadata-string": ({"metadata": "odd"}, (), "metadata.name is missing"),
-    "metadata-missing": ({}, (), "metadata.name is missing"),
-    "item-null": (None, (), "metadata.name is missing"),
-    "item-string": ("odd", (), "metadata.name is missing"),
+    "metadata-null": ({"metadata": None, "spec": {}}, (), "metadata.namespace is missing"),
+    "metadata-list": ({"metadata": ["odd"]}, (), "metadata.namespace is missing"),
+    "metadata-string": ({"metadata": "odd"}, (), "metadata.namespace is missing"),
+    "metadata-missing": ({}, (), "metadata.namespace is missing"),
+    "item-null": (None, (), "metadata.namespace is missing"),
+    "item-string": ("odd", (), "metadata.namespace is missing"),
     "item-deep": (replaced(b'"spec":', b'"deep":%s,"spec":' % NESTED), (),
                   "shop/odd: not read: nested more than 512 deep"),
     "item-only-deep": (b"[" * 10000 + b"]" * 10000, (), "nested more than 512 deep"),
@@ -209,13 +209,13 @@ def test_item(directory, server, name):
     server.arm(("GET", STREAMS, Answer(text)))
     with mounted(directory, server, bytes_sent=len(text)) as mount:
         assert_healthy(mount, shown)
-        if why:
-            mount.wait_said(why)
         for one in shown:  # all of it can be read
             for path in sorted((mount / "shop" / one).rglob("*")):
                 if path.is_file():
                     path.read_bytes()
             assert json.loads((mount / "shop" / one / "imagestream.json").read_text())
+        if why:
+            mount.wait_said(why)
 
 
 # ---- lists as a whole ----
@@ -426,8 +426,8 @@ LINES = {
     "empty-object": (b"{}\n", ""),
     "no-object": (b'{"type":"MODIFIED"}\n', ""),
     "no-type": (b'{"object":{}}\n', ""),
-    "object-null": (b'{"type":"MODIFIED","object":null}\n', "metadata.name is missing"),
-    "object-string": (b'{"type":"ADDED","object":"x"}\n', "metadata.name is missing"),
+    "object-null": (b'{"type":"MODIFIED","object":null}\n', "metadata.namespace is missing"),
+    "object-string": (b'{"type":"ADDED","object":"x"}\n', "metadata.namespace is missing"),
     "deleted-null": (b'{"type":"DELETED","object":null}\n', ""),
     "deleted-odd": (event("DELETED", odd("../web")), None),
     "bookmark-null": (b'{"type":"BOOKMARK","object":null}\n', ""),
