@@ -327,6 +327,7 @@ static void refuse(struct scope *s, long code, const struct status *status)
 
 static void list_page(struct scope *s);
 static void watch(struct scope *s);
+static bool stopping(struct reflector *r);
 
 static int put_namespace(struct scope *s, const char *text, size_t len, unsigned list)
 {
@@ -675,7 +676,8 @@ static int on_list_data(void *arg, long code, const char *data, size_t len)
 {
 	struct scope *s = arg;
 
-	return buf_add(&s->body, data, len);
+	/* A few KiB may unpack to 256 MiB in one go. */
+	return stopping(s->reflector) ? -ESHUTDOWN : buf_add(&s->body, data, len);
 }
 
 static void add_selector(const struct scope *s, struct buf *path, char separator)
