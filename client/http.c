@@ -151,6 +151,8 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	t->unready = t->unready || is_unready(p, size * n);
 	t->header_bytes += size * n;
 	if (t->header_bytes > HTTP_HEADER_MAX) {
+		snprintf(t->curl_error, sizeof(t->curl_error),
+			"the answer's headers are larger than 1 MiB");
 		t->data_error = -EIO;
 		return 0;
 	}

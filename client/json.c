@@ -74,7 +74,9 @@ int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **r
 	}
 	if (ret_why)
 		*ret_why = excess ? xstrdup(excess) : parse_problem(&error);
-	return excess ? -EFBIG : -EBADMSG;
+	if (excess || json_error_code(&error) == json_error_numeric_overflow)
+		return -EFBIG;
+	return -EBADMSG;
 }
 
 json_t *json_read_or_null(const char *text, size_t len, size_t flags)

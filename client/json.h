@@ -17,7 +17,7 @@
 
 /*
  * Parses one text. `flags` are json_loadb's; `text` may be NULL where `len` is 0. 0 and a reference
- * for the caller; -EFBIG above one of the limits; -EBADMSG where it is no JSON. *ret_why (NULL: it
+ * for the caller; -EFBIG above one of the limits, or where a number has no room in 64 bits; -EBADMSG where it is no JSON. *ret_why (NULL: it
  * isn't wanted) is what is wrong, with line and column where there is one; the caller frees it.
  */
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);

@@ -90,22 +90,21 @@ struct rule {
 };
 
 static const struct rule rules[] = {
+	{"namespace", name_problem},
 	{"name", name_problem},
 	{"uid", uid_problem},
-	{"namespace", name_problem},
 	{"resourceVersion", version_problem},
 };
 
-#define RULES_OF_NAMESPACE 2
-
-static int check(const json_t *metadata, size_t n, char **ret_why)
+/* The rules from `first` to before `end`. */
+static int check(const json_t *metadata, size_t first, size_t end, char **ret_why)
 {
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = first; i < end; i++) {
 		const char *problem = rules[i].problem(json_object_get(metadata, rules[i].member));
 		_cleanup_free_ char *what = xasprintf("metadata.%s", rules[i].member);
 
 		if (problem) {
-			say(ret_why, metadata, n > RULES_OF_NAMESPACE, what, problem);
+			say(ret_why, metadata, first == 0, what, problem);
 			return -EINVAL;
 		}
 	}
@@ -114,12 +113,12 @@ static int check(const json_t *metadata, size_t n, char **ret_why)
 
 int object_check_names(const json_t *metadata, char **ret_why)
 {
-	return check(metadata, ARRAY_SIZE(rules), ret_why);
+	return check(metadata, 0, ARRAY_SIZE(rules), ret_why);
 }
 
 int object_check_namespace(const json_t *metadata, char **ret_why)
 {
-	return check(metadata, RULES_OF_NAMESPACE, ret_why);
+	return check(metadata, 1, 3, ret_why); /* name and uid */
 }
 
 /* Items of a list have no kind. */
@@ -371,7 +370,38 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
 	return make(json, NULL, 0, api_version, ret, NULL);
 }
 
-json_t *object_find_metadata(const char *text, size_t len)
+/* Whether a member of metadata is one of those that name an object, or keep it. */
+static bool is_name(const struct piece *key)
+{
+	static const char *const names[] = {
+		"namespace", "name", "uid", "resourceVersion", "finalizers"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (cut_is(key, names[i]))
+			return true;
+	return false;
+}
+
+static json_t *read_names(const struct piece *metadata)
+{
+	struct cut c = CUT_INIT(metadata->p, metadata->len);
+	json_t *names = json_object();
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return names;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0) {
+		json_t *json = is_name(&key) ? json_read_or_null(value.p, value.len,
+						       JSON_ALLOW_NUL | JSON_DECODE_ANY)
+					     : NULL;
+
+		if (json)
+			json_object_setn_new(names, key.p + 1, key.len - 2, json);
+	}
+	return names;
+}
+
+json_t *object_find_names(const char *text, size_t len)
 {
 	struct cut c = CUT_INIT(text, len);
 	struct piece key, value;
@@ -380,7 +410,7 @@ json_t *object_find_metadata(const char *text, size_t len)
 		return NULL;
 	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
 		if (cut_is(&key, "metadata"))
-			return json_read_or_null(value.p, value.len, JSON_ALLOW_NUL);
+			return read_names(&value);
 	return NULL;
 }
 
@@ -393,7 +423,7 @@ int object_from_text(const char *text, size_t len, const char *api_version, stru
 
 	if (r < 0) {
 		_cleanup_json_ json_t *metadata =
-			ret_why && len ? object_find_metadata(text, len) : NULL;
+			ret_why && len ? object_find_names(text, len) : NULL;
 
 		say(ret_why, metadata, true, "not read:", problem);
 		return r;

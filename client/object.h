@@ -64,8 +64,12 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
 	json_t **ret_json, char **ret_why);
 
-/* The metadata of an object's text, parsed alone, or NULL. The caller owns the reference. */
-json_t *object_find_metadata(const char *text, size_t len);
+/*
+ * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text, without
+ * parsing the rest: as far as these are there and plainly spelled. NULL where the text has no metadata. The caller
+ * owns the reference.
+ */
+json_t *object_find_names(const char *text, size_t len);
 
 /* Whether it is the stream that was asked for: an answer about another one is no answer. */
 bool object_is(const struct object *o, const char *namespace, const char *name);

@@ -234,6 +234,8 @@ static int on_body(void *arg, long code, const char *data, size_t len)
 
 	if (code != 200 && code != 201 && s->body.len + len > ERROR_BODY_MAX)
 		return 0;
+	if (s->shared->check(s->shared->arg) < 0) /* a page may take long to come */
+		return -ESHUTDOWN;
 	return buf_add(&s->body, data, len);
 }
 

@@ -455,7 +455,7 @@ static int add_query(json_t *options, struct buf *url)
 /* list_item_fn: what finalizers hold isn't gone. */
 static void forget_item(void *arg, const char *text, size_t len)
 {
-	_cleanup_json_ json_t *metadata = object_find_metadata(text, len);
+	_cleanup_json_ json_t *metadata = object_find_names(text, len);
 	_cleanup_free_ char *key = NULL;
 	struct apifile_call *c = arg;
 

@@ -110,7 +110,7 @@ static void add_item(void *arg, const char *text, size_t len)
 {
 	struct question *q = arg;
 	struct selection *s = q->selection;
-	_cleanup_json_ json_t *metadata = object_find_metadata(text, len);
+	_cleanup_json_ json_t *metadata = object_find_names(text, len);
 	_cleanup_free_ char *why = NULL;
 	const char *name;
 

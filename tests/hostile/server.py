@@ -5,6 +5,7 @@ says something else, byte by byte.
 """
 
 import base64
+import functools
 import http.server
 import json
 import pathlib
@@ -206,7 +207,9 @@ class Server:
         if method == "POST" and path.startswith(REVIEWS):
             return self.review(path[len(REVIEWS):], json.loads(body))
         if "watch=true" in query:
-            return Answer(pieces=self.silence if path == PROJECTS else self.watch)
+            since = re.search("resourceVersion=([0-9]+)", query)
+            return Answer(pieces=self.silence if path == PROJECTS else functools.partial(
+                self.watch, int(since[1]) if since else 0))
         if path == PROJECTS:
             return Answer(page(self.projects, kind="Project"))
         if path.startswith(PROJECTS + "/"):
@@ -246,12 +249,16 @@ class Server:
             self.lock.wait_for(lambda: self.ending)
         return iter(())
 
-    def watch(self, _):
+    def watch(self, since, _):
+        """What is newer than that version, then what is pushed."""
         with self.lock:
             at = len(self.lines)
+            newer = [event("MODIFIED", whole(one)) for one in self.streams.values()
+                     if int(one["metadata"]["resourceVersion"]) > since]
             self.watches += 1
             self.lock.notify_all()
         try:
+            yield from newer
             while True:
                 with self.lock:
                     self.lock.wait_for(lambda: self.ending or len(self.lines) > at)

@@ -173,12 +173,12 @@ ITEMS = {
         replaced(b'"metadata":', b'"metadata":{"managedFields":[{}]},"metadata":'), ("odd",), None),
     "metadata-escaped": (replaced(b'"metadata":', b'"met\\u0061data":'), ("odd",), None),
     "spec-twice": (replaced(b'"spec":', b'"spec":[],"spec":'), ("odd",), None),
-    "metadata-null": ({"metadata": None, "spec": {}}, (), "metadata.name is missing"),
-    "metadata-list": ({"metadata": ["odd"]}, (), "metadata.name is missing"),
-    "metadata-string": ({"metadata": "odd"}, (), "metadata.name is missing"),
-    "metadata-missing": ({}, (), "metadata.name is missing"),
-    "item-null": (None, (), "metadata.name is missing"),
-    "item-string": ("odd", (), "metadata.name is missing"),
+    "metadata-null": ({"metadata": None, "spec": {}}, (), "metadata.namespace is missing"),
+    "metadata-list": ({"metadata": ["odd"]}, (), "metadata.namespace is missing"),
+    "metadata-string": ({"metadata": "odd"}, (), "metadata.namespace is missing"),
+    "metadata-missing": ({}, (), "metadata.namespace is missing"),
+    "item-null": (None, (), "metadata.namespace is missing"),
+    "item-string": ("odd", (), "metadata.namespace is missing"),
     "item-deep": (replaced(b'"spec":', b'"deep":%s,"spec":' % NESTED), (),
                   "shop/odd: not read: nested more than 512 deep"),
     "item-only-deep": (b"[" * 10000 + b"]" * 10000, (), "nested more than 512 deep"),
@@ -209,13 +209,13 @@ def test_item(directory, server, name):
     server.arm(("GET", STREAMS, Answer(text)))
     with mounted(directory, server, bytes_sent=len(text)) as mount:
         assert_healthy(mount, shown)
-        if why:
-            mount.wait_said(why)
         for one in shown:  # all of it can be read
             for path in sorted((mount / "shop" / one).rglob("*")):
                 if path.is_file():
                     path.read_bytes()
             assert json.loads((mount / "shop" / one / "imagestream.json").read_text())
+        if why:
+            mount.wait_said(why)
 
 
 # ---- lists as a whole ----
@@ -225,7 +225,7 @@ def pieces_of(piece, times, end=b"", start=b""):
     def pieces(server):
         yield start or piece
         for i in range(times):
-            if 2 * i >= times:
+            if 2 * i >= times or i == 64:
                 server.sent.set()
             yield piece
         if end:
@@ -233,13 +233,17 @@ def pieces_of(piece, times, end=b"", start=b""):
     return pieces
 
 
+HEAD = page([stream("shop", "web", 10), stream("dev", "app", 10)])[:-2]  # what follows begins with a comma
+
+
 @functools.lru_cache(None)
 def packed(piece, times):
     """The bytes of `piece` that many times, gzip'ed, some at a time."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    out = [packer.compress(b'{"items":[{}')]
+    out = [packer.compress(HEAD)]
     out += [packer.compress(piece) for _ in range(times)]
-    return [one for one in [*out, packer.flush()] if one]
+    out += [packer.compress(b"]}"), packer.flush()]
+    return [one for one in out if one]
 
 
 def unpacks(piece, times):
@@ -266,7 +270,7 @@ def for_ever(server, token=lambda n: "more", items=lambda n: []):
 
 ZIPPED = gzip.compress(b'{"items":[],"metadata":{}}')
 BRACES = b",{}" * (MIB // 3)
-# name: (answer or function(server) -> answer, what .api/errors says, bytes of a page unpacked)
+# name: (answer or function(server) -> answer, what .api/errors says ("": any line), bytes of a page unpacked)
 PAGES = {
     "items-object": (Answer(b'{"metadata":{},"items":{}}'), "", 0),
     "items-string": (Answer(b'{"metadata":{},"items":"x"}'), "", 0),
@@ -279,28 +283,27 @@ PAGES = {
     "no-content": (Answer(b"", 204), "", 0),
     "status": (Answer({"kind": "Status", "status": "Failure", "code": 500}), "", 0),
     "cut": (lambda server: Answer(healthy_page(server)[:-20]), "", 0),
-    "metadata-string": (Answer(b'{"metadata":"x","items":[]}'), None, 0),
+    "metadata-string": (Answer(b'{"metadata":"x","items":[]}'), "", 0),
     "gzip-cut": (Answer(ZIPPED[:-12], headers={"Content-Encoding": "gzip"}), "", 0),
     "gzip-none": (Answer(b"no gzip", headers={"Content-Encoding": "gzip"}), "", 0),
     "encoding-unknown": (Answer(b"{}", headers={"Content-Encoding": "rot13"}), "", 0),
     "length-too-long": (Answer(b'{"items":[]}', headers={"Content-Length": "1000"}), "", 0),
     "length-too-short": (Answer(b'{"metadata":{},"items":[]}', headers={"Content-Length": "9"}), "",
                          0),
-    "length-no-number": (Answer(b'{"items":[]}', headers={"Content-Length": "99999999999999999999"}),
-                         "", 0),
+    "length-no-number": (lambda server: Answer(healthy_page(server), headers={
+        "Content-Length": "99999999999999999999"}), None, 0),
     "header-huge": (Answer(b"{}", headers={"X": 200000 * "x"}), "", 0),
     "headers-many": (Answer(b"{}", headers={f"X-{n}": 9000 * "x" for n in range(2000)}), "", 18 * MIB),
     "redirect": (Answer(b"", 302, headers={"Location": "https://127.0.0.1:1/"}), "", 0),
     "retry-after": (Answer(b"", 503, headers={"Retry-After": "99999999999999999999"}), "", 0),
-    "braces": (Answer(pieces=pieces_of(BRACES, 15, b"]}", b'{"metadata":{},"items":[{}')), "",
-               15 * MIB),
-    "braces-120-million": (unpacks(BRACES, 240), "", 240 * MIB),
+    "braces": (Answer(pieces=pieces_of(BRACES, 15, b"]}", HEAD)), "", 15 * MIB),
+    "braces-80-million": (unpacks(BRACES, 240), "", 240 * MIB),
     "gzip-bomb": (unpacks(MIB * b" ", 300), "", 256 * MIB),
     "endless-body": (Answer(pieces=pieces_of(MIB * b" ", 1 << 40)), "", 256 * MIB),
-    "same-token": (for_ever, "", 0),
-    "new-token-nothing-new": (lambda server: for_ever(server, "t{}".format), "", 0),
+    "same-token": (for_ever, "continue", 0),
+    "new-token-nothing-new": (lambda server: for_ever(server, "t{}".format), "continue", 0),
 }
-ENDLESS = ("braces", "braces-120-million", "gzip-bomb", "endless-body", "same-token",
+ENDLESS = ("braces", "braces-80-million", "gzip-bomb", "endless-body", "same-token",
            "new-token-nothing-new")
 
 
@@ -325,9 +328,8 @@ def test_page(directory, server, name):
         list_again(mount)
         wait_for(lambda: server.count("GET", STREAMS) >= 2, 60, "another list")
         if why is not None:
-            mount.wait_said("imagestreams" if not why else why) if why else wait_for(
-                mount.errors, 120, "a line in .api/errors")
-            assert_healthy(mount)
+            mount.wait_said(why)
+        assert_healthy(mount)
         server.change("shop/web", "later")
         server.arm()
         wait_for(lambda: heals(mount), 120, "a list that is one")
@@ -426,8 +428,8 @@ LINES = {
     "empty-object": (b"{}\n", ""),
     "no-object": (b'{"type":"MODIFIED"}\n', ""),
     "no-type": (b'{"object":{}}\n', ""),
-    "object-null": (b'{"type":"MODIFIED","object":null}\n', "metadata.name is missing"),
-    "object-string": (b'{"type":"ADDED","object":"x"}\n', "metadata.name is missing"),
+    "object-null": (b'{"type":"MODIFIED","object":null}\n', "metadata.namespace is missing"),
+    "object-string": (b'{"type":"ADDED","object":"x"}\n', "metadata.namespace is missing"),
     "deleted-null": (b'{"type":"DELETED","object":null}\n', ""),
     "deleted-odd": (event("DELETED", odd("../web")), None),
     "bookmark-null": (b'{"type":"BOOKMARK","object":null}\n', ""),
@@ -623,7 +625,12 @@ STARTS = {
     "discovery-empty": ([("GET", ROOT + "$", Answer(b"", 204))], None),
     "discovery-70-mib": ([("GET", ROOT + "$", Answer(pieces=pieces_of(MIB * b" ", 70)))],
                          "the answer is larger than 64 MiB"),
-    "discovery-header": ([("GET", ROOT + "$", Answer(b"{}", headers={"X": 200000 * "x"}))], "."),
+    "discovery-header": ([("GET", ROOT + "$", Answer(b"{}", headers={"X": 200000 * "x"}))],
+                         "^imagestreamfs: https://127.0.0.1"),
+    "discovery-headers": ([("GET", ROOT + "$", Answer(b"{}", headers={
+        f"X-{n}": 9000 * "x" for n in range(2000)}))], "headers"),
+    "list-html": ([("GET", STREAMS, Answer(b"<html>", kind="text/html"))],
+                  "^imagestreamfs: .*no list"),
     "version-array": ([("GET", "/version", Answer(b"[1]"))], None),
     "version-odd": ([("GET", "/version", Answer({"major": 1, "minor": 9000 * "9"}))], None),
     "version-deep": ([("GET", "/version", Answer(NESTED))], None),
@@ -644,7 +651,7 @@ def test_start(directory, server, name):
             os.listdir(mount / ".api")
         return
     mount = Mount(directory, server.kubeconfig, wait=False)
-    assert mount.process.wait(120) == 4
+    assert mount.process.wait(120) in (1, 4)
     lines = mount.stderr.read_text().splitlines()
     assert len(lines) == 1 and re.search(why, lines[0]), lines
     assert not list(mount.directory.glob("san.*"))

@@ -337,8 +337,8 @@ static void test_gate(void **state)
 			"shop/web: metadata.resourceVersion is missing"},
 		{NAMES("\"shop\"", "\"web\"", "\"u\"", "\"1\\u0000\""),
 			"shop/web: metadata.resourceVersion isn't printable"},
-		{"null", "?/?: metadata.name is missing"},
-		{"[]", "?/?: metadata.name is missing"},
+		{"null", "?/?: metadata.namespace is missing"},
+		{"[]", "?/?: metadata.namespace is missing"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
