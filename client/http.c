@@ -467,8 +467,8 @@ static int shortage(const struct http_transfer *t, CURLcode code)
 	int error = t->socket_error;
 
 	switch (code) {
-	case CURLE_OUT_OF_MEMORY:
-		return -ENOMEM;
+	case CURLE_OUT_OF_MEMORY: /* or, once it has begun, a header that is longer than curl takes */
+		return t->header_bytes ? 0 : -ENOMEM;
 	case CURLE_COULDNT_CONNECT:
 		break;
 	case CURLE_COULDNT_RESOLVE_HOST:
@@ -603,6 +603,8 @@ static void finish_curl(struct http_transfer *t, CURLcode code)
 		return;
 	}
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
+	if (code == CURLE_OUT_OF_MEMORY)
+		why = "a header of the answer is too long";
 	if (error == -EPROTO) {
 		if (t->credentials->certificate) /* perhaps it is ours */
 			login_answered(t->http->login, t->credentials, 401);

@@ -6,9 +6,10 @@
 #include <errno.h>
 #include <pthread.h>
 
-#define SHARES_MAX 4	/* threads that take in items */
-#define SHARE_MIN  64	/* items that are worth it */
-#define BATCH	   4096 /* items of a page that are looked at together */
+#define SHARES_MAX  4	  /* threads that take in items */
+#define SHARE_MIN   64	  /* items that are worth it */
+#define BATCH	    4096  /* items of a page that are looked at together */
+#define UNNAMED_MAX 10000 /* items of a page that nobody can name: then it is none */
 
 void taken_release(struct taken *t)
 {
@@ -40,7 +41,7 @@ static int put_namespace(
 	const json_t *metadata;
 	const char *created;
 	int64_t time = 0;
-	int r = json_read(text, len, JSON_ALLOW_NUL, &json, ret_why);
+	int r = json_read(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json, ret_why);
 
 	metadata = json_object_get(json, "metadata");
 	if (r == 0)
@@ -101,16 +102,17 @@ static bool cut_identity(const char *text, size_t len, struct identity *ret)
 	return false;
 }
 
-/* The list has the stream, though not in a form that can be taken in: it isn't gone. */
-static void note_left_out(const struct intake *in, const char *text, size_t len)
+/* The list has the stream, though not in a form that can be taken in: it isn't gone. False: which one? */
+static bool note_left_out(const struct intake *in, const char *text, size_t len)
 {
 	_cleanup_free_ char *key = NULL;
 	struct identity id;
 
-	if (!in->list || !cut_identity(text, len, &id))
-		return;
+	if (!cut_identity(text, len, &id))
+		return false;
 	key = xasprintf("%s/%s", id.namespace, id.name);
 	store_saw(in->store, key, in->list);
+	return true;
 }
 
 /* The echo of what we saved ourselves is no news. */
@@ -140,10 +142,8 @@ static int put_stream(
 	if (is_held(in, text, len, ret_version))
 		return 0;
 	r = object_from_text(text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
-	if (r < 0) {
-		note_left_out(in, text, len);
+	if (r < 0)
 		return r;
-	}
 	if (cache)
 		object_cache_put(cache, o, json); /* whoever publishes it is the next to ask */
 	if (ret_version)
@@ -180,8 +180,10 @@ int intake_page_head(const char *body, size_t len, struct taken *ret)
 	struct list list;
 	int r = list_open(body, len, &list);
 
-	if (r == 0 && list.metadata.p && !(metadata = list_metadata(&list)))
-		r = -EBADMSG;
+	if (r == 0 && list.metadata.p) {
+		metadata = list_metadata(&list);
+		r = json_is_object(metadata) ? 0 : -EBADMSG;
+	}
 	if (r < 0) {
 		set_string(&ret->why, "the answer is no list");
 		return -EBADMSG;
@@ -195,8 +197,7 @@ int intake_page_head(const char *body, size_t len, struct taken *ret)
 struct share {
 	const struct intake *intake;
 	const struct piece *items;
-	size_t count, news, left_out;
-	bool mangled;
+	size_t count, news, left_out, unnamed;
 	char *why;
 	pthread_t thread;
 	bool started;
@@ -214,7 +215,9 @@ static void *put_share(void *arg)
 		if (r >= 0)
 			continue;
 		share->left_out++;
-		share->mangled = share->mangled || r == -EBADMSG;
+		share->unnamed +=
+			share->intake->kind == INTAKE_NAMESPACES || r == -EBADMSG ||
+			!note_left_out(share->intake, share->items[i].p, share->items[i].len);
 		if (!share->why)
 			share->why = steal_ptr(why);
 	}
@@ -228,7 +231,7 @@ static void end_share(struct share *share, struct taken *ret)
 	ret->items += share->count;
 	ret->news += share->news;
 	ret->left_out += share->left_out;
-	ret->mangled = ret->mangled || share->mangled;
+	ret->unnamed += share->unnamed;
 	if (ret->why)
 		free(share->why);
 	else
@@ -272,6 +275,8 @@ int intake_page(const struct intake *in, const char *body, size_t len, struct ta
 		put_batch(in, batch, n, ret);
 		if (r >= 0)
 			r = in->check ? in->check(in->arg) : 0;
+		if (r >= 0 && ret->unnamed > UNNAMED_MAX)
+			r = -EBADMSG;
 	}
 	return r < 0 ? r : 0;
 }

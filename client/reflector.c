@@ -120,6 +120,8 @@ static void on_listed(void *arg, struct scope *s)
 	struct reflector *r = arg;
 	_cleanup_json_ json_t *unlisted = NULL;
 
+	if (s->kind == SCOPE_NAMESPACES && s->unnamed)
+		return; /* it may be any of those that seem to be missing */
 	if (s->kind == SCOPE_NAMESPACES) {
 		unlisted = store_unlisted_namespaces(r->shared.store, s->list);
 		absents_listed(r->absents, unlisted, s->list_asked);

@@ -432,7 +432,7 @@ static void list_done_whole(struct scope *s)
 {
 	struct scope_shared *shared = s->shared;
 
-	if (!scope_is_of_namespaces(s))
+	if (!scope_is_of_namespaces(s) && !s->unnamed)
 		store_sweep(shared->store, s->namespace, s->list, s->list_version);
 	if (s->replaces)
 		take_rollback(s);
@@ -534,13 +534,13 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 		list_page(s);
 	r = intake_page(&in, body->data, body->len, page);
 	note_left_out(s, page);
-	if (r == -EBADMSG || (page->mangled && s->synced)) /* nothing goes by what is no JSON */
+	s->unnamed = s->unnamed || page->unnamed;
+	if (r == -EBADMSG)
 		list_broken(s, "the answer is no list");
 	else if (r < 0)
 		return; /* the reflector ends */
 	else if (again || (s->next_page && page->news == 0))
-		list_broken(
-			s, "a page of the list brings nothing new, and says that there is more");
+		list_broken(s, "the list's continue leads nowhere: a page brings nothing new");
 	else if (!s->next_page)
 		list_done_whole(s);
 }
@@ -644,7 +644,7 @@ static void list(struct scope *s)
 		return;
 	}
 	restart_list(s);
-	s->relist = false;
+	s->relist = s->unnamed = false;
 	s->list_asked = now_monotonic();
 	s->list = store_list_begin(s->shared->store);
 	list_page(s);

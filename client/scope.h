@@ -101,6 +101,7 @@ struct scope {
 	bool relist;	    /* instead of going on with the watch */
 	char *high;	    /* the highest version seen; NULL: none */
 	unsigned lower;	    /* lists in a row that came with a lower one */
+	bool unnamed;	    /* an item of it is one that nobody can name: nothing goes by it */
 	bool replaces;	    /* the list under way confirms an older state of the server */
 	unsigned asked;	    /* the last reflector_refresh that it has heard of */
 	int64_t listed, due;

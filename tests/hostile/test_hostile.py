@@ -738,7 +738,7 @@ def test_get_by_name(directory, server):
                         "message": 'imagestreams is forbidden: User "somebody" cannot list'}, 403)
     server.arm(("GET", ROOT + r"/namespaces/shop/imagestreams/x$",
                 Answer(whole(server.streams["dev/app"]))),
-               ("GET", ROOT + r"(/namespaces/[a-z]+)?/imagestreams(\?|$)", forbidden))
+               ("GET", ROOT + r"(/namespaces/[a-z]+)?/imagestreams(\?|$)", forbidden), NO)
     with mounted(directory, server) as mount:
         begin = time.monotonic()
         with mounts.fails(errno.EIO):
