@@ -198,6 +198,7 @@ struct share {
 	const struct intake *intake;
 	const struct piece *items;
 	size_t count, news, left_out, unnamed;
+	bool mangled;
 	char *why;
 	pthread_t thread;
 	bool started;
@@ -216,8 +217,9 @@ static void *put_share(void *arg)
 			continue;
 		share->left_out++;
 		share->unnamed +=
-			share->intake->kind == INTAKE_NAMESPACES || r == -EBADMSG ||
+			share->intake->kind == INTAKE_NAMESPACES ||
 			!note_left_out(share->intake, share->items[i].p, share->items[i].len);
+		share->mangled = share->mangled || r == -EBADMSG;
 		if (!share->why)
 			share->why = steal_ptr(why);
 	}
@@ -232,6 +234,7 @@ static void end_share(struct share *share, struct taken *ret)
 	ret->news += share->news;
 	ret->left_out += share->left_out;
 	ret->unnamed += share->unnamed;
+	ret->mangled = ret->mangled || share->mangled;
 	if (ret->why)
 		free(share->why);
 	else

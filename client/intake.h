@@ -29,7 +29,8 @@ struct taken {
 	char *name;	    /* of a namespace that came or was DELETED */
 	size_t items, news; /* of a page: how many, and how many keys the list didn't have yet */
 	size_t left_out;    /* of the items */
-	size_t unnamed;	    /* of those: no JSON, or nobody can tell which object they are */
+	size_t unnamed;	    /* of those: nobody can tell which object they are */
+	bool mangled;	    /* one is no JSON, so the page as a whole isn't, either */
 	char *why; /* of the first that was left out, or why all of it is broken; or NULL */
 };
 

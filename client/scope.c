@@ -535,7 +535,7 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 	r = intake_page(&in, body->data, body->len, page);
 	note_left_out(s, page);
 	s->unnamed = s->unnamed || page->unnamed;
-	if (r == -EBADMSG)
+	if (r == -EBADMSG || (page->mangled && s->synced))
 		list_broken(s, "the answer is no list");
 	else if (r < 0)
 		return; /* the reflector ends */
