@@ -7,7 +7,7 @@
 
 static int read_items(struct cut *c, list_item_fn *item, void *arg)
 {
-	struct piece value;
+	struct piece value = {0};
 	int r = cut_enter(c, '[');
 
 	while (r == 0 && (r = cut_next(c, ']')) > 0) {
@@ -25,7 +25,7 @@ static bool is_null(const struct piece *value)
 
 static int read_member(struct cut *c, list_item_fn *item, void *arg, struct piece *ret_metadata)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	struct cut items;
 	int r = cut_key(c, &key);
 
