@@ -6,7 +6,7 @@
 
 static int find_members(struct cut *c, struct piece *ret_metadata, struct piece *ret_items)
 {
-	struct piece key, value;
+	struct piece key = {0}, value = {0};
 	int r = cut_enter(c, '{');
 
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
@@ -59,7 +59,7 @@ int list_next(struct list *l, struct piece *ret)
 
 int list_read(const char *text, size_t len, list_item_fn *item, void *arg, json_t **ret_metadata)
 {
-	struct piece one;
+	struct piece one = {0};
 	struct list l;
 	int r = list_open(text, len, &l);
 

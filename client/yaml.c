@@ -462,9 +462,7 @@ static int emit(struct writer *w, yaml_event_t *event, int made)
 		abort(); /* out of memory: JSON's text is UTF-8 */
 	if (yaml_emitter_emit(&w->emitter, event))
 		return 0;
-	if (!w->error)
-		abort();
-	return w->error;
+	return w->error < 0 ? w->error : -EINVAL; /* libyaml's own, of which none is known */
 }
 
 static int emit_scalar(struct writer *w, const char *text, size_t len, yaml_scalar_style_t style)
