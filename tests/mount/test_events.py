@@ -23,7 +23,7 @@ from events import (READS, Abort, Agent, Inotify, Inotifywait, KeptServer, annou
                     by_directory, by_name, compare, in_order_of)
 from test_contents import escape, model_of_stream
 
-SECONDS = 3  # for an event to come, on a busy machine
+SECONDS = 5  # for an event to come, on a busy machine
 QUIET = 0.03  # in which what must not come would come
 LOST = 8  # one back-off and a new list
 GONE = 200  # a lost right is made sure of for a minute or two
@@ -520,9 +520,10 @@ class Site:
     def __init__(self, directory, server, *arguments, user=None, others=(), wrapper=None):
         self.server = server
         self.arguments = arguments
+        for name in ("events.py", "stopwatch.py"):
+            script = pathlib.Path(shutil.copy(conftest.TOP / "tests/mount" / name, directory))
+            script.chmod(0o755)
         script = directory / "events.py"
-        shutil.copy(conftest.TOP / "tests/mount/events.py", script)
-        script.chmod(0o755)
         with pytest.MonkeyPatch.context() as patch:
             if wrapper:
                 patch.setattr(conftest, "PROGRAM", str(wrapper))
@@ -1138,7 +1139,7 @@ def test_announcer_holds_nothing(server, start_mount):
                  SECONDS, "descriptors on the mount")
         assert not [one for one in links() if one == "/dev/fuse"]
     subprocess.run(["umount", mount.path], check=True)  # not busy
-    mount.process.wait(conftest.STOP_SECONDS)
+    wait_for(lambda: mount.process.poll() is not None, conftest.STOP_SECONDS, "its end")
 
 
 def test_announcer_dies_with_the_program(server, start_mount):
