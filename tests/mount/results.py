@@ -48,9 +48,12 @@ def _locked():
 
 def _set(row, case, outcome, ext4, note):
     row[case] = _plain(outcome if outcome == ext4 else f"{outcome} / {ext4}")
-    notes = [one for one in row.get("why", "").split("; ") if not one.startswith(f"{case}: ")]
-    row["why"] = "; ".join([one for one in notes if one]
-                           + ([f"{case}: {_plain(note).replace('; ', ', ')}"] if note else []))
+    notes = {one.partition(": ")[0]: one for one in row.get("why", "").split("; ") if one}
+    notes.pop(case, None)
+    if note:
+        notes[case] = f"{case}: {_plain(note).replace('; ', ', ')}"
+    cases = list(row)
+    row["why"] = "; ".join(sorted(notes.values(), key=lambda one: cases.index(one.partition(": ")[0])))
 
 
 def _plain(text):

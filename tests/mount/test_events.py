@@ -521,8 +521,8 @@ class Site:
         self.server = server
         self.arguments = arguments
         for name in ("events.py", "stopwatch.py"):
-            script = pathlib.Path(shutil.copy(conftest.TOP / "tests/mount" / name, directory))
-            script.chmod(0o755)
+            shutil.copy(conftest.TOP / "tests/mount" / name, directory / name)
+            (directory / name).chmod(0o755)
         script = directory / "events.py"
         with pytest.MonkeyPatch.context() as patch:
             if wrapper:
