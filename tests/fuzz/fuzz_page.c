@@ -33,13 +33,13 @@ static void take_page(struct intake *in, const char *text, size_t len)
 	if ((head < 0) != (taken.why != NULL) || (head < 0 && head != -EBADMSG))
 		abort();
 	r = intake_page(in, text, len, &taken);
-	if (head == 0 && r < 0)
+	if ((r < 0 && r != -EBADMSG) || (head < 0 && r == 0) || (json && head == 0 && r < 0))
 		abort();
 	if (json && head == 0 && !json_is_array(items) && !json_is_null(items))
 		abort();
 	if (json && json_is_array(items) && (head < 0 || taken.items != json_array_size(items)))
 		abort();
-	/* `items` is a list or null; of others no byte is one */
+	/* `items` are a list or null */
 	if (!json && head == 0 && taken.items == 0 && !memmem(text, len, "[", 1) &&
 		!memmem(text, len, "null", 4))
 		abort();
