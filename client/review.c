@@ -1,5 +1,7 @@
 #include "client/review.h"
 
+#include "client/json.h"
+
 #define REFUSALS 3
 
 json_t *review_body(const struct review *r)
@@ -17,7 +19,7 @@ json_t *review_body(const struct review *r)
 
 enum review_answer review_parse(long http_code, const char *body, size_t len)
 {
-	_cleanup_json_ json_t *json = json_loadb(body ? body : "", len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_read_or_null(body, len, JSON_ALLOW_NUL);
 	const char *kind = json_str(json, "kind");
 	const json_t *allowed = json_object_get(json_object_get(json, "status"), "allowed");
 

@@ -4,6 +4,7 @@
 #include <getopt.h>
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define DURATION_MAX_MS	   (24 * 60 * 60 * 1000)
 
 enum type {
 	TYPE_STRING,
@@ -111,10 +112,10 @@ static int parse_duration(const char *text, int *ret_ms)
 	char *end;
 	long n = strtol(text, &end, 10);
 
-	if (end == text || n <= 0 || n > 86400)
+	if (end == text || n <= 0)
 		return -EINVAL;
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (streq(end, units[i].unit)) {
+		if (streq(end, units[i].unit) && n <= DURATION_MAX_MS / units[i].ms) {
 			*ret_ms = n * units[i].ms;
 			return 0;
 		}
@@ -144,11 +145,14 @@ static void set_secret(struct options *o, const char **field, char *value)
 	explicit_bzero(value, strlen(value));
 }
 
-static int append(json_t **list, const char *value)
+static int append(json_t **list, const char *name, const char *value)
 {
 	if (!*list)
 		*list = json_array();
-	return json_array_append_new(*list, json_string(value)) < 0 ? -EINVAL : 0;
+	if (json_array_append_new(*list, json_string(value)) == 0)
+		return 0;
+	fprintf(stderr, "imagestreamfs: --%s: a value isn't UTF-8\n", name);
+	return -EINVAL;
 }
 
 static int set(struct options *o, const struct row *r, char *value)
@@ -164,7 +168,7 @@ static int set(struct options *o, const struct row *r, char *value)
 		set_secret(o, field, value);
 		break;
 	case TYPE_LIST:
-		return append(field, value);
+		return append(field, r->name, value);
 	case TYPE_FLAG:
 		if (r->offset == FIELD(verbosity))
 			o->verbosity++;

@@ -8,12 +8,13 @@ build_packages="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 li
 	libssl-dev libjansson-dev libyaml-dev libcmocka-dev"
 server_packages="python3 python3-yaml python3-cryptography"
 demo_packages="jq curl"
-test_packages="python3-pytest python3-prometheus-client procps jq curl rsync git grep findutils tar attr libasan8 libubsan1 util-linux
+test_packages="python3-pytest python3-pytest-xdist python3-prometheus-client procps jq curl rsync git grep findutils tar attr libasan8 libubsan1 libtsan2 util-linux
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
 	man-db mandoc bash-completion
 	inotify-tools entr python3-watchdog fswatch tmux vim vim-tiny neovim nano emacs-nox micro joe ne mg kakoune mc ed"
 check_packages="clang-format clang-tidy python3 binutils"
 fuzz_packages="clang libclang-rt-14-dev"
+valgrind_packages="valgrind libc6-dbg"
 
 as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
@@ -36,7 +37,7 @@ install_packages() {
 # /dev/fuse is for everybody on an ordinary Debian.
 open_dev_fuse() {
 	[ -e /dev/fuse ] || as_root modprobe fuse
-	[ -w /dev/fuse ] || as_root chmod 0666 /dev/fuse
+	[ "$(stat -c %a /dev/fuse)" = 666 ] || as_root chmod 0666 /dev/fuse # root can always write there
 }
 
 # build DIRECTORY [MESON OPTION...]
@@ -45,4 +46,10 @@ build() {
 	shift
 	[ -f "$directory/build.ninja" ] || meson setup "$directory" "$@" >/dev/null
 	ninja -C "$directory" --quiet
+}
+
+# The program alone, without sanitizers, in build/.
+build_program() {
+	[ -f build/build.ninja ] || meson setup build >/dev/null
+	ninja -C build --quiet fs/imagestreamfs
 }

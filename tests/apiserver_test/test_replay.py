@@ -21,7 +21,7 @@ NOT_COMPARED = {
     "c3-startup-sequence": "a log, not an exchange",
     "e0-oc-session": "a terminal session; its calls are those of d0 to d4",
     "f0-scale": "a table of timings",
-    "g1-timeline-etcd-and-all": "a log; test_restarts.py holds the phases to the order of these",
+    "g1-timeline-etcd-and-all": "a log; test_server_restarts.py holds the phases to the order of these",
     "g1-timeline-kas-admin": "a log",
     "g1-timeline-kas-dev": "a log",
     "g1-timeline-oas": "a log",

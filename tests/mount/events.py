@@ -20,6 +20,8 @@ import sys
 import threading
 import time
 
+from stopwatch import SAMPLE, Stopwatch
+
 FLAGS = {"ACCESS": 0x1, "MODIFY": 0x2, "ATTRIB": 0x4, "CLOSE_WRITE": 0x8, "CLOSE_NOWRITE": 0x10,
          "OPEN": 0x20, "MOVED_FROM": 0x40, "MOVED_TO": 0x80, "CREATE": 0x100, "DELETE": 0x200,
          "DELETE_SELF": 0x400, "MOVE_SELF": 0x800, "UNMOUNT": 0x2000, "Q_OVERFLOW": 0x4000,
@@ -69,9 +71,9 @@ class Inotify:
     def take(self, number, seconds, quiet=0):
         """That many events if they come in time, then what comes within the quiet time."""
         events, self.waiting = self.waiting, []
-        end = time.monotonic() + seconds
-        while len(events) < number and (left := end - time.monotonic()) > 0:
-            select.select([self.fd], [], [], left)
+        watch = Stopwatch()
+        while len(events) < number and watch.seconds() < seconds:
+            select.select([self.fd], [], [], SAMPLE)
             events += self.read()
         if quiet:
             time.sleep(quiet)
@@ -80,7 +82,7 @@ class Inotify:
     def until(self, wanted, seconds):
         """All events up to the first that is wanted; None if that doesn't come."""
         events, self.waiting = self.waiting, []
-        end = time.monotonic() + seconds
+        watch = Stopwatch()
         at = 0
         while True:
             for at in range(at, len(events)):
@@ -88,11 +90,10 @@ class Inotify:
                     self.waiting = events[at + 1:]
                     return events[:at + 1]
             at = len(events)
-            left = end - time.monotonic()
-            if left <= 0:
+            if watch.seconds() >= seconds:
                 self.waiting = events
                 return None
-            select.select([self.fd], [], [], left)
+            select.select([self.fd], [], [], SAMPLE)
             events += self.read()
 
     def close(self):
@@ -130,9 +131,9 @@ class Worker:
         return os.path.lexists(path)
 
     def wait_exists(self, path, seconds):
-        end = time.monotonic() + seconds
+        watch = Stopwatch()
         while not os.path.lexists(path):
-            if time.monotonic() > end:
+            if watch.seconds() > seconds:
                 return False
             time.sleep(0.002)
         return True
@@ -281,7 +282,7 @@ class KeptServer:
     def request(self, method, path, body=None, content_type="application/json"):
         if self.connection is None:
             host, port = self.server.url.rpartition("//")[2].split(":")
-            self.connection = http.client.HTTPSConnection(host, int(port), timeout=30,
+            self.connection = http.client.HTTPSConnection(host, int(port), timeout=60,
                                                           context=self.server.context)
         try:
             self.connection.request(
@@ -442,9 +443,9 @@ class Inotifywait:
 
     def take(self, number, seconds, quiet=0):
         events = []
-        end = time.monotonic() + seconds
-        while len(events) < number and (left := end - time.monotonic()) > 0:
-            select.select([self.process.stdout], [], [], left)
+        watch = Stopwatch()
+        while len(events) < number and watch.seconds() < seconds:
+            select.select([self.process.stdout], [], [], SAMPLE)
             events += self.read()
         if quiet:
             time.sleep(quiet)

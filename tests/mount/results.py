@@ -4,7 +4,9 @@ A run replaces the cells that it measured and keeps the others, in their order; 
 tests is fine, and what changed is what git shows. Remove the file to start over.
 """
 
-import atexit
+import contextlib
+import fcntl
+import os
 import pathlib
 
 PATH = pathlib.Path(__file__).with_name("RESULTS.md")
@@ -23,20 +25,35 @@ on ext4 when the same call fails there. Without one it's the same.
 - `left` what stands beside the file when the tool is gone
 """
 _tables = {}  # kind: {tool: {case: cell}}; the case "why" is the last column
-_measured = []
 
 
 def record(kind, tool, case, outcome, ext4, note=""):
     """One cell: kind names the table. A note says why ours is worse, or else what is remarkable."""
-    if not _measured:
+    with _locked():  # editors and writers are measured beside each other
+        _tables.clear()
         _load()
-        atexit.register(_write)
-    _measured.append((kind, tool, case))
-    row = _tables.setdefault(kind, {}).setdefault(_plain(tool), {})
+        _set(_tables.setdefault(kind, {}).setdefault(_plain(tool), {}), case, outcome, ext4, note)
+        _write()
+
+
+@contextlib.contextmanager
+def _locked():
+    fd = os.open(PATH.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _set(row, case, outcome, ext4, note):
     row[case] = _plain(outcome if outcome == ext4 else f"{outcome} / {ext4}")
-    notes = [one for one in row.get("why", "").split("; ") if not one.startswith(f"{case}: ")]
-    row["why"] = "; ".join([one for one in notes if one]
-                           + ([f"{case}: {_plain(note).replace('; ', ', ')}"] if note else []))
+    notes = {one.partition(": ")[0]: one for one in row.get("why", "").split("; ") if one}
+    notes.pop(case, None)
+    if note:
+        notes[case] = f"{case}: {_plain(note).replace('; ', ', ')}"
+    cases = list(row)
+    row["why"] = "; ".join(sorted(notes.values(), key=lambda one: cases.index(one.partition(": ")[0])))
 
 
 def _plain(text):

@@ -9,11 +9,11 @@ import select
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 from conftest import fails, opened, wait_for
 from prometheus_client.parser import text_string_to_metric_families
+from stopwatch import at_most
 
 SECONDS = 5  # for something to come, on a busy machine
 STREAMS = "/apis/image.openshift.io/v1/imagestreams"
@@ -201,10 +201,9 @@ def test_poll_and_epoll_wake_up(server, mount):
         assert poller.poll(0) == [] and epoll.poll(0) == []
         changer = threading.Timer(0.2, server.label, ("shop", "web"), {"a": "1"})
         changer.start()
-        begin = time.monotonic()
-        assert poller.poll(SECONDS * 1000) == [(fd, select.POLLIN)]
-        assert epoll.poll(SECONDS) == [(other, select.EPOLLIN)]
-        assert time.monotonic() - begin < SECONDS
+        with at_most(SECONDS):
+            assert poller.poll() == [(fd, select.POLLIN)]
+            assert epoll.poll() == [(other, select.EPOLLIN)]
         changer.join()
         os.read(fd, 1 << 20)
         assert poller.poll(0) == []
@@ -225,7 +224,7 @@ def test_a_waiting_read_can_be_interrupted(mount, reader):
     wait_for(lambda: pathlib.Path(f"/proc/{one.process.pid}/syscall").read_text().startswith("0 "),
              SECONDS, "the read")
     one.process.send_signal(signal.SIGINT)
-    assert one.process.wait(SECONDS) == -signal.SIGINT
+    assert one.process.wait(60) == -signal.SIGINT
 
 
 def test_a_slow_reader_is_cut(server, mount):
@@ -260,7 +259,7 @@ def test_the_end_ends_waiting_reads(server, start_mount, reader):
     mount = start_mount(server)
     one = reader(mount / ".api/events")
     mount.process.send_signal(signal.SIGTERM)
-    assert one.process.wait(SECONDS) == 0
+    assert one.process.wait(60) == 0
     assert one.process.stdout.read() == b""
 
 

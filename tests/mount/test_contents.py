@@ -153,6 +153,7 @@ def test_what_is_there(odd_server, start_mount):
     assert "9007199254740993" in (tags / "pushed/status.json").read_text()
 
 
+@pytest.mark.alone  # all caches of the machine are dropped
 @pytest.mark.parametrize("arguments", [(), ("--read-only",)])
 def test_attributes(server, start_mount, arguments):
     mount, inodes = start_mount(server, *arguments), {}

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import conftest
+from stopwatch import at_most
 from conftest import is_mounted, wait_for
 
 V1 = "client.authentication.k8s.io/v1"
@@ -334,12 +335,10 @@ def test_plugin_hangs_later(server, plugin, start_as):
     mount, _ = start_as(plugin.user(), "--request-timeout", "2s")
     rotate(server, "sha256~second")
     plugin.script("exec sleep 600")
-    begin = time.monotonic()
-    refuses_save(mount / "shop/web/metadata.json", errno.EKEYEXPIRED)
-    assert time.monotonic() - begin < 5
-    begin = time.monotonic()
-    assert (mount / "shop/web/spec.json").read_text()
-    assert time.monotonic() - begin < 1
+    with at_most(5):
+        refuses_save(mount / "shop/web/metadata.json", errno.EKEYEXPIRED)
+    with at_most(1):
+        assert (mount / "shop/web/spec.json").read_text()
     assert mount.stop() < conftest.STOP_SECONDS
 
 
@@ -391,10 +390,9 @@ def test_plugin_is_missing(server, plugin, place):
 
 def test_plugin_hangs_at_start(server, plugin, place):
     plugin.script("exec sleep 600")
-    begin = time.monotonic()
-    refused_start(plugin.user(), server, place, "didn't answer within 3.0 s",
-                  "--request-timeout", "1s")
-    assert time.monotonic() - begin < 10
+    with at_most(10):
+        refused_start(plugin.user(), server, place, "didn't answer within 3.0 s",
+                      "--request-timeout", "1s")
 
 
 def test_auth_provider(server, place):
@@ -710,7 +708,7 @@ def core_of(process, where):
     """Ends a process as a fault would. Its core, or None."""
     try:
         process.send_signal(signal.SIGABRT)
-        assert process.wait(10) == -signal.SIGABRT
+        assert process.wait(60) == -signal.SIGABRT
     finally:
         process.kill()
     return next(iter(where.glob("core*")), None)

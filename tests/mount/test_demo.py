@@ -7,6 +7,7 @@ import tempfile
 import conftest
 import pytest
 
+pytestmark = pytest.mark.xdist_group("demo")  # it builds
 DEMO = conftest.TOP / "scripts/demo"
 
 

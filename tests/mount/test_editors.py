@@ -23,6 +23,7 @@ from editors import EDITORS, Session, installed
 from results import record
 
 NAMESPACE = "editors"
+pytestmark = pytest.mark.xdist_group("editors")  # at work at the same time, on one mount
 CASES = ("accepted", "refused", "conflict")
 AT_ONCE = 4
 USER = "nobody" if os.getuid() == 0 else None

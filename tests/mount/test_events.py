@@ -521,9 +521,10 @@ class Site:
     def __init__(self, directory, server, *arguments, user=None, others=(), wrapper=None):
         self.server = server
         self.arguments = arguments
+        for name in ("events.py", "stopwatch.py"):
+            shutil.copy(conftest.TOP / "tests/mount" / name, directory / name)
+            (directory / name).chmod(0o755)
         script = directory / "events.py"
-        shutil.copy(conftest.TOP / "tests/mount/events.py", script)
-        script.chmod(0o755)
         with pytest.MonkeyPatch.context() as patch:
             if wrapper:
                 patch.setattr(conftest, "PROGRAM", str(wrapper))
@@ -1142,7 +1143,7 @@ def test_announcer_holds_nothing(server, start_mount):
                  SECONDS, "descriptors on the mount")
         assert not [one for one in links() if one == "/dev/fuse"]
     subprocess.run(["umount", mount.path], check=True)  # not busy
-    mount.process.wait(conftest.STOP_SECONDS)
+    wait_for(lambda: mount.process.poll() is not None, conftest.STOP_SECONDS, "its end")
 
 
 def test_announcer_dies_with_the_program(server, start_mount):

@@ -16,7 +16,7 @@ ELSEWHERE = re.compile("mandoc.db|referenced manual not found")
 
 
 def run(*command, **environment):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False,
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
                           env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

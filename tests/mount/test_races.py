@@ -19,6 +19,7 @@ import conftest
 import pytest
 from conftest import is_mounted, wait_for
 from events import Abort, Inotify, KeptServer, PYTHON, Worker, announcers, mask
+from stopwatch import at_most
 from test_contents import model_of_stream
 
 SECONDS = 5
@@ -121,7 +122,7 @@ def hammer():
     for process in processes:
         done = process.poll()
         process.kill()
-        _, text = process.communicate(timeout=SECONDS)
+        _, text = process.communicate(timeout=60)
         assert done is None, text
 
 
@@ -325,7 +326,7 @@ def lost_in(path, remove):
                           stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         remove()
-        output, _ = process.communicate("\n", timeout=SECONDS)
+        output, _ = process.communicate("\n", timeout=60)
     return output.splitlines()
 
 
@@ -523,25 +524,23 @@ def test_blocked_mkdir_holds_up_nothing_else(server, start_mount):
         with blocked_mkdir(server, mount) as blocked:
             # One that has to wait for that directory, and keeps its announcer waiting.
             server.bulk({"op": "create", **stream("work", "waiting", 0)})
-            begin = time.monotonic()
-            server.bulk(*({"op": "replace", **stream(*place.split("/"), 1)} for place in places),
-                        *({"op": "create", **stream(name, "new", 1)} for name in others))
-            wanted = {*((place, "metadata.json", "CLOSE_WRITE") for place in places),
-                      *((name, "new", "CREATE|ISDIR") for name in others)}
-            while wanted:
-                events = watch.take(1, SECONDS)
-                assert events, f"nothing more; missing: {sorted(wanted)}"
-                wanted -= set(events)
-            took = time.monotonic() - begin
+            with at_most(2):
+                server.bulk(*({"op": "replace", **stream(*place.split("/"), 1)} for place in places),
+                            *({"op": "create", **stream(name, "new", 1)} for name in others))
+                wanted = {*((place, "metadata.json", "CLOSE_WRITE") for place in places),
+                          *((name, "new", "CREATE|ISDIR") for name in others)}
+                while wanted:
+                    events = watch.take(1, SECONDS)
+                    assert events, f"nothing more; missing: {sorted(wanted)}"
+                    wanted -= set(events)
             for place in places:
                 assert label_of((mount / place / "metadata.json").read_bytes()) == 1
             assert blocked.poll() is None and not work.read()
             server.control("DELETE", "faults")
-            assert blocked.wait(SECONDS) == 0
+            assert blocked.wait(60) == 0
         seen = {event[1] for event in work.take(2, SECONDS, 0.05) if event[2] == "CREATE|ISDIR"}
         assert seen == {"slow", "waiting"}
         assert sorted(os.listdir(mount / "work")) == ["app", "slow", "waiting"]
-    assert took < 2, f"the others took {took:.1f} s"
 
 
 def test_covered_directory_is_left_alone(server, start_mount):
@@ -610,7 +609,7 @@ class Load:
         for process in self.processes:
             wait_for(lambda leader=process.pid: not [
                 pid for pid in session_of(leader) if alive(pid)], SECONDS, "the readers' end")
-            process.wait(SECONDS)
+            process.wait(60)
 
 
 def session_of(leader):
@@ -677,14 +676,14 @@ def test_program_dies_in_a_burst(hundreds, fragile, sig):
     else:
         fragile.process.send_signal(sig)
     try:
-        assert fragile.process.wait(4 * SECONDS) == -sig  # it writes a core
+        assert fragile.process.wait(60) == -sig  # it writes a core
         wait_for(lambda: not [pid for pid in pids if alive(pid)], SECONDS, "the announcers' end")
         with pytest.raises(OSError) as error:
             os.statvfs(fragile.path)
         assert error.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     finally:
         load.stop()
-    subprocess.run(["umount", fragile.path], check=True, timeout=SECONDS)
+    subprocess.run(["umount", fragile.path], check=True, timeout=60)
     assert not is_mounted(fragile.path)
 
 
@@ -729,7 +728,7 @@ def test_change_under_way_survives_the_announcer(server, start_mount):
             os.kill(old, signal.SIGKILL)
             assert os.listdir(mount / "other") == [] and blocked.poll() is None
             server.control("DELETE", "faults")
-            assert blocked.wait(SECONDS) == 0
+            assert blocked.wait(60) == 0
         # Only now can it have died: waiting for a directory can't be interrupted.
         wait_for(lambda: [pid for pid in announcers(mount.process.pid) if pid != old], SECONDS,
                  "another announcer")
@@ -754,11 +753,11 @@ def test_stopped_announcer_holds_up_nobody(server, start_mount, end):
         server.bulk({"op": "replace", **stream("work", "app", 1, "v1")},
                     {"op": "create", **stream("work", "new", 1)})
         done = subprocess.run(["ls", "-lR", mount.path], stdout=subprocess.DEVNULL, check=True,
-                              timeout=SECONDS)
+                              timeout=60)
         assert done.returncode == 0
         value["from"]["name"] = "quay.io/example/app:2"
         save = subprocess.run(["tee", spec], input=json.dumps(value).encode(), check=True,
-                              stdout=subprocess.DEVNULL, timeout=SECONDS)
+                              stdout=subprocess.DEVNULL, timeout=60)
         assert save.returncode == 0
         saved = server.get("work", "app")["spec"]["tags"][0]["from"]["name"]
         assert saved == "quay.io/example/app:2"

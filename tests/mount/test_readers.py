@@ -108,6 +108,7 @@ def test_copies(mount, place, expected, command):
         assert os.stat(copy / path).st_mtime_ns == os.stat(mount / path).st_mtime_ns
 
 
+@pytest.mark.alone  # all caches of the machine are dropped
 def test_a_second_copy_finds_nothing_new(mount, place):
     run("rsync", "-a", f"{mount.path}/", place / "rsync")
     with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:

@@ -117,7 +117,7 @@ def run(line, mount, server):
         while line.startswith("head") and child.poll() is None and time.monotonic() < end:
             server.label("shop", "web", at=str(time.monotonic_ns()))
             time.sleep(0.1)  # until it has opened the file
-        output, error = child.communicate(timeout=SECONDS)
+        output, error = child.communicate(timeout=60)
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)

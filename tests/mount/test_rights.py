@@ -651,7 +651,7 @@ def test_named_namespace_that_goes(server, start_mount):
 def starts(directory, server, *arguments):
     place = pathlib.Path(tempfile.mkdtemp(dir=directory))
     return subprocess.run([conftest.PROGRAM, "--kubeconfig", server.kubeconfig, *arguments, place],
-                          capture_output=True, text=True, check=False, timeout=30), place
+                          capture_output=True, text=True, check=False, timeout=60), place
 
 
 def test_only_a_namespace_that_is_not_there(server, directory):

@@ -19,6 +19,7 @@ import time
 
 import pytest
 from conftest import STOP_SECONDS, Mount, Server, fails, wait_for
+from stopwatch import at_most
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -339,7 +340,7 @@ def in_child(function, *arguments):
 def shell(script, *arguments, **options):
     done = subprocess.run(["bash", "-c", script, "bash", *map(str, arguments)], text=True,
                           stdin=subprocess.DEVNULL,
-                          capture_output=True, check=False, timeout=30, **options)
+                          capture_output=True, check=False, timeout=60, **options)
     return done.returncode, done.stderr
 
 
@@ -650,7 +651,7 @@ def test_killed_writer_saves_nothing(stream, sig):
                           stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         child.send_signal(sig)
-        assert child.wait(5) == -sig
+        assert child.wait(60) == -sig
     # Saves of one stream go out one after another: this one comes after the release.
     save(stream / "metadata.json", text(stream.edited("metadata.json")))
     assert [body(one).get("spec") for one in stream.sent()] == [None]
@@ -700,7 +701,7 @@ def still_waits(child):
 def test_stop_signal_cancels(stream):
     with waiting(stream) as (child, content):
         child.send_signal(signal.SIGINT)
-        assert child.wait(5) == errno.EINTR
+        assert child.wait(60) == errno.EINTR
     kept, why = rejected(stream / "spec.json")
     assert kept.read_text() == content
     assert "applied" in why.read_text()  # that it may have been
@@ -716,7 +717,7 @@ def test_other_signals_do_not(stream):
         child.send_signal(signal.SIGALRM)
         still_waits(child)
         stream.server.control("DELETE", "faults")
-        assert child.wait(5) == 0
+        assert child.wait(60) == 0
     assert stream.value("spec.json")["lookupPolicy"] == {"local": True}
     assert len(stream.sent()) == 1
 
@@ -726,7 +727,7 @@ def test_stop_signal_after_another(stream):
         child.send_signal(signal.SIGWINCH)
         still_waits(child)
         child.send_signal(signal.SIGINT)
-        assert child.wait(5) == errno.EINTR
+        assert child.wait(60) == errno.EINTR
 
 
 @pytest.mark.parametrize("setup", [
@@ -738,13 +739,13 @@ def test_stop_signal_that_is_not_heard(stream, setup):
         child.send_signal(signal.SIGWINCH)
         still_waits(child)
         stream.server.control("DELETE", "faults")
-        assert child.wait(5) == 0
+        assert child.wait(60) == 0
 
 
 def test_killed_while_it_waits(stream):
     with waiting(stream) as (child, _):
         child.kill()
-        assert child.wait(5) == -signal.SIGKILL
+        assert child.wait(60) == -signal.SIGKILL
     stream.server.control("DELETE", "faults")
     save(stream / "metadata.json", text(stream.edited("metadata.json")))
     assert len(stream.sent()) == 2
@@ -961,10 +962,8 @@ def test_verdict(rig, hasty, kind, way):
     content = text(hasty.edited("spec.json"))
     before = os.stat(path)
     expected = errno.ENOENT if (kind, way) == ("404", "rename") else verdict(number, way)
-    begin = time.monotonic()
-    with fails(expected):
+    with at_most(3), fails(expected):  # the deadline is 1 s
         SAVES[way](path, content)
-    assert time.monotonic() - begin < 3  # the deadline is 1 s
     assert hasty.get() == obj and hasty.sent()
     now = os.stat(path)
     assert (now.st_ino, now.st_size, now.st_mtime_ns) == (
@@ -1010,11 +1009,9 @@ def test_conflicts_without_end(hasty, way):
 
 def test_conflicts_are_tried_ten_times(stream):
     stream.fault(status=409, count=MANY)
-    begin = time.monotonic()
-    with fails(errno.EAGAIN):
+    with at_most(12), fails(errno.EAGAIN):  # the deadline is 10 s
         save(stream / "spec.json", text(stream.edited("spec.json")))
     assert len(stream.sent()) >= 10
-    assert time.monotonic() - begin < 12  # the deadline is 10 s
 
 
 @pytest.fixture
@@ -1719,7 +1716,7 @@ def test_end_of_the_program_while_a_save_waits(rig, start_mount):
     rig.server.reset()
     with waiting(stream) as (child, content):
         assert stream.mount.stop() < STOP_SECONDS
-        assert child.wait(5) != 0
+        assert child.wait(60) != 0
     rig.server.control("DELETE", "faults")
     assert content.encode() in rig.state().values()
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from conftest import Mount, wait_for
+from stopwatch import SAMPLE, Stopwatch
 
 PYTHON = "/usr/bin/python3"
 SOURCE = {"kind": "DockerImage", "name": "quay.io/example/app:0"}
@@ -75,8 +76,9 @@ def say(process, line):
 
 
 def hear(process, seconds=30):
-    ready, _, _ = select.select([process.stdout], [], [], seconds)
-    assert ready, f"nothing said within {seconds} s"
+    watch = Stopwatch()
+    while not select.select([process.stdout], [], [], SAMPLE)[0]:
+        assert watch.seconds() < seconds, f"nothing said within {seconds} s"
     return process.stdout.readline().strip()
 
 
@@ -265,10 +267,10 @@ def read_all(top):
     slowest, count = 0, 0
     for place, _, names in os.walk(top):
         for name in names:
-            begin = time.monotonic()
+            watch = Stopwatch()
             with open(os.path.join(place, name), "rb") as file:
                 assert len(file.read()) == os.fstat(file.fileno()).st_size
-            slowest, count = max(slowest, time.monotonic() - begin), count + 1
+            slowest, count = max(slowest, watch.seconds()), count + 1
     assert count
     return slowest
 
@@ -291,7 +293,7 @@ def test_reads_while_saves_hang(server, start_mount):
             counts = server.counts()
             assert read_all(mount / "work") < 1
             assert subprocess.run(["grep", "-rq", "app:new", mount.path], check=False,
-                                  timeout=20).returncode == 1
+                                  timeout=60).returncode == 1
             assert "work" in os.listdir(mount.path)
             assert server.counts() == counts
             assert not any(one.done() for one in saves)
@@ -368,7 +370,7 @@ def test_interrupted(server, shared, how, sig):
         assert hear(process, 3) == "EINTR"
         if how == "fsync":
             assert hear(process, 3) == "EINTR"  # the same verdict
-        process.wait(5)
+        process.wait(60)
         assert beside(path, ".rejected").read_text() == text
         assert "may have" in beside(path, ".error").read_text()
         assert SOURCE["name"] in path.read_text()
@@ -435,7 +437,7 @@ os.close(fd)
 def test_killed_writer(server, shared, sig):
     with hanging_save(server, shared, "close", CARELESS) as (process, path, text):
         process.send_signal(sig)
-        assert process.wait(5) == -sig
+        assert process.wait(60) == -sig
         wait_for(beside(path, ".rejected").exists, what="the kept text")
         assert beside(path, ".rejected").read_text() == text
         server.control("DELETE", "faults")
@@ -448,13 +450,13 @@ def test_killed_writer(server, shared, sig):
 def test_deadline(server, start_mount, how):
     make(server, "shared", "latest")
     mount = start_mount(server, "--request-timeout", "2s")
-    begin = time.monotonic()
+    begin, watch = time.monotonic(), Stopwatch()
     with hanging_save(server, mount, how) as (process, path, text):
         assert hear(process, 6) == "ETIMEDOUT"
-        assert 1.5 < time.monotonic() - begin < 5
+        assert time.monotonic() - begin > 1.5 and watch.seconds() < 5
         if how == "fsync":
             assert hear(process, 1) == "ETIMEDOUT"  # the same verdict, at once
-        process.wait(5)
+        process.wait(60)
         assert beside(path, ".rejected").read_text() == text
         assert beside(path, ".error").read_text()
         server.control("DELETE", "faults")

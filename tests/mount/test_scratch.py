@@ -129,6 +129,7 @@ def test_directories_and_symlinks(stream):
     assert stream.sent() == []
 
 
+@pytest.mark.alone  # all caches of the machine are dropped
 def test_scratch_has_one_inode_and_stays(stream):
     path = stream / "kept"
     save(path, "kept", NEW)

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 
 import conftest
 import pytest
+from stopwatch import at_most
 
 ROUNDS = 50
 
@@ -25,7 +25,7 @@ def start(place, *arguments):
     if place.name not in os.listdir(place.parent):
         place.mkdir()
     return subprocess.run([conftest.PROGRAM, *map(str, arguments), str(place)], text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30,
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
                           env={"PATH": os.environ["PATH"], "HOME": str(place.parent)})
 
 
@@ -124,10 +124,9 @@ def test_list_fails_at_start(server, place):
 
 def test_server_hangs_at_start(server, place):
     server.fault(path="/imagestreams", hang=True, count=1)
-    begin = time.monotonic()
-    refused(start(place / "mnt", "--kubeconfig", server.kubeconfig, "--request-timeout", "1s"),
-            "deadline", place / "mnt")
-    assert time.monotonic() - begin < 10
+    with at_most(10):
+        refused(start(place / "mnt", "--kubeconfig", server.kubeconfig, "--request-timeout", "1s"),
+                "deadline", place / "mnt")
 
 
 def test_background(server, place):
@@ -262,7 +261,7 @@ def test_end_while_a_lookup_waits(server, start_mount):
         conftest.wait_for(lambda: any("openshift" in name for name in server.counts()), 10, "lookup")
         assert "dev" in os.listdir(mount.path)  # the others aren't held up
         assert mount.stop() < conftest.STOP_SECONDS
-        assert waiting.wait(5) != 0
+        assert waiting.wait(60) != 0
 
 
 def test_only_stop_signals_interrupt(server, start_mount):
@@ -274,5 +273,6 @@ def test_only_stop_signals_interrupt(server, start_mount):
         waiting.send_signal(signal.SIGWINCH)
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.5)
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(1) == -signal.SIGINT
+        with at_most(1):
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait() == -signal.SIGINT

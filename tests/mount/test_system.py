@@ -9,11 +9,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 import pytest
 
 import conftest
+from stopwatch import at_most
 from conftest import is_mounted, unmount, wait_for
 
 TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
@@ -176,7 +176,7 @@ def test_a_fault_ends_it(server, mountpoint, sig):
             conftest.wait_until_mounted(mountpoint, process)
             assert "shop" in os.listdir(mountpoint)
             process.send_signal(sig)
-            assert process.wait(10) in (-sig, 1)  # 1: a sanitizer that has handled it
+            assert process.wait(60) in (-sig, 1)  # 1: a sanitizer that has handled it
         finally:
             process.kill()
     wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
@@ -212,10 +212,9 @@ def test_auto_unmount_ends_as_ever(server, start_mount):
 # ---- the network is away ----
 
 def gives_up(command, seconds, *sentences):
-    begin = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60,
-                          stdin=subprocess.DEVNULL)
-    assert time.monotonic() - begin < seconds
+    with at_most(seconds):
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL)
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert any(one in done.stderr for one in sentences), done.stderr

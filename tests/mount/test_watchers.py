@@ -179,7 +179,7 @@ class Watcher:
         return self
 
     def ends(self):
-        return self.process.wait(SECONDS)
+        return self.process.wait(60)
 
     def close(self):
         self.process.kill()

@@ -24,6 +24,7 @@ import writers
 from conftest import STOP_SECONDS, Mount, Server, wait_for
 
 NAMESPACE, TAG = "work", "v1"
+pytestmark = pytest.mark.xdist_group("writers")  # at work at the same time, on one mount
 CASES = ("accepted", "refused", "conflict", "second")
 USER = "nobody" if os.geteuid() == 0 else None
 IMAGE = "quay.io/example/app:%s"

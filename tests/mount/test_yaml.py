@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 from conftest import wait_for
+from stopwatch import at_most
 from test_contents import yaml_text
 from test_save import (BIG, CALLER, SAVES, body, fails, in_child, names, rejected, replace, rig,
                        save, shell, stream, text)
@@ -86,7 +86,7 @@ def test_yq_reads_the_same(stream):
 
 def kubectl(stream, *arguments):
     home = stream.mount.directory
-    done = subprocess.run([KUBECTL, *arguments], capture_output=True, text=True, timeout=30,
+    done = subprocess.run([KUBECTL, *arguments], capture_output=True, text=True, timeout=60,
                           env={**os.environ, "KUBECONFIG": str(stream.server.kubeconfig),
                                "HOME": str(home)}, check=False)
     assert done.returncode == 0, done.stderr
@@ -225,9 +225,8 @@ def test_wrong_text(stream, content):
 def test_bomb(stream):
     bomb = "a0: &a0 [lol]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n"
                                        for i in range(1, 30))
-    begin = time.monotonic()
-    refused(stream, bomb, "aliases that repeat more than 1 MiB")
-    assert time.monotonic() - begin < 5
+    with at_most(5):
+        refused(stream, bomb, "aliases that repeat more than 1 MiB")
 
 
 def test_status_is_no_edit(stream):
@@ -299,7 +298,7 @@ def test_killed_writer_saves_nothing(stream, sig):
                           stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         child.send_signal(sig)
-        assert child.wait(5) == -sig
+        assert child.wait(60) == -sig
     # Saves of one stream go out one after another: this one comes after the release.
     save(stream / "spec.json", text(stream.edited("spec.json")))
     assert [one["method"] for one in stream.sent()] == ["PATCH"]

@@ -1,0 +1,84 @@
+/* An object of any JSON has the names that its place in the tree needs, and every file of it can be shown. */
+#include "fuzz.h"
+
+#include "client/json.h"
+#include "fs/view.h"
+
+#include <errno.h>
+
+#define VERSION "image.openshift.io/v1"
+
+static void show(struct view *v, enum node_kind kind, const char *tag, bool there)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	struct tree_attr attr;
+	int shown = view_show(v, kind, tag, &text);
+
+	if ((shown == 0) != there || (!there && shown != -ENOENT))
+		abort();
+	if (there && (view_attr(v, kind, tag, &attr) < 0 || attr.size != text.len || attr.ino < 2))
+		abort();
+}
+
+static void show_tag(struct view *v, const struct view_tag *tag)
+{
+	char raw[NAME_SIZE], name[NAME_SIZE];
+	size_t len;
+
+	if (tree_unescape(tag->name, raw, &len) < 0 || len != tag->raw_len ||
+		memcmp(raw, tag->raw, len) != 0 || tree_escape(raw, len, name) < 0 ||
+		!streq(name, tag->name) || strchr(name, '/') || !*name)
+		abort();
+	if (view_find_tag(v, tag->name) != tag)
+		abort();
+	for (int i = 0; i < TAG_FILES; i++)
+		show(v, NODE_TAG_SPEC + i, tag->name, tag->files[i].there);
+}
+
+static void show_all(struct object *o, struct object_cache *cache)
+{
+	_cleanup_view_ struct view *v = view_new(o, NULL, 0, 1, cache, NULL);
+	_cleanup_view_ struct view *next = view_new(o, v, 0, 2, cache, NULL);
+	const struct view_index *index = view_index(next);
+
+	for (int i = 0; i < STREAM_FILES; i++)
+		show(next, NODE_IMAGESTREAM_JSON + i, NULL, index->files[i].there);
+	for (size_t i = 0; i < index->ntags; i++)
+		show_tag(next, &index->tags[i]);
+}
+
+/* What is kept is read again as the same object. */
+static void check_again(const struct object *o)
+{
+	_cleanup_object_ struct object *again = NULL;
+	int r = object_from_text(o->text, o->len, "another/v1", &again, NULL, NULL);
+
+	if (r == -EFBIG)
+		return; /* what was put in front made it too large */
+	if (r < 0 || !streq(again->key, o->key) || !streq(again->uid, o->uid) ||
+		!streq(again->resource_version, o->resource_version) || again->spec != o->spec ||
+		again->status != o->status || again->created != o->created)
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct object_cache *cache = object_cache_new();
+	_cleanup_object_ struct object *o = NULL;
+	_cleanup_free_ char *why = NULL;
+	_cleanup_json_ json_t *json = NULL, *parsed = NULL;
+	int r = object_from_text((const char *)data, size, VERSION, &o, &json, &why);
+
+	if ((r < 0) != (why != NULL) || (r < 0) != (o == NULL))
+		abort();
+	if (o) {
+		parsed = object_parse(o);
+		if (!json_equal(parsed, json) || strlen(o->text) != o->len ||
+			strchr(o->name, '/') || *o->name == '.' || !*o->uid)
+			abort();
+		check_again(o);
+		show_all(o, cache);
+	}
+	object_cache_free(cache);
+	return 0;
+}
