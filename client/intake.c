@@ -178,6 +178,11 @@ struct page {
 	struct piece metadata, items;
 };
 
+static bool is_null(const struct piece *value)
+{
+	return value->len == 4 && memcmp(value->p, "null", 4) == 0;
+}
+
 static int cut_page(const char *body, size_t len, struct page *ret)
 {
 	struct cut c = CUT_INIT(body, len);
@@ -197,7 +202,7 @@ static int cut_page(const char *body, size_t len, struct page *ret)
 	}
 	if (r == 0)
 		r = cut_end(&c);
-	if (ret->items.len && *ret->items.p != '[' && memcmp(ret->items.p, "null", 4) != 0)
+	if (ret->items.len && *ret->items.p != '[' && !is_null(&ret->items))
 		r = -EBADMSG;
 	return r == 0 && !ret->items.len ? -EBADMSG : r;
 }
