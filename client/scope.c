@@ -13,9 +13,11 @@
 #define BOOKMARK_GRACE_S 180
 #define GOOD_WATCH	 (10 * NSEC_PER_SEC)
 #define QUIET_WATCHES	 3
-#define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
-#define NO_ROOM		 (50 * NSEC_PER_MSEC)
-#define LIST_ROOM	 8 /* transfers that watches leave to lists */
+#define RESUME_AFTER                                                                               \
+	5 /* seconds; a server that asks for more is listed next, which tells what changed meanwhile */
+#define RELIST_INTERVAL (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
+#define NO_ROOM		(50 * NSEC_PER_MSEC)
+#define LIST_ROOM	8 /* transfers that watches leave to lists */
 
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 
@@ -683,14 +685,23 @@ static void watch_failed(
 	back_off(s, retry_after);
 }
 
-/* It may go on where it was; three times from one version, and it is listed. After a list that didn't help, once. */
+/* Whether a watch that was interrupted is to be tried again where it was, without a list. */
+static bool may_resume(const struct scope *s, long retry_after)
+{
+	return !lists_first(s) && !s->polls && s->fruitless == 0 && retry_after <= RESUME_AFTER &&
+	       s->quiet + 1 < QUIET_WATCHES;
+}
+
+/* It goes on where it was; three times from one version, and it is listed. After a list that didn't help, once. */
 static void watch_interrupted(
 	struct scope *s, long code, int error, const char *message, long retry_after)
 {
-	if (lists_first(s) || s->polls || s->fruitless || ++s->quiet >= QUIET_WATCHES)
-		watch_failed(s, code, error, message, retry_after);
-	else
+	if (may_resume(s, retry_after)) {
+		s->quiet++;
 		fail(s, "WATCH", code, error, message, retry_after);
+	} else {
+		watch_failed(s, code, error, message, retry_after);
+	}
 }
 
 /* What goes wrong from now on is another failure than before. */

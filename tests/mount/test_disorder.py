@@ -40,6 +40,16 @@ def request_lines(mount, request):
     return [one for one in mount.errors() if one["request"] == request]
 
 
+def wait_for_states(mount, names, state):
+    def others():
+        now = disorder.scopes(mount)
+        return {name: now[namespaced(name)] for name in names if now[namespaced(name)]["state"] != state}
+    try:
+        wait_for(lambda: not others(), 3 * LONG)
+    except AssertionError:
+        assert not others()
+
+
 # Watches.
 
 
@@ -51,8 +61,7 @@ def test_watches_that_never_work(server, start_mount):
     mount = start_mount(server, "--context", USER, "--poll-interval", 2)
     mount.expect(NOISY)
     disorder.look_at(mount, [*names, HEALTHY])
-    wait_for(lambda: all(states(mount)[namespaced(name)] == "polling" for name in names), LONG,
-             "the state")
+    wait_for_states(mount, names, "polling")
     for name in names:
         server.create(name, "second")
     for name in names:
@@ -119,8 +128,7 @@ def test_lists_that_never_work(server, start_mount):
         server.delete(name, "one")
     server.create(HEALTHY, "second")
     wait_for((mount / HEALTHY / "second").is_dir, HEALED, "the change in the healthy one")
-    wait_for(lambda: all(states(mount)[namespaced(name)] == "waiting" for name in names), LONG,
-             "the state")
+    wait_for_states(mount, names, "waiting")
     wait_for(lambda: all(sum(one.get("count", 1) for one in request_lines(
         mount, "LIST " + namespaced(name))) >= 3 for name in names), 2 * LONG, "the third list of each")
     for name in names:
@@ -149,7 +157,9 @@ def test_requests_are_bounded(server, start_mount):
     rates = everything.measure(30)
     print("\n".join(f"{name:26} {requests:5.0f} requests, {lists:4.0f} lists a minute"
                     for name, (requests, lists) in sorted(rates.items())))
-    assert not {name: one for name, one in rates.items() if one[0] > 30 or one[1] > 8}
+    # Where a connection that was used before ends without a byte of an answer, libcurl asks once more.
+    assert not {name: one for name, one in rates.items()
+                if one[0] > 30 or one[1] > (16 if name == "l-cut" else 8)}
     assert rates[HEALTHY] == (0, 0)
 
 
