@@ -326,7 +326,7 @@ def start(directory, server, *arguments, **options):
 
 WRONG = {
     "credentials": (("--token", "wrong"), "nauthorized|credentials"),
-    "selector": (("-l", "a=b=c"), "a=b=c|selector"),
+    "selector": (("-l", "a=b=c"), "parse requirement|selector"),
     "host": (("-s", "https://no-such-host.invalid:6443"), "no-such-host.invalid"),
 }
 
