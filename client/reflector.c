@@ -104,7 +104,7 @@ static void end_scopes(struct reflector *r, const char *namespace, bool by_name)
 	for (struct scope *s = first_scope(r); s; s = s->next)
 		if ((s->kind == SCOPE_STREAM || (s->kind == SCOPE_STREAMS && !by_name)) &&
 			(!namespace || streq(s->namespace, namespace)))
-			s->ended = true;
+			scope_end(s);
 }
 
 /* ---- what happens to them; the reflector's thread, without the lock ---- */

@@ -81,6 +81,12 @@ static void stop_transfer(struct scope *s)
 	s->doing = SCOPE_IDLE;
 }
 
+void scope_end(struct scope *s)
+{
+	stop_transfer(s);
+	s->ended = true;
+}
+
 void scope_free(struct scope *s)
 {
 	stop_transfer(s);
