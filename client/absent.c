@@ -71,8 +71,10 @@ void absents_add(struct absents *a, const char *namespace, bool unlisted)
 {
 	struct absent *n = map_get(&a->by_name, namespace);
 
-	if (n)
+	if (n) {
+		n->confirmed = n->confirmed || unlisted;
 		return;
+	}
 	n = xcalloc(1, sizeof(*n) + strlen(namespace) + 1);
 	strcpy(n->namespace, namespace);
 	n->absents = a;

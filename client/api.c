@@ -44,21 +44,24 @@ static int get(struct api *a, struct http *h, const char *path, const struct htt
 	return status.error ? -status.error : -EIO;
 }
 
-/* While a server starts; the answer's Retry-After would only make it longer. */
-#define START_WAIT_MS 300
+/* While a server starts, doubled each time; the answer's Retry-After would only make it longer. */
+#define START_WAIT_MS	  200
+#define START_WAIT_MAX_MS 2000
 
 /* get() at the start: what passes is waited for. */
 static int get_patiently(struct api *a, struct http *h, const char *path, int64_t deadline,
 	struct http_response *ret, long *ret_code, char **ret_error)
 {
 	struct api_call call = {.http = h, .deadline = deadline};
+	int64_t wait = START_WAIT_MS;
 	int r;
 
 	while ((r = get(a, h, path, NULL, ret, ret_code, ret_error)) == -EAGAIN &&
 		now_monotonic() < deadline) {
 		log_info("%s: the start waits", *ret_error);
 		free(steal_ptr(*ret_error));
-		api_wait(&call, START_WAIT_MS);
+		api_wait(&call, wait);
+		wait = wait * 2 < START_WAIT_MAX_MS ? wait * 2 : START_WAIT_MAX_MS;
 	}
 	return r;
 }

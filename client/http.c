@@ -623,16 +623,24 @@ static int64_t transfer_limit(const struct http_transfer *t)
 	return silent < whole ? silent : whole;
 }
 
-/* Callbacks may start transfers, which come in front, but never abort one. */
+/* The first that is out of time, or NULL. */
+static struct http_transfer *find_late(const struct http *h, int64_t now)
+{
+	struct http_transfer *t = h->transfers;
+
+	while (t && transfer_limit(t) > now)
+		t = t->next;
+	return t;
+}
+
+/* From the front each time: callbacks may start and abort transfers. */
 static void finish_late(struct http *h)
 {
 	int64_t now = now_monotonic();
+	struct http_transfer *t;
 
-	for (struct http_transfer *t = h->transfers, *next; t; t = next) {
-		next = t->next;
-		if (transfer_limit(t) <= now)
-			finish(t, -ETIMEDOUT, server_text(t, "no answer within the deadline"));
-	}
+	while ((t = find_late(h, now)))
+		finish(t, -ETIMEDOUT, server_text(t, "no answer within the deadline"));
 }
 
 static int64_t next_limit_ms(const struct http *h, int64_t wait_ms)

@@ -104,7 +104,7 @@ static void end_scopes(struct reflector *r, const char *namespace, bool by_name)
 	for (struct scope *s = first_scope(r); s; s = s->next)
 		if ((s->kind == SCOPE_STREAM || (s->kind == SCOPE_STREAMS && !by_name)) &&
 			(!namespace || streq(s->namespace, namespace)))
-			s->ended = true;
+			scope_end(s);
 }
 
 /* ---- what happens to them; the reflector's thread, without the lock ---- */
@@ -183,18 +183,26 @@ static bool is_listed(struct reflector *r, const char *namespace)
 	return store_get_namespace(r->shared.store, namespace, &ns);
 }
 
+/* No list tells any more which of them are there: each is asked for. */
+static void doubt_namespaces(struct reflector *r)
+{
+	_cleanup_json_ json_t *names = store_unlisted_namespaces(r->shared.store, UINT64_MAX);
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(names, i, name) absents_add(r->absents, json_string_value(name), true);
+}
+
 static void on_refused(void *arg, struct scope *s)
 {
 	struct reflector *r = arg;
-	_cleanup_json_ json_t *all = NULL;
 
 	if (s->kind == SCOPE_CLUSTER && s->synced) {
 		r->covers = false;
 		split_cluster(r, &s->refusals);
 		tell_covers(r, NULL, false);
 	} else if (s->kind == SCOPE_NAMESPACES && s->synced) {
-		all = store_unlisted_namespaces(r->shared.store, UINT64_MAX);
-		absents_listed(r->absents, all, now_monotonic());
+		doubt_namespaces(r);
 	} else if (s->kind == SCOPE_STREAMS) {
 		tell_covers(r, s->namespace, false);
 		look_at_namespace(r, s->namespace);
@@ -202,6 +210,8 @@ static void on_refused(void *arg, struct scope *s)
 			drop_forbidden(r, s->namespace);
 		if (s->synced && r->namespaces && !is_listed(r, s->namespace))
 			s->ended = true; /* whoever asks for it by name begins anew */
+	} else if (s->kind == SCOPE_STREAM && !s->keep) {
+		s->ended = true; /* likewise */
 	}
 }
 

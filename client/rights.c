@@ -605,6 +605,10 @@ static void take_cluster(struct rights *r)
 	_cleanup_grants_ struct grants *g = NULL;
 
 	pthread_mutex_lock(&r->lock);
+	if (!r->covered) { /* not any more since it was asked: what holds is asked of each namespace */
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
 	differs = r->everywhere != rights || !r->cluster->answered;
 	r->everywhere = rights;
 	r->cluster->answered = r->cluster->asked;

@@ -6,15 +6,18 @@
 
 #define PAGE_LIMIT	 500
 #define BACKOFF_FIRST	 (800 * NSEC_PER_MSEC)
-#define BACKOFF_MAX	 (30 * NSEC_PER_SEC)
+#define BACKOFF_MAX	 (15 * NSEC_PER_SEC) /* with its jitter 30 s */
+#define RETRY_AFTER	 30		     /* seconds that a server can ask for, at most */
 #define LIST_TIMEOUT_MS	 300000 /* one page; the server gives up after 60 s of its own time */
 #define WATCH_GRACE_S	 30	/* how long after its timeoutSeconds a watch may still be open */
 #define BOOKMARK_GRACE_S 180
 #define GOOD_WATCH	 (10 * NSEC_PER_SEC)
 #define QUIET_WATCHES	 3
-#define RELIST_INTERVAL	 (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
-#define NO_ROOM		 (50 * NSEC_PER_MSEC)
-#define LIST_ROOM	 8 /* transfers that watches leave to lists */
+#define RESUME_AFTER                                                                               \
+	5 /* seconds; a server that asks for more is listed next, which tells what changed meanwhile */
+#define RELIST_INTERVAL (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
+#define NO_ROOM		(50 * NSEC_PER_MSEC)
+#define LIST_ROOM	8 /* transfers that watches leave to lists */
 
 #define ERROR_BODY_MAX ((size_t)64 << 10)
 
@@ -86,6 +89,12 @@ static void stop_transfer(struct scope *s)
 	s->doing = SCOPE_IDLE;
 }
 
+void scope_end(struct scope *s)
+{
+	stop_transfer(s);
+	s->ended = true;
+}
+
 void scope_free(struct scope *s)
 {
 	stop_transfer(s);
@@ -141,6 +150,16 @@ static void set_synced(struct scope *s, bool synced)
 	pthread_mutex_unlock(&s->shared->lock);
 }
 
+/* A list went well; of a scope that polls it still holds why its watches don't work. */
+static void set_listed(struct scope *s)
+{
+	set_synced(s, true);
+	if (s->polls)
+		set_state(s, SCOPE_POLLING, s->error, NULL);
+	else
+		set_state(s, s->version ? SCOPE_WATCHING : SCOPE_POLLING, 0, NULL);
+}
+
 /* What is in the store is whole and current. */
 static void note_contact(struct scope *s)
 {
@@ -164,7 +183,7 @@ static int64_t jitter(struct scope *s, int64_t wait)
 	return wait + wait * (rand_r(&s->shared->seed) % 1000) / 1000;
 }
 
-/* Waits 0.8 s, doubling to 30 s, each plus up to as much again at random; or as the server says. */
+/* Waits 0.8 s, doubling to 15 s, each plus up to as much again at random; or as the server says. */
 static void back_off(struct scope *s, long retry_after)
 {
 	int64_t wait;
@@ -173,8 +192,8 @@ static void back_off(struct scope *s, long retry_after)
 	if (s->backoff > BACKOFF_MAX)
 		s->backoff = BACKOFF_MAX;
 	wait = jitter(s, s->backoff);
-	if (retry_after > BACKOFF_MAX / NSEC_PER_SEC)
-		retry_after = BACKOFF_MAX / NSEC_PER_SEC;
+	if (retry_after > RETRY_AFTER)
+		retry_after = RETRY_AFTER;
 	if (wait < retry_after * NSEC_PER_SEC)
 		wait = retry_after * NSEC_PER_SEC;
 	s->due = now_monotonic() + wait;
@@ -449,8 +468,7 @@ static void list_done_whole(struct scope *s)
 	shared->listed = true;
 	note_contact(s);
 	shared->events->listed(shared->arg, s); /* first: whoever waits for it finds all of it */
-	set_synced(s, true);
-	set_state(s, s->polls ? SCOPE_POLLING : SCOPE_WATCHING, 0, NULL);
+	set_listed(s);
 }
 
 static void list_broken(struct scope *s, const char *why)
@@ -481,8 +499,7 @@ static void take_single(struct scope *s, const struct buf *body)
 	else
 		s->version = xstrdup("");
 	note_contact(s);
-	set_synced(s, true);
-	set_state(s, s->version && !s->polls ? SCOPE_WATCHING : SCOPE_POLLING, 0, NULL);
+	set_listed(s);
 	if (s->kind == SCOPE_NAMESPACE)
 		s->shared->events->seen(s->shared->arg, s->name);
 }
@@ -678,14 +695,23 @@ static void watch_failed(
 	back_off(s, retry_after);
 }
 
-/* It may go on where it was; three times from one version, and it is listed. */
+/* Whether a watch that was interrupted is to be tried again where it was, without a list. */
+static bool may_resume(const struct scope *s, long retry_after)
+{
+	return !lists_first(s) && !s->polls && s->fruitless == 0 && retry_after <= RESUME_AFTER &&
+	       s->quiet + 1 < QUIET_WATCHES;
+}
+
+/* It goes on where it was; three times from one version, and it is listed. After a list that didn't help, once. */
 static void watch_interrupted(
 	struct scope *s, long code, int error, const char *message, long retry_after)
 {
-	if (lists_first(s) || ++s->quiet >= QUIET_WATCHES)
-		watch_failed(s, code, error, message, retry_after);
-	else
+	if (may_resume(s, retry_after)) {
+		s->quiet++;
 		fail(s, "WATCH", code, error, message, retry_after);
+	} else {
+		watch_failed(s, code, error, message, retry_after);
+	}
 }
 
 /* What goes wrong from now on is another failure than before. */
@@ -749,10 +775,18 @@ static int take_event(struct scope *s, const char *text, size_t len)
 	note_contact(s);
 	if (event.type == INTAKE_BOOKMARK)
 		s->bookmarks = true;
-	else
+	else if (!lists_first(s)) /* theirs begin with what is there, which shows nothing */
 		watch_is_good(s);
 	tell_namespace(s, &event);
 	return set_version(s, &event) ? 0 : -EREMCHG;
+}
+
+/* The server grants the watch. Whether it works is seen later, unless it was only refused before. */
+static void watch_granted(struct scope *s)
+{
+	if (!s->polls || s->error == EACCES || s->error == ENOENT || s->error == EOPNOTSUPP ||
+		s->error == EMFILE)
+		set_state(s, SCOPE_WATCHING, 0, NULL);
 }
 
 static int on_watch_data(void *arg, long code, const char *data, size_t len)
@@ -764,8 +798,8 @@ static int on_watch_data(void *arg, long code, const char *data, size_t len)
 
 	if (code != 200)
 		return on_body(arg, code, data, len);
-	if (len == 0) /* whether it works is seen later */
-		set_state(s, SCOPE_WATCHING, 0, NULL);
+	if (len == 0)
+		watch_granted(s);
 	r = frame_feed(&s->frame, data, len);
 	while (r == 0 && (r = frame_next(&s->frame, &text, &text_len)) > 0)
 		r = take_event(s, text, text_len);
@@ -779,6 +813,9 @@ static void watch_refused(struct scope *s, const struct http_result *result)
 
 	status_parse(result->code, s->body.data, s->body.len, &status);
 	error = status.error ? status.error : EIO;
+	if (refusal_is_passing(
+		    &status, api_user(s->shared->api, result->generation), result->unready))
+		error = EAGAIN;
 	if (error == EAGAIN || error == ETIMEDOUT || error == EKEYEXPIRED ||
 		(error == EIO && status.code >= 500))
 		watch_interrupted(s, result->code, error, status.message, result->retry_after);

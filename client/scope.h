@@ -139,6 +139,9 @@ struct scope *scope_new(
 	struct scope_shared *shared, enum scope_kind kind, const char *namespace, const char *name);
 void scope_free(struct scope *s);
 
+/* It has nothing to do any more: what it asked for is not taken in. Not from within a watch's event. */
+void scope_end(struct scope *s);
+
 /* Starts what is due. When to look again (monotonic ns). */
 int64_t scope_step(struct scope *s, int64_t now);
 

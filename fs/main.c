@@ -111,9 +111,9 @@ static int why_not_mounted(pid_t child)
  */
 static int go_to_background(struct program *p)
 {
+	pid_t parent = getpid(), pid;
 	int fds[2];
 	char byte;
-	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return complain(-errno, "pipe: %s", strerror(errno));
@@ -127,6 +127,10 @@ static int go_to_background(struct program *p)
 	close(fds[0]);
 	p->ready_fd = fds[1];
 	setsid();
+	/* Whoever ends the start (^C) ends the process that waits for us. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		raise(SIGTERM); /* before that */
 	return 0;
 }
 
@@ -136,6 +140,7 @@ static void tell_ready(struct program *p)
 
 	if (p->ready_fd < 0)
 		return;
+	prctl(PR_SET_PDEATHSIG, 0);
 	log_to_syslog();
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (int fd = 0; null >= 0 && fd <= 2; fd++)

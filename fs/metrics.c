@@ -24,6 +24,22 @@ static void add_label(struct buf *out, const char *value)
 	}
 }
 
+/* What each scope does (client/scope.h): 1 for the state that it is in. */
+static void show_states(const json_t *scopes, struct buf *out)
+{
+	const json_t *scope;
+	size_t i;
+
+	buf_addstr(out, "# HELP imagestreamfs_scope_state What is done to keep it true.\n"
+			"# TYPE imagestreamfs_scope_state gauge\n");
+	json_array_foreach(scopes, i, scope)
+	{
+		buf_addstr(out, "imagestreamfs_scope_state{path=\"");
+		add_label(out, json_str(scope, "path"));
+		buf_addf(out, "\",state=\"%s\"} 1\n", json_str(scope, "state"));
+	}
+}
+
 /* How long ago the server was heard, a line for each scope. */
 static void show_watches(struct mount *m, struct buf *out)
 {
@@ -44,6 +60,7 @@ static void show_watches(struct mount *m, struct buf *out)
 		buf_addf(out, "\",state=\"%s\"} %.3f\n", json_str(scope, "state"),
 			json_number_value(age));
 	}
+	show_states(scopes, out);
 }
 
 static bool announcer_works(struct mount *m)
