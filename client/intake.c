@@ -182,7 +182,7 @@ int intake_page_head(const char *body, size_t len, struct taken *ret)
 
 	if (r == 0 && list.metadata.p) {
 		metadata = list_metadata(&list);
-		r = json_is_object(metadata) ? 0 : -EBADMSG;
+		r = json_is_object(metadata) || json_is_null(metadata) ? 0 : -EBADMSG;
 	}
 	if (r < 0) {
 		set_string(&ret->why, "the answer is no list");

@@ -123,7 +123,7 @@ static void test_list(void **state)
 		{"{\"items\":[{},1,\"]\"]}", 0, 6},
 		{"{\"items\":[]}", 0, 0},
 		{"{\"items\":null}", 0, 0},
-		{"{\"kind\":\"List\"}", 0, 0},
+		{"{\"kind\":\"List\"}", -EBADMSG, 0},
 		{"{\"items\":{}}", -EBADMSG, 0},
 		{"{\"items\":\"x\"}", -EBADMSG, 0},
 		{"{\"items\":[{},", -EBADMSG, 0},
