@@ -1,5 +1,6 @@
 #include "client/api.h"
 
+#include "client/json.h"
 #include "client/log.h"
 
 #include <errno.h>
@@ -38,10 +39,31 @@ static int get(struct api *a, struct http *h, const char *path, const struct htt
 	}
 	status_parse(response.code, response.body.data, response.body.len, &status);
 	*ret_error = xasprintf("%s: %s", a->config->server, status.message);
-	return -status.error;
+	if (refusal_is_passing(&status, api_user(a, response.generation), response.unready))
+		return -EAGAIN;
+	return status.error ? -status.error : -EIO;
 }
 
-static json_t *get_json(struct api *a, struct http *h, const char *path)
+/* While a server starts; the answer's Retry-After would only make it longer. */
+#define START_WAIT_MS 300
+
+/* get() at the start: what passes is waited for. */
+static int get_patiently(struct api *a, struct http *h, const char *path, int64_t deadline,
+	struct http_response *ret, long *ret_code, char **ret_error)
+{
+	struct api_call call = {.http = h, .deadline = deadline};
+	int r;
+
+	while ((r = get(a, h, path, NULL, ret, ret_code, ret_error)) == -EAGAIN &&
+		now_monotonic() < deadline) {
+		log_info("%s: the start waits", *ret_error);
+		free(steal_ptr(*ret_error));
+		api_wait(&call, START_WAIT_MS);
+	}
+	return r;
+}
+
+static json_t *get_json(struct api *a, struct http *h, const char *path, unsigned *ret_generation)
 {
 	_cleanup_response_ struct http_response response = {0};
 	_cleanup_free_ char *error = NULL;
@@ -49,10 +71,11 @@ static json_t *get_json(struct api *a, struct http *h, const char *path)
 
 	if (get(a, h, path, NULL, &response, &code, &error) < 0)
 		return NULL;
-	return json_loadb(response.body.data ? response.body.data : "", response.body.len, 0, NULL);
+	*ret_generation = response.generation;
+	return json_read_or_null(response.body.data, response.body.len, 0);
 }
 
-static int find_root(struct api *a, struct http *h, char **ret_error)
+static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret_error)
 {
 	_cleanup_free_ char *first_error = NULL;
 	int first = 0;
@@ -61,7 +84,7 @@ static int find_root(struct api *a, struct http *h, char **ret_error)
 		_cleanup_response_ struct http_response response = {0};
 		char *error = NULL;
 		long code;
-		int r = get(a, h, roots[i].path, NULL, &response, &code, &error);
+		int r = get_patiently(a, h, roots[i].path, deadline, &response, &code, &error);
 
 		if (r == 0) {
 			a->root = roots[i].path;
@@ -69,7 +92,7 @@ static int find_root(struct api *a, struct http *h, char **ret_error)
 			a->namespaces_path = roots[i].projects;
 			return 0;
 		}
-		if (code != 403 && code != 404) {
+		if (r == -EAGAIN || (code != 403 && code != 404)) {
 			*ret_error = error;
 			return r;
 		}
@@ -89,14 +112,14 @@ static int find_root(struct api *a, struct http *h, char **ret_error)
 }
 
 /* Projects where the server has them (whatever we may do with them), else namespaces. */
-static void find_namespaces(struct api *a, struct http *h)
+static void find_namespaces(struct api *a, struct http *h, int64_t deadline)
 {
 	_cleanup_free_ char *path = xasprintf("%s?limit=1", a->namespaces_path);
 	_cleanup_response_ struct http_response response = {0};
 	_cleanup_free_ char *error = NULL;
 	long code;
 
-	get(a, h, path, NULL, &response, &code, &error);
+	get_patiently(a, h, path, deadline, &response, &code, &error);
 	if (code == 404)
 		a->namespaces_path = "/api/v1/namespaces";
 }
@@ -105,15 +128,16 @@ static char *who_am_i(struct api *a, struct http *h)
 {
 	const char *path = streq(a->api_version, "v1") ? "/oapi/v1/users/~"
 						       : "/apis/user.openshift.io/v1/users/~";
-	_cleanup_json_ json_t *user = get_json(a, h, path);
+	_cleanup_json_ json_t *user = get_json(a, h, path, &a->user_generation);
 	const char *name = json_str(json_object_get(user, "metadata"), "name");
 
 	return name ? xstrdup(name) : NULL;
 }
 
-int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, struct api **ret,
-	char **ret_error)
+int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, int64_t deadline,
+	struct api **ret, char **ret_error)
 {
+	unsigned generation;
 	struct api *a = xcalloc(1, sizeof(*a));
 	struct http *h;
 	int r;
@@ -124,10 +148,10 @@ int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms
 	a->timeout_ms = timeout_ms;
 	a->counts = counts_new();
 	h = http_new(login, a->counts);
-	r = find_root(a, h, ret_error);
+	r = find_root(a, h, deadline, ret_error);
 	if (r == 0) {
-		find_namespaces(a, h);
-		a->version = get_json(a, h, "/version");
+		find_namespaces(a, h, deadline);
+		a->version = get_json(a, h, "/version", &generation);
 		a->user = who_am_i(a, h);
 		log_info(
 			"%s: %s, as %s", a->config->server, a->root, a->user ? a->user : "unknown");
@@ -136,6 +160,21 @@ int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms
 	http_free(h);
 	api_free(a);
 	return r;
+}
+
+const char *api_group(const struct api *a)
+{
+	return streq(a->api_version, "v1") ? "" : "image.openshift.io";
+}
+
+const char *api_project_group(const struct api *a)
+{
+	return str_has_prefix(a->namespaces_path, "/apis/") ? "project.openshift.io" : "";
+}
+
+const char *api_user(const struct api *a, unsigned generation)
+{
+	return generation == a->user_generation ? a->user : NULL;
 }
 
 void api_free(struct api *a)
@@ -162,20 +201,17 @@ static int get_checked(struct api *a, struct http *h, const char *path,
 	r = get(a, h, path, check, &response, &code, &error);
 	if (r < 0)
 		return r;
-	*ret = json_loadb(response.body.data ? response.body.data : "", response.body.len,
-		JSON_ALLOW_NUL, NULL);
+	*ret = json_read_or_null(response.body.data, response.body.len, JSON_ALLOW_NUL);
 	return 0;
 }
 
 int api_find_project(
 	struct api *a, struct http *h, const char *name, const struct http_check *check)
 {
-	_cleanup_buf_ struct buf path = BUF_INIT(4096);
+	_cleanup_free_ char *path = api_namespace_path(a, name);
 	_cleanup_json_ json_t *json = NULL;
 
-	buf_addf(&path, "%s/", a->namespaces_path);
-	buf_addurl(&path, name);
-	return get_checked(a, h, path.data, check, &json);
+	return get_checked(a, h, path, check, &json);
 }
 
 int api_find_namespace(
@@ -197,12 +233,16 @@ int api_get_stream(struct api *a, struct http *h, const char *namespace, const c
 	const struct http_check *check, struct object **ret)
 {
 	_cleanup_free_ char *path = api_stream_path(a, namespace, name);
+	_cleanup_object_ struct object *o = NULL;
 	_cleanup_json_ json_t *json = NULL;
 	int r = get_checked(a, h, path, check, &json);
 
 	if (r < 0)
 		return r;
-	return object_from_json(json, a->api_version, ret) < 0 ? -EIO : 0;
+	if (object_from_json(json, a->api_version, &o) < 0 || !object_is(o, namespace, name))
+		return -EIO;
+	*ret = steal_ptr(o);
+	return 0;
 }
 
 char *api_stream_path(const struct api *a, const char *namespace, const char *name)
@@ -217,6 +257,16 @@ char *api_stream_path(const struct api *a, const char *namespace, const char *na
 		buf_addstr(&path, "/");
 		buf_addurl(&path, name);
 	}
+	return buf_steal(&path, &len);
+}
+
+char *api_namespace_path(const struct api *a, const char *name)
+{
+	struct buf path = BUF_INIT(8192);
+	size_t len;
+
+	buf_addf(&path, "%s/", a->namespaces_path);
+	buf_addurl(&path, name);
 	return buf_steal(&path, &len);
 }
 
@@ -250,6 +300,7 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 		.body = request->body ? body->data : request->text,
 		.body_len = request->body ? body->len : request->text_len,
 		.secret = request->secret,
+		.answer_max = request->answer_max,
 		.once = request->method &&
 			(streq(request->method, "POST") || streq(request->method, "DELETE")),
 		.timeout_ms = left > 0 ? left : 1};
@@ -281,8 +332,7 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 	int r = api_send_raw(a, call, request, &answer, ret_status);
 
 	if (r == 0)
-		*ret_json = json_loadb(
-			answer.data ? answer.data : "", answer.len, JSON_ALLOW_NUL, NULL);
+		*ret_json = json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
 	return r;
 }
 
@@ -323,7 +373,10 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 			status_release(ret_status);
 			continue;
 		}
-		after = response.retry_after ? response.retry_after * 1000 : wait;
+		if (refusal_is_passing(
+			    ret_status, api_user(a, response.generation), response.unready))
+			ret_status->error = EAGAIN;
+		after = response.retry_after * 1000 > wait ? response.retry_after * 1000 : wait;
 		if (ret_status->error != EAGAIN ||
 			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline) {
 			*ret_answer = response.body;

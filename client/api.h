@@ -7,7 +7,7 @@
 #include "client/http.h"
 #include "client/journal.h"
 #include "client/object.h"
-#include "client/status.h"
+#include "client/review.h"
 
 struct api {
 	struct login *login;
@@ -19,16 +19,25 @@ struct api {
 	const char *api_version;     /* of objects below root */
 	const char *namespaces_path; /* of projects, or of namespaces where there are none */
 	char *user;		     /* who we are, or NULL where the server can't say */
+	unsigned user_generation;    /* of the credentials that it was asked with */
 	json_t *version;	     /* GET /version, or NULL */
 };
 
 /*
  * Asks the server for its API root, who we are and its version. login and journal are borrowed
- * for the life of *ret. 0; or -errno, and then *ret_error is one sentence for the user.
+ * for the life of *ret. 429, 503 and a server that is starting are waited for until `deadline`
+ * (monotonic ns). 0; or -errno, and then *ret_error is one sentence for the user.
  */
-int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, struct api **ret,
-	char **ret_error);
+int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, int64_t deadline,
+	struct api **ret, char **ret_error);
 void api_free(struct api *a); /* NULL is fine */
+
+/* The API group of ImageStreams, and that of projects or namespaces: "" on old servers. */
+const char *api_group(const struct api *a);
+const char *api_project_group(const struct api *a);
+
+/* Who we are with the credentials of that generation (client/login.h); NULL: not known. */
+const char *api_user(const struct api *a, unsigned generation);
 
 /*
  * Whether a namespace that no list names exists for us: 0 when its ImageStreams may be listed,
@@ -60,11 +69,13 @@ struct api_request {
 	const json_t *body; /* NULL: none, or `text` */
 	const char *text;   /* sent as it is; NULL: none */
 	size_t text_len;
-	bool secret; /* the answer is (client/buf.h) */
+	size_t answer_max; /* client/http.h; 0: 64 MiB */
+	bool secret;	   /* the answer is (client/buf.h) */
 };
 
 /*
- * One request, sent again after 429, 503 and ServerTimeout while there is time, and once after a 401
+ * One request, sent again after 429, 503, ServerTimeout and a 403 that isn't about our rights
+ * (client/review.h) while there is time, and once after a 401
  * when the login has found other credentials by then. 0 for 2xx, and
  * *ret_json is the answer (NULL where it isn't JSON; the caller owns the reference). Else -errno,
  * and *ret_status tells all of it, with code 0 and the errno of http_call where there was no answer
@@ -84,7 +95,8 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 /* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
 int api_wait(const struct api_call *call, int64_t ms);
 
-/* The URL path of a stream (name NULL: of the namespace's streams). The caller frees. */
+/* The URL path of a stream (name NULL: of the namespace's streams), of a namespace. The caller frees. */
 char *api_stream_path(const struct api *a, const char *namespace, const char *name);
+char *api_namespace_path(const struct api *a, const char *name);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "client/kubeconfig.h"
 #include "client/log.h"
+#include "client/proxy.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -129,23 +130,6 @@ static int fail_entry(
 		l->ret_error, r, "%s \"%s\" in %s: %s", e->kind, e->name, e->file, text);
 }
 
-/* The words are those of YAML 1.1, as kubectl's parser takes them. */
-static int parse_flag(const char *text, bool *ret)
-{
-	static const char *const yes[] = {"true", "yes", "on", "y"};
-	static const char *const no[] = {"false", "no", "off", "n"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
-		if (strcasecmp(text, yes[i]) == 0) {
-			*ret = true;
-			return 0;
-		} else if (strcasecmp(text, no[i]) == 0) {
-			*ret = false;
-			return 0;
-		}
-	return -EINVAL;
-}
-
 /* b64_pton passes over white space by itself. It adds no NUL, but the buffer ends in one. */
 static int decode_pem(const char *text, char **ret)
 {
@@ -169,7 +153,7 @@ static int read_field(
 
 	switch (f->kind) {
 	case FIELD_FLAG:
-		if (parse_flag(text, member) < 0)
+		if (kubeconfig_parse_flag(text, member) < 0)
 			return fail_entry(l, e, -EINVAL, "%s is neither true nor false", f->name);
 		return 0;
 	case FIELD_DATA:
@@ -441,6 +425,11 @@ static int check_server(struct load *l)
 
 	if (!server)
 		return no_server(l);
+	if (!strstr(server, "://")) { /* client-go: http, whatever else is said of TLS */
+		l->config->server = xasprintf("http://%s", server);
+		free(server);
+		server = l->config->server;
+	}
 	if (strncasecmp(server, "https://", 8) != 0 && strncasecmp(server, "http://", 7) != 0)
 		return fail_entry(l, &l->cluster, -EINVAL,
 			"the server's URL has to start with https:// or http://");
@@ -489,13 +478,16 @@ static int check_proxy(struct load *l)
 {
 	static const char *const schemes[] = {"http://", "https://", "socks5://", "socks5h://"};
 	const char *proxy = l->config->proxy_url;
+	_cleanup_free_ char *complete = proxy ? proxy_complete(proxy) : NULL;
 	bool known = !proxy;
 
-	for (size_t i = 0; proxy && i < ARRAY_SIZE(schemes); i++)
+	for (size_t i = 0; complete && i < ARRAY_SIZE(schemes); i++)
 		known = known || (strncasecmp(proxy, schemes[i], strlen(schemes[i])) == 0 &&
 					 proxy[strlen(schemes[i])]);
 	for (const char *p = proxy; p && *p; p++)
 		known = known && (unsigned char)*p > 0x20 && *p != 0x7f;
+	if (complete)
+		explicit_bzero(complete, strlen(complete));
 	if (known)
 		return 0;
 	return fail_entry(l, &l->cluster, -EINVAL,

@@ -1,5 +1,6 @@
 #include "client/credentials.h"
 
+#include "client/keypair.h"
 #include "client/kubeconfig.h"
 
 #include <errno.h>
@@ -71,6 +72,35 @@ static int take_pem(const struct config_pem *pem, const char *what, char **ret, 
 		return kubeconfig_fail(
 			ret_error, r, "can't read %s %s: %s", what, pem->file, strerror(-r));
 	return 0;
+}
+
+/* How the user finds it. */
+static char *name_pem(const struct config *config, bool of_key)
+{
+	const struct config_pem *pem = of_key ? &config->client_key : &config->client_certificate;
+	const char *field = of_key ? "client-key" : "client-certificate";
+
+	if (pem->file)
+		return xasprintf("%s %s", field, pem->file);
+	return xasprintf("the %s-data of user \"%s\"", field, config->user ? config->user : "");
+}
+
+static int take_keypair(struct credentials *c, const struct config *config, char **ret_error)
+{
+	_cleanup_free_ char *problem = NULL, *name = NULL;
+	bool of_key;
+	int r = take_pem(
+		&config->client_certificate, "client-certificate", &c->certificate, ret_error);
+
+	if (r == 0)
+		r = take_pem(&config->client_key, "client-key", &c->key, ret_error);
+	if (r < 0 || !c->certificate || !c->key)
+		return r;
+	r = keypair_check(c->certificate, c->key, &of_key, &problem);
+	if (r == 0)
+		return 0;
+	name = name_pem(config, of_key);
+	return kubeconfig_fail(ret_error, r, "%s %s", name, problem);
 }
 
 /* client-go transport/round_trippers.go, headerKeyEscape: all but RFC 7230's token characters. */
@@ -148,10 +178,7 @@ int credentials_new(const struct config *config, const struct exec_answer *answe
 	take_impersonation(c, config);
 	r = take_token(c, config, first, ret_error);
 	if (r == 0)
-		r = take_pem(&config->client_certificate, "client-certificate", &c->certificate,
-			ret_error);
-	if (r == 0)
-		r = take_pem(&config->client_key, "client-key", &c->key, ret_error);
+		r = take_keypair(c, config, ret_error);
 	if (r < 0) {
 		credentials_unref(c);
 		return r;

@@ -1,8 +1,12 @@
 #include "client/exec.h"
 
 #include "client/buf.h"
+#include "client/json.h"
+#include "client/keypair.h"
 #include "client/kubeconfig.h"
+#include "client/yaml.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,7 +16,7 @@
 #include <sys/wait.h>
 
 #define GROUP	   "client.authentication.k8s.io/"
-#define ANSWER_MAX ((size_t)1 << 20)
+#define ANSWER_MAX ((size_t)16 << 20)
 #define STDERR_MAX ((size_t)4 << 10) /* the last of it is kept */
 #define READS_MAX  64		     /* of what a plugin writes, in one go */
 
@@ -102,7 +106,6 @@ static int read_mode(struct exec_plugin *p, const json_t *map, char **ret_error)
 	return 0;
 }
 
-/* The words that JSON and YAML share; others are refused. */
 static int read_provide_cluster(struct exec_plugin *p, const json_t *map, char **ret_error)
 {
 	const json_t *value = json_object_get(map, "provideClusterInfo");
@@ -110,11 +113,10 @@ static int read_provide_cluster(struct exec_plugin *p, const json_t *map, char *
 
 	if (is_absent(value))
 		return 0;
-	if (!text || (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0))
-		return kubeconfig_fail(
-			ret_error, -EINVAL, "exec's provideClusterInfo is neither true nor false");
-	p->provide_cluster = strcasecmp(text, "true") == 0;
-	return 0;
+	if (text && kubeconfig_parse_flag(text, &p->provide_cluster) == 0)
+		return 0;
+	return kubeconfig_fail(
+		ret_error, -EINVAL, "exec's provideClusterInfo is neither true nor false");
 }
 
 static int read_plugin(struct exec_plugin *p, const json_t *map, const char *file, char **ret_error)
@@ -191,6 +193,17 @@ static char *copy_text(const json_t *status, const char *key)
 	return text ? xstrdup(text) : NULL;
 }
 
+/* Half a sentence, which the caller frees; NULL: TLS can use them. */
+static char *check_keypair(const struct exec_answer *a)
+{
+	_cleanup_free_ char *problem = NULL;
+	bool of_key;
+
+	if (!a->certificate || keypair_check(a->certificate, a->key, &of_key, &problem) == 0)
+		return NULL;
+	return xasprintf("its client %s %s", of_key ? "key" : "certificate", problem);
+}
+
 static const char *read_status(const json_t *status, struct exec_answer *a)
 {
 	const char *expires = text_of(status, "expirationTimestamp");
@@ -205,10 +218,6 @@ static const char *read_status(const json_t *status, struct exec_answer *a)
 	if (!a->certificate != !a->key)
 		return a->key ? "it has a client key without its certificate"
 			      : "it has a client certificate without its key";
-	if (a->certificate && !strstr(a->certificate, "-----BEGIN "))
-		return "its client certificate isn't PEM";
-	if (a->key && !strstr(a->key, "-----BEGIN "))
-		return "its client key isn't PEM";
 	for (const char *p = a->token ? a->token : ""; *p; p++)
 		if (*p <= ' ' || *p > '~')
 			return "its token holds white space or control characters";
@@ -217,26 +226,44 @@ static const char *read_status(const json_t *status, struct exec_answer *a)
 	return NULL;
 }
 
-/* jansson's own words quote the text that it stopped at: they aren't for others to read. */
+/* The parsers' own words aren't for others to read: jansson's quote the text. */
 static const char *read_answer(const json_t *root, const char *api_version, struct exec_answer *a)
 {
 	const char *kind = json_str(root, "kind"), *version = json_str(root, "apiVersion");
 
 	if (!json_is_object(root))
-		return "it isn't a JSON object";
-	if (!kind || !streq(kind, "ExecCredential"))
+		return "it isn't an object, in JSON or YAML";
+	if (!is_absent(json_object_get(root, "kind")) && (!kind || !streq(kind, "ExecCredential")))
 		return "its kind isn't ExecCredential";
 	if (!version || !streq(version, api_version))
 		return "its apiVersion isn't the kubeconfig's";
 	return read_status(json_object_get(root, "status"), a);
 }
 
+/* As kubectl tells them apart: what begins with a brace is JSON. NULL: it is neither. */
+static json_t *parse_text(const char *text, size_t len)
+{
+	_cleanup_yaml_reader_ struct yaml_reader *r = NULL;
+	_cleanup_free_ char *error = NULL;
+	json_t *root = NULL;
+	size_t blank = 0;
+
+	while (blank < len && isspace((unsigned char)text[blank]))
+		blank++;
+	if (blank < len && text[blank] == '{')
+		return json_read_or_null(text, len, 0);
+	r = yaml_reader_new(text, len, YAML_SCALARS_TEXT);
+	yaml_reader_next(r, &root, &error);
+	return root;
+}
+
 int exec_answer_parse(const char *text, size_t len, const char *api_version,
 	struct exec_answer *ret, char **ret_error)
 {
-	_cleanup_json_ json_t *root = json_loadb(text, len, 0, NULL);
+	_cleanup_json_ json_t *root = parse_text(text, len);
 	struct exec_answer answer = {0};
-	const char *problem = read_answer(root, api_version, &answer);
+	const char *unreadable = read_answer(root, api_version, &answer);
+	_cleanup_free_ char *problem = unreadable ? xstrdup(unreadable) : check_keypair(&answer);
 
 	if (problem) {
 		exec_answer_release(&answer);
@@ -419,7 +446,7 @@ static int fail_run(const struct exec_plugin *p, int r, int64_t timeout_ms, char
 			(double)timeout_ms / 1000);
 	if (r == -EFBIG)
 		return kubeconfig_fail(
-			ret_error, r, "the exec plugin %s printed more than 1 MiB", p->command);
+			ret_error, r, "the exec plugin %s printed more than 16 MiB", p->command);
 	return kubeconfig_fail(
 		ret_error, r, "the exec plugin %s was stopped: %s", p->command, strerror(-r));
 }

@@ -17,7 +17,7 @@ struct frame {
 	bool in_string, escaped;
 };
 
-#define FRAME_MAX ((size_t)64 << 20)
+#define FRAME_MAX ((size_t)8 << 20) /* DESIGN: "Limits" */
 #define FRAME_INIT(max)                                                                            \
 	{                                                                                          \
 		.buf = BUF_INIT(max)                                                               \

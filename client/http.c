@@ -1,18 +1,27 @@
 #include "client/http.h"
 
+#include "client/descriptors.h"
 #include "client/log.h"
+#include "client/proxy.h"
 #include "version.h"
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <strings.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
 
 #define CONNECT_TIMEOUT_MS 10000
 #define CHECK_INTERVAL_MS  100
+#define NEEDED		   4 /* descriptors to look up a name: a pair, the resolver's own */
 
 struct http {
 	struct login *login;
 	const struct config *config;
 	struct counts *counts;
+	char *proxy; /* "": none */
 	CURLM *multi;
 	struct http_transfer *transfers;
 };
@@ -23,6 +32,7 @@ struct http_transfer {
 	struct credentials *credentials;
 	CURL *easy;
 	struct curl_slist *headers, *connect_to;
+	SSL_CTX *tls; /* of the connection that was made for it, with the server's alert; or NULL */
 	http_data_fn *data;
 	http_done_fn *done;
 	void *arg;
@@ -31,18 +41,35 @@ struct http_transfer {
 	int64_t deadline;	    /* monotonic ns, 0: none */
 	int64_t silence, last_byte; /* ns, 0: no limit */
 	int data_error;
-	bool secret;
+	int socket_error; /* no socket could be made: a positive errno */
+	size_t header_bytes;
+	bool secret, unready;
 	char curl_error[CURL_ERROR_SIZE];
 };
 
+/*
+ * Under TLS 1.3 the server looks at our certificate when for us the connection stands already: its alert comes
+ * when we read, and curl's error may be about what failed after it. So we take it from OpenSSL.
+ */
+static int alert_index; /* of SSL_CTX: the alert's number */
+
 int http_global_init(void)
 {
+	alert_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	if (alert_index < 0)
+		return -ENOMEM;
 	return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
 }
 
 void http_global_cleanup(void)
 {
 	curl_global_cleanup();
+}
+
+/* The kubeconfig's, else what the environment says. Curl's own rules are others than client-go's. */
+static char *choose_proxy(const struct config *c)
+{
+	return c->proxy_url ? proxy_complete(c->proxy_url) : proxy_for(c->server, environ);
 }
 
 struct http *http_new(struct login *login, struct counts *counts)
@@ -57,6 +84,7 @@ struct http *http_new(struct login *login, struct counts *counts)
 		free(h);
 		return NULL;
 	}
+	h->proxy = choose_proxy(h->config);
 	return h;
 }
 
@@ -67,6 +95,8 @@ void http_free(struct http *h)
 	while (h->transfers)
 		http_abort(h->transfers);
 	curl_multi_cleanup(h->multi);
+	explicit_bzero(h->proxy, strlen(h->proxy));
+	free(h->proxy);
 	free(h);
 }
 
@@ -99,17 +129,90 @@ static size_t on_data(char *p, size_t size, size_t n, void *arg)
 	return r < 0 ? 0 : size * n;
 }
 
+/* A kube-apiserver that knows no flow schema yet sends this header empty. */
+static bool is_unready(const char *line, size_t len)
+{
+	static const char name[] = "X-Kubernetes-Pf-Flowschema-Uid:";
+	size_t n = sizeof(name) - 1;
+
+	if (len < n || strncasecmp(line, name, n) != 0)
+		return false;
+	while (n < len && (line[n] == ' ' || line[n] == '\r' || line[n] == '\n'))
+		n++;
+	return n == len;
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
 {
 	bool end = size * n == 2 && p[0] == '\r';
 	struct http_transfer *t = arg;
 	long code = 0;
 
+	t->unready = t->unready || is_unready(p, size * n);
+	t->header_bytes += size * n;
+	if (t->header_bytes > HTTP_HEADER_MAX) {
+		snprintf(t->curl_error, sizeof(t->curl_error),
+			"the answer's headers are larger than 1 MiB");
+		t->data_error = -EIO;
+		return 0;
+	}
 	if (!end)
 		return size * n;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &code);
 	login_answered(t->http->login, t->credentials, code);
+	if (!t->secret)
+		curl_easy_setopt(t->easy, CURLOPT_FORBID_REUSE, 0L);
 	return hand_over(t, "", 0) < 0 ? 0 : size * n;
+}
+
+/* curl doesn't tell why it has no socket; and none of ours is for the programs that we start. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct http_transfer *t = arg;
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+	if (fd < 0)
+		t->socket_error = errno;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* ---- a client certificate that is refused ---- */
+
+static void on_tls_event(const SSL *ssl, int where, int value)
+{
+	if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT)
+		SSL_CTX_set_ex_data(
+			SSL_get_SSL_CTX(ssl), alert_index, (void *)(intptr_t)(value & 0xff));
+}
+
+/*
+ * Curl makes one for each connection. Until there is an answer that connection isn't kept: when curl
+ * closes it, it reads what is left, and where our request couldn't be sent any more that is the alert.
+ */
+static CURLcode on_tls_context(CURL *easy, void *context, void *arg)
+{
+	struct http_transfer *t = arg;
+
+	SSL_CTX_free(t->tls);
+	t->tls = context;
+	SSL_CTX_up_ref(t->tls);
+	SSL_CTX_set_info_callback(t->tls, on_tls_event);
+	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+	return CURLE_OK;
+}
+
+/* What the server says of our certificate, or that it wants one; NULL: nothing. */
+static const char *certificate_refusal(const struct http_transfer *t)
+{
+	static const int about_it[] = {SSL_AD_BAD_CERTIFICATE, SSL_AD_UNSUPPORTED_CERTIFICATE,
+		SSL_AD_CERTIFICATE_REVOKED, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_UNKNOWN,
+		SSL_AD_UNKNOWN_CA, SSL_AD_ACCESS_DENIED, TLS13_AD_CERTIFICATE_REQUIRED};
+	int alert = t->tls ? (int)(intptr_t)SSL_CTX_get_ex_data(t->tls, alert_index) : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(about_it); i++)
+		if (alert == about_it[i])
+			return SSL_alert_desc_string_long(alert);
+	return NULL;
 }
 
 static void set_blob(CURL *easy, CURLoption option, const char *pem)
@@ -139,13 +242,11 @@ static void set_tls(CURL *easy, const struct config *c, const struct credentials
 	}
 }
 
-/* Without one in the kubeconfig curl takes the usual environment variables, as client-go does. */
-static void set_proxy(CURL *easy, const struct config *c)
+/* "" is none, whatever the environment says. */
+static void set_proxy(CURL *easy, const char *proxy)
 {
 	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	if (!c->proxy_url)
-		return;
-	curl_easy_setopt(easy, CURLOPT_PROXY, c->proxy_url);
+	curl_easy_setopt(easy, CURLOPT_PROXY, proxy);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
 }
 
@@ -293,8 +394,12 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(t->easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(t->easy, CURLOPT_OPENSOCKETDATA, t);
 	set_tls(t->easy, h->config, t->credentials);
-	set_proxy(t->easy, h->config);
+	curl_easy_setopt(t->easy, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
+	curl_easy_setopt(t->easy, CURLOPT_SSL_CTX_DATA, t);
+	set_proxy(t->easy, h->proxy);
 	set_request(t, request);
 	set_credentials(t);
 	curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
@@ -318,8 +423,85 @@ void http_abort(struct http_transfer *t)
 			explicit_bzero(line->data, strlen(line->data));
 	curl_slist_free_all(t->headers);
 	curl_slist_free_all(t->connect_to);
+	SSL_CTX_free(t->tls);
 	credentials_unref(t->credentials);
 	free(t);
+}
+
+/* ---- what is short here ---- */
+
+static void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+/* Whether there are descriptors and a thread, now: 0 or -errno. */
+static int look_for_shortage(void)
+{
+	int fds[NEEDED], n = 0, r = 0;
+	pthread_t thread;
+
+	while (r == 0 && n < NEEDED) {
+		fds[n] = eventfd(0, EFD_CLOEXEC);
+		if (fds[n] < 0)
+			r = -errno;
+		else
+			n++;
+	}
+	while (n > 0)
+		close(fds[--n]);
+	if (r == 0)
+		r = -pthread_create(&thread, NULL, do_nothing, NULL);
+	if (r == 0)
+		pthread_join(thread, NULL);
+	return r;
+}
+
+/*
+ * What is short on this machine, if that is why the transfer failed: -EMFILE, -ENOMEM, -EAGAIN (no
+ * thread); else 0. A resolver and a TLS library say of a descriptor that they lacked only that they
+ * couldn't do their part.
+ */
+static int shortage(const struct http_transfer *t, CURLcode code)
+{
+	int error = t->socket_error;
+
+	switch (code) {
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	case CURLE_COULDNT_CONNECT:
+		break;
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_FAILED_INIT:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CONNECT_ERROR:
+		error = -look_for_shortage();
+		break;
+	default:
+		return 0;
+	}
+	switch (error) {
+	case EMFILE:
+	case ENFILE:
+		return -EMFILE;
+	case ENOMEM:
+	case ENOBUFS:
+		return -ENOMEM;
+	default:
+		return error == EAGAIN ? -EAGAIN : 0;
+	}
+}
+
+static char *shortage_text(int error)
+{
+	if (error == -EMFILE)
+		return xasprintf("no file descriptor is left on this machine for a connection "
+				 "(this program may have %zu)",
+			descriptors_limit());
+	return xasprintf("no %s is left on this machine for a connection",
+		error == -ENOMEM ? "memory" : "thread");
 }
 
 static int curl_errno(const struct http_transfer *t, CURLcode code)
@@ -360,29 +542,66 @@ static int curl_errno(const struct http_transfer *t, CURLcode code)
 	}
 }
 
-static void finish(struct http_transfer *t, int error, const char *message)
+static void finish_with(struct http_transfer *t, struct http_result *result)
 {
-	struct http_result result = {.error = error, .generation = t->credentials->generation};
-	_cleanup_free_ char *sentence = NULL;
+	result->generation = t->credentials->generation;
+	count(t, result->error < 0 ? 0 : result->code);
+	t->done(t->arg, result);
+	http_abort(t);
+}
+
+/* `message`, with an error: one sentence, taken over. */
+static void finish(struct http_transfer *t, int error, char *message)
+{
+	struct http_result result = {.error = error, .message = message};
 	curl_off_t retry_after = 0;
 
-	if (error < 0)
-		sentence = xasprintf("%s: %s", t->http->config->server, message);
-	result.message = sentence;
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.code);
 	curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
-	result.retry_after = retry_after;
-	count(t, error < 0 ? 0 : result.code);
-	t->done(t->arg, &result);
-	http_abort(t);
+	result.retry_after = retry_after < RETRY_AFTER_MAX ? retry_after : RETRY_AFTER_MAX;
+	result.unready = t->unready;
+	finish_with(t, &result);
+	free(message);
+}
+
+/* As a 401 with a Status: whoever asked does what is to be done where credentials are refused. */
+static void finish_refused(struct http_transfer *t, const char *alert)
+{
+	struct http_result result = {.code = 401};
+	_cleanup_free_ char *why = xasprintf("the server %s the client certificate: %s",
+		t->credentials->certificate ? "refuses" : "asks for", alert);
+	_cleanup_json_ json_t *status = json_pack("{s:s, s:s, s:s, s:s, s:i}", "kind", "Status",
+		"status", "Failure", "message", why, "reason", "Unauthorized", "code", 401);
+	_cleanup_free_ char *body = json_dumps(status, JSON_COMPACT);
+
+	login_answered(t->http->login, t->credentials, 401);
+	t->data_error = t->data(t->arg, 401, "", 0);
+	if (t->data_error == 0)
+		t->data_error = t->data(t->arg, 401, body, strlen(body));
+	result.error = t->data_error;
+	finish_with(t, &result);
+}
+
+static char *server_text(const struct http_transfer *t, const char *why)
+{
+	return xasprintf("%s: %s", t->http->config->server, why);
 }
 
 static void finish_curl(struct http_transfer *t, CURLcode code)
 {
 	const char *why = t->curl_error[0] ? t->curl_error : curl_easy_strerror(code);
-	int error = curl_errno(t, code);
+	const char *refusal = code == CURLE_OK ? NULL : certificate_refusal(t);
+	int error = curl_errno(t, code), here = shortage(t, code);
 	_cleanup_free_ char *tls = NULL;
 
+	if (here < 0) {
+		finish(t, here, shortage_text(here));
+		return;
+	}
+	if (refusal) {
+		finish_refused(t, refusal);
+		return;
+	}
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
 	if (error == -EPROTO) {
 		if (t->credentials->certificate) /* perhaps it is ours */
@@ -390,7 +609,7 @@ static void finish_curl(struct http_transfer *t, CURLcode code)
 		tls = xasprintf("the TLS connection or certificate is refused: %s", why);
 		why = tls;
 	}
-	finish(t, error, why);
+	finish(t, error, error < 0 ? server_text(t, why) : NULL);
 }
 
 /* When the transfer is out of time, and why. */
@@ -410,7 +629,7 @@ static void finish_late(struct http *h)
 	for (struct http_transfer *t = h->transfers, *next; t; t = next) {
 		next = t->next;
 		if (transfer_limit(t) <= now)
-			finish(t, -ETIMEDOUT, "no answer within the deadline");
+			finish(t, -ETIMEDOUT, server_text(t, "no answer within the deadline"));
 	}
 }
 
@@ -460,6 +679,7 @@ void http_wakeup(struct http *h)
 
 struct call {
 	struct http_response *response;
+	bool excess; /* the answer is over its maximum */
 	bool done;
 	int error;
 	char *message;
@@ -469,7 +689,8 @@ static int call_data(void *arg, long code, const char *data, size_t len)
 {
 	struct call *c = arg;
 
-	return buf_add(&c->response->body, data, len);
+	c->excess = buf_add(&c->response->body, data, len) < 0;
+	return c->excess ? -EIO : 0;
 }
 
 static void call_done(void *arg, const struct http_result *result)
@@ -478,16 +699,23 @@ static void call_done(void *arg, const struct http_result *result)
 
 	c->done = true;
 	c->error = result->error;
-	c->message = result->message ? xstrdup(result->message) : NULL;
+	if (c->excess)
+		c->message =
+			xasprintf("the answer is larger than %zu MiB", c->response->body.max >> 20);
+	else
+		c->message = result->message ? xstrdup(result->message) : NULL;
 	c->response->code = result->code;
 	c->response->retry_after = result->retry_after;
+	c->response->unready = result->unready;
 	c->response->generation = result->generation;
 }
 
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error)
 {
-	struct http_response response = {.body = {.max = HTTP_BODY_MAX, .secret = request->secret}};
+	struct http_response response = {
+		.body = {.max = request->answer_max ? request->answer_max : HTTP_ANSWER_MAX,
+			.secret = request->secret}};
 	struct call call = {.response = &response};
 	struct http_transfer *t = http_start(h, request, call_data, call_done, &call);
 	int r = 0;

@@ -1,12 +1,12 @@
 /*
- * http: requests to the API server. The only file that includes curl.
+ * http: requests to the API server. The only file that sends with curl, and includes OpenSSL for it.
  *
  * A struct http is one thread's connections: everything but http_wakeup is called by the thread
  * that owns it. Connections are kept alive and reused (HTTP/1.1: on HTTP/2 one dead connection
  * would hold every watch and every request up together), gzip is accepted, TLS is verified as the
  * configuration says, redirects are not followed. Each transfer goes with the credentials that there
  * are when it starts, and a 401 is told to the login; a connection is only reused with the client
- * certificate that it was made with.
+ * certificate that it was made with. A TLS alert about that certificate is an answer, too: 401.
  */
 #ifndef CLIENT_HTTP_H
 #define CLIENT_HTTP_H
@@ -35,6 +35,7 @@ struct http_request {
 	 * curl's buffer. What the TLS library keeps of it is out of reach.
 	 */
 	bool secret;
+	size_t answer_max;  /* http_call: bytes of the answer, unpacked; 0: HTTP_ANSWER_MAX */
 	int64_t timeout_ms; /* from start to end; 0: none */
 	int64_t silence_ms; /* without a single byte; 0: none */
 };
@@ -43,9 +44,12 @@ struct http_result {
 	int error;	     /* 0, or -errno: there was no (whole) answer */
 	char *message;	     /* with an error: one sentence; owned by the transfer */
 	long code;	     /* HTTP status, 0 where none came */
-	long retry_after;    /* seconds, 0 where the server said nothing */
+	long retry_after;    /* seconds up to RETRY_AFTER_MAX, 0 where the server said nothing */
+	bool unready;	     /* refused by a server that is still starting (client/review.h) */
 	unsigned generation; /* of the credentials that it went with */
 };
+
+#define RETRY_AFTER_MAX 86400 /* whatever the server says; the callers have limits of their own */
 
 /*
  * Called by http_run: once with len 0 when the headers are in, then with each piece of the body. A
@@ -86,16 +90,21 @@ struct http_check {
 struct http_response {
 	long code;
 	long retry_after;
+	bool unready;
 	unsigned generation;
 	struct buf body;
 };
 
-#define HTTP_BODY_MAX ((size_t)256 << 20)
+#define HTTP_BODY_MAX	((size_t)256 << 20) /* a page of a list */
+#define HTTP_ANSWER_MAX ((size_t)64 << 20)  /* any other answer */
+#define HTTP_HEADER_MAX                                                                            \
+	((size_t)1 << 20) /* all headers of one answer; curl's own limit is 100 KiB a line */
 
 /*
  * 0 when an answer came, whatever its code. Else -ECONNREFUSED, -EHOSTUNREACH, -EPROTO (TLS),
- * -ETIMEDOUT, -ECONNRESET (lost on the way), -EFBIG (answer over HTTP_BODY_MAX) or what check
- * said, and then *ret_error is one sentence (the caller frees it).
+ * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done), what
+ * is short on this machine (-EMFILE, -ENOMEM, -EAGAIN: a thread) or what check said, and then *ret_error
+ * is one sentence (the caller frees it).
  */
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error);

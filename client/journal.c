@@ -8,8 +8,8 @@
 
 struct journal {
 	pthread_mutex_t lock;
-	json_t *entries[JOURNAL_SIZE]; /* lock; a ring, `next` is the oldest once it is full */
-	size_t next;		       /* lock */
+	json_t *entries[JOURNAL_SIZE]; /* lock; oldest first */
+	size_t n;		       /* lock */
 	uint64_t count;		       /* lock */
 };
 
@@ -25,7 +25,7 @@ void journal_free(struct journal *j)
 {
 	if (!j)
 		return;
-	for (size_t i = 0; i < JOURNAL_SIZE; i++)
+	for (size_t i = 0; i < j->n; i++)
 		json_decref(j->entries[i]);
 	pthread_mutex_destroy(&j->lock);
 	free(j);
@@ -48,13 +48,42 @@ static bool same_failure(const json_t *a, const json_t *b)
 	return true;
 }
 
+/* Takes an entry out: the one that is the same failure, else the oldest where there is no room. NULL: none. */
+static json_t *take_out(struct journal *j, const json_t *entry)
+{
+	size_t i = j->n;
+	json_t *old;
+
+	while (i > 0 && !same_failure(j->entries[i - 1], entry))
+		i--;
+	if (i == 0 && j->n < JOURNAL_SIZE)
+		return NULL;
+	i = i ? i - 1 : 0;
+	old = j->entries[i];
+	memmove(&j->entries[i], &j->entries[i + 1], (--j->n - i) * sizeof(*j->entries));
+	return old;
+}
+
+/* The failure happened before: how often by now, and when first. */
+static void count_again(json_t *entry, const json_t *before)
+{
+	const json_t *count = json_object_get(before, "count"),
+		     *first = json_object_get(before, "first");
+
+	if (!first)
+		first = json_object_get(before, "time");
+	json_object_set_new(
+		entry, "count", json_integer(count ? json_integer_value(count) + 1 : 2));
+	json_object_set(entry, "first", (json_t *)first);
+}
+
 void journal_add(struct journal *j, const char *path, const char *request, long http_code,
 	int error, const char *message)
 {
 	const char *name = strerrorname_np(error);
 	char time[RFC3339_SIZE];
 	_cleanup_free_ char *text = str_shorten(message ? message : "", MESSAGE_MAX);
-	json_t *entry, *newest, *old = NULL;
+	json_t *entry, *old;
 
 	log_info("%s%s%s%s%s", request ? request : "", request ? ": " : "", text,
 		path ? " at " : "", path ? path : "");
@@ -65,18 +94,10 @@ void journal_add(struct journal *j, const char *path, const char *request, long 
 		"message", string_or_null(message ? text : NULL));
 	pthread_mutex_lock(&j->lock);
 	j->count++;
-	newest = j->entries[(j->next + JOURNAL_SIZE - 1) % JOURNAL_SIZE];
-	if (newest && same_failure(newest, entry)) {
-		json_int_t count = json_integer_value(json_object_get(newest, "count"));
-
-		json_object_set_new(newest, "time", json_string(time));
-		json_object_set_new(newest, "count", json_integer(count ? count + 1 : 2));
-		old = entry;
-	} else {
-		old = j->entries[j->next];
-		j->entries[j->next] = entry;
-		j->next = (j->next + 1) % JOURNAL_SIZE;
-	}
+	old = take_out(j, entry);
+	if (old && same_failure(old, entry))
+		count_again(entry, old);
+	j->entries[j->n++] = entry;
 	pthread_mutex_unlock(&j->lock);
 	json_decref(old);
 }
@@ -84,12 +105,9 @@ void journal_add(struct journal *j, const char *path, const char *request, long 
 void journal_show(struct journal *j, struct buf *b)
 {
 	pthread_mutex_lock(&j->lock);
-	for (size_t i = 0; i < JOURNAL_SIZE; i++) {
-		json_t *entry = j->entries[(j->next + i) % JOURNAL_SIZE];
-
-		if (entry && buf_addjson(b, entry, 0) == 0)
+	for (size_t i = 0; i < j->n; i++)
+		if (buf_addjson(b, j->entries[i], 0) == 0)
 			buf_addstr(b, "\n");
-	}
 	pthread_mutex_unlock(&j->lock);
 }
 
@@ -108,7 +126,7 @@ json_t *journal_last(struct journal *j)
 	json_t *copy;
 
 	pthread_mutex_lock(&j->lock);
-	copy = json_copy(j->entries[(j->next + JOURNAL_SIZE - 1) % JOURNAL_SIZE]);
+	copy = j->n ? json_copy(j->entries[j->n - 1]) : NULL;
 	pthread_mutex_unlock(&j->lock);
 	return copy ? copy : json_null();
 }

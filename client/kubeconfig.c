@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <sys/stat.h>
 
-#define FILE_MAX ((size_t)1 << 20)
+#define FILE_MAX ((size_t)16 << 20)
 
 static const struct {
 	const char *list, *entry;
@@ -80,9 +80,14 @@ static int add_entry(json_t *own, enum kubeconfig_kind kind, const char *file, s
 	const char *name = json_str(item, "name");
 	const json_t *fields = member(item, key);
 
-	if (!name)
+	if (item && !json_is_null(item) && !json_is_object(item))
 		return kubeconfig_fail(
-			ret_error, -EINVAL, "%s[%zu] in %s has no name", list, i, file);
+			ret_error, -EINVAL, "%s[%zu] in %s isn't a map", list, i, file);
+	if (!name && member(item, "name"))
+		return kubeconfig_fail(ret_error, -EINVAL,
+			"%s[%zu] in %s has a name that isn't text", list, i, file);
+	if (!name)
+		name = "";
 	if (fields && !json_is_object(fields))
 		return kubeconfig_fail(
 			ret_error, -EINVAL, "%s \"%s\" in %s isn't a map", key, name, file);
@@ -147,7 +152,7 @@ static int load_file(struct kubeconfig *k, const char *file, char **ret_error)
 
 	if (r == -EFBIG)
 		return kubeconfig_fail(
-			ret_error, r, "can't read kubeconfig %s: larger than 1 MiB", file);
+			ret_error, r, "can't read kubeconfig %s: larger than 16 MiB", file);
 	if (r < 0)
 		return kubeconfig_fail(
 			ret_error, r, "can't read kubeconfig %s: %s", file, strerror(-r));
@@ -290,4 +295,20 @@ char *kubeconfig_resolve(const char *file, const char *path)
 char *kubeconfig_absolute(const char *path, const char *directory)
 {
 	return *path == '/' || !directory ? xstrdup(path) : xasprintf("%s/%s", directory, path);
+}
+
+int kubeconfig_parse_flag(const char *text, bool *ret)
+{
+	static const char *const yes[] = {"true", "yes", "on", "y"};
+	static const char *const no[] = {"false", "no", "off", "n"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		if (strcasecmp(text, yes[i]) == 0) {
+			*ret = true;
+			return 0;
+		} else if (strcasecmp(text, no[i]) == 0) {
+			*ret = false;
+			return 0;
+		}
+	return -EINVAL;
 }

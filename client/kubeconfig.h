@@ -23,8 +23,8 @@ struct kubeconfig {
 
 /* One named entry. Everything is borrowed from the kubeconfig. */
 struct kubeconfig_entry {
-	const char *kind; /* "cluster", "user" or "context" */
-	const char *name;
+	const char *kind;     /* "cluster", "user" or "context" */
+	const char *name;     /* "" where it has none */
 	const char *file;     /* the absolute path of the file that it stands in */
 	const json_t *fields; /* text, maps, lists or null; a number is text, but in extensions */
 };
@@ -55,6 +55,9 @@ char *kubeconfig_absolute(const char *path, const char *directory);
 
 /* Another number when one of the files that kubeconfig_load would read was written or replaced. */
 uint64_t kubeconfig_signature(const char *path, const char *directory);
+
+/* The booleans of YAML 1.1, in whatever letters. -EINVAL where it is none. */
+int kubeconfig_parse_flag(const char *text, bool *ret);
 
 /* Sets *ret_error to a sentence on one line (the caller frees it) and returns `r`. */
 int kubeconfig_fail(char **ret_error, int r, const char *format, ...) _printf_(3, 4);

@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 
 #define FILES_AGE	(50 * NSEC_PER_SEC)
-#define REFUSED_AGE	NSEC_PER_SEC
+#define REFUSED_AGE	NSEC_PER_SEC /* also of files that weren't whole */
 #define EXPIRY_EARLY	(10 * NSEC_PER_SEC)
 #define EXPIRED_AGAIN	(5 * NSEC_PER_SEC)  /* a plugin whose answers have expired already */
 #define FRUITLESS_AGAIN (2 * NSEC_PER_SEC)  /* one whose last answer changed nothing */
@@ -27,8 +27,9 @@ struct login {
 	struct config *reread; /* what the kubeconfig says by now; NULL: what it said at first */
 	struct exec_answer answer;
 	bool answered, fruitless;
-	int64_t read; /* monotonic ns: the last renewal */
-	int64_t ran;  /* realtime ns: the plugin; 0: never */
+	bool unusable; /* what the files and the plugin said last */
+	int64_t read;  /* monotonic ns: the last renewal */
+	int64_t ran;   /* realtime ns: the plugin; 0: never */
 	int64_t retry, backoff;
 
 	pthread_mutex_t lock; /* a leaf, of all that follows */
@@ -176,9 +177,11 @@ static int renew(struct login *l, bool asked, char **ret_error)
 	}
 	if (source(l)->exec && !ran && l->backoff)
 		r = -EAGAIN; /* it failed, and isn't due again */
-	if (r == 0)
+	if (r == 0) {
 		r = credentials_new(source(l), l->answered ? &l->answer : NULL, !l->current, &made,
 			*ret_error ? &late : ret_error);
+		l->unusable = r < 0;
+	}
 	free(late);
 	l->read = now_monotonic();
 	if (r < 0)
@@ -228,7 +231,7 @@ static int64_t next_renewal(struct login *l)
 		next = earlier(next, l->retry);
 	else if (c->exec && l->answered && l->answer.expires)
 		next = earlier(next, now + earlier(answer_due(l) - now_realtime(), CLOCK_CHECK));
-	if (is_refused(l))
+	if (is_refused(l) || l->unusable)
 		next = earlier(next, l->read + REFUSED_AGE);
 	return next;
 }
@@ -308,15 +311,17 @@ bool login_renew(struct login *l)
 	return renew(l, true, &error) > 0;
 }
 
-void login_start(struct login *l, login_changed_fn *changed, void *arg)
+int login_start(struct login *l, login_changed_fn *changed, void *arg)
 {
+	int r;
+
 	l->changed_fn = changed;
 	l->arg = arg;
 	pthread_mutex_lock(&l->lock);
-	if (pthread_create(&l->thread, NULL, run, l) != 0)
-		abort();
-	l->started = true;
+	r = -pthread_create(&l->thread, NULL, run, l);
+	l->started = r == 0;
 	pthread_mutex_unlock(&l->lock);
+	return r;
 }
 
 void login_stop(struct login *l)

@@ -3,7 +3,8 @@
  * makes them anew; requests take the snapshot that there is and never wait for that thread, unless
  * they were refused and ask for better ones.
  *
- * - Token and certificate files are read again every 50 seconds (client-go: 60 less 10).
+ * - Token and certificate files are read again every 50 seconds (client-go: 60 less 10); what isn't
+ *   whole or doesn't belong together, every second.
  * - A plugin runs again 10 seconds before its answer expires, and after a 401.
  * - After a 401, and then every second until the server takes us again, files are read again, and
  *   the kubeconfig, too, once it was written: `oc login` elsewhere heals the mount.
@@ -28,8 +29,11 @@ int login_new(const struct config *config, int64_t plugin_timeout_ms, struct log
 	char **ret_error);
 /* Before login_start: they were refused. True when there are others now; it takes as long. */
 bool login_renew(struct login *l);
-/* Starts the thread. It calls `changed`, without a lock, when there are other credentials. */
-void login_start(struct login *l, login_changed_fn *changed, void *arg);
+/*
+ * Starts the thread. It calls `changed`, without a lock, when there are other credentials. 0 or -EAGAIN:
+ * no thread.
+ */
+int login_start(struct login *l, login_changed_fn *changed, void *arg);
 void login_stop(struct login *l); /* ends the thread and its plugin, also one started only later */
 void login_free(struct login *l); /* NULL is fine */
 

@@ -2,13 +2,137 @@
 
 #include "client/buf.h"
 #include "client/cut.h"
+#include "client/json.h"
 
 #include <errno.h>
 #include <pthread.h>
 
-#define TEXT_MAX   ((size_t)64 << 20)
 #define CACHE_SIZE 16
 #define CACHE_TEXT ((size_t)4 << 20) /* all texts whose trees are held; a tree is ten times that */
+#define KEPT_MAX   (2 * JSON_TEXT_MAX + 1024) /* a text, and its apiVersion again in front of it */
+
+/* ---- the gate ---- */
+
+static const char *name_problem(const json_t *name)
+{
+	const char *s = json_string_value(name);
+	size_t len = json_string_length(name);
+
+	if (!s)
+		return "is missing";
+	if (len == 0)
+		return "is empty";
+	if (len > OBJECT_NAME_MAX)
+		return "is longer than 255 bytes";
+	if (memchr(s, '\0', len))
+		return "holds a NUL";
+	if (memchr(s, '/', len))
+		return "holds a slash";
+	return *s == '.' ? "begins with a dot" : NULL;
+}
+
+static const char *token_problem(const json_t *token, size_t max)
+{
+	const char *s = json_string_value(token);
+	size_t len = json_string_length(token);
+
+	if (!s)
+		return "is missing";
+	if (len == 0)
+		return "is empty";
+	if (len > max)
+		return "is longer than 128 bytes";
+	for (size_t i = 0; i < len; i++)
+		if (s[i] <= ' ' || s[i] > '~')
+			return "isn't printable";
+	return NULL;
+}
+
+static const char *uid_problem(const json_t *uid)
+{
+	return token_problem(uid, OBJECT_UID_MAX);
+}
+
+static const char *version_problem(const json_t *version)
+{
+	return token_problem(version, OBJECT_VERSION_MAX);
+}
+
+static void add_name(struct buf *out, const json_t *name)
+{
+	_cleanup_free_ char *shown = json_is_string(name) ? str_excerpt(json_string_value(name),
+								    json_string_length(name))
+							  : xstrdup("?");
+
+	buf_addstr(out, shown);
+}
+
+/* NAMESPACE/NAME: WHAT PROBLEM. Nothing where nobody wants it. */
+static void say(char **ret_why, const json_t *metadata, bool namespaced, const char *what,
+	const char *problem)
+{
+	struct buf out = BUF_INIT(4096);
+
+	if (!ret_why)
+		return;
+	if (namespaced) {
+		add_name(&out, json_object_get(metadata, "namespace"));
+		buf_addstr(&out, "/");
+	}
+	add_name(&out, json_object_get(metadata, "name"));
+	buf_addf(&out, ": %s %s", what, problem);
+	*ret_why = buf_steal(&out, NULL);
+}
+
+struct rule {
+	const char *member;
+	const char *(*problem)(const json_t *value); /* NULL: it is fine */
+};
+
+static const struct rule rules[] = {
+	{"namespace", name_problem},
+	{"name", name_problem},
+	{"uid", uid_problem},
+	{"resourceVersion", version_problem},
+};
+
+/* The rules from `first` to before `end`. */
+static int check(const json_t *metadata, size_t first, size_t end, char **ret_why)
+{
+	for (size_t i = first; i < end; i++) {
+		const char *problem = rules[i].problem(json_object_get(metadata, rules[i].member));
+		_cleanup_free_ char *what = xasprintf("metadata.%s", rules[i].member);
+
+		if (problem) {
+			say(ret_why, metadata, first == 0, what, problem);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+int object_check_names(const json_t *metadata, char **ret_why)
+{
+	return check(metadata, 0, ARRAY_SIZE(rules), ret_why);
+}
+
+int object_check_namespace(const json_t *metadata, char **ret_why)
+{
+	return check(metadata, 1, 3, ret_why); /* name and uid */
+}
+
+/* Items of a list have no kind. */
+static int check_kind(const json_t *json, char **ret_why)
+{
+	const char *kind = json_str(json, "kind");
+
+	if (!kind || !*kind || streq(kind, "ImageStream"))
+		return 0;
+	say(ret_why, json_object_get(json, "metadata"), true, "its kind", "isn't ImageStream");
+	return -EINVAL;
+}
+
+/* ---- what is kept ---- */
 
 static void newer(int64_t *newest, const json_t *object, const char *key)
 {
@@ -38,12 +162,19 @@ static int64_t newest_time(const json_t *json, int64_t newest)
 	return newest;
 }
 
+/* apiVersion as the object has it, else what the list says. */
+static json_t *version_of(const json_t *json, const char *api_version)
+{
+	json_t *own = json_object_get(json, "apiVersion");
+
+	return json_is_string(own) ? json_incref(own) : json_string(api_version);
+}
+
 static json_t *object_tree(const json_t *json, const char *api_version)
 {
-	const char *own = json_str(json, "apiVersion");
 	json_t *metadata = json_copy(json_object_get(json, "metadata"));
 	json_t *copy = json_pack(
-		"{s:s, s:s}", "kind", "ImageStream", "apiVersion", own ? own : api_version);
+		"{s:s, s:o}", "kind", "ImageStream", "apiVersion", version_of(json, api_version));
 	const char *key;
 	json_t *value;
 
@@ -80,6 +211,7 @@ static struct object *object_build(
 	char *p = o->bytes;
 
 	atomic_init(&o->refs, 1);
+	o->order = 0;
 	o->key = append(&p, key, strlen(key));
 	o->name = o->key + strlen(namespace) + 1;
 	o->uid = append(&p, uid, strlen(uid));
@@ -93,13 +225,25 @@ static struct object *object_build(
 struct kept {
 	struct buf text;
 	uint64_t spec, status, rest;
-	bool managed; /* managedFields were cut out */
+	size_t members, metadata; /* how many keys the text has at the top, and in metadata */
+	bool escaped; /* one of them is spelled with a backslash: perhaps it is one that counts */
 };
 
 static void keep_member(struct kept *k, const char *p, size_t len)
 {
 	buf_add(&k->text, ",", 1);
 	buf_add(&k->text, p, len);
+}
+
+static int keep_key(struct kept *k, struct cut *c, size_t *count, struct piece *ret)
+{
+	int r = cut_key(c, ret);
+
+	if (r == 0) {
+		++*count;
+		k->escaped |= memchr(ret->p, '\\', ret->len) != NULL;
+	}
+	return r;
 }
 
 /* metadata's members but managedFields. */
@@ -112,12 +256,10 @@ static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name
 	keep_member(k, name->p, name->len);
 	buf_addstr(&k->text, ":{");
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
-		r = cut_key(c, &key);
+		r = keep_key(k, c, &k->metadata, &key);
 		if (r == 0)
 			r = cut_value(c, &value);
-		if (r == 0 && cut_is(&key, "managedFields")) {
-			k->managed = true;
-		} else if (r == 0) {
+		if (r == 0 && !cut_is(&key, "managedFields")) {
 			buf_addstr(&k->text, comma);
 			buf_add(&k->text, key.p, value.p + value.len - key.p);
 			comma = ",";
@@ -133,7 +275,7 @@ static int keep_members(struct kept *k, struct cut *c)
 	int r = cut_enter(c, '{');
 
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
-		r = cut_key(c, &key);
+		r = keep_key(k, c, &k->members, &key);
 		if (r == 0 && cut_is(&key, "metadata")) {
 			r = keep_metadata(k, c, &key);
 			continue;
@@ -154,18 +296,17 @@ static int keep_members(struct kept *k, struct cut *c)
 }
 
 /*
- * The text with kind and apiVersion in front and without managedFields. False where it isn't compact,
- * or spells a name in another way than everybody: then it has to be written anew.
+ * The text with kind and apiVersion in front and without managedFields. False where the text isn't
+ * compact, or its members aren't those of `json` one by one (a name comes twice, or is spelled in
+ * another way than everybody does): then it has to be written anew. `own`: we wrote it.
  */
-static bool keep(
-	struct kept *k, const json_t *json, const char *text, size_t len, const char *api_version)
+static bool keep(struct kept *k, const json_t *json, const char *text, size_t len,
+	const char *api_version, bool own)
 {
-	const json_t *own = json_object_get(json, "apiVersion");
-	_cleanup_json_ json_t *version =
-		json_is_string(own) ? json_incref((json_t *)own) : json_string(api_version);
+	_cleanup_json_ json_t *version = version_of(json, api_version);
 	struct cut c = CUT_INIT(text, len);
 
-	k->spec = k->status = HASH_INIT;
+	*k = (struct kept){.text = BUF_INIT(KEPT_MAX), .spec = HASH_INIT, .status = HASH_INIT};
 	buf_reserve(&k->text, len + 128);
 	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
 	buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
@@ -173,32 +314,42 @@ static bool keep(
 	if (keep_members(k, &c) < 0 || c.spaces)
 		return false;
 	buf_addstr(&k->text, "}");
-	return k->managed ==
-	       (json_object_get(json_object_get(json, "metadata"), "managedFields") != NULL);
+	return (own || !k->escaped) && k->members == json_object_size(json) &&
+	       k->metadata == json_object_size(json_object_get(json, "metadata"));
+}
+
+/* The text of what is kept of `json`, which was parsed from `text` (NULL: from nothing that is at hand). */
+static int keep_text(
+	struct kept *ret, const json_t *json, const char *text, size_t len, const char *api_version)
+{
+	_cleanup_buf_ struct buf dump = BUF_INIT(JSON_TEXT_MAX);
+	int r;
+
+	if (text && keep(ret, json, text, len, api_version, false))
+		return 0;
+	buf_release(&ret->text);
+	r = buf_addjson(&dump, json, JSON_COMPACT);
+	if (r == 0 && !keep(ret, json, dump.data, dump.len, api_version, true))
+		r = -EINVAL;
+	return r;
 }
 
 /* `text` is what `json` was parsed from, or NULL. */
 static int make(const json_t *json, const char *text, size_t len, const char *api_version,
-	struct object **ret)
+	struct object **ret, char **ret_why)
 {
 	const json_t *metadata = json_object_get(json, "metadata");
-	const char *namespace = json_str(metadata, "namespace");
-	_cleanup_buf_ struct buf dump = BUF_INIT(TEXT_MAX);
-	struct kept kept = {.text = BUF_INIT(TEXT_MAX + 128)};
+	struct kept kept = {0};
 	struct object *o;
-	int r = 0;
+	int r = object_check_names(metadata, ret_why);
 
-	if (!namespace || !json_str(metadata, "name") || !json_str(metadata, "uid") ||
-		!json_str(metadata, "resourceVersion"))
-		return -EINVAL;
-	if (!text || len > TEXT_MAX || !keep(&kept, json, text, len, api_version)) {
-		buf_release(&kept.text);
-		r = buf_addjson(&dump, json, JSON_COMPACT);
-		if (r == 0 && !keep(&kept, json, dump.data, dump.len, api_version))
-			abort(); /* our own output */
-	}
+	if (r == 0)
+		r = check_kind(json, ret_why);
+	if (r < 0)
+		return r;
+	r = keep_text(&kept, json, text, len, api_version);
 	if (r == 0) {
-		o = object_build(metadata, namespace, &kept.text);
+		o = object_build(metadata, json_str(metadata, "namespace"), &kept.text);
 		o->created = 0;
 		newer(&o->created, metadata, "creationTimestamp");
 		o->newest = newest_time(json, o->created);
@@ -206,6 +357,9 @@ static int make(const json_t *json, const char *text, size_t len, const char *ap
 		o->status = kept.status;
 		o->rest = kept.rest;
 		*ret = o;
+	} else {
+		say(ret_why, metadata, true, "the object",
+			"is larger than 8 MiB when it is written out");
 	}
 	buf_release(&kept.text);
 	return r;
@@ -213,18 +367,77 @@ static int make(const json_t *json, const char *text, size_t len, const char *ap
 
 int object_from_json(const json_t *json, const char *api_version, struct object **ret)
 {
-	return make(json, NULL, 0, api_version, ret);
+	return make(json, NULL, 0, api_version, ret, NULL);
+}
+
+/* Whether a member of metadata is one of those that name an object, or keep it. */
+static bool is_name(const struct piece *key)
+{
+	static const char *const names[] = {
+		"namespace", "name", "uid", "resourceVersion", "finalizers"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (cut_is(key, names[i]))
+			return true;
+	return false;
+}
+
+static json_t *read_names(const struct piece *metadata)
+{
+	struct cut c = CUT_INIT(metadata->p, metadata->len);
+	json_t *names = json_object();
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return names;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0) {
+		json_t *json = is_name(&key) ? json_read_or_null(value.p, value.len,
+						       JSON_ALLOW_NUL | JSON_DECODE_ANY)
+					     : NULL;
+
+		if (json)
+			json_object_setn_new(names, key.p + 1, key.len - 2, json);
+	}
+	return names;
+}
+
+json_t *object_find_names(const char *text, size_t len)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return NULL;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
+		if (cut_is(&key, "metadata"))
+			return read_names(&value);
+	return NULL;
 }
 
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
-	json_t **ret_json)
+	json_t **ret_json, char **ret_why)
 {
-	_cleanup_json_ json_t *json = json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
-	int r = json ? make(json, text, len, api_version, ret) : -EBADMSG;
+	_cleanup_json_ json_t *json = NULL;
+	_cleanup_free_ char *problem = NULL;
+	int r = json_read(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json, &problem);
 
+	if (r < 0) {
+		_cleanup_json_ json_t *metadata =
+			ret_why && len ? object_find_names(text, len) : NULL;
+
+		say(ret_why, metadata, true, "not read:", problem);
+		return r;
+	}
+	r = make(json, text, len, api_version, ret, ret_why);
 	if (r == 0 && ret_json)
 		*ret_json = object_tree(json, api_version);
 	return r;
+}
+
+bool object_is(const struct object *o, const char *namespace, const char *name)
+{
+	return streq(o->name, name) && strlen(namespace) == (size_t)(o->name - o->key - 1) &&
+	       str_has_prefix(o->key, namespace);
 }
 
 struct object *object_ref(struct object *o)
@@ -239,29 +452,35 @@ void object_unref(struct object *o)
 		free(o);
 }
 
-json_t *object_parse(const struct object *o)
+/*
+ * What is kept is what json_loadb took, or what jansson wrote of a tree that the same limits let through
+ * (nothing in it is deeper, and no number that it read is too large for it): only memory can be missing.
+ */
+static json_t *parse_kept(const char *p, size_t len)
 {
-	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
+	json_t *json = json_loadb(p, len, JSON_ALLOW_NUL, NULL);
 
 	if (!json)
-		abort(); /* it was parsed before */
+		abort();
 	return json;
 }
 
+json_t *object_parse(const struct object *o)
+{
+	return parse_kept(o->text, o->len);
+}
+
+/* The kept text names it once and plainly (keep). */
 json_t *object_parse_metadata(const struct object *o)
 {
 	struct cut c = CUT_INIT(o->text, o->len);
 	struct piece key, value = {0};
-	json_t *metadata;
 
 	cut_enter(&c, '{');
 	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
 		if (cut_is(&key, "metadata"))
 			break;
-	metadata = json_loadb(value.p, value.len, JSON_ALLOW_NUL, NULL);
-	if (!metadata)
-		abort(); /* it was parsed before */
-	return json_pack("{s:o}", "metadata", metadata);
+	return json_pack("{s:o}", "metadata", parse_kept(value.p, value.len));
 }
 
 struct slot {

@@ -9,7 +9,7 @@
 #ifndef CLIENT_REFLECTOR_H
 #define CLIENT_REFLECTOR_H
 
-#include "client/api.h"
+#include "client/rights.h"
 #include "client/store.h"
 
 struct reflector;
@@ -17,9 +17,16 @@ struct reflector;
 struct reflector_options {
 	int watch_timeout;	    /* seconds to ask for; 0: random, 300 to 600 */
 	int poll_interval;	    /* seconds between two lists of what can't be watched */
+	int confirm_interval;	    /* seconds between two looks at what seems to be lost */
 	const json_t *namespaces;   /* an array of names: these only; NULL: all */
 	const char *selector;	    /* only streams with such labels; NULL: all */
 	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
+	/*
+	 * One list and watch covers every namespace (`namespace` NULL) or a namespace from now on, or not any
+	 * more. By the reflector's thread, without a lock; may be NULL.
+	 */
+	void (*covers)(void *arg, const char *namespace, bool covers);
+	void *arg;
 };
 
 /* Everything is borrowed until reflector_free. */
@@ -36,9 +43,10 @@ void reflector_free(struct reflector *r); /* stopped or never started; NULL is f
 
 /*
  * Waits until the first answers are in: the namespaces are listed or refused, and the cluster's streams
- * are, too. 0; or why the server doesn't answer, with one sentence in *ret_error.
+ * are, too. What passes (429, 503, a server that is starting, an answer that is none) is waited for until
+ * `deadline` (monotonic ns). 0; or why the server doesn't answer, with one sentence in *ret_error.
  */
-int reflector_wait_start(struct reflector *r, char **ret_error);
+int reflector_wait_start(struct reflector *r, int64_t deadline, char **ret_error);
 
 /* Whether one watch covers every namespace. */
 bool reflector_covers_cluster(struct reflector *r);
@@ -54,13 +62,20 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
 	int64_t timeout_ms);
 
 /*
- * In a namespace whose list is refused: keeps a stream that can be read by name. The caller has put it
- * into the store as far as it is there.
+ * In a namespace whose list is refused: keeps a stream that can be read by name true, also (`keep`) while
+ * there is none. The caller has put it into the store as far as it is there.
  */
-void reflector_add_stream(struct reflector *r, const char *namespace, const char *name);
+void reflector_add_stream(struct reflector *r, const char *namespace, const char *name, bool keep);
 
 /* Something says that what we may read in the namespace has changed: it is tried at once. */
 void reflector_doubt(struct reflector *r, const char *namespace);
+
+/*
+ * The server says that we have these rights in the namespace (NULL: in all of them, by itself). An open
+ * watch goes on delivering after a right is gone, so where a right to list, watch or get is missing,
+ * that is tried.
+ */
+void reflector_rights(struct reflector *r, const char *namespace, const struct grants *grants);
 
 /*
  * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after timeout_ms; or

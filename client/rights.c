@@ -23,6 +23,7 @@ static const struct {
 	{RIGHT_DELETE, "delete", "imagestreams", ""},
 	{RIGHT_PATCH_STATUS, "patch", "imagestreams", "status"},
 	{RIGHT_DELETE_TAG, "delete", "imagestreamtags", ""},
+	{RIGHT_WATCH, "watch", "imagestreams", ""},
 };
 
 /* ---- grants ---- */
@@ -145,6 +146,11 @@ struct grants *grants_from_rules(const json_t *rules, const char *group, unsigne
 	return g;
 }
 
+unsigned grants_everywhere(const struct grants *g)
+{
+	return g ? g->everywhere : RIGHTS_ALL;
+}
+
 unsigned grants_of(const struct grants *g, const char *stream)
 {
 	const struct named *n;
@@ -208,22 +214,24 @@ struct namespace
 	struct grants *grants; /* NULL: no answer so far */
 	int64_t asked, due;    /* monotonic ns; 0: never, at once */
 	int64_t answered; /* when what was answered last was asked, also if in vain; 0: never */
+	bool doubted;	  /* of the cluster: all of it is asked, not what a watch needs alone */
 	char name[];
 };
 
 struct rights {
 	struct api *api;
 	int64_t interval;
-	rights_listener *listener;
-	void *arg;
+	int64_t watched_interval; /* an open watch doesn't tell that the right is gone */
+	struct rights_listener listener;
 	struct http *http;
 	pthread_t thread;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct map namespaces; /* lock; name -> struct namespace */
-	bool covered;	       /* set before the thread starts: the cluster is asked for, too */
+	bool covered;	       /* lock; the cluster is asked for, too */
 	struct namespace *cluster;
+	int64_t whole;	     /* the thread's own: when all of the cluster's rights were asked */
 	unsigned everywhere; /* lock; what holds in every namespace */
 	bool started, stop;  /* lock */
 };
@@ -242,15 +250,16 @@ static void namespace_free(struct namespace *n)
 	free(n);
 }
 
-struct rights *rights_new(struct api *api, int interval_s, rights_listener *listener, void *arg)
+struct rights *rights_new(
+	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener)
 {
 	struct rights *r = xcalloc(1, sizeof(*r));
 	pthread_condattr_t attr;
 
 	r->api = api;
 	r->interval = interval_s * NSEC_PER_SEC;
-	r->listener = listener;
-	r->arg = arg;
+	r->watched_interval = (interval_s < watched_s ? interval_s : watched_s) * NSEC_PER_SEC;
+	r->listener = *listener;
 	r->http = http_new(api->login, api->counts);
 	r->cluster = namespace_new("");
 	pthread_mutex_init(&r->lock, NULL);
@@ -369,6 +378,7 @@ static void doubt(struct namespace *n)
 {
 	int64_t due = n->asked + DOUBT_NS;
 
+	n->doubted = true;
 	if (n->asked && due < n->due)
 		n->due = due;
 }
@@ -418,12 +428,6 @@ static json_t *ask(struct rights *r, const char *path, json_t *body, int *ret_er
 	return answer;
 }
 
-/* The API group of what is below the API root. */
-static const char *group(const struct rights *r)
-{
-	return streq(r->api->api_version, "v1") ? "" : "image.openshift.io";
-}
-
 /* 0 and the rules, with a reference, or why not. */
 static int ask_rules(
 	struct rights *r, const char *namespace, json_t **ret_rules, bool *ret_incomplete)
@@ -446,10 +450,12 @@ static int ask_rules(
 	if (error != -ENOENT && error != -EACCES && error != -EOPNOTSUPP)
 		return error < 0 ? error : -EIO;
 	path = xasprintf("%s/namespaces/%s/selfsubjectrulesreviews",
-		*group(r) ? "/apis/authorization.openshift.io/v1" : r->api->root, namespace);
+		*api_group(r->api) ? "/apis/authorization.openshift.io/v1" : r->api->root,
+		namespace);
 	own = ask(r, path,
 		json_pack("{s:s, s:s, s:{s:n}}", "kind", "SelfSubjectRulesReview", "apiVersion",
-			*group(r) ? "authorization.openshift.io/v1" : "v1", "spec", "scopes"),
+			*api_group(r->api) ? "authorization.openshift.io/v1" : "v1", "spec",
+			"scopes"),
 		&error);
 	status = json_object_get(own, "status");
 	if (!json_is_array(json_object_get(status, "rules")))
@@ -472,7 +478,8 @@ static void tell(
 	struct rights *r, const char *namespace, const struct grants *old, const struct grants *new)
 {
 	if (!old || !grants_equal(old, new))
-		r->listener(r->arg, namespace, old, new);
+		r->listener.changed(r->listener.arg, namespace, old, new);
+	r->listener.answered(r->listener.arg, namespace, new);
 }
 
 /* The answer, NULL where the server can't say; `error` where it didn't. */
@@ -509,28 +516,30 @@ static void ask_namespace(struct rights *r, const char *name)
 	more = incomplete ? RIGHTS_ALL : r->everywhere;
 	pthread_mutex_unlock(&r->lock);
 	if (error == 0)
-		g = grants_from_rules(rules, group(r), more);
+		g = grants_from_rules(rules, api_group(r->api), more);
 	take_answer(r, name, g, error);
 }
 
-/* What holds in every namespace: an empty one stands for all of them. */
-static int ask_cluster(struct rights *r, unsigned *ret_rights)
+/* Which of these rights hold in every namespace: an empty one stands for all of them. */
+static int ask_cluster(struct rights *r, unsigned asked, unsigned *ret_rights)
 {
 	*ret_rights = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct review review = {table[i].verb, api_group(r->api), table[i].resource,
+			table[i].subresource, "", NULL};
 		_cleanup_json_ json_t *answer = NULL;
+		const json_t *allowed;
 		int error;
 
-		answer = ask(r, KUBERNETES "/selfsubjectaccessreviews",
-			json_pack("{s:s, s:s, s:{s:{s:s, s:s, s:s, s:s, s:s}}}", "kind",
-				"SelfSubjectAccessReview", "apiVersion", "authorization.k8s.io/v1",
-				"spec", "resourceAttributes", "namespace", "", "verb",
-				table[i].verb, "group", group(r), "resource", table[i].resource,
-				"subresource", table[i].subresource),
-			&error);
+		if (!(asked & table[i].right))
+			continue;
+		answer = ask(r, REVIEW_PATH, review_body(&review), &error);
 		if (error < 0)
 			return error;
-		if (json_is_true(json_object_get(json_object_get(answer, "status"), "allowed")))
+		allowed = json_object_get(json_object_get(answer, "status"), "allowed");
+		if (!json_is_boolean(allowed))
+			return -EIO;
+		if (json_is_true(allowed))
 			*ret_rights |= table[i].right;
 	}
 	return 0;
@@ -561,13 +570,40 @@ static void grant_everything(struct rights *r)
 	}
 }
 
+/* All of them once an interval, and what a watch needs each minute. */
+static unsigned cluster_rights_due(struct rights *r)
+{
+	int64_t now = now_monotonic();
+
+	if (r->whole && now < r->whole + r->interval && !r->cluster->doubted)
+		return RIGHT_LIST | RIGHT_WATCH;
+	r->cluster->doubted = false;
+	r->whole = now;
+	return RIGHTS_ALL;
+}
+
+/* False where the server didn't say: it is as before, and at first each namespace is asked. */
+static bool find_cluster_rights(struct rights *r, unsigned *ret_rights)
+{
+	unsigned asked, found;
+	int error;
+
+	pthread_mutex_lock(&r->lock);
+	asked = cluster_rights_due(r);
+	*ret_rights = r->everywhere;
+	pthread_mutex_unlock(&r->lock);
+	error = ask_cluster(r, asked, &found);
+	if (error == 0)
+		*ret_rights = (*ret_rights & ~asked) | found;
+	return error == 0;
+}
+
 static void take_cluster(struct rights *r)
 {
 	unsigned rights;
-	bool differs, everything;
+	bool differs, everything, said = find_cluster_rights(r, &rights);
+	_cleanup_grants_ struct grants *g = NULL;
 
-	if (ask_cluster(r, &rights) < 0)
-		rights = r->everywhere; /* as before; at first: each namespace is asked */
 	pthread_mutex_lock(&r->lock);
 	differs = r->everywhere != rights || !r->cluster->answered;
 	r->everywhere = rights;
@@ -577,8 +613,31 @@ static void take_cluster(struct rights *r)
 		map_foreach(&r->namespaces, e)((struct namespace *)e->value)->due = 0;
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
+	if (said) {
+		g = grants_new(rights);
+		r->listener.answered(r->listener.arg, NULL, g);
+	}
 	if (differs && everything)
 		grant_everything(r);
+}
+
+void rights_cover(struct rights *r, bool cluster)
+{
+	pthread_mutex_lock(&r->lock);
+	if (r->covered == cluster) {
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
+	r->covered = cluster;
+	r->cluster->due = 0;
+	r->cluster->doubted = true;
+	if (!cluster) { /* what each namespace has is to be asked for itself */
+		r->everywhere = 0;
+		r->cluster->answered = 0;
+		map_foreach(&r->namespaces, e)((struct namespace *)e->value)->due = 0;
+	}
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- the thread ---- */
@@ -598,6 +657,12 @@ static struct namespace *next(struct rights *r)
 			first = n;
 	}
 	return first;
+}
+
+/* r->lock held. Whether a watch stands on these rights. */
+static bool is_watched(const struct rights *r, const struct namespace *n)
+{
+	return n == r->cluster || !r->covered;
 }
 
 static void *run(void *arg)
@@ -621,7 +686,7 @@ static void *run(void *arg)
 			continue;
 		}
 		n->asked = now;
-		n->due = now + r->interval;
+		n->due = now + (is_watched(r, n) ? r->watched_interval : r->interval);
 		name = xstrdup(n->name);
 		pthread_mutex_unlock(&r->lock);
 		if (*name)
@@ -634,17 +699,21 @@ static void *run(void *arg)
 	return NULL;
 }
 
-void rights_start(struct rights *r, bool cluster)
+int rights_start(struct rights *r, bool cluster)
 {
+	bool started;
+
 	int64_t deadline = now_monotonic() + START_WAIT_NS;
 
 	pthread_mutex_lock(&r->lock);
 	r->covered = cluster;
 	r->started = !r->stop && pthread_create(&r->thread, NULL, run, r) == 0;
+	started = r->started || r->stop;
 	while (cluster && r->started && !r->cluster->answered && !r->stop &&
 		now_monotonic() < deadline)
 		wait_for_change(r, deadline);
 	pthread_mutex_unlock(&r->lock);
+	return started ? 0 : -EAGAIN;
 }
 
 void rights_stop(struct rights *r)

@@ -22,7 +22,8 @@ enum right {
 	RIGHT_DELETE = 1 << 5,
 	RIGHT_PATCH_STATUS = 1 << 6, /* of imagestreams/status */
 	RIGHT_DELETE_TAG = 1 << 7,   /* of imagestreamtags */
-	RIGHTS_ALL = (1 << 8) - 1
+	RIGHT_WATCH = 1 << 8,
+	RIGHTS_ALL = (1 << 9) - 1
 };
 
 /* What holds in one namespace. Immutable and counted; NULL stands for "not known". */
@@ -46,23 +47,39 @@ struct grants *grants_from_rules(const json_t *rules, const char *group, unsigne
 /* A set of enum right for the stream; NULL: what any of the namespace's streams has. */
 unsigned grants_of(const struct grants *g, const char *stream);
 
+/* Those that hold for the namespace as a whole, whatever its streams are called; NULL: all. */
+unsigned grants_everywhere(const struct grants *g);
+
 /* Whether rules name streams with RIGHT_GET; and fn for each of them. */
 bool grants_name(const struct grants *g);
 void grants_named(const struct grants *g, void (*fn)(void *arg, const char *stream), void *arg);
 
 struct rights;
 
-/* Told after a change and outside the lock, from the thread. */
-typedef void rights_listener(
-	void *arg, const char *namespace, const struct grants *old, const struct grants *new);
+/* Both are called outside the lock, from the thread. */
+struct rights_listener {
+	/* The namespace's are others than before. */
+	void (*changed)(void *arg, const char *namespace, const struct grants *old,
+		const struct grants *new);
+	/* What the server said, also if it is as before: of a namespace, or (NULL) of all of them. */
+	void (*answered)(void *arg, const char *namespace, const struct grants *grants);
+	void *arg;
+};
 
-/* `api` is borrowed. The rights are asked again every `interval_s` seconds. */
-struct rights *rights_new(struct api *api, int interval_s, rights_listener *listener, void *arg);
+/*
+ * `api` is borrowed. The rights are asked again every `interval_s` seconds, but those to list and to
+ * watch what a watch covers at least every `watched_s`.
+ */
+struct rights *rights_new(
+	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener);
 void rights_free(struct rights *r); /* stopped or never started; NULL is fine */
 
-/* `cluster`: one watch covers every namespace. Waits a moment for the answer for all of it. */
-void rights_start(struct rights *r, bool cluster);
+/* `cluster`: one watch covers every namespace. Waits a moment for the answer for all of it. 0 or -EAGAIN. */
+int rights_start(struct rights *r, bool cluster);
 void rights_stop(struct rights *r);
+
+/* Whether one watch covers every namespace has changed. */
+void rights_cover(struct rights *r, bool cluster);
 
 /* With a reference for the caller, or NULL. Never waits. */
 struct grants *rights_get(struct rights *r, const char *namespace);

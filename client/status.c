@@ -1,6 +1,6 @@
 #include "client/status.h"
 
-#include "client/buf.h"
+#include "client/json.h"
 
 #include <errno.h>
 
@@ -107,7 +107,7 @@ void status_from_json(long http_code, json_t *object, struct status *ret)
 
 void status_parse(long http_code, const char *body, size_t len, struct status *ret)
 {
-	_cleanup_json_ json_t *json = json_loadb(body ? body : "", len, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *json = json_read_or_null(body, len, JSON_ALLOW_NUL);
 	const char *kind = json_str(json, "kind");
 	struct status s = {.code = http_code};
 
@@ -118,6 +118,13 @@ void status_parse(long http_code, const char *body, size_t len, struct status *r
 	s.message = text_message(http_code, body, len);
 	s.error = status_errno(&s);
 	*ret = s;
+}
+
+bool status_is_missing(const struct status *s, const char *name)
+{
+	const char *named = json_str(json_object_get(s->body, "details"), "name");
+
+	return s->code == 404 && reason_is(s, "NotFound") && named && streq(named, name);
 }
 
 void status_release(struct status *s)

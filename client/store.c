@@ -2,16 +2,18 @@
 
 #include "client/map.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 struct entry {
 	struct object *object;
-	unsigned list;
+	uint64_t list;	/* the last one that held it */
+	uint64_t heard; /* when an event or an answer told of it last; 0: never */
 };
 
 struct namespace_entry {
 	struct store_namespace ns;
-	unsigned list;
+	uint64_t list;
 	char name[];
 };
 
@@ -21,6 +23,7 @@ struct namespace_entry {
 struct grave {
 	char *uid;
 	char *resource_version; /* of the deletion; NULL: not known, so later than anything */
+	uint64_t heard;
 };
 
 struct store {
@@ -28,11 +31,14 @@ struct store {
 	void *arg;
 	pthread_mutex_t lock;
 	struct map streams;	     /* lock; key -> struct entry */
+	struct map uids;	     /* lock; uid -> struct entry */
 	struct map namespaces;	     /* lock; name -> struct namespace_entry */
+	struct map namespace_uids;   /* lock; uid -> struct namespace_entry */
 	size_t bytes;		     /* lock; of all texts */
-	unsigned lists;		     /* lock */
+	uint64_t clock;		     /* lock; counts lists and what is told between them */
 	struct grave graves[GRAVES]; /* lock; a ring */
 	size_t next_grave;	     /* lock */
+	uint64_t last_grave;	     /* lock; the clock of the newest */
 };
 
 struct store *store_new(store_listener *listener, void *arg)
@@ -60,7 +66,9 @@ void store_free(struct store *s)
 	map_foreach(&s->streams, e) entry_free(e->value);
 	map_foreach(&s->namespaces, e) free(e->value);
 	map_release(&s->streams);
+	map_release(&s->uids);
 	map_release(&s->namespaces);
+	map_release(&s->namespace_uids);
 	for (size_t i = 0; i < GRAVES; i++) {
 		free(s->graves[i].uid);
 		free(s->graves[i].resource_version);
@@ -82,12 +90,12 @@ struct object *store_get(struct store *s, const char *key)
 	return o;
 }
 
-unsigned store_list_begin(struct store *s)
+uint64_t store_list_begin(struct store *s)
 {
-	unsigned list;
+	uint64_t list;
 
 	pthread_mutex_lock(&s->lock);
-	list = ++s->lists;
+	list = ++s->clock;
 	pthread_mutex_unlock(&s->lock);
 	return list;
 }
@@ -106,15 +114,16 @@ static void bury(struct store *s, const struct object *o, const char *resource_v
 	free(g->resource_version);
 	g->uid = xstrdup(o->uid);
 	g->resource_version = resource_version ? xstrdup(resource_version) : NULL;
+	g->heard = s->last_grave = ++s->clock;
 }
 
-/* s->lock held. Whether the object is one that was deleted after this version of it. */
-static bool is_buried(const struct store *s, const struct object *o)
+/* s->lock held. Whether the object was deleted after this version of it, as far as `list` may judge. */
+static bool is_buried(const struct store *s, const struct object *o, uint64_t list)
 {
-	for (size_t i = 0; i < GRAVES; i++) {
+	for (size_t i = 0; i < GRAVES && s->last_grave > list; i++) {
 		const struct grave *g = &s->graves[i];
 
-		if (g->uid && streq(g->uid, o->uid) &&
+		if (g->uid && g->heard > list && streq(g->uid, o->uid) &&
 			(!g->resource_version ||
 				rv_compare(o->resource_version, g->resource_version) <= 0))
 			return true;
@@ -122,40 +131,147 @@ static bool is_buried(const struct store *s, const struct object *o)
 	return false;
 }
 
-void store_put(struct store *s, struct object *o, unsigned list)
+void store_forget_deleted(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < GRAVES; i++) {
+		free(steal_ptr(s->graves[i].uid));
+		free(steal_ptr(s->graves[i].resource_version));
+	}
+	s->last_grave = 0;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* s->lock held. The list has the entry. True where it is news to the list. */
+static bool note_list(struct entry *e, uint64_t list)
+{
+	bool first = list && e->list != list;
+
+	if (first)
+		e->list = list;
+	return first;
+}
+
+/* s->lock held. Whether the object takes the place of the entry's. */
+static bool replaces(const struct entry *e, const struct object *o, uint64_t list)
+{
+	if (!list || e->heard > list)
+		return is_newer(o, e->object);
+	return !streq(o->resource_version, e->object->resource_version) ||
+	       !streq(o->uid, e->object->uid);
+}
+
+/* s->lock held. */
+static bool uid_is_taken(const struct store *s, const struct object *o)
+{
+	const struct entry *other = map_get(&s->uids, o->uid);
+
+	return other && !streq(other->object->key, o->key);
+}
+
+/* s->lock held. Makes it the entry's object; what was there before, for the caller. */
+static struct object *set_object(struct store *s, struct entry *e, struct object *o)
+{
+	struct object *old = e->object;
+
+	if (old) {
+		map_del(&s->uids, old->uid);
+		s->bytes -= old->len;
+	}
+	o->order = ++s->clock;
+	e->object = o;
+	map_set(&s->streams, o->key, e); /* the old key goes with the old object */
+	map_set(&s->uids, o->uid, e);
+	s->bytes += o->len;
+	return old;
+}
+
+/* What store_put did. */
+struct put {
+	struct object *left_over; /* the old object, or the new one where it changed nothing */
+	enum store_event event;
+	bool changed, first;
+};
+
+/* s->lock held. */
+static struct put put_locked(struct store *s, struct object *o, uint64_t list)
+{
+	struct entry *e = map_get(&s->streams, o->key);
+	struct put put = {.left_over = o,
+		.event = e ? STORE_MODIFIED : STORE_ADDED,
+		.changed = e ? replaces(e, o, list) : !is_buried(s, o, list)};
+
+	if (!e && put.changed)
+		e = xcalloc(1, sizeof(*e));
+	if (put.changed)
+		put.left_over = set_object(s, e, o);
+	put.first = e && note_list(e, list);
+	if (e && !list && streq(e->object->resource_version, o->resource_version))
+		e->heard = ++s->clock;
+	return put;
+}
+
+int store_put(struct store *s, struct object *o, uint64_t list)
 {
 	_cleanup_object_ struct object *told = object_ref(o);
-	enum store_event event = STORE_MODIFIED;
-	struct object *old = NULL;
-	struct entry *e;
-	bool changed = true;
+	struct put put = {.left_over = o};
+	bool taken;
 
 	pthread_mutex_lock(&s->lock);
-	e = map_get(&s->streams, o->key);
-	if (!e && list == 0 && is_buried(s, o)) {
-		old = o;
-		changed = false;
-	} else if (!e) {
-		event = STORE_ADDED;
-		e = xcalloc(1, sizeof(*e));
-		map_set(&s->streams, o->key, e);
-		e->object = o;
-		s->bytes += o->len;
-	} else if (is_newer(o, e->object)) {
-		old = e->object;
-		map_set(&s->streams, o->key, e); /* the old key goes with the old object */
-		e->object = o;
-		s->bytes += o->len - old->len;
-	} else {
-		old = o;
-		changed = false;
-	}
-	if (e && list)
-		e->list = list;
+	taken = uid_is_taken(s, o);
+	if (!taken)
+		put = put_locked(s, o, list);
 	pthread_mutex_unlock(&s->lock);
-	object_unref(old);
-	if (changed)
-		s->listener(s->arg, told->key, event, told);
+	object_unref(put.left_over);
+	if (put.changed)
+		s->listener(s->arg, told->key, put.event, told);
+	return taken ? -EEXIST : put.first;
+}
+
+bool store_holds(struct store *s, const char *key, const char *resource_version)
+{
+	struct entry *e;
+	int order = -1;
+
+	pthread_mutex_lock(&s->lock);
+	e = map_get(&s->streams, key);
+	if (e)
+		order = rv_compare(e->object->resource_version, resource_version);
+	if (order == 0)
+		e->heard = ++s->clock;
+	pthread_mutex_unlock(&s->lock);
+	return order >= 0;
+}
+
+void store_saw(struct store *s, const char *key, uint64_t list)
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&s->lock);
+	e = map_get(&s->streams, key);
+	if (e)
+		note_list(e, list);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* s->lock held. Takes the entry out; it is the caller's. */
+static struct entry *take_entry(struct store *s, const char *key)
+{
+	struct entry *e = map_del(&s->streams, key);
+
+	if (e) {
+		map_del(&s->uids, e->object->uid);
+		s->bytes -= e->object->len;
+	}
+	return e;
+}
+
+/* The entry was taken out: tells of it and frees it. NULL is fine. */
+static void tell_gone(struct store *s, struct entry *e)
+{
+	if (e)
+		s->listener(s->arg, e->object->key, STORE_DELETED, e->object);
+	entry_free(e);
 }
 
 void store_delete(struct store *s, const char *key, const char *resource_version)
@@ -167,14 +283,21 @@ void store_delete(struct store *s, const char *key, const char *resource_version
 	if (e && resource_version && rv_compare(e->object->resource_version, resource_version) > 0)
 		e = NULL;
 	if (e) {
-		map_del(&s->streams, key);
-		s->bytes -= e->object->len;
+		take_entry(s, key);
 		bury(s, e->object, resource_version);
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (e)
-		s->listener(s->arg, e->object->key, STORE_DELETED, e->object);
-	entry_free(e);
+	tell_gone(s, e);
+}
+
+void store_drop_one(struct store *s, const char *key)
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&s->lock);
+	e = take_entry(s, key);
+	pthread_mutex_unlock(&s->lock);
+	tell_gone(s, e);
 }
 
 static bool in_namespace(const char *key, const char *namespace)
@@ -208,43 +331,66 @@ static char **pick_keys(struct store *s, const struct map *m,
 
 struct sweep {
 	const char *namespace;
-	unsigned list;
-	const char *version;
+	uint64_t list;
 };
+
+static bool is_swept(const struct entry *e, const struct sweep *sweep)
+{
+	return e->list != sweep->list && e->heard <= sweep->list;
+}
 
 static bool pick_swept(const struct map_entry *e, void *arg)
 {
-	const struct entry *entry = e->value;
 	const struct sweep *sweep = arg;
 
-	return in_namespace(e->key, sweep->namespace) && entry->list != sweep->list &&
-	       (!sweep->version ||
-		       rv_compare(entry->object->resource_version, sweep->version) <= 0);
+	return in_namespace(e->key, sweep->namespace) && is_swept(e->value, sweep);
 }
 
-static void delete_picked(struct store *s, struct sweep *sweep)
+/* Deletes the key unless something was told of it since it was picked. */
+static void sweep_one(
+	struct store *s, const char *key, const struct sweep *sweep, const char *list_version)
 {
+	struct entry *e;
+
+	pthread_mutex_lock(&s->lock);
+	e = map_get(&s->streams, key);
+	if (e && !is_swept(e, sweep))
+		e = NULL;
+	if (e) {
+		take_entry(s, key);
+		bury(s, e->object, list_version);
+	}
+	pthread_mutex_unlock(&s->lock);
+	tell_gone(s, e);
+}
+
+void store_sweep(struct store *s, const char *namespace, uint64_t list, const char *list_version)
+{
+	struct sweep sweep = {namespace, list};
 	size_t n;
-	_cleanup_free_ char **keys = pick_keys(s, &s->streams, pick_swept, sweep, &n);
+	_cleanup_free_ char **keys = pick_keys(s, &s->streams, pick_swept, &sweep, &n);
 
 	for (size_t i = 0; i < n; i++) {
-		store_delete(s, keys[i], sweep->version);
+		sweep_one(s, keys[i], &sweep, list_version);
 		free(keys[i]);
 	}
 }
 
-void store_sweep(struct store *s, const char *namespace, unsigned list, const char *list_version)
+static bool pick_in_namespace(const struct map_entry *e, void *arg)
 {
-	struct sweep sweep = {namespace, list, list_version};
-
-	delete_picked(s, &sweep);
+	return in_namespace(e->key, arg);
 }
 
 void store_drop(struct store *s, const char *namespace)
 {
-	struct sweep sweep = {namespace, store_list_begin(s), NULL};
+	size_t n;
+	_cleanup_free_ char **keys =
+		pick_keys(s, &s->streams, pick_in_namespace, (void *)namespace, &n);
 
-	delete_picked(s, &sweep);
+	for (size_t i = 0; i < n; i++) {
+		store_drop_one(s, keys[i]);
+		free(keys[i]);
+	}
 }
 
 bool store_get_namespace(struct store *s, const char *name, struct store_namespace *ret)
@@ -259,30 +405,51 @@ bool store_get_namespace(struct store *s, const char *name, struct store_namespa
 	return e;
 }
 
-void store_put_namespace(
-	struct store *s, const char *name, const char *uid, int64_t created, unsigned list)
+/* s->lock held. True when it is another one than before. */
+static bool set_uid(struct store *s, struct namespace_entry *e, const char *uid)
 {
-	struct namespace_entry *e;
-	bool changed = false;
+	if (streq(e->ns.uid, uid))
+		return false;
+	if (e->ns.uid[0])
+		map_del(&s->namespace_uids, e->ns.uid);
+	snprintf(e->ns.uid, sizeof(e->ns.uid), "%s", uid);
+	map_set(&s->namespace_uids, e->ns.uid, e);
+	return true;
+}
+
+static struct namespace_entry *namespace_new(const char *name)
+{
+	struct namespace_entry *e = xcalloc(1, sizeof(*e) + strlen(name) + 1);
+
+	strcpy(e->name, name);
+	return e;
+}
+
+int store_put_namespace(
+	struct store *s, const char *name, const char *uid, int64_t created, uint64_t list)
+{
+	struct namespace_entry *e, *other;
+	bool changed = false, taken;
 
 	pthread_mutex_lock(&s->lock);
-	e = map_get(&s->namespaces, name);
+	other = uid && *uid ? map_get(&s->namespace_uids, uid) : NULL;
+	taken = other && !streq(other->name, name);
+	e = taken ? other : map_get(&s->namespaces, name);
 	if (!e) {
-		e = xcalloc(1, sizeof(*e) + strlen(name) + 1);
-		strcpy(e->name, name);
+		e = namespace_new(name);
 		map_set(&s->namespaces, e->name, e);
 		changed = true;
 	}
-	if (uid && !streq(e->ns.uid, uid)) {
-		snprintf(e->ns.uid, sizeof(e->ns.uid), "%s", uid);
-		changed = true;
+	if (!taken) {
+		changed = (uid && *uid && set_uid(s, e, uid)) || changed;
+		e->ns.created = created;
+		if (list)
+			e->list = list;
 	}
-	e->ns.created = created;
-	if (list)
-		e->list = list;
 	pthread_mutex_unlock(&s->lock);
 	if (changed)
 		s->listener(s->arg, name, STORE_ADDED, NULL);
+	return taken ? -EEXIST : 0;
 }
 
 void store_delete_namespace(struct store *s, const char *name)
@@ -291,26 +458,47 @@ void store_delete_namespace(struct store *s, const char *name)
 
 	pthread_mutex_lock(&s->lock);
 	e = map_del(&s->namespaces, name);
+	if (e && e->ns.uid[0])
+		map_del(&s->namespace_uids, e->ns.uid);
 	pthread_mutex_unlock(&s->lock);
 	if (e)
 		s->listener(s->arg, name, STORE_DELETED, NULL);
 	free(e);
 }
 
-static bool pick_namespace(const struct map_entry *e, void *arg)
+json_t *store_unlisted_namespaces(struct store *s, uint64_t list)
 {
-	return ((const struct namespace_entry *)e->value)->list != *(const unsigned *)arg;
+	json_t *names = json_array();
+
+	pthread_mutex_lock(&s->lock);
+	map_foreach(&s->namespaces, e)
+	{
+		const struct namespace_entry *n = e->value;
+
+		if (n->list != list)
+			json_array_append_new(names, json_string(n->name));
+	}
+	pthread_mutex_unlock(&s->lock);
+	return names;
 }
 
-void store_sweep_namespaces(struct store *s, unsigned list)
+json_t *store_used_namespaces(struct store *s)
 {
-	size_t n;
-	_cleanup_free_ char **names = pick_keys(s, &s->namespaces, pick_namespace, &list, &n);
+	json_t *names = json_object(), *array = json_array();
+	const char *name;
+	json_t *value;
 
-	for (size_t i = 0; i < n; i++) {
-		store_delete_namespace(s, names[i]);
-		free(names[i]);
+	pthread_mutex_lock(&s->lock);
+	map_foreach(&s->streams, e)
+	{
+		_cleanup_free_ char *namespace = xstrndup(e->key, strcspn(e->key, "/"));
+
+		json_object_set_new(names, namespace, json_null());
 	}
+	pthread_mutex_unlock(&s->lock);
+	json_object_foreach(names, name, value) json_array_append_new(array, json_string(name));
+	json_decref(names);
+	return array;
 }
 
 void store_counts(struct store *s, size_t *ret_namespaces, size_t *ret_streams, size_t *ret_bytes)

@@ -19,7 +19,7 @@ typedef void store_listener(
 	void *arg, const char *key, enum store_event event, struct object *object);
 
 struct store_namespace {
-	char uid[64]; /* "" where the server names none */
+	char uid[OBJECT_UID_MAX + 1]; /* "" where the server names none */
 	int64_t created;
 };
 
@@ -29,15 +29,33 @@ void store_free(struct store *s);
 /* The current version with a reference for the caller, or NULL. */
 struct object *store_get(struct store *s, const char *key);
 
-/* A number for the next list; entries remember the list that saw them last. */
-unsigned store_list_begin(struct store *s);
+/*
+ * A number for the list that is about to be asked for. A list is the truth for what was there when it
+ * was asked for: whatever an event or an answer told since isn't judged by it.
+ */
+uint64_t store_list_begin(struct store *s);
 
 /*
- * Takes the caller's reference. An object whose resourceVersion isn't newer than the one held, or
- * that was deleted since (a late answer), changes nothing. `list` is the number of the list it came
- * with, or 0.
+ * Takes the caller's reference.
+ *
+ * `list` 0, an event or an answer: a version that isn't newer than the one held is late news and
+ * changes nothing, nor does an object that was deleted since. `list`, the number of the list that it
+ * came with: the object replaces what is held, whatever its version and uid, unless something was
+ * told of the key since the list was asked for.
+ *
+ * 1 where the list had nothing of that key before; 0; -EEXIST: another key has an object of this uid,
+ * so this one is left out.
  */
-void store_put(struct store *s, struct object *o, unsigned list);
+int store_put(struct store *s, struct object *o, uint64_t list);
+
+/*
+ * Whether the key's object is held in this version or a newer one, so that an event brings nothing.
+ * That it is there was told with that.
+ */
+bool store_holds(struct store *s, const char *key, const char *resource_version);
+
+/* The list holds the key, but not in a form that can be taken in: what is held stays. */
+void store_saw(struct store *s, const char *key, uint64_t list);
 
 /*
  * `resource_version` of the deletion: a newer object stays. NULL: whatever it is. For a while what
@@ -46,19 +64,27 @@ void store_put(struct store *s, struct object *o, unsigned list);
 void store_delete(struct store *s, const char *key, const char *resource_version);
 
 /*
- * After a whole list: takes away what the list didn't hold, but for what is newer than the list.
- * `namespace` NULL: all.
+ * After a whole list: takes away what the list didn't hold and of which nothing was told since it was
+ * asked for. `namespace` NULL: all. `list_version`: late versions up to it don't bring it back.
  */
-void store_sweep(struct store *s, const char *namespace, unsigned list, const char *list_version);
+void store_sweep(struct store *s, const char *namespace, uint64_t list, const char *list_version);
 
-/* Takes away every object of the namespace. */
+/* We may not read them any more: takes the namespace's objects away (NULL: all). They may come back. */
 void store_drop(struct store *s, const char *namespace);
+void store_drop_one(struct store *s, const char *key);
+
+/* The server went back to an earlier state: deletions that it doesn't know of any more hide nothing. */
+void store_forget_deleted(struct store *s);
 
 bool store_get_namespace(struct store *s, const char *name, struct store_namespace *ret);
-void store_put_namespace(
-	struct store *s, const char *name, const char *uid, int64_t created, unsigned list);
+/* 0, or -EEXIST: another namespace has this uid. `list` as for store_put. */
+int store_put_namespace(
+	struct store *s, const char *name, const char *uid, int64_t created, uint64_t list);
 void store_delete_namespace(struct store *s, const char *name);
-void store_sweep_namespaces(struct store *s, unsigned list);
+
+/* The namespaces that this list didn't hold; and those that hold streams. Copies in a JSON array. */
+json_t *store_unlisted_namespaces(struct store *s, uint64_t list);
+json_t *store_used_namespaces(struct store *s);
 
 void store_counts(struct store *s, size_t *ret_namespaces, size_t *ret_streams, size_t *ret_bytes);
 

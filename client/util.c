@@ -68,6 +68,25 @@ char *str_shorten(const char *s, size_t max)
 	return xasprintf("%.*s…%s", (int)head, s, s + tail);
 }
 
+#define EXCERPT_MAX 64
+
+char *str_excerpt(const char *s, size_t len)
+{
+	char text[4 * EXCERPT_MAX + 1], *p = text;
+	size_t end = len < EXCERPT_MAX ? len : EXCERPT_MAX;
+
+	while (end < len && end > 0 && is_within_character(s[end]))
+		end--;
+	for (size_t i = 0; i < end; i++) {
+		if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
+			p += sprintf(p, "\\x%02x", (unsigned char)s[i]);
+		else
+			*p++ = s[i];
+	}
+	*p = '\0';
+	return xasprintf("%s%s", text, end < len ? "…" : "");
+}
+
 static int64_t now(clockid_t clock)
 {
 	struct timespec ts;

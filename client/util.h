@@ -75,6 +75,12 @@ char *xasprintf(const char *format, ...) _printf_(1, 2);
 /* A copy; what is longer than `max` bytes lacks its middle, between characters. The caller frees. */
 char *str_shorten(const char *s, size_t max);
 
+/*
+ * The first 64 bytes of a name that others chose, for a sentence: whole characters, control characters as
+ * \xNN, "…" where there is more. It may hold NULs. The caller frees.
+ */
+char *str_excerpt(const char *s, size_t len);
+
 static inline bool streq(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;

@@ -270,7 +270,7 @@ static bool read_pair(struct yaml_reader *r, json_t *map, json_t *merged, const 
 
 	if (!name && !is_merge(key))
 		return false;
-	if (name && json_object_get(map, name)) {
+	if (name && r->scalars == YAML_SCALARS_TYPED && json_object_get(map, name)) {
 		refuse(r, key, "a key that stands twice");
 		return false;
 	}

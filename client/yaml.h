@@ -29,7 +29,10 @@ int yaml_parse(const char *text, size_t len, json_t **ret, char **ret_error);
 
 enum yaml_scalars {
 	YAML_SCALARS_TYPED,
-	/* Whatever isn't null is text, as it stands, but below a kubeconfig's `extension`. */
+	/*
+	 * Whatever isn't null is text, as it stands, but below a kubeconfig's `extension`. Of a key that stands
+	 * twice the last one counts, as for kubectl: nobody writes this back.
+	 */
 	YAML_SCALARS_TEXT,
 };
 

@@ -29,17 +29,22 @@ static int open_beneath(int dir, const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The root of the mount, and of no other one that covers it meanwhile. */
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+/* The root of the mount, and of nothing else that is at its path meanwhile: -ENODEV. */
 static int open_root(struct worker *w)
 {
 	int fd = open(w->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
 	if (fd < 0)
-		return -errno;
+		return is_shortage(errno) ? -errno : -ENODEV;
 	if (w->device && (fstat(fd, &st) < 0 || st.st_dev != w->device)) {
 		close(fd);
-		return -EXDEV;
+		return -ENODEV;
 	}
 	return fd;
 }
@@ -56,15 +61,15 @@ static int write_file(int dir, const char *name, int flags, uint64_t size)
 	return ftruncate(fd, size) < 0 ? -errno : 0;
 }
 
+/* The daemon sees who asks, and that it is its mount that is asked; it answers that there is no such thing. */
 static int greet(struct worker *w, int root, const char *name)
 {
 	struct stat st;
 
-	/* The daemon sees who asks, and answers that there is no such thing. */
 	if (fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
-		return -EIO;
+		return -ENODEV;
 	if (fstat(root, &st) < 0)
-		return -errno;
+		return -ENODEV;
 	w->device = st.st_dev;
 	return 0;
 }
@@ -160,23 +165,34 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* A thread for each; a positive errno where one can't be made. */
+static int start_workers(struct worker *workers, pthread_t *threads, int count)
+{
+	int r = 0;
+
+	for (int i = 0; i < count && r == 0; i++)
+		r = pthread_create(&threads[i], NULL, work, &workers[i]);
+	return r;
+}
+
 int announcer_main(int argc, char *argv[])
 {
 	struct worker workers[ANNOUNCER_WORKERS];
 	pthread_t threads[ANNOUNCER_WORKERS];
+	int count = argc == 3 ? atoi(argv[2]) : 0, r;
 
-	if (argc != 2)
-		return EXIT_FAILURE;
+	if (count < 1 || count > ANNOUNCER_WORKERS)
+		return EINVAL;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "isfs-announcer");
 	umask(0);
-	for (int i = 0; i < ANNOUNCER_WORKERS; i++) {
+	for (int i = 0; i < count; i++)
 		workers[i] =
 			(struct worker){.mountpoint = argv[1], .fd = ANNOUNCER_FD + i, .dir = -1};
-		if (pthread_create(&threads[i], NULL, work, &workers[i]) != 0)
-			return EXIT_FAILURE;
-	}
-	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
+	r = start_workers(workers, threads, count);
+	if (r != 0)
+		return r;
+	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
-	return EXIT_SUCCESS;
+	return 0;
 }

@@ -10,10 +10,10 @@
 #ifndef FS_ANNOUNCER_H
 #define FS_ANNOUNCER_H
 
-#include "client/util.h"
+#include "client/descriptors.h"
 
-#define ANNOUNCER_WORKERS 16
-#define ANNOUNCER_FD	  3 /* the first worker's socket; the others' follow */
+#define ANNOUNCER_WORKERS DESCRIPTORS_WORKERS /* at most */
+#define ANNOUNCER_FD	  3		      /* the first worker's socket; the others' follow */
 #define ANNOUNCER_PATH	  2048
 #define ANNOUNCER_ARGV0	  "imagestreamfs-announcer"
 
@@ -42,7 +42,10 @@ struct announcer_ack {
 	int error; /* 0 or an errno */
 };
 
-/* The process's main: argv[1] is the mountpoint. Comes back when the daemon is gone. */
+/*
+ * The process's main: argv[1] is the mountpoint, argv[2] the number of workers. 0 when the daemon is
+ * gone, else a positive errno: it can't work.
+ */
 int announcer_main(int argc, char *argv[]);
 
 #endif

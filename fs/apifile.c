@@ -15,6 +15,36 @@ static json_t *string_or_null(const char *s)
 	return s ? json_string(s) : json_null();
 }
 
+/* Whether changes raise inotify events, and why not. */
+static json_t *events_status(struct mount *m)
+{
+	static const char *const states[] = {[ANNOUNCE_STARTING] = "starting",
+		[ANNOUNCE_READY] = "announced",
+		[ANNOUNCE_LOST] = "lost"};
+	struct announce_status status;
+	struct publish_counts counts;
+
+	if (!m->announce)
+		return json_pack("{s:s}", "state", "off");
+	announce_get_status(m->announce, &status);
+	publish_get_counts(m->publish, &counts);
+	return json_pack("{s:s, s:o, s:I}", "state", states[status.state], "reason",
+		string_or_null(status.error ? announce_reason(status.error) : NULL), "lost",
+		(json_int_t)counts.lost);
+}
+
+/* Whether those that call can be told from each other (fs/process.h), and why not. */
+static json_t *callers_status(struct mount *m)
+{
+	const char *why = process_sight_text(process_sight());
+	bool met = bases_met_unknown(m->bases);
+
+	if (!why && met)
+		why = "a pid namespace or /proc hides some of them";
+	return json_pack(
+		"{s:b, s:b, s:o}", "told", !why, "unknownSeen", met, "reason", string_or_null(why));
+}
+
 static int show_status(struct mount *m, const struct tree_path *path, struct buf *out)
 {
 	size_t namespaces, streams, bytes;
@@ -24,12 +54,14 @@ static int show_status(struct mount *m, const struct tree_path *path, struct buf
 
 	store_counts(m->store, &namespaces, &streams, &bytes);
 	rfc3339_format(m->started, time);
-	status = json_pack("{s:s, s:o, s:o, s:s, s:O?, s:s, s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o}",
+	status = json_pack(
+		"{s:s, s:o, s:o, s:s, s:O?, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o}",
 		"server", m->config->server, "context", string_or_null(m->config->context), "user",
 		string_or_null(m->api->user), "apiRoot", m->api->root, "version", m->api->version,
 		"mounted", time, "credentials", login_status(m->login), "scopes",
-		reflector_status(m->reflector), "counts", "namespaces", (json_int_t)namespaces,
-		"imagestreams", (json_int_t)streams, "bytes", (json_int_t)bytes, "nodes",
+		reflector_status(m->reflector), "events", events_status(m), "callers",
+		callers_status(m), "counts", "namespaces", (json_int_t)namespaces, "imagestreams",
+		(json_int_t)streams, "bytes", (json_int_t)bytes, "nodes",
 		(json_int_t)node_count(m->nodes), "lastError", journal_last(m->journal));
 	r = buf_addjson(out, status, JSON_INDENT(2));
 	return r < 0 ? r : buf_addstr(out, "\n");
@@ -109,7 +141,7 @@ static const struct row {
 	[NODE_FRESH_YAML] =		{0444, NULL, raw_get, NULL, {"GET", "", "", "application/yaml"}},
 	[NODE_FRESH_PB] =		{0444, NULL, raw_get, NULL, {"GET", "", "", PROTOBUF}},
 	[NODE_FRESH_STATUS] =		{0444, NULL, raw_get, NULL, {"GET", "/status", "pretty=true", NULL}},
-	[NODE_SECRETS] =		{0400, NULL, raw_get, NULL, {"GET", "/secrets", "pretty=true", NULL}},
+	[NODE_SECRETS] =		{0400, NULL, raw_get, NULL, {"GET", "/secrets", "", NULL}},
 	[NODE_LAYERS] =			{0444, NULL, raw_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
 };
 /* clang-format on */

@@ -1,8 +1,10 @@
 #include "fs/bases.h"
 
 #include "client/idmap.h"
+#include "client/log.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define READERS_MAX  1024
 #define READER_FILES 32
@@ -26,12 +28,29 @@ struct who {
 	int64_t asked; /* monotonic ns */
 };
 
+#define SERVED_NS	(600 * NSEC_PER_SEC) /* an editor is open so long (DESIGN.md 3) */
+#define SERVED_VERSIONS 8
+#define SERVED_MAX	65536 /* files */
+
+/* What callers that can't be told were served of a file, in the order in which it was first. */
+struct served {
+	struct served_version {
+		struct object *version;
+		uint64_t stamp;
+		int64_t last; /* monotonic ns */
+	} versions[SERVED_VERSIONS];
+	size_t count;
+};
+
 struct bases {
+	atomic_bool met_unknown;
 	pthread_mutex_t lock;
+	struct idmap served;  /* lock; slot -> struct served */
 	struct idmap readers; /* lock; tgid -> struct reader */
 	struct idmap who;     /* lock; tid -> struct who */
 	uint64_t clock;	      /* lock */
 	int64_t pruned;	      /* lock; monotonic ns */
+	int64_t expired;      /* lock; monotonic ns */
 };
 
 struct bases *bases_new(void)
@@ -49,6 +68,19 @@ void base_release(struct base *b)
 	*b = (struct base){0};
 }
 
+static void served_drop(struct served *s, size_t i)
+{
+	object_unref(s->versions[i].version);
+	memmove(s->versions + i, s->versions + i + 1, (--s->count - i) * sizeof(s->versions[0]));
+}
+
+static void served_free(struct served *s)
+{
+	while (s->count)
+		served_drop(s, s->count - 1);
+	free(s);
+}
+
 static void reader_free(struct reader *r)
 {
 	for (size_t i = 0; i < READER_FILES; i++)
@@ -62,8 +94,10 @@ void bases_free(struct bases *b)
 		return;
 	idmap_foreach(&b->readers, e) reader_free(e->value);
 	idmap_foreach(&b->who, e) free(e->value);
+	idmap_foreach(&b->served, e) served_free(e->value);
 	idmap_release(&b->readers);
 	idmap_release(&b->who);
+	idmap_release(&b->served);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
@@ -97,6 +131,34 @@ struct process_id bases_who(struct bases *b, pid_t tid)
 	*w = (struct who){id, now_monotonic()};
 	pthread_mutex_unlock(&b->lock);
 	return id;
+}
+
+/* Hidden from us; not one that we lacked a descriptor to look at. */
+static bool is_untold(pid_t tid)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/status", tid);
+
+	return tid == 0 || process_sight() == PROCESS_NO_PROC || access(path, R_OK) < 0;
+}
+
+struct process_id bases_caller(struct bases *b, pid_t tid)
+{
+	struct process_id id = bases_who(b, tid);
+	bool said = process_sight() == PROCESS_NO_PROC || process_sight() == PROCESS_OUTSIDE;
+
+	if (id.tgid || !is_untold(tid))
+		return id;
+	if (!atomic_exchange(&b->met_unknown, true) && !said)
+		log_error("a caller can't be told from others (a pid namespace or /proc hides it): "
+			  "saves "
+			  "of such callers are compared with the oldest version that they were "
+			  "shown");
+	return id;
+}
+
+bool bases_met_unknown(const struct bases *b)
+{
+	return atomic_load(&b->met_unknown);
 }
 
 /* b->lock held. */
@@ -176,15 +238,98 @@ static void base_set(struct bases *b, struct base *base, struct object *version,
 	*base = (struct base){object_ref(version), json_incref(text), ++b->clock};
 }
 
+/* ---- callers that can't be told ---- */
+
+/* What was served last before that time goes; true when nothing is left. */
+static bool served_expire(struct served *s, int64_t before)
+{
+	for (size_t i = s->count; i > 0; i--)
+		if (s->versions[i - 1].last < before)
+			served_drop(s, i - 1);
+	return s->count == 0;
+}
+
+/* b->lock held. */
+static void expire_all(struct bases *b, int64_t before)
+{
+	_cleanup_free_ uint64_t *gone = xcalloc(b->served.count + 1, sizeof(*gone));
+	size_t n = 0;
+
+	idmap_foreach(&b->served, e) if (served_expire(e->value, before)) gone[n++] = e->id;
+	for (size_t i = 0; i < n; i++)
+		served_free(idmap_del(&b->served, gone[i]));
+}
+
+/* b->lock held. Where there are too many files, those go that were served least lately. */
+static void make_room(struct bases *b)
+{
+	int64_t now = now_monotonic(), age = SERVED_NS;
+
+	if (b->served.count < SERVED_MAX && now - b->expired < PRUNE_NS)
+		return;
+	b->expired = now;
+	expire_all(b, now - age);
+	while (b->served.count > SERVED_MAX * 3 / 4) {
+		age /= 2;
+		expire_all(b, now - age);
+	}
+}
+
+/* b->lock held. The oldest stays: where there are too many, its time covers that of the next one. */
+static void serve(struct bases *b, uint64_t slot, struct object *version)
+{
+	struct served *s;
+	size_t i = 0;
+
+	make_room(b);
+	s = idmap_get(&b->served, slot);
+	if (!s) {
+		s = xcalloc(1, sizeof(*s));
+		idmap_set(&b->served, slot, s);
+	}
+	served_expire(s, now_monotonic() - SERVED_NS);
+	while (i < s->count && s->versions[i].version != version)
+		i++;
+	if (i == SERVED_VERSIONS) {
+		if (s->versions[0].last < s->versions[1].last)
+			s->versions[0].last = s->versions[1].last;
+		served_drop(s, 1);
+		i--;
+	}
+	if (i == s->count)
+		s->versions[s->count++] =
+			(struct served_version){object_ref(version), ++b->clock, 0};
+	s->versions[i].last = now_monotonic();
+}
+
+bool bases_find_oldest(struct bases *b, uint64_t slot, struct base *ret)
+{
+	bool found = false;
+	struct served *s;
+
+	pthread_mutex_lock(&b->lock);
+	s = idmap_get(&b->served, slot);
+	if (s)
+		found = !served_expire(s, now_monotonic() - SERVED_NS);
+	if (found)
+		*ret = (struct base){
+			object_ref(s->versions[0].version), NULL, s->versions[0].stamp};
+	pthread_mutex_unlock(&b->lock);
+	return found;
+}
+
+/* ---- what is remembered ---- */
+
 void bases_note(
 	struct bases *b, const struct process_id *who, uint64_t slot, struct object *version)
 {
 	_cleanup_base_ struct base old = {0};
 
-	if (!who->tgid)
-		return;
 	pthread_mutex_lock(&b->lock);
-	base_set(b, base_get(reader_get(b, who, true), slot, true), version, NULL, &old);
+	if (who->tgid)
+		base_set(b, base_get(reader_get(b, who, true), slot, true), version, NULL, &old);
+	else
+		serve(b, slot, version);
 	pthread_mutex_unlock(&b->lock);
 }
 

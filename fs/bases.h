@@ -4,6 +4,8 @@
  *
  * An editor reads, closes, and opens anew to save; so this is remembered for each process as long
  * as it lives, within bounds: a process that reads everything forgets its oldest, never another's.
+ * Callers that can't be told from each other (fs/process.h) are as one: any of them may have seen what
+ * any of them was served, so the oldest version that they were served in the last 10 minutes counts.
  * Thread-safe; its lock is a leaf.
  */
 #ifndef FS_BASES_H
@@ -19,10 +21,14 @@ void bases_free(struct bases *b);
 
 /* The thread's process; all 0 where nobody knows. Cheap for one that asks again and again. */
 struct process_id bases_who(struct bases *b, pid_t tid);
+/* The same of a caller that waits for our answer: one that isn't known can't be told, and the log says so once. */
+struct process_id bases_caller(struct bases *b, pid_t tid);
+/* Whether there was such a caller. */
+bool bases_met_unknown(const struct bases *b);
 
 /*
- * The process opened the file (`slot`: tree_ino with born 0) for reading and saw that version. One
- * that isn't known is not remembered.
+ * The process (all 0: one that can't be told) opened the file (`slot`: tree_ino with born 0) for
+ * reading and saw that version.
  */
 void bases_note(
 	struct bases *b, const struct process_id *who, uint64_t slot, struct object *version);
@@ -39,6 +45,8 @@ void base_release(struct base *b);
 
 /* What the process saw. False where it read nothing. */
 bool bases_find(struct bases *b, const struct process_id *who, uint64_t slot, struct base *ret);
+/* The oldest version that a caller who can't be told may still have. False where there is none. */
+bool bases_find_oldest(struct bases *b, uint64_t slot, struct base *ret);
 
 /*
  * The process's text was saved and made that version: what it read is replaced by that. Returns a

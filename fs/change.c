@@ -1,5 +1,6 @@
 #include "fs/change.h"
 
+#include "client/json.h"
 #include "fs/edit.h"
 #include "fs/names.h"
 
@@ -45,10 +46,10 @@ static int send_request(struct edit *e, const char *method, const char *path, co
 	return edit_send(e, &request, ret_answer);
 }
 
-/* The request may have arrived, though no answer came. */
+/* The request may have arrived, though no answer came, or one too large to be taken. */
 static bool is_lost(const struct edit *e)
 {
-	return e->status.code == 0 && e->status.error == ECONNRESET;
+	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
 }
 
 /* Nothing came of a request whose answer was lost. (503 and the like are -EAGAIN with a code.) */
@@ -82,9 +83,7 @@ static int post_stream(struct edit *e, const char *url, const json_t *body)
 	_cleanup_buf_ struct buf answer = {0};
 	int r = send_request(e, "POST", url, body, &answer);
 
-	if (r == 0 && edit_take_answer(e, &answer) < 0)
-		r = edit_refresh(e);
-	else if (r < 0 && is_lost(e))
+	if (r == 0 ? edit_take_answer(e, &answer, NULL) < 0 : is_lost(e))
 		r = look_for_stream(e);
 	return r;
 }
@@ -165,7 +164,7 @@ int change_remove_stream(struct mount *m, const struct api_call *call, const str
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, view->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
-	if (r == -ENOENT || (r == 0 && edit_take_answer(&e, &answer) < 0))
+	if (r == -ENOENT || (r == 0 && edit_take_answer(&e, &answer, NULL) < 0))
 		forget_stream(&e, view->object->uid);
 	return settle(&e, path, r);
 }
@@ -289,7 +288,7 @@ static bool may_patch_status(struct edit *e)
 	int r = send_request(
 		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &text);
 
-	answer = json_loadb(text.data ? text.data : "", text.len, JSON_ALLOW_NUL, NULL);
+	answer = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
 	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
 	return r < 0 || !json_is_false(allowed);
 }

@@ -1,5 +1,7 @@
 #include "fs/edit.h"
 
+#include "client/json.h"
+
 #include <errno.h>
 #include <sys/random.h>
 
@@ -37,24 +39,41 @@ int edit_send(struct edit *e, const struct api_request *request, struct buf *ret
 	return api_send_raw(e->mount->api, e->call, request, ret_answer, &e->status);
 }
 
-int edit_take_answer(struct edit *e, const struct buf *answer)
+/* An answer about another stream is no answer to the request. */
+static int read_answer(const struct edit *e, const struct buf *answer, struct object **ret,
+	json_t **ret_tree, char **ret_why)
 {
-	_cleanup_free_ char *key = edit_key(e);
-	_cleanup_json_ json_t *tree = NULL;
-	struct object *o;
-	int r = object_from_text(answer->data ? answer->data : "", answer->len,
-		e->mount->api->api_version, &o, &tree);
+	_cleanup_object_ struct object *o = NULL;
+	int r = object_from_text(
+		answer->data, answer->len, e->mount->api->api_version, &o, ret_tree, ret_why);
 
-	if (r < 0 || !streq(o->key, key)) {
-		if (r == 0)
-			object_unref(o);
+	if (r < 0)
 		return -EINVAL;
+	if (!object_is(o, e->namespace, e->stream)) {
+		*ret_why = xasprintf("it is another ImageStream: %s", o->key);
+		return -EINVAL;
+	}
+	*ret = steal_ptr(o);
+	return 0;
+}
+
+int edit_take_answer(struct edit *e, const struct buf *answer, char **ret_why)
+{
+	_cleanup_json_ json_t *tree = NULL;
+	_cleanup_free_ char *why = NULL;
+	struct object *o;
+	int r = read_answer(e, answer, &o, &tree, &why);
+
+	if (r < 0) {
+		if (ret_why)
+			*ret_why = steal_ptr(why);
+		return r;
 	}
 	object_unref(e->result);
 	e->result = object_ref(o);
 	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
-	publish_now(e->mount->publish, key, &e->own);
+	publish_now(e->mount->publish, e->result->key, &e->own);
 	return 0;
 }
 
@@ -62,10 +81,12 @@ int edit_refresh(struct edit *e)
 {
 	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->namespace, e->stream);
 	_cleanup_buf_ struct buf answer = {0};
+	_cleanup_free_ char *why = NULL;
 	int r = edit_send(e, &(struct api_request){.path = path}, &answer);
 
-	if (r == 0 && edit_take_answer(e, &answer) < 0)
-		r = edit_refuse(e, EIO, xstrdup("the server's answer is no ImageStream"));
+	if (r == 0 && edit_take_answer(e, &answer, &why) < 0)
+		r = edit_refuse(
+			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
 	return r;
 }
 
@@ -94,10 +115,13 @@ static bool other_form(const struct edit *e, enum patch_form *form)
 
 static bool is_same_version(const json_t *a, const json_t *b)
 {
-	const char *x = json_str(json_object_get(a, "metadata"), "resourceVersion");
-	const char *y = json_str(json_object_get(b, "metadata"), "resourceVersion");
+	static const char *const names[] = {"namespace", "name", "uid", "resourceVersion"};
+	const json_t *x = json_object_get(a, "metadata"), *y = json_object_get(b, "metadata");
 
-	return x && y && streq(x, y);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!json_equal(json_object_get(x, names[i]), json_object_get(y, names[i])))
+			return false;
+	return true;
 }
 
 static int edit_conflict(struct edit *e)
@@ -122,7 +146,7 @@ static int send_form(struct edit *e, enum patch_form form, const json_t *current
 		r = edit_send(e, &(struct api_request){.path = base}, &text);
 		if (r < 0)
 			return r;
-		stored = json_loadb(text.data ? text.data : "", text.len, JSON_ALLOW_NUL, NULL);
+		stored = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
 		if (!is_same_version(stored, current)) /* newer than what was merged */
 			return edit_conflict(e);
 		current = stored;
@@ -151,10 +175,10 @@ static bool is_conflict(const struct edit *e)
 	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);
 }
 
-/* No answer, though the request may have arrived. */
+/* No answer, or one that is none, though the request may have arrived. */
 static bool is_lost(const struct edit *e)
 {
-	return e->status.code == 0 && e->status.error == ECONNRESET;
+	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
 }
 
 /* The change was sent, and nobody knows what became of it. */
@@ -237,6 +261,7 @@ static int attempt(struct edit *e, bool *ret_again)
 	_cleanup_object_ struct object *current = NULL;
 	_cleanup_json_ json_t *json = NULL, *merged = NULL;
 	_cleanup_buf_ struct buf answer = {0};
+	_cleanup_free_ char *why = NULL;
 	int r = get_current(e, &current);
 
 	*ret_again = false;
@@ -254,6 +279,9 @@ static int attempt(struct edit *e, bool *ret_again)
 		return edit_refuse(e, -r, xasprintf("nothing was sent: %s", strerror(-r)));
 	remember_sent(e, current, merged);
 	r = send_change(e, json, merged, &answer);
+	if (r == 0 && edit_take_answer(e, &answer, &why) < 0) /* nobody knows what it did */
+		r = edit_refuse(
+			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
 	if (r < 0) {
 		e->lost = is_lost(e);
 		e->in_doubt = is_in_doubt(e);
@@ -261,8 +289,6 @@ static int attempt(struct edit *e, bool *ret_again)
 		return r;
 	}
 	e->sent = true;
-	if (edit_take_answer(e, &answer) < 0)
-		return edit_refresh(e);
 	history_own(e->mount->history, e->result, current->resource_version);
 	return 0;
 }

@@ -52,8 +52,11 @@ int edit_refuse(struct edit *e, int error, char *message);
 /* GET of the stream into the store and what is published. -ENOENT when it is gone. */
 int edit_refresh(struct edit *e);
 
-/* The answer (a stream) goes into the store and is published. -EINVAL where it is no stream. */
-int edit_take_answer(struct edit *e, const struct buf *answer);
+/*
+ * The answer (this stream) goes into the store and is published. -EINVAL where it isn't this stream, and
+ * *ret_why (NULL: it isn't wanted) says why; the caller frees it.
+ */
+int edit_take_answer(struct edit *e, const struct buf *answer, char **ret_why);
 
 /* api_send_raw, and what is asked and answered is the edit's. *ret_answer's old bytes go. */
 int edit_send(struct edit *e, const struct api_request *request, struct buf *ret_answer);

@@ -40,7 +40,7 @@ struct events_reader {
 };
 
 struct version {
-	char *resource_version;
+	uint64_t order; /* client/object.h */
 	char key[];
 };
 
@@ -85,13 +85,7 @@ static void drop_line(struct events_reader *r)
 
 static void forget_versions(struct events *e)
 {
-	map_foreach(&e->versions, one)
-	{
-		struct version *v = one->value;
-
-		free(v->resource_version);
-		free(v);
-	}
+	map_foreach(&e->versions, one) free(one->value);
 	map_release(&e->versions);
 }
 
@@ -229,17 +223,16 @@ static bool is_for(const struct events_reader *r, const char *key)
 static bool is_late(struct events *e, enum store_event event, const struct object *object)
 {
 	struct version *v = map_get(&e->versions, object->key);
-	int order = v ? rv_compare(object->resource_version, v->resource_version) : 1;
 
-	if (order < 0 || (order == 0 && event != STORE_DELETED))
+	if (v &&
+		(object->order < v->order || (object->order == v->order && event != STORE_DELETED)))
 		return true;
 	if (!v) {
 		v = xcalloc(1, sizeof(*v) + strlen(object->key) + 1);
 		strcpy(v->key, object->key);
 		map_set(&e->versions, v->key, v);
 	}
-	free(v->resource_version);
-	v->resource_version = xstrdup(object->resource_version);
+	v->order = object->order;
 	return false;
 }
 
@@ -265,6 +258,13 @@ static void push(struct events_reader *r, enum store_event event, struct object 
 	r->bytes += object->len;
 }
 
+/* e->lock held. Where no thread can be made the next event tries again. */
+static void start_thread(struct events *e)
+{
+	if (!e->started && !e->stop)
+		e->started = pthread_create(&e->thread, NULL, run, e) == 0;
+}
+
 void events_add(struct events *e, enum store_event event, struct object *object)
 {
 	pthread_mutex_lock(&e->lock);
@@ -272,6 +272,7 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 		for (struct events_reader *r = e->readers; r; r = r->next)
 			if (is_for(r, object->key))
 				push(r, event, object);
+		start_thread(e);
 		pthread_cond_signal(&e->work);
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -288,8 +289,7 @@ struct events_reader *events_open(struct events *e, const char *namespace, const
 	r->text.max = SIZE_MAX;
 	r->last = &r->first;
 	pthread_mutex_lock(&e->lock);
-	if (!e->started && !e->stop)
-		e->started = pthread_create(&e->thread, NULL, run, e) == 0;
+	start_thread(e);
 	r->next = e->readers;
 	e->readers = r;
 	pthread_mutex_unlock(&e->lock);

@@ -69,7 +69,7 @@ static int get_stream(
 		publish_flush(m->publish);
 	}
 	if (r == 0 || (r == -ENOENT && keep))
-		reflector_add_stream(m->reflector, namespace, name);
+		reflector_add_stream(m->reflector, namespace, name, keep);
 	return r;
 }
 

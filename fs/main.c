@@ -12,6 +12,7 @@
 #include "fs/session.h"
 #include "fs/unmounter.h"
 
+#include "client/descriptors.h"
 #include "client/log.h"
 #include "version.h"
 
@@ -25,9 +26,13 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #define FUSE_THREADS  4
 #define WAKE_INTERVAL 10 /* ms */
+
+/* How long a start waits for a server that says that it will be there soon. */
+#define START_SECONDS 30
 
 /* An exec plugin asks a server, too, and perhaps another one before that. */
 #define PLUGIN_TIMEOUTS 3
@@ -37,8 +42,9 @@ struct program {
 	struct mount mount;
 	char *mountpoint; /* absolute */
 	struct fuse_session *_Atomic session;
-	int ready_fd;	  /* to the process that waits for us, or -1 */
-	int unmounter_fd; /* -1: none */
+	int ready_fd;		/* to the process that waits for us, or -1 */
+	int unmounter_fd;	/* -1: none */
+	int64_t start_deadline; /* monotonic ns */
 
 	pthread_t main_thread, supervisor;
 	int signal_fd, finished_fd;
@@ -56,6 +62,12 @@ static int complain(int error, const char *format, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return error;
+}
+
+static int complain_of_thread(int error)
+{
+	return complain(error, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
+		strerror(-error));
 }
 
 /* ---- the mountpoint ---- */
@@ -78,6 +90,21 @@ static int check_mountpoint(const char *path)
 
 /* ---- going to the background ---- */
 
+/* The exit status of a start that failed. The child has said why, unless a signal ended it. */
+static int why_not_mounted(pid_t child)
+{
+	int status;
+
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return EXIT_FAILURE;
+	if (!WIFSIGNALED(status))
+		return WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+	complain(0, "the background process died of signal %d (%s)", WTERMSIG(status),
+		strsignal(WTERMSIG(status)));
+	return EXIT_FAILURE;
+}
+
 /*
  * Forks. In the child: 0, and p->ready_fd tells the parent. The parent doesn't come back: it ends
  * with success once the mount is up, else with failure (the child has said why).
@@ -95,7 +122,7 @@ static int go_to_background(struct program *p)
 		return complain(-errno, "fork: %s", strerror(errno));
 	if (pid > 0) {
 		close(fds[1]);
-		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : why_not_mounted(pid));
 	}
 	close(fds[0]);
 	p->ready_fd = fds[1];
@@ -177,6 +204,7 @@ static int start_supervisor(struct program *p)
 {
 	struct sigaction wake = {.sa_handler = on_wake};
 	sigset_t stops;
+	int r;
 
 	sigemptyset(&stops);
 	sigaddset(&stops, SIGTERM);
@@ -188,9 +216,8 @@ static int start_supervisor(struct program *p)
 		return complain(-errno, "signalfd: %s", strerror(errno));
 	p->main_thread = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
-	if (pthread_create(&p->supervisor, NULL, supervise, p) != 0)
-		abort();
-	return 0;
+	r = -pthread_create(&p->supervisor, NULL, supervise, p);
+	return r < 0 ? complain_of_thread(r) : 0;
 }
 
 static void end_supervisor(struct program *p)
@@ -237,13 +264,17 @@ static int connect_to_server(struct program *p)
 	struct mount *m = &p->mount;
 	int timeout = p->options.request_timeout_ms, r;
 
+	p->start_deadline = now_monotonic() + START_SECONDS * NSEC_PER_SEC;
+	if (timeout > START_SECONDS * 1000)
+		p->start_deadline = now_monotonic() + timeout * NSEC_PER_MSEC;
 	m->journal = journal_new();
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
-		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
-	if (r == -EKEYEXPIRED && login_renew(m->login)) { /* a plugin may keep what was revoked */
+		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
+	if (r == -EKEYEXPIRED && m->login &&
+		login_renew(m->login)) { /* a plugin may keep what was revoked */
 		free(steal_ptr(error));
-		r = api_connect(m->login, m->journal, timeout, &m->api, &error);
+		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	}
 	return r < 0 ? complain(r, "%s", error) : 0;
 }
@@ -268,13 +299,51 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 	publish_key(m->publish, key);
 }
 
+/* The reflector's thread tells that one watch covers these names from now on, or not any more. */
+static void on_covers(void *arg, const char *namespace, bool covers)
+{
+	struct mount *m = arg;
+
+	if (covers)
+		publish_flush(m->publish); /* what is said to be all has to be shown */
+	published_set_ready(m->published, namespace, covers);
+	if (!covers) /* what it kept as missing may be there by now */
+		publish_uncover(m->publish, namespace);
+	if (!namespace)
+		rights_cover(m->rights, covers);
+}
+
+/* The rights' thread tells what the server said. */
+static void on_rights(void *arg, const char *namespace, const struct grants *grants)
+{
+	struct mount *m = arg;
+
+	reflector_rights(m->reflector, namespace, grants);
+}
+
+/* Without a thread of each pool nothing that is mounted would ever be answered. */
+static int make_pools(struct program *p)
+{
+	struct mount *m = &p->mount;
+	int timeout = p->options.request_timeout_ms;
+	int r = pool_new(m->login, m->api->counts, POOL_THREADS, timeout, &m->pool);
+
+	if (r == 0)
+		r = pool_new(m->login, m->api->counts, 1, timeout, &m->notifier);
+	return r < 0 ? complain_of_thread(r) : 0;
+}
+
 static void make_mount(struct program *p)
 {
 	struct mount *m = &p->mount;
 	struct reflector_options options = {.watch_timeout = p->options.watch_timeout,
 		.poll_interval = p->options.poll_interval,
+		.confirm_interval = p->options.confirm_interval,
 		.namespaces = p->options.namespaces,
-		.selector = p->options.selector};
+		.selector = p->options.selector,
+		.covers = on_covers,
+		.arg = m};
+	struct rights_listener listener = {modes_changed, on_rights, m};
 
 	m->started = now_realtime();
 	m->uid = p->options.uid;
@@ -305,10 +374,9 @@ static void make_mount(struct program *p)
 		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publish, m->store);
-	m->pool = pool_new(m->login, m->api->counts, POOL_THREADS, p->options.request_timeout_ms);
-	m->notifier = pool_new(m->login, m->api->counts, 1, p->options.request_timeout_ms);
+	m->rights = rights_new(
+		m->api, p->options.rights_interval, 2 * p->options.confirm_interval, &listener);
 	m->reflector = reflector_new(m->api, m->store, &options);
-	m->rights = rights_new(m->api, p->options.rights_interval, modes_changed, m);
 }
 
 static void on_renewed(void *arg)
@@ -323,16 +391,19 @@ static int fill(struct program *p)
 	_cleanup_free_ char *error = NULL;
 	int r;
 
-	publish_start(m->publish);
-	login_start(m->login, on_renewed, m->reflector);
+	r = publish_start(m->publish);
+	if (r == 0)
+		r = login_start(m->login, on_renewed, m->reflector);
+	if (r < 0)
+		return complain_of_thread(r);
 	reflector_start(m->reflector);
-	r = reflector_wait_start(m->reflector, &error);
+	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_flush(m->publish);
-	if (reflector_covers_cluster(m->reflector))
-		published_set_ready(m->published, NULL, true);
-	rights_start(m->rights, reflector_covers_cluster(m->reflector));
+	published_restart_inodes(m->published);
+	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
+		return complain(-EAGAIN, "no thread can be made here");
 	return 0;
 }
 
@@ -346,11 +417,21 @@ static void inval_entry(void *arg, uint64_t parent_id, const char *name)
 	fuse_lowlevel_notify_inval_entry(arg, parent_id, name, strlen(name));
 }
 
+/* The kubeconfig's URL is one value, whatever commas and backslashes it has. */
+static char *name_options(const char *server)
+{
+	_cleanup_free_ char *fsname = xasprintf("fsname=%s", server);
+	_cleanup_free_ char *options = NULL;
+
+	if (fuse_opt_add_opt_escaped(&options, fsname) < 0)
+		abort(); /* out of memory */
+	return xasprintf("-o%s,subtype=imagestreamfs", options);
+}
+
 static int open_session(struct program *p)
 {
 	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
-	_cleanup_free_ char *name =
-		xasprintf("-ofsname=%s,subtype=imagestreamfs", p->mount.config->server);
+	_cleanup_free_ char *name = name_options(p->mount.config->server);
 
 	fuse_opt_add_arg(&p->options.fuse, name);
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
@@ -386,6 +467,20 @@ static int serve(struct program *p)
 	}
 	block_signals();
 	return r < 0 ? r : 0;
+}
+
+/* Who shares the mount may lose what others changed, or be refused more often: they are to know. */
+static void tell_of_callers(struct program *p)
+{
+	enum process_sight sight = process_sight();
+
+	if (sight == PROCESS_HIDDEN && !p->options.allow_other)
+		return; /* nobody else's processes get in */
+	if (sight != PROCESS_TOLD)
+		log_error("%s; their saves are compared with the oldest version that they were "
+			  "shown in "
+			  "the last 10 minutes",
+			process_sight_text(sight));
 }
 
 static void release(struct program *p)
@@ -447,14 +542,17 @@ static int run(struct program *p)
 	if (r == 0) {
 		block_signals(); /* until here a signal just ends us */
 		make_mount(p);
-		r = start_supervisor(p);
+		r = make_pools(p);
 	}
+	if (r == 0)
+		r = start_supervisor(p);
 	if (r < 0)
 		goto out;
 	r = fill(p);
 	if (r == 0)
 		r = open_session(p);
 	if (r == 0) {
+		tell_of_callers(p);
 		tell_ready(p);
 		r = serve(p);
 	}
@@ -474,6 +572,7 @@ int main(int argc, char *argv[])
 		return announcer_main(argc, argv);
 	if (argc > 0 && streq(argv[0], UNMOUNTER_ARGV0))
 		return unmounter_main(argc, argv);
+	process_sight();
 	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
 	r = options_parse(&p.options, argc, argv);
 
@@ -483,6 +582,7 @@ int main(int argc, char *argv[])
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	} else if (r == 0) {
 		log_setup(p.options.verbosity);
+		descriptors_raise();
 		r = check_mountpoint(p.options.mountpoint);
 		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
 		if (r == 0)

@@ -46,6 +46,15 @@ static void show_watches(struct mount *m, struct buf *out)
 	}
 }
 
+static bool announcer_works(struct mount *m)
+{
+	struct announce_status status = {.state = ANNOUNCE_LOST};
+
+	if (m->announce)
+		announce_get_status(m->announce, &status);
+	return status.state == ANNOUNCE_READY;
+}
+
 int metrics_show(struct mount *m, struct buf *out)
 {
 	struct publish_counts events;
@@ -63,6 +72,8 @@ int metrics_show(struct mount *m, struct buf *out)
 		events.announced);
 	add(out, "events_silent_total", "counter", "Steps that nobody could see.", events.silent);
 	add(out, "events_lost_total", "counter", "Steps shown without their events.", events.lost);
+	add(out, "announcer_works", "gauge", "1 while changes raise inotify events.",
+		announcer_works(m));
 	add(out, "namespaces", "gauge", "Namespaces listed.", namespaces);
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);

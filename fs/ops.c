@@ -376,7 +376,7 @@ struct file *op_open_real(
 	if (open.pending)
 		overlay_hold_pending(m->overlay, pending, 1);
 	open.view = view;
-	open.opener = bases_who(m->bases, open.tid);
+	open.opener = bases_caller(m->bases, open.tid);
 	f = file_open(m->files, &open);
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		bases_note(m->bases, &open.opener, slot, view->object);
@@ -398,7 +398,7 @@ struct file *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags)
 	struct process_id opener = {0};
 
 	if (writable)
-		opener = bases_who(m->bases, tid);
+		opener = bases_caller(m->bases, tid);
 	return file_open_scratch(m->files, n, writable, tid, &opener);
 }
 

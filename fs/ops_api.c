@@ -107,7 +107,7 @@ void op_open_api(
 		fuse_reply_err(req, -r);
 	} else {
 		if ((fi->flags & O_ACCMODE) != O_RDONLY)
-			j->opener = bases_who(m->bases, j->tid);
+			j->opener = bases_caller(m->bases, j->tid);
 		open_with(req, j, &bytes);
 	}
 	free(j);

@@ -1086,14 +1086,27 @@ static void submit_written(
 
 static bool is_by_opener(fuse_req_t req, struct file *f)
 {
-	struct process_id who = bases_who(op_mount(req)->bases, fuse_req_ctx(req)->pid);
+	struct process_id who = bases_caller(op_mount(req)->bases, fuse_req_ctx(req)->pid);
 
-	return !who.tgid || !file_opener(f)->tgid || process_id_equal(&who, file_opener(f));
+	return who.tgid && process_id_equal(&who, file_opener(f));
+}
+
+/*
+ * What another process than the opener's has written may be whole by now: a JSON document that is can't
+ * be a part of one. A patch of .api is sent once, and counts only where the opener can't be told: it would wait for
+ * release then, whose verdict nobody hears. .api/create takes several documents.
+ */
+static bool may_be_whole(const struct file *f, enum node_kind kind)
+{
+	if (!tree_is_api(kind))
+		return true;
+	return !file_opener(f)->tgid && kind != NODE_API_CREATE && kind != NODE_NAMESPACE_CREATE;
 }
 
 /*
  * Whether this flush is to save: not one by a process that a signal is killing; by another process
- * than the opener's only a whole document, since the rest may be still to come.
+ * than the opener's, or one that can't be told, only a whole document, since the rest may be still to
+ * come.
  */
 static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state *state)
 {
@@ -1109,7 +1122,7 @@ static bool flush_saves(fuse_req_t req, struct file *f, const struct file_state 
 	}
 	if (is_by_opener(req, f))
 		return true;
-	if (tree_is_api(state->path.kind))
+	if (!may_be_whole(f, state->path.kind))
 		return false;
 	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
 	       save_is_whole(&state->path, text, len);

@@ -59,6 +59,8 @@ static const struct row rows[] = {
 		"between two lists of what can't be watched (60s)"},
 	{"rights-interval", 0, TYPE_SECONDS, FIELD(rights_interval), "TIME",
 		"between two looks at your rights (5m)"},
+	{"confirm-interval", 0, TYPE_SECONDS, FIELD(confirm_interval), "TIME",
+		"between two looks at what seems to be lost: three make it sure (30s)"},
 	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
 		"deadline of a request (10s)"},
 	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
@@ -256,6 +258,7 @@ int options_parse(struct options *o, int argc, char *argv[])
 	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS,
 		.poll_interval = 60,
 		.rights_interval = 300,
+		.confirm_interval = 30,
 		.uid = getuid(),
 		.gid = getgid(),
 		.umask = 022};

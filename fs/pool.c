@@ -1,5 +1,6 @@
 #include "fs/pool.h"
 
+#include "client/log.h"
 #include "client/map.h"
 #include "fs/process.h"
 
@@ -34,16 +35,20 @@ struct pool {
 	struct job *first, **last;	/* lock; the line */
 	pthread_t threads[THREADS_MAX]; /* lock */
 	struct http *http[THREADS_MAX]; /* lock */
-	size_t count, idle, queued;	/* lock */
+	size_t count, idle, queued;	/* lock; count is never 0 */
+	bool short_of_threads;		/* lock; no thread could be made, and it was said */
 	struct map busy;		/* lock; key -> the job that has its turn */
 	atomic_bool stop;
 };
 
-struct pool *pool_new(
-	struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms)
+static int add_thread(struct pool *p);
+
+int pool_new(struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms,
+	struct pool **ret)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
 	pthread_condattr_t attr;
+	int r;
 
 	p->max = threads;
 	p->timeout_ms = timeout_ms;
@@ -55,7 +60,14 @@ struct pool *pool_new(
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->work, &attr);
 	pthread_condattr_destroy(&attr);
-	return p;
+	pthread_mutex_lock(&p->lock);
+	r = add_thread(p);
+	pthread_mutex_unlock(&p->lock);
+	if (r < 0)
+		pool_free(p);
+	else
+		*ret = p;
+	return r;
 }
 
 void pool_free(struct pool *p)
@@ -155,33 +167,68 @@ static void job_end(struct pool *p, struct job *job)
 	free(job);
 }
 
+struct thread {
+	struct pool *pool;
+	struct http *http;
+};
+
 static void *run(void *arg)
 {
-	struct pool *p = arg;
-	struct http *http = http_new(p->login, p->counts);
+	_cleanup_free_ struct thread *t = arg;
 	struct job *job;
 
-	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->count; i++)
-		if (pthread_equal(p->threads[i], pthread_self()))
-			p->http[i] = http;
-	pthread_mutex_unlock(&p->lock);
-	while ((job = next_job(p))) {
-		job->call.http = http;
-		atomic_store(&job->running, http);
+	while ((job = next_job(t->pool))) {
+		job->call.http = t->http;
+		atomic_store(&job->running, t->http);
 		job->fn(&job->call, job->arg);
-		job_end(p, job);
+		job_end(t->pool, job);
 	}
 	return NULL;
 }
 
-/* p->lock held. */
-static void add_thread(struct pool *p)
+/* p->lock held. -errno where this machine has no room for one now. */
+static int add_thread(struct pool *p)
 {
-	if (pthread_create(&p->threads[p->count], NULL, run, p) == 0)
-		p->count++;
-	else if (p->count == 0)
-		abort(); /* nobody would ever answer */
+	struct thread *t = xcalloc(1, sizeof(*t));
+	int r = 0;
+
+	*t = (struct thread){p, http_new(p->login, p->counts)};
+	if (!t->http)
+		r = -ENOMEM;
+	else
+		r = -pthread_create(&p->threads[p->count], NULL, run, t);
+	if (r < 0) {
+		http_free(t->http);
+		free(t);
+		return r;
+	}
+	p->http[p->count++] = t->http;
+	return 0;
+}
+
+/*
+ * p->lock held. More calls than threads that wait for one. Where no thread can be made the calls wait
+ * for those that there are, and the next call tries again.
+ */
+static void grow(struct pool *p, size_t max)
+{
+	int r;
+
+	if (p->count >= max || atomic_load(&p->stop))
+		return;
+	r = add_thread(p);
+	if (r < 0 && !p->short_of_threads)
+		log_error("no further thread for calls to the server (there are %zu): %s", p->count,
+			strerror(-r));
+	p->short_of_threads = r < 0;
+}
+
+/* How many threads there may be: connections need descriptors. */
+static size_t threads_max(const struct pool *p)
+{
+	size_t share = descriptors_threads();
+
+	return p->max < share ? p->max : share;
 }
 
 /* p->lock held. */
@@ -199,9 +246,8 @@ static void line_push(struct pool *p, struct job *job, bool first)
 		p->last = &job->next;
 	}
 	/* One that was woken for the job before this one still counts as idle. */
-	if (++p->queued > p->idle && !atomic_load(&p->stop) &&
-		p->count < (first ? THREADS_MAX : p->max))
-		add_thread(p);
+	if (++p->queued > p->idle)
+		grow(p, first ? THREADS_MAX : threads_max(p));
 	pthread_cond_signal(&p->work);
 }
 

@@ -1,19 +1,20 @@
 /*
  * pool: threads for the calls that have to wait for the server, so that no FUSE worker ever does.
  *
- * Threads are started as they are needed, up to POOL_THREADS; what comes beyond waits in line. Each
- * has its own connections (client/http.h).
+ * Threads are started as they are needed, up to POOL_THREADS or what there are descriptors for; what
+ * comes beyond waits in line. Each has its own connections (client/http.h).
  */
 #ifndef FS_POOL_H
 #define FS_POOL_H
 
 #define FUSE_USE_VERSION 314
 
+#include "client/descriptors.h"
 #include "client/http.h"
 
 #include <fuse_lowlevel.h>
 
-#define POOL_THREADS 32
+#define POOL_THREADS DESCRIPTORS_THREADS
 
 struct pool;
 
@@ -29,9 +30,12 @@ struct pool_call {
 /* Answers the request; `arg` is the function's to free. */
 typedef void pool_fn(struct pool_call *call, void *arg);
 
-/* At most `threads` (POOL_THREADS) of them; a call has timeout_ms from its arrival. */
-struct pool *pool_new(
-	struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms);
+/*
+ * With its first thread, so that every call is answered whatever is short later. At most `threads`
+ * (POOL_THREADS) of them; a call has timeout_ms from its arrival. 0, or -EAGAIN or -ENOMEM: there can be no thread here.
+ */
+int pool_new(struct login *login, struct counts *counts, size_t threads, int64_t timeout_ms,
+	struct pool **ret);
 
 /*
  * Runs fn(call, arg) on a thread. Calls of one key (copied; NULL: none) run one at a time, in their

@@ -1,6 +1,7 @@
 /*
  * process: what /proc says of the thread that sent a request. `tid` is fuse_ctx.pid: a thread's id,
- * 0 for one outside our pid namespace.
+ * 0 for one outside our pid namespace. Such a one can't be told from others, nor can one that /proc
+ * doesn't show us (hidepid=, ProtectProc=).
  */
 #ifndef FS_PROCESS_H
 #define FS_PROCESS_H
@@ -8,6 +9,19 @@
 #include "client/util.h"
 
 #include <sys/types.h>
+
+/* Which callers can be told, as far as that is known from the start. */
+enum process_sight {
+	PROCESS_TOLD,
+	PROCESS_OUTSIDE, /* we are the first process of a pid namespace: none of those outside */
+	PROCESS_HIDDEN,	 /* /proc hides the processes of other users */
+	PROCESS_NO_PROC, /* none: /proc isn't there, or another pid namespace's */
+};
+
+/* Looked at once, at the first call: before we fork. */
+enum process_sight process_sight(void);
+/* For a person; NULL for PROCESS_TOLD. */
+const char *process_sight_text(enum process_sight sight);
 
 /* One process among all that ever had its number. */
 struct process_id {
@@ -30,7 +44,7 @@ bool process_is_killed(pid_t tid);
 
 /*
  * Whether the thread has a signal pending that means stop (SIGINT, SIGQUIT, SIGHUP, SIGTERM,
- * SIGKILL), neither blocked nor ignored. True where nobody can tell.
+ * SIGKILL), neither blocked nor ignored. False where nobody can tell.
  */
 bool process_told_to_stop(pid_t tid);
 

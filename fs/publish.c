@@ -11,14 +11,12 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
-#define BUSY_NS NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
-#define STARTS_MAX                                                                                 \
-	5 /* that came to nothing: it can't work here (another pid namespace, no /proc) */
+#define BUSY_NS	      NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
 #define BEFORE_MOUNT  256 /* keys of the first lists that the thread is woken for at once */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
-#define RESPAWN_NS    NSEC_PER_SEC /* an announcer that ends is started again so often at most */
+#define FORGET_NS     NSEC_PER_SEC /* a thread that can't be made is tried again so often */
 
 struct entry {
 	struct entry *next;
@@ -78,9 +76,7 @@ struct publish {
 	bool full;		  /* no directory that isn't under way can be sent now */
 	struct idmap sent;	  /* id -> struct sent */
 	uint64_t last_id;
-	int64_t spawned;
 	int64_t wake_at; /* monotonic ns */
-	unsigned starts; /* of the announcer since it was ready last */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -428,6 +424,20 @@ static void *run_forget(void *arg)
 	return NULL;
 }
 
+/* False where the thread can't be made now: the names wait. */
+static bool start_forgetting(struct publish *p)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->forgotten && !p->forgets && !p->stop)
+		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
+	waiting = p->forgotten && !p->forgets;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
+	return !waiting;
+}
+
 /*
  * The kernel has to forget the name. That may wait for a call that holds the directory, and such a call
  * may wait for us: so it has a thread of its own. p->lock held.
@@ -440,9 +450,6 @@ static void forget_name(struct publish *p, uint64_t parent, const char *name)
 	strcpy(f->name, name);
 	*p->last_forgotten = f;
 	p->last_forgotten = &f->next;
-	if (!p->forgets && !p->stop)
-		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
-	pthread_cond_signal(&p->forget);
 }
 
 /* The event is lost. */
@@ -461,6 +468,7 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 	pthread_mutex_lock(&p->lock);
 	forget_name(p, parent, step_name(&path));
 	pthread_mutex_unlock(&p->lock);
+	start_forgetting(p);
 }
 
 /* Whether somebody could see the step. */
@@ -542,11 +550,6 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 	return 0;
 }
 
-static bool has_given_up(const struct publish *p)
-{
-	return p->starts > STARTS_MAX;
-}
-
 /* Does what can be done of the transition now. True when nothing is left. */
 static bool advance(struct publish *p, struct transition *t)
 {
@@ -570,7 +573,7 @@ static bool advance(struct publish *p, struct transition *t)
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
 			show(p, t, step);
-		} else if (has_given_up(p)) {
+		} else if (announce_is_lost(p->parts.announce)) {
 			show_lost(p, t, step);
 		} else if (!announce_is_ready(p->parts.announce)) {
 			p->full = true;
@@ -783,6 +786,7 @@ static void publish_namespace(struct publish *p, const char *name)
 	c.steps = xmalloc(sizeof(step));
 	c.steps[0] = step;
 	c.nsteps = 1;
+	c.again = step.op == PUBLISHED_DELETE && store_get_namespace(p->store, name, &ns);
 	start(p, transition_new(name, &c));
 }
 
@@ -879,7 +883,7 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 }
 
 /* What was under way is sent again: every step may be done twice. */
-static void restart_announcer(struct publish *p)
+static void forget_sent(struct publish *p)
 {
 	idmap_foreach(&p->sent, e) free(e->value);
 	idmap_release(&p->sent);
@@ -889,7 +893,6 @@ static void restart_announcer(struct publish *p)
 		for (size_t i = 0; i < t->change.nsteps; i++)
 			t->states[i].id = 0;
 	}
-	announce_stop(p->parts.announce);
 }
 
 static void hear_announcer(struct publish *p)
@@ -901,37 +904,24 @@ static void hear_announcer(struct publish *p)
 		return;
 	while ((r = announce_receive(p->parts.announce, &ack)) > 0)
 		take_ack(p, &ack);
-	if (announce_is_ready(p->parts.announce))
-		p->starts = 0;
 	if (r < 0) {
-		log_info("the announcer has ended; it is started again");
-		restart_announcer(p);
+		log_info("the announcer has ended (%s); it is started again", announce_reason(-r));
+		forget_sent(p);
+		announce_fail(p->parts.announce, r);
 	}
 }
 
-/* True when it runs; else *next is when to try again. */
+/* It runs as soon as there is a mount; *next is when to look again. */
 static void keep_announcer(struct publish *p, int64_t *next)
 {
-	int r;
+	int64_t again = INT64_MAX;
 
-	if (announce_is_running(p->parts.announce) || !get_notify(p).inval_inode || has_given_up(p))
-		return;
-	if (p->spawned + RESPAWN_NS > now_monotonic() && p->spawned) {
-		if (p->spawned + RESPAWN_NS < *next)
-			*next = p->spawned + RESPAWN_NS;
-		return;
-	}
-	p->spawned = now_monotonic();
-	if (++p->starts > STARTS_MAX) {
-		if (p->starts == STARTS_MAX + 1)
-			log_error("no announcer can work here: remote changes raise no events");
-		return;
-	}
-	r = announce_start(p->parts.announce);
-	if (r < 0)
-		log_error("the announcer can't be started: %s", strerror(-r));
-	if (p->spawned + RESPAWN_NS < *next && r < 0)
-		*next = p->spawned + RESPAWN_NS;
+	if (get_notify(p).inval_inode)
+		again = announce_keep(p->parts.announce);
+	if (!start_forgetting(p) && again > now_monotonic() + FORGET_NS)
+		again = now_monotonic() + FORGET_NS;
+	if (again < *next)
+		*next = again;
 }
 
 /* ---- the thread ---- */
@@ -1052,13 +1042,15 @@ static void *run(void *arg)
 	return NULL;
 }
 
-void publish_start(struct publish *p)
+int publish_start(struct publish *p)
 {
+	int r;
+
 	pthread_mutex_lock(&p->lock);
-	if (pthread_create(&p->thread, NULL, run, p) != 0)
-		abort();
-	p->started = true;
+	r = -pthread_create(&p->thread, NULL, run, p);
+	p->started = r == 0;
 	pthread_mutex_unlock(&p->lock);
+	return r;
 }
 
 void publish_set_notify(struct publish *p, const struct publish_notify *notify)
@@ -1204,6 +1196,7 @@ void publish_uncover(struct publish *p, const char *namespace)
 		free(u.names[i + 1]);
 	}
 	free(u.names);
+	start_forgetting(p);
 }
 
 /* p->lock held. False when it is too late. */

@@ -49,7 +49,7 @@ void publish_free(struct publish *p); /* NULL is fine */
 
 /* Before publish_start. */
 void publish_set_store(struct publish *p, struct store *store);
-void publish_start(struct publish *p);
+int publish_start(struct publish *p); /* 0 or -EAGAIN: no thread */
 /* The mount is there: from now on the kernel is told. */
 void publish_set_notify(struct publish *p, const struct publish_notify *notify);
 /* Nothing is announced, and no notification is under way or will come after this returns. */

@@ -46,6 +46,7 @@ struct namespace
 	bool listed;	/* the server lists it */
 	bool named;	/* found by name */
 	bool visible;	/* in the root's listing */
+	bool replaced;	/* by another one of its name, which comes once this one is shown as gone */
 	uint64_t ino;	/* 0: nobody asked yet; its streams may come before its uid */
 	uint64_t plain; /* what that is where it never went */
 	bool ready;
@@ -140,7 +141,7 @@ static bool is_ready(const struct published *p, const struct namespace *n)
 /* Listed by the server; or its streams came with a watch of the whole cluster. */
 static bool is_wanted(const struct namespace *n)
 {
-	return n->listed || (!n->named && n->count > 0);
+	return !n->replaced && (n->listed || (!n->named && n->count > 0));
 }
 
 static int64_t bump(int64_t old)
@@ -195,6 +196,7 @@ static void namespace_show(struct published *p, struct namespace *n)
 		gone_note(&p->gone, n->plain);
 		n->ino = 0;
 	}
+	n->replaced = false;
 	p->shown += n->visible ? 1 : -1;
 	p->mtime = bump(p->mtime);
 }
@@ -221,6 +223,24 @@ static void namespace_drop_unused(struct published *p, struct namespace *n)
 	namespace_free(n);
 }
 
+/* p->lock held. Another one under the name that is shown: that one goes first, and this one comes after. */
+static void namespace_set(
+	struct published *p, struct namespace *n, const struct store_namespace *ns)
+{
+	bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
+
+	n->replaced = anew && n->visible;
+	if (n->replaced)
+		return;
+	n->server = *ns;
+	if (anew && n->ino)
+		gone_note(&p->gone, n->plain);
+	if (anew || (!n->visible && !n->named))
+		n->ino = 0; /* nobody was told of it yet */
+	if (n->mtime < ns->created)
+		n->mtime = ns->created;
+}
+
 void published_begin_namespace(
 	struct published *p, const char *name, const struct store_namespace *ns)
 {
@@ -231,21 +251,20 @@ void published_begin_namespace(
 	if (n) {
 		n->listed = ns != NULL;
 		if (ns) {
-			bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
-
-			n->server = *ns;
-			if (anew && n->ino)
-				gone_note(&p->gone, n->plain);
-			if (anew || (!n->visible && !n->named))
-				n->ino = 0; /* nobody was told of it yet */
-			if (n->mtime < ns->created)
-				n->mtime = ns->created;
+			namespace_set(p, n, ns);
 		} else {
 			n->named = false;
 			n->ready = false;
 		}
 		namespace_drop_unused(p, n);
 	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+void published_restart_inodes(struct published *p)
+{
+	pthread_mutex_lock(&p->lock);
+	map_foreach(&p->namespaces, e)((struct namespace *)e->value)->ino = 0;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -298,6 +317,10 @@ void published_set_namespace(
 	struct published *p, const char *name, const struct store_namespace *ns)
 {
 	published_begin_namespace(p, name, ns);
+	flip_namespace(p, name);
+	if (!ns)
+		return;
+	published_begin_namespace(p, name, ns); /* another one of that name is gone now */
 	flip_namespace(p, name);
 }
 
@@ -740,10 +763,17 @@ static void begin_locked(struct published *p, const char *namespace, const char 
 	stream_drop_unused(p, n, s);
 }
 
+/* The store took it before what is shown: versions alone don't tell, since a server may go back. */
 static bool is_older(const struct object *o, const struct view *shown)
 {
-	return o && shown && streq(o->uid, shown->object->uid) &&
-	       rv_compare(o->resource_version, shown->object->resource_version) <= 0;
+	const struct object *held = shown ? shown->object : NULL;
+
+	if (!o || !held)
+		return false;
+	if (o->order && held->order)
+		return o->order <= held->order;
+	return streq(o->uid, held->uid) &&
+	       rv_compare(o->resource_version, held->resource_version) <= 0;
 }
 
 /* The first version of a stream: of one that went before, as another inode. */

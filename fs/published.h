@@ -85,6 +85,12 @@ void published_begin_namespace(
 /* The step that shows or hides the namespace. False where it is as it should be. */
 bool published_namespace_step(struct published *p, const char *name, struct published_step *ret);
 
+/*
+ * Before there is a mount: what the first lists brought in any order gets the inodes that the whole of it
+ * makes. (A namespace whose streams come before its uid has one by its name.)
+ */
+void published_restart_inodes(struct published *p);
+
 /* The same, shown at once. */
 void published_set_namespace(
 	struct published *p, const char *name, const struct store_namespace *ns);

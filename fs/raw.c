@@ -1,5 +1,7 @@
 #include "fs/raw.h"
 
+#include "client/json.h"
+#include "client/list.h"
 #include "client/yaml.h"
 
 #include <errno.h>
@@ -29,9 +31,7 @@ static int send(struct apifile_call *c, const struct api_request *request, json_
 	c->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
 	r = api_send_raw(c->mount->api, c->api, request, &answer, &c->status);
 	if (ret)
-		*ret = r < 0 ? NULL
-			     : json_loadb(answer.data ? answer.data : "", answer.len,
-				       JSON_ALLOW_NUL, NULL);
+		*ret = r < 0 ? NULL : json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
 	if (!c->answer.data) {
 		c->answer = answer;
 		answer = (struct buf){0};
@@ -80,15 +80,45 @@ static void show_stream(struct apifile_call *c, const char *key)
 	publish_wait_quiet(c->mount->publish, key);
 }
 
-/* An ImageStream goes into the store and is shown; anything else is nothing. */
-static void take_stream(struct apifile_call *c, const json_t *json)
+/* What a request asked for; NULL: whatever the server chose. */
+struct asked {
+	const char *namespace, *name;
+};
+
+static struct asked asked_stream(const struct apifile_call *c)
+{
+	return (struct asked){c->path->namespace, c->path->stream};
+}
+
+/* NULL, or why an answer isn't the ImageStream that was asked for; the caller frees it. */
+static char *check_asked(const json_t *json, const struct asked *asked)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+	char *why = NULL;
+
+	if (object_check_names(metadata, &why) < 0)
+		return why;
+	if ((asked->namespace && !streq(namespace, asked->namespace)) ||
+		(asked->name && !streq(name, asked->name)))
+		return xasprintf("it is another ImageStream: %s/%s", namespace, name);
+	return NULL;
+}
+
+/* The ImageStream that was asked for goes into the store and is shown; anything else is -EIO. */
+static int take_stream(struct apifile_call *c, const json_t *json, struct asked asked)
 {
 	_cleanup_object_ struct object *o = NULL;
+	_cleanup_free_ char *why = check_asked(json, &asked), *message = NULL;
 
-	if (object_from_json(json, c->mount->api->api_version, &o) < 0)
-		return;
+	if (why || object_from_json(json, c->mount->api->api_version, &o) < 0) {
+		message = xasprintf("the server's answer isn't the ImageStream: %s",
+			why ? why : "it is of another kind or too large");
+		return refuse(c, EIO, message);
+	}
 	store_put(c->mount->store, object_ref(o), 0);
 	show_stream(c, o->key);
+	return 0;
 }
 
 static void forget_stream(struct apifile_call *c, const char *key, const char *uid)
@@ -101,6 +131,27 @@ static void forget_stream(struct apifile_call *c, const char *key, const char *u
 }
 
 /* ---- reading ---- */
+
+/* A file is the answer or an error: a page of HTML or another stream is neither. Secrets aren't looked at. */
+static int check_read(struct apifile_call *c)
+{
+	_cleanup_free_ char *why = NULL, *message = NULL;
+	_cleanup_json_ json_t *json = NULL;
+	struct asked asked = asked_stream(c);
+	enum node_kind kind = c->path->kind;
+
+	if (c->file->media || kind == NODE_SECRETS)
+		return 0;
+	json_read(c->answer.data, c->answer.len, JSON_ALLOW_NUL, &json, &why);
+	if (json && !json_is_object(json))
+		why = xstrdup("it is no JSON object");
+	else if (json && (kind == NODE_FRESH_JSON || kind == NODE_FRESH_STATUS))
+		why = check_asked(json, &asked);
+	if (!why)
+		return 0;
+	message = xasprintf("the server's answer isn't what was asked for: %s", why);
+	return refuse(c, EIO, message);
+}
 
 int raw_get(struct apifile_call *c)
 {
@@ -117,7 +168,7 @@ int raw_get(struct apifile_call *c)
 	if (c->status.code == 406 ||
 		(r == -ENOENT && *c->file->subresource && !json_str(details, "name")))
 		return -EOPNOTSUPP;
-	return r;
+	return r == 0 ? check_read(c) : r;
 }
 
 /* What the server is known not to have, isn't asked of it. */
@@ -149,15 +200,26 @@ static json_t *clean_copy(const json_t *object, bool exact)
 	return copy;
 }
 
+/* The server made the clean copy itself: the stream's name, but no uid. */
+static bool is_export(const json_t *json, const struct asked *asked)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *name = json_str(metadata, "name");
+
+	return name && streq(name, asked->name) && !json_object_get(metadata, "uid");
+}
+
 int raw_export(struct apifile_call *c)
 {
 	_cleanup_free_ char *url = stream_url(c, c->file->query), *plain = stream_url(c, "");
 	_cleanup_json_ json_t *object = NULL, *copy = NULL;
+	struct asked asked = asked_stream(c);
+	_cleanup_free_ char *why = NULL;
 	int r = -EINVAL;
 
 	if (may_export(c->mount->api)) {
 		r = send(c, &(struct api_request){.path = url}, &object);
-		if (r == 0 && !json_str(json_object_get(object, "metadata"), "uid"))
+		if (r == 0 && is_export(object, &asked))
 			return 0;
 	}
 	if (r == -EINVAL) { /* it has no such thing */
@@ -166,6 +228,9 @@ int raw_export(struct apifile_call *c)
 	}
 	if (r < 0)
 		return r;
+	why = check_asked(object, &asked);
+	if (why)
+		return refuse(c, EIO, why);
 	copy = clean_copy(object, c->path->kind == NODE_EXPORT_EXACT);
 	buf_release(&c->answer);
 	r = buf_addjson(&c->answer, copy, JSON_INDENT(2));
@@ -179,11 +244,13 @@ static int post(struct apifile_call *c, const char *namespace, const json_t *man
 	_cleanup_free_ char *collection = collection_url(c, namespace);
 	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
 	_cleanup_json_ json_t *made = NULL;
+	struct asked asked = {*namespace ? namespace : NULL,
+		json_str(json_object_get(manifest, "metadata"), "name")};
 	int r = send_json(c, "POST", url, manifest, &made);
 
-	if (r == 0)
-		take_stream(c, made);
-	return r;
+	if (asked.name && !*asked.name) /* generateName */
+		asked.name = NULL;
+	return r < 0 ? r : take_stream(c, made, asked);
 }
 
 /* What the mount leaves out isn't made either: it would be shown, and no watch would tell more of it. */
@@ -309,8 +376,7 @@ static bool is_dry(const json_t *options)
 /* DeleteOptions, with what every such body has. */
 static int parse_options(struct apifile_call *c, json_t **ret)
 {
-	json_error_t why;
-	json_t *options = json_loadb(c->text, c->len, JSON_REJECT_DUPLICATES, &why);
+	json_t *options = json_read_or_null(c->text, c->len, JSON_REJECT_DUPLICATES);
 
 	if (!json_is_object(options)) {
 		json_decref(options);
@@ -342,7 +408,7 @@ int raw_delete(struct apifile_call *c)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
 	r = send_json(c, "DELETE", url, options, &answer);
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
-		take_stream(c, answer); /* finalizers keep it */
+		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
 		forget_stream(c, key, held ? held->uid : NULL);
 	publish_wait_quiet(c->mount->publish, key);
@@ -386,13 +452,26 @@ static int add_query(json_t *options, struct buf *url)
 	return 0;
 }
 
+/* list_item_fn: what finalizers hold isn't gone. */
+static void forget_item(void *arg, const char *text, size_t len)
+{
+	_cleanup_json_ json_t *metadata = object_find_names(text, len);
+	_cleanup_free_ char *key = NULL;
+	struct apifile_call *c = arg;
+
+	if (object_check_names(metadata, NULL) < 0 ||
+		json_array_size(json_object_get(metadata, "finalizers")) > 0 ||
+		!streq(json_str(metadata, "namespace"), c->path->namespace))
+		return;
+	key = xasprintf("%s/%s", c->path->namespace, json_str(metadata, "name"));
+	forget_stream(c, key, json_str(metadata, "uid"));
+}
+
 int raw_delete_collection(struct apifile_call *c)
 {
 	_cleanup_free_ char *collection = collection_url(c, c->path->namespace);
 	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
-	_cleanup_json_ json_t *options = NULL, *answer = NULL;
-	const json_t *item;
-	size_t i;
+	_cleanup_json_ json_t *options = NULL, *metadata = NULL;
 	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
 				   : parse_options(c, &options);
 
@@ -402,19 +481,10 @@ int raw_delete_collection(struct apifile_call *c)
 	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
 		return refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
-	r = send_json(c, "DELETE", url.data, options, &answer);
+	r = send_json(c, "DELETE", url.data, options, NULL);
 	if (r < 0 || is_dry(options))
 		return r;
-	json_array_foreach(json_object_get(answer, "items"), i, item)
-	{
-		const json_t *metadata = json_object_get(item, "metadata");
-		const char *name = json_str(metadata, "name");
-		_cleanup_free_ char *key =
-			name ? xasprintf("%s/%s", c->path->namespace, name) : NULL;
-
-		if (key && json_array_size(json_object_get(metadata, "finalizers")) == 0)
-			forget_stream(c, key, json_str(metadata, "uid"));
-	}
+	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
 	publish_settle(c->mount->publish, c->api->check, SHOWN_MS);
 	return 0;
 }
@@ -433,9 +503,7 @@ int raw_change(struct apifile_call *c)
 			.text_len = c->len},
 		&answer);
 
-	if (r == 0)
-		take_stream(c, answer);
-	return r;
+	return r < 0 ? r : take_stream(c, answer, asked_stream(c));
 }
 
 /* ---- importing ---- */
@@ -482,7 +550,7 @@ static int take_import(struct apifile_call *c, const json_t *answer)
 		json_object_get(json_array_get(json_object_get(status, "images"), 0), "status");
 	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
 
-	take_stream(c, json_object_get(status, "import"));
+	take_stream(c, json_object_get(status, "import"), asked_stream(c));
 	if (verdict && streq(verdict, "Success"))
 		return 0;
 	return refuse(c, EIO, message ? message : "the server says nothing of the image");
@@ -490,8 +558,9 @@ static int take_import(struct apifile_call *c, const json_t *answer)
 
 static int import(struct apifile_call *c, const json_t *body)
 {
+	_cleanup_free_ char *streams = api_stream_path(c->mount->api, c->path->namespace, NULL);
 	_cleanup_free_ char *url = xasprintf(
-		"%s/namespaces/%s/imagestreamimports", c->mount->api->root, c->path->namespace);
+		"%.*s/imagestreamimports", (int)(strrchr(streams, '/') - streams), streams);
 	_cleanup_json_ json_t *answer = NULL;
 	int r = -ESTALE;
 

@@ -1,5 +1,6 @@
 #include "fs/save.h"
 
+#include "client/json.h"
 #include "client/yaml.h"
 #include "fs/edit.h"
 #include "fs/names.h"
@@ -28,6 +29,7 @@ struct document {
 	struct object *opened;	  /* the base where the process read nothing, or NULL */
 	const struct base *saved; /* what the handle itself saved last, or NULL */
 	struct process_id opener; /* of the handle, or all 0 */
+	bool untold;		  /* whoever wrote it can't be told from others */
 	const char *text;
 	size_t len;
 	json_t *mine;
@@ -52,6 +54,17 @@ static void base_set(struct base *b, struct object *version)
 	b->version = version;
 }
 
+/* Somebody may have seen it who can't be told: the older of what those were shown and the version at open. */
+static void find_oldest(struct document *d, struct base *ret)
+{
+	const struct object *opened = d->opened;
+
+	if (!bases_find_oldest(d->mount->bases, d->slot, ret) || !opened)
+		return;
+	if (rv_compare(opened->resource_version, ret->version->resource_version) < 0)
+		base_release(ret);
+}
+
 /*
  * What the process that saves saw last of the file, or the one that opened it; what the handle itself
  * saved, if that is newer; else the version at open.
@@ -62,7 +75,9 @@ static void find_base(struct document *d, const struct object *current, struct b
 	const struct base *saved = d->saved;
 
 	*ret = (struct base){0};
-	if (!bases_find(bases, &d->call->who, d->slot, ret))
+	if (d->untold)
+		find_oldest(d, ret);
+	else if (!bases_find(bases, &d->call->who, d->slot, ret))
 		bases_find(bases, &d->opener, d->slot, ret);
 	if (saved && saved->version && saved->stamp > ret->stamp) {
 		base_release(ret);
@@ -149,7 +164,7 @@ bool save_is_whole(const struct tree_path *path, const char *text, size_t len)
 	_cleanup_json_ json_t *json = NULL;
 
 	if (path->kind != NODE_IMAGESTREAM_YAML)
-		json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+		json = json_read_or_null(text, len, JSON_ALLOW_NUL);
 	return json;
 }
 
@@ -166,15 +181,12 @@ static int parse_yaml(struct document *d)
 
 static int parse(struct document *d)
 {
-	json_error_t error;
+	_cleanup_free_ char *why = NULL;
 
 	if (d->path->kind == NODE_IMAGESTREAM_YAML)
 		return parse_yaml(d);
-	d->mine = json_loadb(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-	if (!d->mine)
-		return edit_refuse(&d->edit, EINVAL,
-			xasprintf("not JSON: %s (line %d, column %d)", error.text, error.line,
-				error.column));
+	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
+		return edit_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
 	if (!json_is_object(d->mine))
 		return edit_refuse(&d->edit, EINVAL, xstrdup("not a JSON object"));
 	return 0;
@@ -355,6 +367,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct file *f)
 	d.opened = state.opened;
 	d.saved = &state.saved;
 	d.opener = *file_opener(f);
+	d.untold = !d.opener.tgid;
 	d.slot = state.slot;
 	r = document_init(&d, m, call, &state.path, state.opened->uid);
 	if (r == 0)
@@ -416,6 +429,7 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 	d.text = text;
 	d.len = len;
 	d.opened = scratch_version(n);
+	d.untold = !call->who.tgid;
 	d.slot = tree_ino(view->object->uid, path->kind, path->tag, 0);
 	r = document_init(&d, m, call, path, view->object->uid);
 	if (r < 0) {

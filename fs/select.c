@@ -1,5 +1,6 @@
 #include "fs/select.h"
 
+#include "client/list.h"
 #include "fs/names.h"
 
 #include <errno.h>
@@ -93,22 +94,35 @@ char *select_target(const struct tree_path *path)
 
 /* ---- asking ---- */
 
-static void add_names(struct selection *s, const json_t *list, bool whole)
+/* What is asked for one selection, and what came of it. */
+struct question {
+	struct mount *mount;
+	const struct api_call *call;
+	const char *query;
+	bool whole; /* links are called NAMESPACE.STREAM */
+	struct selection *selection;
+	struct status status;
+	char *request; /* the last one */
+};
+
+/* list_item_fn */
+static void add_item(void *arg, const char *text, size_t len)
 {
-	const json_t *items = json_object_get(list, "items"), *item;
-	size_t i;
+	struct question *q = arg;
+	struct selection *s = q->selection;
+	_cleanup_json_ json_t *metadata = object_find_names(text, len);
+	_cleanup_free_ char *why = NULL;
+	const char *name;
 
-	s->names = xrealloc(s->names, (s->n + json_array_size(items) + 1) * sizeof(*s->names));
-	json_array_foreach(items, i, item)
-	{
-		const json_t *metadata = json_object_get(item, "metadata");
-		const char *namespace = json_str(metadata, "namespace");
-		const char *name = json_str(metadata, "name");
-
-		if (name && namespace)
-			s->names[s->n++] =
-				whole ? xasprintf("%s.%s", namespace, name) : xstrdup(name);
+	if (object_check_names(metadata, &why) < 0) {
+		journal_add(q->mount->journal, NULL, q->request, 200, EINVAL, why);
+		return;
 	}
+	if ((s->n & (s->n - 1)) == 0) /* it grows at powers of two */
+		s->names = xrealloc(s->names, (s->n ? 2 * s->n : 1) * sizeof(*s->names));
+	name = json_str(metadata, "name");
+	s->names[s->n++] = q->whole ? xasprintf("%s.%s", json_str(metadata, "namespace"), name)
+				    : xstrdup(name);
 }
 
 /* A mount that selects by itself (--selector) does so here too. -EINVAL for a name that means no text. */
@@ -134,41 +148,54 @@ static int add_query(struct mount *m, const struct tree_path *path, struct buf *
 	return m->selector ? buf_addurl(query, m->selector) : 0;
 }
 
-/* What is asked for one selection, and what came of it. */
-struct question {
-	struct mount *mount;
-	const struct api_call *call;
-	const char *query;
-	struct selection *selection;
-	struct status status;
-	char *request; /* the last one */
-};
+static int refuse(struct question *q, const char *message)
+{
+	status_release(&q->status);
+	q->status = (struct status){.error = EIO, .message = xstrdup(message)};
+	return -EIO;
+}
 
-/* One collection, page by page. `whole`: links are called NAMESPACE.STREAM. */
-static int ask(struct question *q, const char *collection, bool whole)
+/* One page; *more (NULL: the first) becomes where the next one begins. */
+static int ask_page(struct question *q, const char *collection, char **more)
+{
+	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20), answer = {0};
+	_cleanup_json_ json_t *metadata = NULL;
+	_cleanup_free_ char *before = steal_ptr(*more);
+	struct api_request request = {.answer_max = HTTP_BODY_MAX};
+	const char *next;
+	int r;
+
+	buf_addf(&url, "%s%s", collection, q->query);
+	if (before) {
+		buf_addstr(&url, "&continue=");
+		buf_addurl(&url, before);
+	}
+	request.path = url.data;
+	status_release(&q->status);
+	free(q->request);
+	q->request = xasprintf("GET %s", url.data);
+	r = api_send_raw(q->mount->api, q->call, &request, &answer, &q->status);
+	if (r < 0)
+		return r;
+	if (list_read(answer.data, answer.len, add_item, q, &metadata) < 0)
+		return refuse(q, "the server's answer is no list");
+	next = json_str(metadata, "continue");
+	if (!next || !*next)
+		return 0;
+	if (before && streq(next, before))
+		return refuse(q, "the list's continue leads nowhere new");
+	*more = xstrdup(next);
+	return 0;
+}
+
+/* One collection, page by page. */
+static int ask(struct question *q, const char *collection)
 {
 	_cleanup_free_ char *more = NULL;
 	int r;
 
 	do {
-		_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
-		_cleanup_json_ json_t *list = NULL;
-		const char *next;
-
-		buf_addf(&url, "%s%s", collection, q->query);
-		if (more) {
-			buf_addstr(&url, "&continue=");
-			buf_addurl(&url, more);
-		}
-		status_release(&q->status);
-		free(q->request);
-		q->request = xasprintf("GET %s", url.data);
-		r = api_send(q->mount->api, q->call, &(struct api_request){.path = url.data}, &list,
-			&q->status);
-		add_names(q->selection, list, whole);
-		next = json_str(json_object_get(list, "metadata"), "continue");
-		free(more);
-		more = next && *next ? xstrdup(next) : NULL;
+		r = ask_page(q, collection, &more);
 	} while (r == 0 && more);
 	return r;
 }
@@ -197,7 +224,7 @@ static int ask_each(struct question *q)
 		_cleanup_free_ char *collection =
 			api_stream_path(q->mount->api, json_string_value(namespace), NULL);
 
-		r = ask(q, collection, true);
+		r = ask(q, collection);
 		if (r < 0 && r != -EACCES)
 			return r;
 	}
@@ -206,20 +233,20 @@ static int ask_each(struct question *q)
 
 static int ask_all(struct question *q, const struct tree_path *path)
 {
-	bool whole = !path->namespace[0];
 	_cleanup_free_ char *collection =
-		whole ? xasprintf("%s/imagestreams", q->mount->api->root)
-		      : api_stream_path(q->mount->api, path->namespace, NULL);
-	int r = whole && q->mount->narrowed ? -EACCES : ask(q, collection, whole);
+		q->whole ? xasprintf("%s/imagestreams", q->mount->api->root)
+			 : api_stream_path(q->mount->api, path->namespace, NULL);
+	int r = q->whole && q->mount->narrowed ? -EACCES : ask(q, collection);
 
-	return r == -EACCES && whole ? ask_each(q) : r;
+	return r == -EACCES && q->whole ? ask_each(q) : r;
 }
 
 static int find_now(struct mount *m, const struct api_call *call, const struct tree_path *path,
 	struct selection *s)
 {
 	_cleanup_buf_ struct buf query = BUF_INIT(1 << 16);
-	struct question q = {.mount = m, .call = call, .selection = s};
+	struct question q = {
+		.mount = m, .call = call, .whole = !path->namespace[0], .selection = s};
 	int r = add_query(m, path, &query);
 
 	q.query = query.data;

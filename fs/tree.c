@@ -1,7 +1,11 @@
 #include "fs/tree.h"
 
+#include "client/object.h"
+
 #include <errno.h>
 #include <stdatomic.h>
+
+_Static_assert(OBJECT_NAME_MAX < NAME_SIZE, "the gate lets through what has no room");
 
 /* clang-format off */
 const struct tree_node tree_nodes[NODE_KINDS] = {

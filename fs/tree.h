@@ -9,7 +9,11 @@
 
 #include "client/util.h"
 
-#define NAME_SIZE 256 /* NAME_MAX and its NUL */
+/*
+ * NAME_MAX and its NUL. What is copied into such a buffer was measured: names of namespaces and streams by
+ * the gate (client/object.h), of tags by tree_escape, those that a caller asks for by names_find and op_lookup.
+ */
+#define NAME_SIZE 256
 
 /* clang-format off */
 enum node_kind {

@@ -66,8 +66,11 @@ static struct view_tag *get_tag(
 	r = tree_escape(raw, len, file_name);
 	if (r < 0) {
 		_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
+		_cleanup_free_ char *shown = str_excerpt(raw, len);
+		_cleanup_free_ char *why =
+			xasprintf("%s: a tag's name can't be a file name", shown);
 
-		journal_add(v->journal, path, NULL, 0, -r, "a tag's name can't be a file name");
+		journal_add(v->journal, path, NULL, 0, -r, why);
 		return NULL;
 	}
 	t = map_get(seen, file_name);

@@ -5,14 +5,14 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$top"
 
 build_packages="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev
-	libjansson-dev libyaml-dev libcmocka-dev"
+	libssl-dev libjansson-dev libyaml-dev libcmocka-dev"
 server_packages="python3 python3-yaml python3-cryptography"
 demo_packages="jq curl"
 test_packages="python3-pytest python3-prometheus-client procps jq curl rsync git grep findutils tar attr libasan8 libubsan1 util-linux
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
 	man-db mandoc bash-completion
 	inotify-tools entr python3-watchdog fswatch tmux vim vim-tiny neovim nano emacs-nox micro joe ne mg kakoune mc ed"
-check_packages="clang-format clang-tidy"
+check_packages="clang-format clang-tidy python3 binutils"
 fuzz_packages="clang libclang-rt-14-dev"
 
 as_root() {

@@ -43,6 +43,12 @@ def parse_args():
     add("--bookmark-interval", type=float, default=60, metavar="SECONDS")
     add("--deletion-delay", type=float, default=0.5, metavar="SECONDS",
         help="how long a deleted project stays Terminating")
+    add("--project-delay", type=float, default=6.5, metavar="SECONDS",
+        help="how long the list of projects holds one whose rights are gone")
+    add("--replicas", type=int, default=1, metavar="N",
+        help="API servers behind the one address; connections are spread over them")
+    add("--lag", type=float, default=0, metavar="SECONDS",
+        help="how far the watch cache of the last replica is behind")
     add("--load", metavar="FILE", action="append", default=[], help="an ImageStreamList in JSON")
     add("--sample", action="store_true", help="streams like those of OpenShift 4")
     add("--streams", type=int, default=0, metavar="N", help="generated streams")
@@ -113,6 +119,7 @@ def make_auth(args):
         role, _, namespace = rest.partition(":")
         auth.add_user(name)
         auth.grant(name, role, namespace)
+    auth.show()
     return auth
 
 
@@ -145,6 +152,7 @@ def main():
     options = Options(args.flavor, not args.no_bookmarks, args.bookmark_interval)
     auth = make_auth(args)
     store = Store()
+    options.replicas, options.lag = max(1, args.replicas), args.lag
     app = App(store, auth, options, args.deletion_delay,
               Importer(args.import_fail, args.import_delay, args.import_unreachable))
     load_all(app, args)
@@ -154,6 +162,7 @@ def main():
     server = Server(app, authority.server_context(), args.port)
     app.control.server = server
     app.control.authority = authority
+    app.control.project_delay = args.project_delay
     url = "https://127.0.0.1:%d" % server.port
     if args.kubeconfig:
         write(args.kubeconfig, yaml.safe_dump(kubeconfig(url, authority, auth),

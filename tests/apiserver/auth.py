@@ -76,6 +76,7 @@ class Auth:
         self.wording = wording
         self.tokens = {}
         self.grants = set()  # (user, role or its rules, namespace or "")
+        self.shown = set()  # those that the list of projects knows of already
 
     def add_user(self, name, token=None):
         """Makes sure that a user exists; gives the token."""
@@ -96,15 +97,25 @@ class Auth:
     def grant(self, user, role, namespace=""):
         if isinstance(role, str) and role not in ROLES:
             raise ValueError("no such role: " + role)
-        self.grants = self.grants | {(user, role, namespace)}
+        with self.lock:
+            self.grants = self.grants | {(user, role, namespace)}
 
     def revoke(self, user, role=None, namespace=None):
         """Takes grants away; None stands for any role and any namespace."""
-        self.grants = {grant for grant in self.grants if not (
-            grant[0] == user and role in (None, grant[1]) and namespace in (None, grant[2]))}
+        with self.lock:
+            self.grants = {grant for grant in self.grants if not (
+                grant[0] == user and role in (None, grant[1]) and namespace in (None, grant[2]))}
+
+    def show(self, changed=None):
+        """The list of projects takes note of the grants as they are now, or of these alone."""
+        with self.lock:
+            changed = self.grants | self.shown if changed is None else changed
+            self.shown = (self.shown - changed) | (self.grants & changed)
 
     def drop_namespace(self, namespace):
-        self.grants = {grant for grant in self.grants if grant[2] != namespace}
+        with self.lock:
+            self.grants = {grant for grant in self.grants if grant[2] != namespace}
+            self.shown = {grant for grant in self.shown if grant[2] != namespace}
 
     def authenticate(self, request, certificate_user):
         """The acting user; raises 401 for a token that nobody has."""
@@ -128,10 +139,10 @@ class Auth:
         groups = [group for group in request.groups if group]
         return User(name, groups + ["system:authenticated"])
 
-    def rules(self, user, namespace):
+    def rules(self, user, namespace, grants=None):
         """The rules that hold for a user in a namespace ("" for cluster-wide ones only)."""
         out = []
-        for name, role, where in sorted(self.grants, key=str):
+        for name, role, where in sorted(self.grants if grants is None else grants, key=str):
             if name == user.name and where in ("", namespace):
                 out += ROLES[role] if isinstance(role, str) else role
         if not user.anonymous:
@@ -140,14 +151,30 @@ class Auth:
                 out += SHARED_VIEWER
         return [rule if len(rule) == 4 else (*rule, ()) for rule in out]
 
+    def sees(self, user, namespace):
+        """Whether a namespace is in the user's list of projects.
+
+        Everybody may read the namespace openshift, but that doesn't make it their project.
+        """
+        return self._covered(self.rules(user, namespace, self.shown), "get", "", "namespaces",
+                             namespace)
+
+    def is_master(self, user):
+        """Whether the user stands for somebody of system:masters, whom no role binds."""
+        return (user.name, "cluster-admin", "") in self.grants
+
+    @staticmethod
+    def _covered(rules, verb, group, full, name):
+        return any(
+            (verb in verbs or "*" in verbs) and (group in groups or "*" in groups)
+            and (full in resources or "*" in resources) and (not names or name in names)
+            for groups, resources, verbs, names in rules)
+
     def allowed(self, user, verb, group, resource, subresource, namespace, name=""):
         if not user.anonymous and resource == "users" and name == "~" and verb == "get":
             return True
         full = resource + "/" + subresource if subresource else resource
-        return any(
-            (verb in verbs or "*" in verbs) and (group in groups or "*" in groups)
-            and (full in resources or "*" in resources) and (not names or name in names)
-            for groups, resources, verbs, names in self.rules(user, namespace))
+        return self._covered(self.rules(user, namespace), verb, group, full, name)
 
     def check(self, user, verb, group, resource, subresource, namespace, name=""):
         if not self.allowed(user, verb, group, resource, subresource, namespace, name):
@@ -184,7 +211,11 @@ class Auth:
             return
         if any(grant[0] == user.name and grant[1] == "cluster-admin" for grant in self.grants):
             return
-        raise errors.StatusError(
+        raise self.forbidden_path(user, verb, path)
+
+    @staticmethod
+    def forbidden_path(user, verb, path):
+        return errors.StatusError(
             403, "Forbidden", "forbidden: User %s cannot %s path %s" % (
                 errors.quote(user.name), verb, errors.quote(path)),
             {}, [("X-Content-Type-Options", "nosniff")])

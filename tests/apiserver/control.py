@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import Counter, deque
@@ -18,7 +19,9 @@ HEADERS = ("content-type", "accept", "user-agent", "impersonate-user", "imperson
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 FAULT_KEYS = {"method", "path", "watch", "contentType", "count", "after", "bulk", "delay", "hang",
               "cut", "cutAfter", "cutInEvent", "slow", "status", "reason", "message", "causes",
-              "retryAfter", "text", "json", "nosniff"}
+              "retryAfter", "text", "type", "json", "nosniff", "close", "flow", "begin"}
+# The list of projects learns of new rights that much sooner than of lost ones.
+GRANTED = 0.4 / 6.5
 
 
 class Fault:
@@ -51,7 +54,9 @@ class Control:
         self.records = deque(maxlen=RECORDS)
         self.faults = []
         self.server = None
+        self.project_delay = 0
         self.authority = None
+        self.prefix = ""
 
     # What every ordinary request goes through.
 
@@ -107,18 +112,26 @@ class Control:
         if spec.get("cut"):
             connection.cut(spec["cut"] == "reset")
         connection.cut_after = spec.get("cutAfter")
+        connection.prefix = spec.get("begin", "").encode()
         if "slow" in spec:
             connection.slow = (spec["slow"]["bytes"], spec["slow"]["delay"])
         if not {"status", "text", "json"} & spec.keys():
             return None
+        response = self.faulty_answer(spec)
+        response.close = spec.get("close", False)
+        return response
+
+    @staticmethod
+    def faulty_answer(spec):
         headers = [("Retry-After", str(spec["retryAfter"]))] if "retryAfter" in spec else []
         if "text" in spec:
-            if spec.get("nosniff", True):
+            kind = spec.get("type", "text/plain; charset=utf-8")
+            if spec.get("nosniff", kind.startswith("text/plain")):
                 headers.append(("X-Content-Type-Options", "nosniff"))
-            return Response(spec.get("status", 200), spec["text"].encode(),
-                            "text/plain; charset=utf-8", headers)
+            return Response(spec.get("status", 200), spec["text"].encode(), kind, headers)
         body = spec["json"] if "json" in spec else status_of(spec)
-        return Response(spec.get("status", 200), encode(body) + b"\n", headers=headers)
+        return Response(spec.get("status", 200), encode(body) + b"\n",
+                        spec.get("type", "application/json"), headers)
 
     @staticmethod
     def hold(fault, connection, seconds):
@@ -141,9 +154,11 @@ class Control:
             ("POST", "faults"): self.add_fault, ("DELETE", "faults"): self.clear_faults,
             ("POST", "compact"): self.compact, ("POST", "drop"): self.drop,
             ("POST", "silence"): self.silence, ("POST", "restart"): self.restart,
+            ("POST", "snapshot"): self.snapshot,
             ("GET", "state"): self.state, ("POST", "revoke"): self.revoke,
             ("POST", "grant"): self.grant, ("POST", "token"): self.token,
             ("POST", "certificate"): self.certificate,
+            ("POST", "tls"): self.tls, ("POST", "prefix"): self.set_prefix,
             ("POST", "bulk"): self.bulk, ("GET", "imports"): self.imports,
             ("POST", "imports"): self.imports,
         }.get((request.method, name))
@@ -206,10 +221,19 @@ class Control:
         return {"silenced" if value.get("on", True) else "talking": len(watches)}
 
     def restart(self, value):
+        if value.get("go"):
+            return self.app.restarts.go_on()
+        if "style" in value:
+            return self.app.restarts.begin(value["style"], value)
         seconds = value.get("seconds", 0)
         # A moment later, so that this answer still gets out.
         self.app.later(0.05, self.server.go_away, seconds)
         return {}
+
+    def snapshot(self, value):
+        """What a restart of style rollback goes back to from now on."""
+        self.app.store.saved = self.app.store.snapshot()
+        return {"resourceVersion": str(self.app.store.saved[0])}
 
     def state(self, value):
         store = self.app.store
@@ -218,20 +242,40 @@ class Control:
                     "objects": {name: len(collection.versions)
                                 for name, collection in store.collections.items()},
                     "window": str(store["imagestreams"].window),
-                    "compacted": str(store["imagestreams"].compacted)}
+                    "compacted": str(store["imagestreams"].compacted),
+                    "restart": self.app.restarts.state()}
 
     def revoke(self, value):
+        """Refused at once; the list of projects, and who watches it, learns of it later."""
+        before = self.app.auth.grants
         self.app.auth.revoke(value["user"], value.get("role"), value.get("namespace"))
-        self.app.store.notify()
+        self.show_projects(before - self.app.auth.grants, self.project_delay)
         return {}
+
+    def show_projects(self, changed, delay):
+        """Lets the list of projects learn of changed grants when it is time."""
+        def learn():
+            self.app.auth.show(changed)
+            self.app.store.notify()
+            learnt.set()
+
+        learnt = threading.Event()
+        if changed and delay:
+            self.app.later(delay, learn)
+        else:
+            learn()
+        return learnt
 
     def grant(self, value):
         role = auth.as_rules(value["rules"]) if "rules" in value else value["role"]
         if isinstance(role, str) and role not in auth.ROLES:
             raise ValueError("no such role")
         self.app.auth.add_user(value["user"])
+        before = self.app.auth.grants
         self.app.auth.grant(value["user"], role, value.get("namespace", ""))
-        self.app.store.notify()
+        learnt = self.show_projects(self.app.auth.grants - before, self.project_delay * GRANTED)
+        if value.get("wait", True):
+            learnt.wait()
         return {}
 
     def token(self, value):
@@ -242,6 +286,16 @@ class Control:
         """A client certificate for a user, which need not be known."""
         certificate, key = self.authority.client(value["user"])
         return {"certificate": certificate.decode(), "key": key.decode()}
+
+    def tls(self, value):
+        """For the connections that come from now on."""
+        version = ssl.TLSVersion["TLSv" + value["version"].replace(".", "_")]
+        self.server.context = self.authority.strict_context(version, value["revoked"])
+        return {}
+
+    def set_prefix(self, value):
+        self.prefix = value["path"].rstrip("/")
+        return {}
 
     def imports(self, value):
         """Switches the import controller and says how imports go; gives what holds now."""

@@ -14,7 +14,8 @@ from control import Control
 from imports import ImportController, Imports
 from images import Images
 from projects import Projects
-from server import Response
+from restarts import Restarts
+from server import FLOW, Response
 from store import encode, new_uid, now
 from streams import Streams
 from tags import ImageTags, StreamTags
@@ -86,6 +87,7 @@ class App:
         self.import_controller = ImportController(self)
         self.projects = Projects(self, deletion_delay)
         self.control = Control(self)
+        self.restarts = Restarts(self)
         options.cut_in_event = self.control.take_cut
 
     def later(self, seconds, function, *args):
@@ -98,13 +100,15 @@ class App:
     def answer(self, request, connection, within_limit):
         if request.path.startswith("/_control/"):
             return self.control.answer(request)
+        request.path = request.path.removeprefix(self.control.prefix)
         entry = self.control.record(request)
         fault = self.control.fault_for(request)
         response = None
         if fault is not None and not fault.after:
             response = self.faulty(request, connection, fault)
         if response is None:
-            response = self.real_answer(request, within_limit)
+            response = (self.restarts.answer(request, connection)
+                        or self.real_answer(request, within_limit))
         if fault is not None and fault.after:
             # What the request asked for is done by now; only its answer suffers.
             response = self.faulty(request, connection, fault) or response
@@ -116,6 +120,7 @@ class App:
         if response is not None:
             response.aggregated = (self.is_aggregated(request.path)
                                    and response.content_type == "application/json")
+            response.flow = fault.spec.get("flow", FLOW)
         return response
 
     def real_answer(self, request, within_limit):
@@ -141,6 +146,7 @@ class App:
             return self.error(request, errors.StatusError(500, "InternalError",
                                                           "Internal error occurred"))
         response.aggregated = aggregated
+        response.flow = FLOW
         response.close = not within_limit
         return response
 
@@ -163,19 +169,35 @@ class App:
                         accept.content_type, headers)
 
     def route(self, request, user):
+        context, legacy = self.addressed(request, user)
+        if context is None:
+            self.auth.check_path(user, GET_VERBS.get(request.method, request.method.lower()),
+                                 request.path)
+            return self.plain_path(request, user)
+        self.auth.check(*self.asked_of(context))
+        return self.dispatch(context, legacy)
+
+    def addressed(self, request, user):
+        """(the Context of a request to a resource, whether below /oapi); None: another path."""
         parts = request.path.split("/")[1:]
         clean = parts[:-1] if parts[-1] == "" else parts
         if "" in clean or "." in clean or ".." in clean:
             raise errors.no_such_path()
         if clean[:1] == ["apis"] and len(clean) > 3 and clean[2] == "v1":
-            return self.resource(request, user, clean[1], clean[1] + "/v1", clean[3:])
+            return self.resource(request, user, clean[1], clean[1] + "/v1", clean[3:]), False
         if clean[:2] == ["api", "v1"] and len(clean) > 2:
-            return self.resource(request, user, "", "v1", clean[2:])
+            return self.resource(request, user, "", "v1", clean[2:]), False
         if clean[:2] == ["oapi", "v1"] and len(clean) > 2 and self.options.oapi:
-            return self.resource(request, user, "", "v1", clean[2:], legacy=True)
-        self.auth.check_path(user, GET_VERBS.get(request.method, request.method.lower()),
-                             request.path)
-        return self.plain_path(request, user)
+            return self.resource(request, user, "", "v1", clean[2:]), True
+        return None, False
+
+    def refusal(self, request, user):
+        """What somebody gets who may do nothing at all."""
+        context, _ = self.addressed(request, user)
+        if context is not None:
+            return self.auth.forbidden(*self.asked_of(context))
+        return self.auth.forbidden_path(
+            user, GET_VERBS.get(request.method, request.method.lower()), request.path)
 
     def plain_path(self, request, user):
         path = request.path
@@ -198,7 +220,7 @@ class App:
                                                           ("Cache-Control", "public")])
         return Response(200, render.document(data, request, "json"), content_type)
 
-    def resource(self, request, user, group, api_version, parts, legacy=False):
+    def resource(self, request, user, group, api_version, parts):
         context = Context(request, user, group, api_version, None)
         if parts[0] == "watch":
             context.watch = context.legacy_watch = True
@@ -215,8 +237,7 @@ class App:
         context.watch = context.watch or (
             request.method == "GET" and not context.name and request.flag("watch"))
         context.verb = self.verb_of(context)
-        self.authorize(context)
-        return self.dispatch(context, legacy)
+        return context
 
     @staticmethod
     def verb_of(context):
@@ -229,15 +250,17 @@ class App:
             return "deletecollection"
         return GET_VERBS.get(method, method.lower())
 
-    def authorize(self, context):
+    @staticmethod
+    def asked_of(context):
+        """What Auth.check wants to know."""
         namespace = context.namespace
         if context.resource in ("projects", "namespaces") and context.name:
             namespace = context.name
         name = context.name
         if not name and context.verb in ("list", "watch"):
             name = lists.only_name(context.request)
-        self.auth.check(context.user, context.verb, context.group, context.resource,
-                        context.subresource, namespace, name)
+        return (context.user, context.verb, context.group, context.resource,
+                context.subresource, namespace, name)
 
     def view(self, kind, context):
         key = (kind, context.api_version)
@@ -424,8 +447,9 @@ class App:
 
     def on_selfsubjectaccessreviews(self, context):
         value = bodies.parse(context.request, "SelfSubjectAccessReview")
+        manager = context.manager() if self.options.managed_fields else ""
         return self.document(context, encode(
-            reviews.self_access(self.auth, context.user, value)), 201)
+            reviews.self_access(self.auth, context.user, value, manager)), 201)
 
     def on_selfsubjectrulesreviews(self, context):
         value = bodies.parse(context.request, "SelfSubjectRulesReview")

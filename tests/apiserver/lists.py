@@ -1,6 +1,7 @@
 """LIST and WATCH of a collection."""
 
 import base64
+import bisect
 import json
 import random
 import time
@@ -149,16 +150,32 @@ class Lister:
         self.store = store
         self.options = options
         self.watches = set()
+        self.frozen = False  # etcd says nothing, so that watches stay open and silent
 
-    def wait_for(self, rv):
-        """Holds the request until the store has got that far; 504 after PATIENCE."""
+    def lag(self, replica):
+        """How many seconds the watch cache of that replica is behind the store."""
+        return self.options.lag * replica / max(1, self.options.replicas - 1)
+
+    def reached(self, replica):
+        """The resourceVersion that the watch cache of that replica has got to."""
+        lag = self.lag(replica)
+        return self.store.rv_at(time.monotonic() - lag) if lag else self.store.rv
+
+    def wait_for(self, rv, replica):
+        """Holds the request until the cache has got that far; 504 after PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         with self.store.changed:
-            while self.store.rv < rv:
+            while self.reached(replica) < rv:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise errors.version_too_large(rv, self.store.rv)
-                self.store.changed.wait(left)
+                self.store.changed.wait(min(left, self.until_more(self.reached(replica), replica)))
+
+    def until_more(self, rv, replica):
+        """Seconds until the cache gets further than rv by what is stored already."""
+        if rv >= self.store.rv:
+            return HEARTBEAT
+        return max(0, self.store.due(rv) + self.lag(replica) - time.monotonic())
 
     def select(self, request, collection, namespace, kind):
         """(versions, list metadata) of a LIST."""
@@ -180,15 +197,19 @@ class Lister:
         else:
             at = parse_version(given) if given else 0
             exact = at > 0 and (match == "Exact" or (limit > 0 and not match))
-            if at > self.store.rv:
-                self.wait_for(at)
+            if at and not exact:
+                self.wait_for(at, request.replica)
+            elif at > self.store.rv:
+                self.wait_for(at, 0)
         with self.store.changed:
-            current = self.store.rv
+            # Only what asks for a version is answered by the cache; the rest is consistent.
+            cached = given and not exact and not token
+            current = self.reached(request.replica) if cached else self.store.rv
             if exact and at < collection.compacted:
                 raise errors.ContinueExpired(make_token(-1, start.rstrip("\0"))) if token \
                     else errors.expired()
-            if exact and at < current:
-                versions = collection.select_at(at, namespace)
+            if exact and at < current or current < self.store.rv:
+                versions = collection.select_at(at if exact else current, namespace)
             else:
                 versions = collection.select(namespace)
         rv = at if exact else current
@@ -260,6 +281,8 @@ class Watch:
         self.include = request.param("includeObject", "Metadata")
         given = request.param("resourceVersion")
         self.start = parse_version(given) if given else 0
+        self.replica = request.replica
+        self.cached = given == "0"  # begins with what the cache holds, however old
         self.initial = (request.flag("sendInitialEvents") if "sendInitialEvents" in request.query
                         and self.options.initial_events else self.start == 0)
         self.marked = "sendInitialEvents" in request.query and self.options.initial_events
@@ -303,9 +326,9 @@ class Watch:
 
     def follow(self):
         with self.store.changed:
-            index = self.collection.next_index()
-            rv = self.store.rv
-            backlog = self.collection.select(self.namespace) if self.initial else []
+            rv = self.lister.reached(self.replica) if self.cached else self.store.rv
+            index = self.collection.index_after(rv)
+            backlog = self.collection.select_at(rv, self.namespace) if self.initial else []
             old = 0 < self.start < self.collection.window
             if self.start and not self.initial:
                 index = min(index, self.collection.index_after(self.start))
@@ -330,8 +353,10 @@ class Watch:
             now = time.monotonic()
             if now >= self.deadline:
                 return
-            if self.bookmarks and now >= min(next_bookmark, self.last_words):
-                if now >= next_bookmark or rv != self.bookmarked:
+            if self.bookmarks and now >= min(next_bookmark, self.last_words) and \
+                    not self.lister.frozen:
+                # A cache that is behind the version where the watch began has nothing to say.
+                if rv >= self.start and (now >= next_bookmark or rv != self.bookmarked):
                     self.send(self.bookmark(rv))
                 next_bookmark = now + self.options.bookmark_interval
                 if now >= self.last_words:
@@ -345,9 +370,23 @@ class Watch:
         if self.bookmarks:
             until = min(until, next_bookmark, self.last_words)
         with self.store.changed:
-            if index == self.collection.next_index():
-                self.store.changed.wait(min(max(until - time.monotonic(), 0), HEARTBEAT))
-            return self.collection.since(index), self.store.rv
+            events, rv = self.known(index)
+            if events == []:
+                left = until - time.monotonic()
+                if rv < self.store.rv:
+                    left = min(left, self.lister.until_more(rv, self.replica))
+                self.store.changed.wait(min(max(left, 0), HEARTBEAT))
+                events, rv = self.known(index)
+            return events, rv
+
+    def known(self, index):
+        """(changes from that index on, resourceVersion) as far as the replica's cache goes."""
+        if self.lister.frozen:
+            return [], self.start
+        rv, events = self.lister.reached(self.replica), self.collection.since(index)
+        if events and rv < self.store.rv:
+            events = events[:bisect.bisect_right(events, rv, key=lambda event: event.rv)]
+        return events, rv
 
     def wants(self, version):
         return ((not self.namespace or version.namespace == self.namespace)

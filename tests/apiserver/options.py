@@ -36,4 +36,6 @@ class Options:
                     "authentication.k8s.io/selfsubjectreviews",
                     "authorization.k8s.io/selfsubjectrulesreviews"],
         }[flavor]
+        self.replicas = 1
+        self.lag = 0.0  # of the last replica's watch cache, in seconds
         self.cut_in_event = lambda path, query: False

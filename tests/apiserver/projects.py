@@ -42,6 +42,7 @@ class Projects:
         self.store = app.store
         self.collection = app.store["namespaces"]
         self.deletion_delay = deletion_delay
+        self.blind = False  # just started: it knows of nobody's projects yet
 
     def ensure(self, name):
         with self.store.changed:
@@ -74,10 +75,8 @@ class Projects:
     def visible(self, user):
         """The projects that a user may get, by name."""
         with self.store.changed:
-            versions = self.collection.select()
-        # Everybody may read the namespace openshift, but that doesn't make it their project.
-        return {v.name: v for v in versions if self.app.auth.allowed(
-            user, "get", "", "namespaces", "", v.name)}
+            versions = [] if self.blind else self.collection.select()
+        return {v.name: v for v in versions if self.app.auth.sees(user, v.name)}
 
     def list(self, context):
         """The projects that the user may see; without a resourceVersion."""
@@ -115,6 +114,7 @@ class Projects:
                 self.app.options.managed_fields)
             version = self.store.put("namespaces", obj)
             self.app.auth.grant(context.user.name, "admin", name)
+            self.app.auth.show()
         self.store.notify()
         return self.answer(context, version, 201)
 

@@ -10,7 +10,14 @@ def self_subject(user):
             "metadata": {"creationTimestamp": now()}, "status": {"userInfo": info}}
 
 
-def self_access(auth, user, body):
+def fields_of(value):
+    """managedFields' form of the keys of a value."""
+    return {"f:" + key: {".": {}, **fields_of(one)} if isinstance(one, dict) else {}
+            for key, one in sorted(value.items())}
+
+
+def self_access(auth, user, body, manager=""):
+    """The answer has managedFields if it is told whose they are."""
     spec = body.get("spec") or {}
     asked = spec.get("resourceAttributes")
     if asked is not None:
@@ -23,8 +30,11 @@ def self_access(auth, user, body):
     status = {"allowed": allowed}
     if allowed:
         status["reason"] = "RBAC: allowed by ClusterRoleBinding or RoleBinding"
+    meta = {"managedFields": [{
+        "manager": manager, "operation": "Update", "apiVersion": "authorization.k8s.io/v1",
+        "time": now(), "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields_of(spec)}}]}
     return {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
-            "metadata": {}, "spec": spec, "status": status}
+            "metadata": meta if manager else {}, "spec": spec, "status": status}
 
 
 def _path_allowed(auth, user, asked):

@@ -1,6 +1,7 @@
 """Sockets and HTTP/1.1: one thread a connection."""
 
 import gzip
+import itertools
 import select
 import socket
 import struct
@@ -19,6 +20,8 @@ GZIP_FLOOR = 128 * 1024
 # Go's server counts the body itself up to here and chunks what is longer.
 CHUNK_FLOOR = 2048
 REASONS = {status.value: status.phrase for status in HTTPStatus}
+# The UIDs that X-Kubernetes-Pf-Flowschema-Uid and its twin have while all is well.
+FLOW = "5edc7fc8-680b-415f-97bd-2f5c98d0fbd6"
 REASONS[422] = "Unprocessable Entity"
 
 
@@ -39,6 +42,7 @@ class Request:
         self.groups = groups
         self.certificate_user = certificate_user
         self.sni = sni
+        self.replica = 0
         self.body = b""
 
     def param(self, name, default=""):
@@ -62,6 +66,7 @@ class Response:
         self.headers = list(headers)
         self.stream = stream
         self.aggregated = aggregated
+        self.flow = None  # what X-Kubernetes-Pf-* say; None leaves them out
         self.close = False
 
 
@@ -72,6 +77,8 @@ class Connection:
         self.dropped = False
         self.slow = None  # (bytes, delay): write that much at a time
         self.cut_after = None  # bytes of body until the connection is cut
+        self.prefix = b""  # what a streamed answer begins with
+        self.replica = next(server.turns) % server.app.options.replicas
 
     def run(self):
         try:
@@ -153,7 +160,9 @@ class Connection:
             if name == "impersonate-group":
                 groups.append(value)
             headers[name] = headers[name] + ", " + value if name in headers else value
-        return Request(parts[0], parts[1], headers, groups, self.user, self.sni)
+        request = Request(parts[0], parts[1], headers, groups, self.user, self.sni)
+        request.replica = self.replica
+        return request
 
     def read_body(self, request):
         """Whether the body was within the limit; what is over it is read and thrown away."""
@@ -194,6 +203,7 @@ class Connection:
             return False
         within = self.read_body(request)
         self.slow = self.cut_after = None
+        self.prefix = b""
         response = self.server.app.answer(request, self, within)
         self.write(request, response)
         return not response.close and request.headers.get("connection", "").lower() != "close"
@@ -214,11 +224,17 @@ class Connection:
         head += ["Content-Type: " + response.content_type,
                  "Date: " + formatdate(usegmt=True),
                  "Strict-Transport-Security: max-age=31536000; includeSubDomains; preload"]
+        if response.flow is not None:
+            head += ["X-Kubernetes-Pf-Flowschema-Uid: " + response.flow,
+                     "X-Kubernetes-Pf-Prioritylevel-Uid: " + response.flow]
         if response.close:
             head.append("Connection: close")
         if response.stream:
             head.append("Transfer-Encoding: chunked")
             self.sock.sendall("\r\n".join(head + ["", ""]).encode("utf-8"))
+            if self.cut_after == 0:
+                raise Disconnected
+            self.send_raw(self.prefix)
             response.stream(self)
             self.sock.sendall(b"0\r\n\r\n")
             return
@@ -226,6 +242,9 @@ class Connection:
                 "gzip" in request.headers.get("accept-encoding", ""):
             body = gzip.compress(body, 1)
             head += ["Content-Encoding: gzip", "Vary: Accept-Encoding"]
+        if response.status == 204:
+            self.sock.sendall("\r\n".join(head + ["", ""]).encode("utf-8"))
+            return
         chunked = len(body) > CHUNK_FLOOR and self.cut_after is None
         head.append("Transfer-Encoding: chunked" if chunked else "Content-Length: %d" % len(body))
         prefix = "\r\n".join(head + ["", ""]).encode("utf-8")
@@ -282,6 +301,7 @@ class Server:
         self.connections = set()
         self.lock = threading.Lock()
         self.listener = None
+        self.turns = itertools.count()
         self.port = port
         self.listen()
 

@@ -8,6 +8,7 @@ state, and it is notified of every change.
 import bisect
 import json
 import threading
+import time
 import uuid
 from datetime import datetime, timezone
 
@@ -146,6 +147,14 @@ class Collection:
         """Index of the first change after rv."""
         return self.dropped + bisect.bisect_right(self.events, rv, key=lambda e: e.rv)
 
+    def restore(self, versions, rv, new_uids):
+        self.versions = {key: remade(version) if new_uids else version
+                         for key, version in versions.items()}
+        self.keys = sorted(self.versions)
+        self.dropped = self.next_index()
+        self.events = []
+        self.window = self.compacted = rv
+
     def _record(self, event):
         self.events.append(event)
         if len(self.events) > 2 * HISTORY:
@@ -163,6 +172,8 @@ class Store:
         self.rv = first_rv
         self.collections = {name: Collection() for name in (
             "imagestreams", "namespaces", "images", "secrets")}
+        self.marks = [(float("-inf"), first_rv)]  # (monotonic time, resourceVersion), in order
+        self.saved = None  # the snapshot to which a rollback goes back
 
     def __getitem__(self, resource):
         return self.collections[resource]
@@ -172,6 +183,39 @@ class Store:
         for collection in self.collections.values():
             collection.events.clear()
             collection.window = self.rv
+        self.marks = [(float("-inf"), self.rv)]
+        self.saved = self.snapshot()
+
+    def mark(self):
+        """Notes when the present resourceVersion was reached."""
+        self.marks.append((time.monotonic(), self.rv))
+        if len(self.marks) > 2 * HISTORY:
+            del self.marks[:HISTORY]
+
+    def rv_at(self, when):
+        """The resourceVersion that held at a time of the monotonic clock."""
+        index = bisect.bisect_right(self.marks, when, key=lambda mark: mark[0])
+        return self.marks[max(index - 1, 0)][1]
+
+    def due(self, rv):
+        """When a resourceVersion later than rv was first reached."""
+        index = bisect.bisect_right(self.marks, rv, key=lambda mark: mark[1])
+        return self.marks[min(index, len(self.marks) - 1)][0]
+
+    def snapshot(self):
+        """What restore can go back to. Versions never change, so that references do."""
+        with self.changed:
+            return self.rv, {name: dict(collection.versions)
+                             for name, collection in self.collections.items()}
+
+    def restore(self, snapshot, new_uids):
+        """An older state, as after a restore of etcd; with new uids, as of another cluster."""
+        with self.changed:
+            self.rv, versions = snapshot
+            for name, collection in self.collections.items():
+                collection.restore(versions[name], self.rv, new_uids)
+            self.marks = [(float("-inf"), self.rv)]
+            self.changed.notify_all()
 
     def put(self, resource, obj):
         """Stores a new object or a new version of one; obj gets its resourceVersion."""
@@ -187,6 +231,7 @@ class Store:
             collection.versions[key] = version
             collection._record(Event("MODIFIED" if previous else "ADDED", self.rv, version,
                                      previous))
+            self.mark()
             self.changed.notify_all()
             return version
 
@@ -210,6 +255,7 @@ class Store:
             self.rv += 1
             last = Version(at_version(previous.obj, self.rv), self.rv)
             collection._record(Event("DELETED", self.rv, last, previous))
+            self.mark()
             self.changed.notify_all()
             return previous
 
@@ -217,6 +263,7 @@ class Store:
         """Forgets all history, as etcd's compaction plus a restart of the server does."""
         with self.changed:
             self.rv += 1
+            self.mark()
             for collection in self.collections.values():
                 collection.dropped = collection.next_index()
                 collection.events = []
@@ -225,6 +272,12 @@ class Store:
     def notify(self):
         with self.changed:
             self.changed.notify_all()
+
+
+def remade(version):
+    """The same object, made anew."""
+    return Version({**version.obj, "metadata": {**version.obj["metadata"], "uid": new_uid()}},
+                   version.rv)
 
 
 def at_version(obj, rv):

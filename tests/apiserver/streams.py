@@ -21,8 +21,6 @@ PATCH_TYPES = {
     "application/apply-patch+yaml": "apply",
 }
 PULL_TYPES = ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson")
-LIST_PARAMETERS = {"limit", "continue", "labelSelector", "fieldSelector", "resourceVersion",
-                   "resourceVersionMatch", "watch", "timeoutSeconds", "allowWatchBookmarks"}
 
 
 class Streams:
@@ -113,7 +111,7 @@ class Streams:
         request = context.request
         given = request.param("resourceVersion")
         if given and given != "0":
-            self.app.lister.wait_for(parse_version(given))
+            self.app.lister.wait_for(parse_version(given), 0)
         version = self.find(context)
         if self.options.export and request.flag("export"):
             version = self.exported(version, request.flag("exact"))
@@ -136,7 +134,7 @@ class Streams:
 
     def secrets(self, context):
         """Every pull secret of the namespace, whatever the stream."""
-        if LIST_PARAMETERS & set(context.request.query):
+        if context.request.query:
             raise errors.bad_request(
                 "converting (url.Values) to (v1.ListOptions): unknown conversion")
         with self.store.changed:

@@ -54,6 +54,32 @@ class Authority:
     def client(self, user):
         return self.issue(user, ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def revocation_list(self, certificates):
+        """PEM, with the certificates (PEM) that are good no more."""
+        now = datetime.datetime.utcnow()
+        builder = (x509.CertificateRevocationListBuilder()
+                   .issuer_name(_name("apiserver-test-ca"))
+                   .last_update(now - datetime.timedelta(minutes=5))
+                   .next_update(now + datetime.timedelta(days=30)))
+        for pem in certificates:
+            serial = x509.load_pem_x509_certificate(pem.encode()).serial_number
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+                .build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def strict_context(self, version, revoked):
+        """That of a server which talks to nobody without a good client certificate."""
+        context = self.server_context()
+        context.minimum_version = context.maximum_version = version
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.revocation_list(revoked))
+            file.flush()
+            context.load_verify_locations(file.name)
+        return context
+
     def server_context(self):
         certificate, key = self.issue("127.0.0.1", ExtendedKeyUsageOID.SERVER_AUTH, [
             x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")),

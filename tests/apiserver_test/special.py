@@ -1,8 +1,10 @@
 """Exchanges that need more than a seed and one request: name -> function(server, one)."""
 
+import contextlib
 import json
 import re
 
+from apiclient import until
 import replay
 import seeds
 import transcript
@@ -287,3 +289,145 @@ def image_import(server, one):
             repository["images"].sort(key=lambda image: image["tag"])
         values.append(value)
     assert values[1] == values[0]
+
+
+# Rights that go and come, in a namespace of their own.
+
+TEAM = {"user": "developer", "role": "edit", "namespace": "team"}
+
+
+@contextlib.contextmanager
+def team(server, granted=True):
+    events = [json.loads(line) for line in recorded("g0-role-removed-project-watch").events]
+    put_projects(server, [events[1]["object"]])
+    server.control("grant", TEAM)
+    if not granted:
+        server.control("revoke", TEAM)
+    try:
+        yield events[1]["object"]
+    finally:
+        server.control("revoke", TEAM)
+        remove_projects(server)
+
+
+@special("g0-role-removed-list-403", "g0-role-removed-ssar")
+def without_a_role(server, one):
+    with team(server, False):
+        replay.check(server, one, replay.Seeded())
+
+
+@special("g0-role-removed-ssrr")
+def rules_without_a_role(server, one):
+    with team(server, False):
+        status, headers, data = replay.send(server, one, replay.Seeded())
+    assert status == one.status
+    replay.compare_headers(one, headers)
+    for value in (one.answer_json(), json.loads(data)):
+        rules = value["status"].pop("resourceRules")
+        assert not any("imagestreams" in rule["resources"] for rule in rules)
+        assert not value["status"]["incomplete"]
+    assert list(json.loads(data)) == list(one.answer_json())
+
+
+@special("g0-role-removed-open-watch-goes-on")
+def watch_without_a_role(server, one):
+    objects = [json.loads(line)["object"] for line in one.events]
+    first = json.loads(json.dumps(objects[0]))
+    del first["metadata"]["labels"]
+    first["metadata"]["resourceVersion"] = "617"
+    with team(server):
+        seeded = replay.seed(server, one, [first])
+        stream = server.watch(replay.watch_target(one, current_version(server)), one.user)
+        replay.compare_headers(one, stream.response.headers)
+        server.control("revoke", TEAM)
+        server.control("bulk", [{"op": "replace", "object": obj} for obj in objects])
+        replay.compare_events(stream, one, seeded)
+        stream.close()
+
+
+@special("g0-role-removed-project-watch")
+def project_watch_without_a_role(server, one):
+    with team(server) as obj:
+        seeded = replay.Seeded()
+        seeded.texts.append(json.dumps(obj))
+        version = server.call("GET", PROJECTS + "/team")[1]["metadata"]["resourceVersion"]
+        seeded.versions[obj["metadata"]["resourceVersion"]] = version
+        watches = server.watches()
+        stream = server.watch(one.target, one.user)
+        replay.compare_headers(one, stream.response.headers)
+        until(lambda: server.watches() > watches)
+        server.control("revoke", TEAM)
+        until(lambda: "team" not in [item["metadata"]["name"] for item in server.call(
+            "GET", PROJECTS, user="developer")[1]["items"]])
+        server.control("grant", TEAM)
+        replay.compare_events(stream, one, seeded)
+        stream.close()
+
+
+# Answers of servers that are starting.
+
+@contextlib.contextmanager
+def stopped(server, style, phase):
+    """A restart that stays in a phase."""
+    def is_in(wanted):
+        try:
+            return server.control("state")["restart"]["phase"] == wanted
+        except OSError:
+            return False
+    server.control("restart", {"style": style, "factor": 0.1, "stop": phase})
+    until(lambda: is_in(phase))
+    try:
+        yield
+    finally:
+        server.control("restart", {"go": True})
+        until(lambda: is_in(""))
+
+
+STARTING = {
+    "g1-kas-start-403-plain": ("main", "no rights"),
+    "g1-kas-start-403-rbac-suffix": ("main", "no roles"),
+    "g1-kas-start-403-ssar-version": ("main", "no rights"),
+    "g1-kas-start-503-and-readyz": ("main", "no paths"),
+    "g1-oas-down-503-texts": ("aggregated", "killed"),
+    "g1-oas-restart-403-anonymous": ("aggregated", "anonymous"),
+    "g1-oas-restart-project-list-empty": ("aggregated", "no projects"),
+}
+
+
+@special(*STARTING)
+def starting(server, one):
+    with stopped(server, *STARTING[one.name]):
+        for part in one.parts():
+            replay.check(server, part, replay.Seeded())
+
+
+@special("g1-oas-restart-project-watch-rv0")
+def project_watch_while_starting(server, one):
+    objects = [json.loads(line)["object"] for line in one.events]
+    put_projects(server, objects, [("developer", "view", name) for name in ("base", "team")])
+    seeded = replay.Seeded()
+    for obj in objects:
+        meta = obj["metadata"]
+        seeded.texts.append(json.dumps(obj))
+        current = server.call("GET", PROJECTS + "/" + meta["name"])[1]["metadata"]
+        seeded.versions[meta["resourceVersion"]] = current["resourceVersion"]
+    with stopped(server, "aggregated", "no projects"):
+        stream = server.watch(one.target, one.user)
+        replay.compare_headers(one, stream.response.headers)
+    forms = replay.normals(one, seeded)
+    lines = [one.events, [stream.line() for _ in objects]]
+    stream.close()
+    seen = [sorted((form.value(replay.parse(line, "application/json")) for line in texts),
+                   key=lambda event: event["object"]["metadata"]["name"])
+            for form, texts in zip(forms, lines)]
+    try:
+        assert seen[0] == seen[1]
+    finally:
+        remove_projects(server)
+
+
+@special("m0-429")
+def too_many(server, one):
+    server.control("faults", {"path": "/imagestreams", "status": 429, "retryAfter": 1,
+                              "text": one.answer + "\n", "close": True})
+    replay.check(server, one, replay.Seeded())

@@ -79,6 +79,59 @@ def test_fault_matches_watches_only(server):
     assert status == 410 and answer["reason"] == "Expired"
 
 
+ERROR_500 = '{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","code":500}}\n'
+
+
+@pytest.mark.parametrize("spec, status, kind, lines", [
+    ({"text": "", "type": "application/json"}, 200, "application/json", []),
+    ({"status": 204}, 204, "application/json", []),
+    ({"text": "<html>away</html>\n", "type": "text/html", "status": 502}, 502, "text/html",
+     ["<html>away</html>\n"]),
+    ({"text": "<html>\n", "type": "text/html"}, 200, "text/html", ["<html>\n"]),
+    ({"text": ERROR_500, "type": "application/json"}, 200, "application/json", [ERROR_500]),
+    ({"text": "Too many requests, please try again later.\n", "status": 429, "retryAfter": 1,
+      "close": True}, 429, "text/plain; charset=utf-8",
+     ["Too many requests, please try again later.\n"]),
+])
+def test_watches_that_never_work(server, spec, status, kind, lines):
+    server.control("faults", {"watch": True, "count": 2, **spec})
+    for _ in range(2):
+        watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+        assert (watch.status, watch.response.headers["Content-Type"]) == (status, kind)
+        assert watch.response.headers["Retry-After"] == (str(spec["retryAfter"])
+                                                         if "retryAfter" in spec else None)
+        assert watch.rest() == lines
+        watch.close()
+    assert server.call("GET", SHOP)[0] == 200
+
+
+def test_watch_that_is_closed_at_once(server):
+    server.control("faults", {"watch": True, "cutAfter": 0})
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    assert watch.status == 200
+    with pytest.raises(Exception):
+        watch.line()
+        raise EOFError
+    watch.close()
+
+
+def test_watch_that_begins_with_nonsense(server):
+    server.control("faults", {"watch": True, "begin": "no JSON\n"})
+    watch = server.watch(SHOP + "?watch=true&resourceVersion=" + version(server))
+    assert watch.line() == "no JSON\n"
+    server.control("bulk", [{"op": "touch-label", "namespace": "shop", "name": "web"}])
+    assert watch.event()["type"] == "MODIFIED"
+    watch.close()
+
+
+def test_fault_of_a_starting_server(server):
+    server.control("faults", {"path": "/imagestreams$", "status": 403, "flow": ""})
+    for flow in ("", None):
+        _, headers, _ = server.exchange("GET", SHOP, headers=server.headers())
+        assert flow is None or headers["X-Kubernetes-Pf-Flowschema-Uid"] == flow
+    assert headers["X-Kubernetes-Pf-Flowschema-Uid"]
+
+
 def test_fault_matches_the_query(server):
     server.control("faults", {"path": r"\?limit=2$", "status": 500, "count": 2})
     assert server.call("GET", SHOP)[0] == 200

@@ -37,6 +37,11 @@ class Transcript:
         if self.streamed:
             self.answer = "\n".join(self.events)
 
+    def parts(self):
+        """The exchanges of a recording that holds several."""
+        return [Transcript(self.name, ">>> request\n" + text)
+                for text in self.text.split(">>> request\n")[1:]]
+
     @property
     def user(self):
         token = self.headers.get("authorization", [""])[0]

@@ -150,7 +150,11 @@ class Server:
 class Mount:
     """One run of the program in the foreground."""
 
-    def __init__(self, directory, kubeconfig, *arguments, user=None, wait=True):
+    asan = ""  # options more
+
+    def __init__(self, directory, kubeconfig, *arguments, user=None, wait=True, prefix=(),
+                 environment=None):
+        """`prefix`: the words of a command that runs the rest, and `environment` what it adds."""
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=directory))
         self.path = self.directory / "mnt"
         self.path.mkdir()
@@ -163,8 +167,11 @@ class Mount:
                 shutil.chown(path, user)
                 path.chmod(0o755)
             command = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", *command]
-        environment = dict(os.environ, ASAN_OPTIONS=f"log_path={self.directory}/san:detect_leaks=1",
-                           UBSAN_OPTIONS=f"log_path={self.directory}/san:print_stacktrace=1")
+        command = [*prefix, *command]
+        environment = {**os.environ,
+                       "ASAN_OPTIONS": f"log_path={self.directory}/san:detect_leaks=1{self.asan}",
+                       "UBSAN_OPTIONS": f"log_path={self.directory}/san:print_stacktrace=1",
+                       **(environment or {})}
         with open(self.stderr, "w") as stderr:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr,
                                             env=environment)

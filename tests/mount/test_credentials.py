@@ -25,7 +25,7 @@ V1 = "client.authentication.k8s.io/v1"
 class Kubeconfig:
     """One context of a server, with a user that a test makes up."""
 
-    def __init__(self, server, directory, user, **cluster):
+    def __init__(self, server, directory, user, /, **cluster):
         self.path = directory / "kubeconfig"
         base = yaml.safe_load(server.kubeconfig.read_text())
         self.cluster = {**base["clusters"][0]["cluster"], **cluster}
@@ -444,9 +444,10 @@ def test_as_without_the_right(server, place, start_mount):
 class Proxy(threading.Thread):
     """CONNECT only. Keeps what is said to it in the open."""
 
-    def __init__(self, answer=b"200 Connection established"):
+    def __init__(self, answer=b"200 Connection established", names=None):
         super().__init__(daemon=True)
         self.answer = answer
+        self.names = names or {}  # those that it alone knows
         self.heads = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "127.0.0.1:%d" % self.listener.getsockname()[1]
@@ -474,6 +475,7 @@ class Proxy(threading.Thread):
             client.close()
             return
         try:
+            host = self.names.get(host, host)
             with socket.create_connection((host, int(port))) as server, client:
                 self.relay(client, server)
         except OSError:
@@ -498,8 +500,8 @@ class Proxy(threading.Thread):
 def start_proxy():
     proxies = []
 
-    def start(*arguments):
-        proxies.append(Proxy(*arguments))
+    def start(*arguments, **options):
+        proxies.append(Proxy(*arguments, **options))
         return proxies[-1]
 
     yield start
@@ -524,9 +526,13 @@ def test_proxy(server, start_as, start_proxy, monkeypatch):
 
 
 def test_proxy_of_the_environment(server, start_as, start_proxy, monkeypatch):
-    proxy = start_proxy()
-    monkeypatch.setenv("HTTPS_PROXY", "http://" + proxy.url)
-    mount, _ = start_as({"token": server.token})
+    """Which one is test_proxy's affair."""
+    proxy = start_proxy(names={"api.example.test": "127.0.0.1"})
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("no_proxy", "localhost")  # that is the certificate's name, not the server's
+    url = "https://api.example.test:" + server.url.rpartition(":")[2]
+    mount, _ = start_as({"token": server.token},
+                        cluster={"server": url, "tls-server-name": "localhost"})
     assert "shop" in os.listdir(mount.path) and proxy.heads
 
 
@@ -586,6 +592,33 @@ def test_nothing_over_http(place):
     assert head.startswith(b"GET /apis/image.openshift.io/v1 HTTP/1.1\r\n")
     assert b"s3cret" not in head and b"uthorization" not in head
     assert b"Accept-Encoding" not in head  # the kubeconfig says so
+
+
+# ---- what a kubeconfig can't do ----
+
+def mounted(path):
+    """(source, options) of /proc/mounts, where a blank or a backslash is octal."""
+    with open("/proc/mounts") as f:
+        fields = [line.split() for line in f if line.split()[1] == str(path)]
+    (source, _, _, options, *_), = fields
+    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), source), options.split(",")
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+@pytest.mark.parametrize("tail", ["/,allow_other,suid", "/\\,dev", "/\\\\,max_read=1,", "/\\054suid"])
+def test_url_is_no_mount_option(server, start_mount, tail, user):
+    """As itself for mount(2), and through fusermount3 for another user."""
+    plain = start_mount(server)
+    readable = server.kubeconfig.parent / "readable"
+    readable.mkdir()
+    kubeconfig = Kubeconfig(server, readable, {"token": server.token}, server=server.url + tail)
+    server.control("POST", "prefix", {"path": tail})
+    mount = start_mount(kubeconfig_only(kubeconfig), user=user)
+    source, options = mounted(mount.path)
+    assert source == server.url + tail.rstrip("/")
+    assert not {"suid", "dev", "allow_other", "max_read=1"} & set(options)
+    if not user:
+        assert options == mounted(plain.path)[1]
 
 
 # ---- nobody else gets to know ----
@@ -669,7 +702,7 @@ def test_plugin_says_nothing(server, plugin, start_as):
     plugin.script(f'echo \'{{"token": "{server.token}"\'')
     rotate(server, "sha256~second")
     refuses_save(mount / "shop/web/metadata.json", errno.EKEYEXPIRED)
-    assert "isn't a JSON object" in credentials(mount)["error"]
+    assert "isn't an object" in credentials(mount)["error"]
     assert next(iter(secrets_of(server))) not in everything_said(mount)
 
 

@@ -26,6 +26,7 @@ from test_contents import escape, model_of_stream
 SECONDS = 3  # for an event to come, on a busy machine
 QUIET = 0.03  # in which what must not come would come
 LOST = 8  # one back-off and a new list
+GONE = 200  # a lost right is made sure of for a minute or two
 STREAMS = "/apis/image.openshift.io/v1/imagestreams"
 IMAGE = "registry.example/work/app@sha256:"
 NUMBERS = itertools.count(1)  # of namespaces: the server is shared
@@ -983,7 +984,7 @@ def test_events_of_a_namespace_that_is_refused(directory, start_server, start_mo
     expected = local.run(before, steps, ["", *sorted(before)])[0]
     server.control("POST", "revoke", {"user": "developer", "namespace": "prod", "role": "view"})
     server.control("POST", "drop", {"path": "namespaces/prod"})
-    found = inotify.take(len(expected), LOST, QUIET)
+    found = inotify.take(len(expected), GONE, QUIET)
     expected = local.run(before, in_order_of(found, steps), ["", *sorted(before)])[0]
     local.close()
     inotify.close()

@@ -248,7 +248,7 @@ def row_delete_collection(mount, server):
 
 def row_secrets(mount, server):
     secrets = json.loads((mount / "monitoring/read/.api/secrets.json").read_text())
-    yield [("GET", "/namespaces/monitoring/imagestreams/read/secrets", PRETTY, None, None)]
+    yield [("GET", "/namespaces/monitoring/imagestreams/read/secrets", "", None, None)]
     assert SECRET in [one["data"].get(".dockerconfigjson") for one in secrets["items"]]
 
 

@@ -15,7 +15,7 @@ import conftest
 import pytest
 from conftest import wait_for
 from events import Inotify
-from test_watch import (API, LATER, PROJECTS, SECOND, STREAMS, has_label, lists, namespaced, requests,
+from test_watch import (API, LATER, PROJECTS, QUICKLY, SECOND, STREAMS, SURE, has_label, lists, namespaced, requests,
                         wait_for_watches, walk, watches)
 
 REVIEWS = "/apis/authorization.k8s.io/v1/"
@@ -107,7 +107,7 @@ def test_whole_cluster(server, start_mount):
     assert bits(mount / "shop") == 0o755 and bits(mount.path) == 0o555
     asked = [json.loads(one["body"])["spec"]["resourceAttributes"]
              for one in requests(server, ACCESS)]
-    assert len(asked) == 8 and {one["namespace"] for one in asked} == {""}
+    assert len(asked) == 9 and {one["namespace"] for one in asked} == {""}
     assert not reviewed(server)
     walk(mount.path)
     server.reset()
@@ -140,7 +140,8 @@ def test_some_namespaces(server, start_mount):
     assert writable(stream) == set()
     assert bits(mount / "dev") == 0o755 and bits(mount / "prod") == 0o555
     assert bits(stream) == 0o555 and bits(stream / "spec.json") == 0o444
-    assert sorted(reviewed(server)) == ["dev", "prod"] and not requests(server, ACCESS)
+    assert sorted(reviewed(server)) == ["dev", "prod"]
+    assert len(requests(server, ACCESS)) == 1  # whether the cluster's list is refused for sure
     walk(mount.path)
     server.reset()
     walk(mount.path)
@@ -149,6 +150,7 @@ def test_some_namespaces(server, start_mount):
 
 def test_one_namespace_without_the_list_of_projects(server, start_mount):
     server.fault(path=PROJECTS + "$", status=403, count=100)
+    server.fault(path=ACCESS, status=404, count=100)  # nobody can say whether that's a refusal
     grant(server, rule(READ))
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount.path) == []
@@ -225,7 +227,7 @@ def test_get_without_list(server, start_mount):
     # It can't be watched either.
     server.label("shop", "web", seen="yes")
     wait_for(lambda: has_label(mount, "shop", "web", "seen"), LATER, "the next look")
-    assert scope(mount, namespaced("shop") + "/web")["state"] == "polling"
+    wait_for(lambda: scope(mount, namespaced("shop") + "/web")["state"] == "polling", LATER)
 
 
 def scope(mount, path):
@@ -238,7 +240,7 @@ def test_read_without_watch(server, start_mount, namespace):
     mount = start_mount(server, "--context", "reader", "--poll-interval", 1)
     assert "web" in os.listdir(mount / "shop")
     path = namespaced("shop") if namespace else STREAMS
-    wait_for(lambda: scope(mount, path)["state"] == "polling", SECOND, "the state")
+    wait_for(lambda: scope(mount, path)["state"] == "polling", LATER, "the state")
     server.label("shop", "web", seen="yes")
     wait_for(lambda: has_label(mount, "shop", "web", "seen"), LATER, "the next list")
     server.delete("shop", "api")
@@ -252,8 +254,9 @@ def test_polls_every_minute(server, start_mount):
     grant(server, rule(["get", "list"]))
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount / "shop")
-    wait_for(lambda: scope(mount, namespaced("shop"))["state"] == "polling", SECOND)
-    assert len(lists(server, namespaced("shop"))) == 2  # one whether it is there, and the list
+    wait_for(lambda: scope(mount, namespaced("shop"))["state"] == "polling", LATER)
+    # One whether it is there; the list; and once more, since the refusal of the watch may be one of it.
+    assert len(lists(server, namespaced("shop"))) == 3
 
 
 def test_nothing_at_all(server, start_mount):
@@ -493,13 +496,15 @@ def test_whole_cluster_that_shrinks(server, start_mount):
     """What is left of it is found namespace by namespace."""
     role(server, "view")
     role(server, "edit", "shop")
-    mount = start_mount(server, "--context", "reader", "--rights-interval", 1)
+    mount = start_mount(server, "--context", "reader", "--rights-interval", 1, *QUICKLY)
     walk(mount.path)
     wait_for(lambda: writable(mount / "shop/web") == EDITOR, LATER, "the bits")
     wait_for_watches(server, 2)
     server.control("POST", "revoke", {"user": "reader", "role": "view"})
     server.control("POST", "drop", {"path": "imagestreams"})
-    wait_for(lambda: os.listdir(mount.path) == ["shop"], LATER, "the end of the others")
+    # Who is logged in reads openshift by itself.
+    wait_for(lambda: sorted(os.listdir(mount.path)) == ["openshift", "shop"], 2 * SURE, "the end of the others")
+    wait_for(lambda: len(mount.status()["scopes"]) == 4, SURE, "the end of their scopes")
     wait_for(lambda: watches(server, namespaced("shop")) or os.listdir(mount / "shop") is None,
              LATER, "the watch of shop")
     assert "web" in os.listdir(mount / "shop")
@@ -511,7 +516,7 @@ def test_whole_cluster_that_shrinks(server, start_mount):
 
 
 def test_projects_come_and_go(server, start_mount):
-    mount = start_mount(server, "--context", "reader")
+    mount = start_mount(server, "--context", "reader", *QUICKLY)
     wait_for_watches(server, 1)
     assert os.listdir(mount.path) == []
     with inotify(mount.path) as watch:
@@ -520,7 +525,7 @@ def test_projects_come_and_go(server, start_mount):
         assert writable(mount / "shop/web") in (EDITOR, EVERYTHING)
         wait_for(lambda: writable(mount / "shop/web") == EDITOR, SECOND)
         revoke(server, "shop")
-        assert watch.until(lambda e: e[1:] == ("shop", "DELETE|ISDIR"), LATER)
+        assert watch.until(lambda e: e[1:] == ("shop", "DELETE|ISDIR"), SURE)
     assert os.listdir(mount.path) == [] and not (mount / "shop").exists()
     role(server, "view", "shop")
     wait_for(lambda: os.listdir(mount.path) == ["shop"], LATER, "the project")
@@ -530,11 +535,11 @@ def test_projects_come_and_go(server, start_mount):
 
 def test_access_that_is_withdrawn_while_watched(server, start_mount):
     """The watch of the streams goes on (a server cuts none), the projects' tells."""
-    mount = start_mount(server, "--context", "developer")
+    mount = start_mount(server, "--context", "developer", *QUICKLY)
     assert os.listdir(mount / "prod")
     wait_for_watches(server, 2)
     revoke(server, "prod", "developer")
-    wait_for(lambda: os.listdir(mount.path) == ["dev"], SECOND, "the end of prod")
+    wait_for(lambda: os.listdir(mount.path) == ["dev"], SURE, "the end of prod")
     assert not (mount / "prod").exists()
 
 
@@ -543,7 +548,7 @@ def test_access_to_streams_alone_is_withdrawn(server, start_mount):
     names = {"resources": ["namespaces"], "verbs": ["get"], "apiGroups": [""]}
     grant(server, names)
     role(server, "edit", "shop")
-    mount = start_mount(server, "--context", "reader")
+    mount = start_mount(server, "--context", "reader", *QUICKLY)
     assert os.listdir(mount / "shop")
     wait_for_watches(server, 2)
     server.control("POST", "revoke", {"user": "reader", "role": "edit"})
@@ -556,7 +561,7 @@ def test_access_to_streams_alone_is_withdrawn(server, start_mount):
         except PermissionError:
             return True
 
-    wait_for(refused, LATER, "the end of the streams")
+    wait_for(refused, SURE, "the end of the streams")
     assert os.listdir(mount.path) == ["shop"]
     role(server, "view", "shop")
 
@@ -564,26 +569,26 @@ def test_access_to_streams_alone_is_withdrawn(server, start_mount):
 def test_unlisted_namespace_is_withdrawn(server, start_mount):
     """No project tells; the next look at the rights does."""
     grant(server, rule(READ))
-    mount = start_mount(server, "--context", "reader", "--rights-interval", 1)
+    mount = start_mount(server, "--context", "reader", "--rights-interval", 1, *QUICKLY)
     assert "web" in os.listdir(mount / "shop")
     with open(mount / "shop/web/spec.json", "rb", buffering=0) as file:
         text = file.read()
         wait_for_watches(server, 2)
         revoke(server, "shop")
-        wait_for(lambda: not os.path.exists(mount / "shop/web"), LATER, "the end of the streams")
+        wait_for(lambda: not os.path.exists(mount / "shop/web"), SURE, "the end of the streams")
         fails(errno.EACCES, os.listdir, mount / "shop")
         assert os.pread(file.fileno(), 1 << 20, 0) == text
     assert (mount / "openshift/nginx/spec.json").exists()
 
 
 def test_namespace_deleted_while_nobody_watches(server, start_mount):
-    mount = start_mount(server, "--context", "developer")
+    mount = start_mount(server, "--context", "developer", *QUICKLY)
     assert sorted(os.listdir(mount.path)) == ["dev", "prod"]
     wait_for_watches(server, 1)
     server.fault(path=PROJECTS, watch=True, status=503, count=1)
     server.control("POST", "drop", {"path": "projects"})
     server.control("POST", "bulk", [{"op": "delete-namespace", "name": "prod"}])
-    wait_for(lambda: os.listdir(mount.path) == ["dev"], LATER, "the end of prod")
+    wait_for(lambda: os.listdir(mount.path) == ["dev"], SURE, "the end of prod")
 
 
 def test_watch_of_projects_that_fails_is_backed_off(server, start_mount):
@@ -635,10 +640,10 @@ def test_only_one_stream(server, start_mount):
 
 
 def test_named_namespace_that_goes(server, start_mount):
-    mount = start_mount(server, "-n", "shop", "-n", "dev", "--poll-interval", 1)
+    mount = start_mount(server, "-n", "shop", "-n", "dev", "--poll-interval", 1, *QUICKLY)
     assert os.listdir(mount / "shop")
     server.control("POST", "bulk", [{"op": "delete-namespace", "name": "shop"}])
-    wait_for(lambda: os.listdir(mount.path) == ["dev"], LATER, "its end")
+    wait_for(lambda: os.listdir(mount.path) == ["dev"], SURE, "its end")
     server.control("POST", "bulk", [{"op": "create-namespace", "name": "shop"}])
     wait_for(lambda: sorted(os.listdir(mount.path)) == ["dev", "shop"], LATER, "the new one")
 

@@ -113,6 +113,88 @@ static void test_note(void **state)
 	assert_base(self, SLOT, 1, NULL);
 }
 
+#define MINUTE (60 * NSEC_PER_SEC)
+
+/* What any caller that can't be told may have; version 0: nothing. Returns its stamp. */
+static uint64_t assert_oldest(uint64_t slot, int version)
+{
+	_cleanup_base_ struct base base = {0};
+
+	assert_int_equal(bases_find_oldest(b, slot, &base), version != 0);
+	assert_int_equal(base.version ? atoi(base.version->resource_version) : 0, version);
+	assert_null(base.text);
+	return base.stamp;
+}
+
+/* Callers that can't be told are as one: the oldest of the last 10 minutes counts. */
+static void test_oldest(void **state)
+{
+	_cleanup_object_ struct object *first = make(1), *second = make(2);
+	struct process_id nobody = {0}, self = id_of(getpid());
+	uint64_t stamp;
+
+	assert_oldest(SLOT, 0);
+	note(self, SLOT, 9); /* known, and so no concern of theirs */
+	assert_oldest(SLOT, 0);
+	bases_note(b, &nobody, SLOT, first);
+	stamp = assert_oldest(SLOT, 1);
+	clock_moved += 5 * MINUTE;
+	bases_note(b, &nobody, SLOT, second);
+	assert_true(assert_oldest(SLOT, 1) == stamp);
+	assert_true(saved(nobody, SLOT, "text", 3) > stamp);
+	assert_oldest(SLOT, 1); /* whose text that was nobody can say */
+	assert_oldest(SLOT + 1, 0);
+	clock_moved += 4 * MINUTE;
+	bases_note(b, &nobody, SLOT, first); /* shown again: its time begins anew */
+	clock_moved += 9 * MINUTE;
+	assert_oldest(SLOT, 1);
+	assert_int_equal(atomic_load(&second->refs), 1);
+	clock_moved += 2 * MINUTE;
+	assert_oldest(SLOT, 0);
+	assert_int_equal(atomic_load(&first->refs), 1);
+	bases_note(b, &nobody, SLOT, second);
+	assert_true(assert_oldest(SLOT, 2) > stamp);
+}
+
+/* More versions than are kept: the oldest stays as long as the next one would have. */
+static void test_oldest_of_many(void **state)
+{
+	struct process_id nobody = {0};
+
+	for (int i = 1; i <= 12; i++) {
+		note(nobody, SLOT, i);
+		clock_moved += MINUTE;
+	}
+	assert_oldest(SLOT, 1); /* for the fifth, served 8 minutes ago */
+	clock_moved += 2 * MINUTE;
+	assert_oldest(SLOT, 6);
+}
+
+/* More files than are kept: those that were served last. */
+static void test_oldest_of_many_files(void **state)
+{
+	_cleanup_object_ struct object *o = make(1);
+	struct process_id nobody = {0};
+
+	for (int i = 0; i < 70000; i++) {
+		bases_note(b, &nobody, SLOT + i, o);
+		clock_moved += NSEC_PER_SEC / 200;
+	}
+	assert_oldest(SLOT + 69999, 1);
+	assert_oldest(SLOT + 40000, 1);
+	assert_oldest(SLOT, 0);
+	assert_true(atomic_load(&o->refs) <= 65536 + 1);
+}
+
+static void test_met_unknown(void **state)
+{
+	assert_int_equal(bases_caller(b, getpid()).tgid, getpid());
+	bases_who(b, 0); /* nobody waits: that says nothing */
+	assert_false(bases_met_unknown(b));
+	assert_int_equal(bases_caller(b, 0).tgid, 0);
+	assert_true(bases_met_unknown(b));
+}
+
 /* Somebody outside our pid namespace: anybody. */
 static void test_unknown(void **state)
 {
@@ -504,6 +586,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_note, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unknown, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_oldest, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_oldest_of_many, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_oldest_of_many_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_met_unknown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_saved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stamps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_who, setup, teardown),

@@ -1,4 +1,6 @@
 /* Plugins are shell scripts in a directory of their own. */
+#include "tests/unit/pem.h"
+
 #include "client/exec.h"
 
 #include <errno.h>
@@ -13,9 +15,7 @@
 
 #include <cmocka.h>
 
-#define V1	 "client.authentication.k8s.io/v1"
-#define PEM	 "-----BEGIN X-----\\nYQ==\\n-----END X-----\\n"
-#define PEM_TEXT "-----BEGIN X-----\nYQ==\n-----END X-----\n"
+#define V1 "client.authentication.k8s.io/v1"
 #define ANSWER(status)                                                                             \
 	"{\"kind\": \"ExecCredential\", \"apiVersion\": \"" V1 "\", \"status\": " status "}"
 
@@ -46,9 +46,10 @@ static char *in(const char *name)
 
 static void test_answers(void **state)
 {
-	static const char both[] = ANSWER("{\"token\": \"t\", \"clientCertificateData\": \"" PEM
-					  "\", \"clientKeyData\": \"" PEM "\", "
-					  "\"expirationTimestamp\": \"2026-01-02T03:04:05Z\"}");
+	static const char both[] =
+		ANSWER("{\"token\": \"t\", \"clientCertificateData\": \"" CERTIFICATE_JSON
+		       "\", \"clientKeyData\": \"" KEY_JSON "\", "
+		       "\"expirationTimestamp\": \"2026-01-02T03:04:05Z\"}");
 	static const char token[] =
 		ANSWER("{\"token\": \"t\", \"more\": [], "
 		       "\"clientKeyData\": \"\", \"expirationTimestamp\": null}");
@@ -57,8 +58,8 @@ static void test_answers(void **state)
 
 	assert_int_equal(exec_answer_parse(both, strlen(both), V1, &a, &error), 0);
 	assert_string_equal(a.token, "t");
-	assert_string_equal(a.certificate, PEM_TEXT);
-	assert_string_equal(a.key, PEM_TEXT);
+	assert_string_equal(a.certificate, CERTIFICATE);
+	assert_string_equal(a.key, KEY);
 	assert_int_equal(a.expires, INT64_C(1767323045) * NSEC_PER_SEC);
 	exec_answer_release(&a);
 	assert_int_equal(exec_answer_parse(token, strlen(token), V1, &a, &error), 0);
@@ -74,11 +75,12 @@ static void test_wrong_answers(void **state)
 	static const struct {
 		const char *text, *sentence;
 	} rows[] = {
-		{"", "it isn't a JSON object"},
-		{"s3cret", "it isn't a JSON object"},
-		{"{\"status\": {\"token\": \"s3cret\"}", "it isn't a JSON object"},
-		{"[]", "it isn't a JSON object"},
-		{"{}", "its kind isn't ExecCredential"},
+		{"", "it isn't an object"},
+		{"s3cret", "it isn't an object"},
+		{"{\"status\": {\"token\": \"s3cret\"}", "it isn't an object"},
+		{"[]", "it isn't an object"},
+		{"{}", "its apiVersion isn't the kubeconfig's"},
+		{"{\"kind\": \"Secret\"}", "its kind isn't ExecCredential"},
 		{"{\"kind\": \"ExecCredential\", \"status\": {\"token\": \"s3cret\"}}",
 			"its apiVersion isn't the kubeconfig's"},
 		{"{\"kind\": \"ExecCredential\", \"apiVersion\": \"" V1 "beta1\"}",
@@ -89,14 +91,19 @@ static void test_wrong_answers(void **state)
 		{ANSWER("{\"token\": 7}"), "neither a token nor"},
 		{ANSWER("{\"token\": \"s3cret\\n\"}"), "its token holds white space"},
 		{ANSWER("{\"token\": \"s3cr\\u00e9t\"}"), "its token holds white space"},
-		{ANSWER("{\"token\": \"s3cret\\u0000\"}"), "it isn't a JSON object"},
-		{ANSWER("{\"clientCertificateData\": \"" PEM "\"}"), "without its key"},
-		{ANSWER("{\"token\": \"s3cret\", \"clientKeyData\": \"" PEM "\"}"),
+		{ANSWER("{\"token\": \"s3cret\\u0000\"}"), "it isn't an object"},
+		{ANSWER("{\"clientCertificateData\": \"" CERTIFICATE_JSON "\"}"),
+			"without its key"},
+		{ANSWER("{\"token\": \"s3cret\", \"clientKeyData\": \"" KEY_JSON "\"}"),
 			"without its certificate"},
-		{ANSWER("{\"clientCertificateData\": \"x\", \"clientKeyData\": \"" PEM "\"}"),
-			"its client certificate isn't PEM"},
-		{ANSWER("{\"clientCertificateData\": \"" PEM "\", \"clientKeyData\": \"s3cret\"}"),
-			"its client key isn't PEM"},
+		{ANSWER("{\"clientCertificateData\": \"x\", \"clientKeyData\": \"" KEY_JSON "\"}"),
+			"its client certificate holds no whole PEM certificate"},
+		{ANSWER("{\"clientCertificateData\": \"" CERTIFICATE_JSON
+			"\", \"clientKeyData\": \"s3cret\"}"),
+			"its client key holds no whole PEM key"},
+		{ANSWER("{\"clientCertificateData\": \"" CERTIFICATE_JSON
+			"\", \"clientKeyData\": \"" ENCRYPTED_KEY_JSON "\"}"),
+			"its client key is encrypted"},
 		{ANSWER("{\"token\": \"s3cret\", \"expirationTimestamp\": \"soon\"}"),
 			"its expirationTimestamp is no time"},
 	};
@@ -325,9 +332,9 @@ static void test_failures(void **state)
 	} rows[] = {
 		{"echo why >&2; " TOKEN "exit 3", "failed with exit code 3", -EIO},
 		{"kill -KILL $$", "was ended by signal 9", -EIO},
-		{"", "is wrong: it isn't a JSON object", -EINVAL},
-		{"echo s3cret", "is wrong: it isn't a JSON object", -EINVAL},
-		{"exec yes s3cret", "printed more than 1 MiB", -EFBIG},
+		{"", "is wrong: it isn't an object", -EINVAL},
+		{"echo s3cret", "is wrong: it isn't an object", -EINVAL},
+		{"exec yes s3cret", "printed more than 16 MiB", -EFBIG},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

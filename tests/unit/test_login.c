@@ -3,6 +3,7 @@
  * starts: it then finds what is due.
  */
 #include "tests/unit/clock.h"
+#include "tests/unit/pem.h"
 
 #include "client/log.h"
 #include "client/login.h"
@@ -145,7 +146,7 @@ static void begin(const char *kubeconfig)
 
 static void start(void)
 {
-	login_start(in_use, on_changed, &changed);
+	assert_int_equal(login_start(in_use, on_changed, &changed), 0);
 }
 
 static void assert_token(const char *expected)
@@ -297,17 +298,17 @@ static void test_certificate_files(void **state)
 {
 	struct credentials *c;
 
-	put("crt", "certificate 1");
-	put("key", "s3cret1");
+	put("crt", CERTIFICATE);
+	put("key", KEY);
 	begin(USER_OF("{client-certificate: crt, client-key: key}"));
-	put("crt", "certificate 2");
-	put("key", "s3cret2");
+	put("crt", CERTIFICATE_2);
+	put("key", KEY_2);
 	clock_moved = 51 * SECOND;
 	start();
 	wait_for_change();
 	c = login_credentials(in_use);
-	assert_string_equal(c->certificate, "certificate 2");
-	assert_string_equal(c->key, "s3cret2");
+	assert_string_equal(c->certificate, CERTIFICATE_2);
+	assert_string_equal(c->key, KEY_2);
 	assert_string_equal(c->kind, "client-certificate");
 	credentials_unref(c);
 }

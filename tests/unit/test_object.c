@@ -1,6 +1,8 @@
 /* What is kept of a received ImageStream, and the cache of parsed trees. */
 #include "client/object.h"
 
+#include "client/buf.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -160,7 +162,8 @@ static void test_from_text(void **state)
 		{"{\"metadata\":{" METADATA "},\"spec\":{\"e\":1.0e1,\"s\":\"\\u003c\"}}",
 			"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API
 			"\",\"metadata\":{" METADATA "},\"spec\":{\"e\":1.0e1,\"s\":\"\\u003c\"}}"},
-		{"{\"kind\":\"Other\",\"metadata\":{" METADATA "},\"apiVersion\":\"v1\"}", NULL},
+		{"{\"kind\":\"ImageStream\",\"metadata\":{" METADATA "},\"apiVersion\":\"v1\"}",
+			NULL},
 		{"{\"metadata\":{\"managedFields\":[{\"a\":[]}]," METADATA "}}", NULL},
 		{"{\"metadata\":{" METADATA ",\"managedFields\":null}}", NULL},
 		{"{\"metadata\":{" METADATA ",\"managed\\u0046ields\":[{}]},\"z\":0}", NULL},
@@ -168,6 +171,17 @@ static void test_from_text(void **state)
 		{"{\n  \"metadata\": {" METADATA "},\n  \"status\": {}\n}\n", NULL},
 		{"{\"metadata\":{" METADATA "},\"spec\":{\"tags\": []}}", NULL},
 		{"{\"metadata\":{" METADATA ",\"a\": 1}}", NULL},
+		{"{\"metadata\":{\"name\":\"x\"},\"metadata\":{" METADATA "}}", NULL},
+		{"{\"metadata\":{\"managedFields\":[]},\"metadata\":{" METADATA "}}", NULL},
+		{"{\"metadata\":{\"name\":\"x\"," METADATA "}}", NULL},
+		{"{\"spec\":{\"a\":1},\"metadata\":{" METADATA "},\"spec\":{\"b\":2}}", NULL},
+		{"{\"k\\u0069nd\":\"ImageStream\",\"metadata\":{" METADATA "}}", NULL},
+		{"{\"a\\\"b\":1,\"metadata\":{" METADATA ",\"\\n\":2}}", NULL},
+		{"{\"metadata\":{\"name\":\"x\"},\"meta\\u0064ata\":{" METADATA "}}", NULL},
+		{"{\"metadata\":{" METADATA "},\"spec\":{\"a\":1e16,\"b\":1e-400,\"b\":0.1}}",
+			"{\"kind\":\"ImageStream\",\"apiVersion\":\"" API
+			"\",\"metadata\":{" METADATA
+			"},\"spec\":{\"a\":1e16,\"b\":1e-400,\"b\":0.1}}"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -176,7 +190,8 @@ static void test_from_text(void **state)
 
 		assert_int_equal(object_from_json(json, API, &a), 0);
 		assert_int_equal(
-			object_from_text(rows[i].text, strlen(rows[i].text), API, &b, &tree), 0);
+			object_from_text(rows[i].text, strlen(rows[i].text), API, &b, &tree, NULL),
+			0);
 		assert_string_equal(b->text, rows[i].kept ? rows[i].kept : a->text);
 		assert_int_equal(b->len, strlen(b->text));
 		assert_string_equal(b->key, "shop/web");
@@ -202,7 +217,7 @@ static void test_from_bad_text(void **state)
 		struct object *o = NULL;
 		json_t *json = NULL;
 
-		if (object_from_text(rows[i].text, strlen(rows[i].text), API, &o, &json) !=
+		if (object_from_text(rows[i].text, strlen(rows[i].text), API, &o, &json, NULL) !=
 			rows[i].error)
 			fail_msg("row %zu", i);
 		assert_null(o);
@@ -279,6 +294,107 @@ static void test_refused(void **state)
 		assert_null(o);
 	}
 	assert_int_equal(object_from_json(NULL, API, &(struct object *){NULL}), -EINVAL);
+}
+
+#define LONG_NAME                                                                                  \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"         \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"         \
+	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"         \
+	"aaaaaaaaaaaaaaa" /* 255 */
+#define NAMES(namespace, name, uid, version)                                                       \
+	"{\"namespace\":" namespace ",\"name\":" name ",\"uid\":" uid                              \
+				    ",\"resourceVersion\":" version "}"
+
+/* What names an object, and the sentence that says why it is left out; NULL: it is taken. */
+static void test_gate(void **state)
+{
+	static const struct {
+		const char *metadata, *why;
+	} rows[] = {
+		{NAMES("\"shop\"", "\"web\"", "\"u\"", "\"1\""), NULL},
+		{NAMES("\"shop\"", "\"" LONG_NAME "\"", "\"u\"", "\"1\""), NULL},
+		{NAMES("\"a b\"", "\"\\u0001\u00e4%\"", "\"u\"", "\"1\""), NULL},
+		{NAMES("\"shop\"", "\"a" LONG_NAME "\"", "\"u\"", "\"1\""),
+			"shop/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…: "
+			"metadata.name is longer than 255 bytes"},
+		{NAMES("\"shop\"", "\"a/b\"", "\"u\"", "\"1\""),
+			"shop/a/b: metadata.name holds a slash"},
+		{NAMES("\"shop\"", "\"a\\u0000b\"", "\"u\"", "\"1\""),
+			"shop/a\\x00b: metadata.name holds a NUL"},
+		{NAMES("\"shop\"", "\"\"", "\"u\"", "\"1\""), "shop/: metadata.name is empty"},
+		{NAMES("\"shop\"", "\"..\"", "\"u\"", "\"1\""),
+			"shop/..: metadata.name begins with a dot"},
+		{NAMES("\"shop\"", "1", "\"u\"", "\"1\""), "shop/?: metadata.name is missing"},
+		{NAMES("\"../x\"", "\"web\"", "\"u\"", "\"1\""),
+			"../x/web: metadata.namespace holds a slash"},
+		{NAMES("\"s\\n\\u007f\"", "\"web\"", "\"\"", "\"1\""),
+			"s\\x0a\\x7f/web: metadata.uid is empty"},
+		{NAMES("\"shop\"", "\"web\"", "\"u v\"", "\"1\""),
+			"shop/web: metadata.uid isn't printable"},
+		{NAMES("\"shop\"", "\"web\"", "\"" LONG_NAME "\"", "\"1\""),
+			"shop/web: metadata.uid is longer than 128 bytes"},
+		{NAMES("\"shop\"", "\"web\"", "\"u\"", "1.5"),
+			"shop/web: metadata.resourceVersion is missing"},
+		{NAMES("\"shop\"", "\"web\"", "\"u\"", "\"1\\u0000\""),
+			"shop/web: metadata.resourceVersion isn't printable"},
+		{"null", "?/?: metadata.namespace is missing"},
+		{"[]", "?/?: metadata.namespace is missing"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *text = xasprintf("{\"metadata\":%s}", rows[i].metadata);
+		_cleanup_object_ struct object *o = NULL;
+		_cleanup_free_ char *why = NULL;
+		int r = object_from_text(text, strlen(text), API, &o, NULL, &why);
+
+		assert_int_equal(r, rows[i].why ? -EINVAL : 0);
+		if (rows[i].why)
+			assert_string_equal(why, rows[i].why);
+		else
+			assert_null(why);
+	}
+}
+
+static void test_gate_of_namespaces(void **state)
+{
+	_cleanup_json_ json_t *fine = load("{\"name\":\"shop\",\"uid\":\"u\"}");
+	_cleanup_json_ json_t *nameless = load("{\"name\":\"a/b\",\"uid\":\"u\"}");
+	_cleanup_json_ json_t *uidless = load("{\"name\":\"shop\"}");
+	_cleanup_free_ char *first = NULL, *second = NULL;
+
+	assert_int_equal(object_check_namespace(fine, NULL), 0);
+	assert_int_equal(object_check_namespace(nameless, &first), -EINVAL);
+	assert_string_equal(first, "a/b: metadata.name holds a slash");
+	assert_int_equal(object_check_namespace(uidless, &second), -EINVAL);
+	assert_string_equal(second, "shop: metadata.uid is missing");
+	assert_int_equal(object_check_namespace(NULL, NULL), -EINVAL);
+}
+
+/* What isn't parsed is named all the same. */
+static void test_too_large(void **state)
+{
+	struct buf text = BUF_INIT(1 << 24);
+	_cleanup_free_ char *why = NULL;
+	struct object *o = NULL;
+
+	buf_addstr(&text, "{\"metadata\":{" METADATA "},\"a\":[0");
+	for (size_t i = 0; i < 200000; i++)
+		buf_addstr(&text, ",0");
+	buf_addstr(&text, "]}");
+	assert_int_equal(object_from_text(text.data, text.len, API, &o, NULL, &why), -EFBIG);
+	assert_string_equal(why, "shop/web: not read: more than 200000 values");
+	buf_release(&text);
+}
+
+static void test_another(void **state)
+{
+	_cleanup_object_ struct object *o = from("{\"metadata\":{" METADATA "}}");
+
+	assert_true(object_is(o, "shop", "web"));
+	assert_false(object_is(o, "shop", "we"));
+	assert_false(object_is(o, "sho", "web"));
+	assert_false(object_is(o, "shop2", "web"));
+	assert_false(object_is(o, "", "shop/web"));
 }
 
 static void test_references(void **state)
@@ -456,6 +572,10 @@ int main(void)
 		cmocka_unit_test(test_cache_put),
 		cmocka_unit_test(test_newest),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_gate),
+		cmocka_unit_test(test_gate_of_namespaces),
+		cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_another),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_cache_hit),
 		cmocka_unit_test(test_cache_many),

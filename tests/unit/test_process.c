@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -434,22 +436,83 @@ static void test_told_thread(void **state)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-/* With a process that can't be looked at, whoever asks to be interrupted is. */
+/* Of a process that can't be looked at nobody can tell that it isn't a resized terminal. */
 static void test_told_unknown(void **state)
 {
 	pid_t child = start(NULL);
 
-	assert_true(process_told_to_stop(0));
-	assert_true(process_told_to_stop(NOBODY));
+	assert_false(process_told_to_stop(0));
+	assert_false(process_told_to_stop(NOBODY));
 	assert_false(process_told_to_stop(getpid()));
 	assert_false(process_told_to_stop(child));
 	reap(child);
-	assert_true(process_told_to_stop(child));
+	assert_false(process_told_to_stop(child));
+}
+
+/* ---- what can be told at all ---- */
+
+static void test_sight(void **state)
+{
+	assert_int_equal(process_sight(), getpid() == 1 ? PROCESS_OUTSIDE : PROCESS_TOLD);
+	assert_null(process_sight_text(PROCESS_TOLD));
+	assert_non_null(process_sight_text(PROCESS_OUTSIDE));
+	assert_non_null(process_sight_text(PROCESS_HIDDEN));
+	assert_non_null(process_sight_text(PROCESS_NO_PROC));
+}
+
+/* The first process of a new pid namespace: with the /proc of the old one, then with its own. */
+static int look_from_inside(bool own_proc, pid_t stranger)
+{
+	struct process_id id;
+
+	if (own_proc && (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+				mount("proc", "/proc", "proc", 0, NULL) < 0))
+		return 77;
+	if (process_sight() != (own_proc ? PROCESS_OUTSIDE : PROCESS_NO_PROC))
+		return 1;
+	if (process_identify(getpid(), &id) != own_proc)
+		return 2;
+	/* The number is another process's there. */
+	return !own_proc && process_identify(stranger, &id) ? 3 : 0;
+}
+
+static int look_in_namespace(bool own_proc)
+{
+	pid_t outer = fork(), inner, self = getpid();
+	int status;
+
+	assert_true(outer >= 0);
+	if (outer == 0) {
+		if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0)
+			_exit(77);
+		inner = fork();
+		if (inner == 0)
+			_exit(look_from_inside(own_proc, self));
+		if (inner < 0 || waitpid(inner, &status, 0) != inner || !WIFEXITED(status))
+			_exit(99);
+		_exit(WEXITSTATUS(status));
+	}
+	assert_int_equal(waitpid(outer, &status, 0), outer);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Before anything else asks: the answer is kept. */
+static void test_sight_in_namespace(void **state)
+{
+	int without = look_in_namespace(false), own = look_in_namespace(true);
+
+	if (without == 77 || own == 77)
+		skip(); /* not root */
+	assert_int_equal(without, 0);
+	assert_int_equal(own, 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sight_in_namespace),
+		cmocka_unit_test(test_sight),
 		cmocka_unit_test(test_identify),
 		cmocka_unit_test(test_alive),
 		cmocka_unit_test(test_exited),

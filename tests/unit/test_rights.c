@@ -29,7 +29,7 @@ static void test_rules(void **state)
 		unsigned rights;
 	} rows[] = {
 		{OURS("\"get\",\"list\",\"watch\"", "\"imagestreams\"", ""),
-			RIGHT_GET | RIGHT_LIST},
+			RIGHT_GET | RIGHT_LIST | RIGHT_WATCH},
 		{OURS("\"*\"", "\"*\"", ""), RIGHTS_ALL},
 		{RULE("\"*\"", "\"*\"", "\"*\"", ""), RIGHTS_ALL},
 		{RULE("\"*\"", "\"apps\"", "\"*\"", ""), 0},

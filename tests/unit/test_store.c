@@ -1,6 +1,7 @@
 /* What the server sent: which version wins, what a list takes away, and who is told. */
 #include "client/store.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -88,9 +89,10 @@ static struct object *make(const char *key, const char *uid, const char *version
 	return o;
 }
 
-static void put(struct told *told, const char *key, const char *version, unsigned list)
+/* The uid is the key's. */
+static int put(struct told *told, const char *key, const char *version, uint64_t list)
 {
-	store_put(told->store, make(key, "u", version), list);
+	return store_put(told->store, make(key, key, version), list);
 }
 
 static void assert_held(struct told *told, const char *key, const char *version)
@@ -198,13 +200,13 @@ static void test_delete(void **state)
 	store_delete(told->store, "shop/web", "1");
 	assert_told(told, "");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		put(told, "shop/web", "10", 1);
+		put(told, "shop/web", "10", store_list_begin(told->store));
 		assert_told(told, i == 1 ? "" : "+shop/web");
 		store_delete(told->store, "shop/web", rows[i].version);
 		assert_held(told, "shop/web", rows[i].stays ? "10" : NULL);
 		assert_told(told, rows[i].stays ? "" : "-shop/web");
 	}
-	put(told, "shop/web", "3", 1); /* a list knows better */
+	put(told, "shop/web", "3", store_list_begin(told->store)); /* a list knows better */
 	assert_held(told, "shop/web", "3");
 }
 
@@ -225,46 +227,105 @@ static void test_late(void **state)
 	store_delete(told->store, "shop/web", NULL);
 	put(told, "shop/web", "14", 0); /* a deletion of ours: later than anything */
 	assert_held(told, "shop/web", NULL);
-	put(told, "shop/web", "14", 1);
+	put(told, "shop/web", "14", store_list_begin(told->store));
 	assert_held(told, "shop/web", "14");
 }
 
+/* A list is the truth for what was there when it was asked for. */
 static void test_sweep(void **state)
 {
 	struct told *told = *state;
-	unsigned list;
+	uint64_t list;
 
 	put(told, "shop/old", "5", 0);
-	put(told, "shop/at", "20", 0);
 	put(told, "shop/newer", "21", 0);
 	put(told, "shop/seen", "5", 0);
 	put(told, "shop/changed", "6", 0);
 	put(told, "shop/ahead", "30", 0);
+	put(told, "shop/broken", "5", 0);
+	put(told, "shop/echoed", "5", 0);
+	put(told, "shop/deleted", "5", 0);
 	list = store_list_begin(told->store);
-	assert_told(told, "+shop/ahead +shop/at +shop/changed +shop/newer +shop/old +shop/seen");
-	put(told, "shop/seen", "5", list);     /* as it was */
-	put(told, "shop/changed", "15", list); /* newer than what we have */
-	put(told, "shop/ahead", "10", list);   /* a watch was faster */
+	assert_told(told,
+		"+shop/ahead +shop/broken +shop/changed +shop/deleted +shop/echoed +shop/newer "
+		"+shop/old +shop/seen");
+	assert_int_equal(put(told, "shop/seen", "5", list), 1);
+	assert_int_equal(put(told, "shop/seen", "5", list), 0); /* twice in one list */
+	put(told, "shop/changed", "15", list);
+	put(told, "shop/ahead", "10", list); /* lower than what is held: the list knows */
 	put(told, "shop/fresh", "16", list);
 	put(told, "shop/watched", "22", 0); /* came while the list was read */
-	assert_told(told, "+shop/changed +shop/fresh +shop/watched");
+	put(told, "shop/watched", "4", list);
+	store_saw(told->store, "shop/broken", list);
+	assert_true(store_holds(told->store, "shop/echoed", "5"));
+	assert_false(store_holds(told->store, "shop/echoed", "6"));
+	assert_false(store_holds(told->store, "shop/none", "6"));
+	store_delete(told->store, "shop/deleted", "23");
+	put(told, "shop/deleted", "5", list); /* the list was asked for before */
+	assert_told(told, "+shop/ahead +shop/changed +shop/fresh +shop/watched -shop/deleted");
 	store_sweep(told->store, NULL, list, "20");
-	assert_told(told, "-shop/at -shop/old");
+	assert_told(told, "-shop/newer -shop/old");
 	assert_held(told, "shop/seen", "5");
 	assert_held(told, "shop/changed", "15");
-	assert_held(told, "shop/ahead", "30");
+	assert_held(told, "shop/ahead", "10");
 	assert_held(told, "shop/fresh", "16");
-	assert_held(told, "shop/newer", "21");
 	assert_held(told, "shop/watched", "22");
+	assert_held(told, "shop/broken", "5");
+	assert_held(told, "shop/echoed", "5");
+	assert_held(told, "shop/deleted", NULL);
 	store_sweep(told->store, NULL, list, "20");
 	assert_told(told, "");
+	put(told, "shop/old", "19", 0); /* an answer from before the list */
+	assert_told(told, "");
+}
+
+/* Another uid under a lower version: the server went back, and a list says so. */
+static void test_rollback(void **state)
+{
+	struct told *told = *state;
+	uint64_t list;
+
+	put(told, "shop/web", "100", 0);
+	put(told, "shop/made-later", "101", 0);
+	store_delete(told->store, "shop/web", "102");
+	put(told, "shop/web", "110", 0);
+	list = store_list_begin(told->store);
+	store_put(told->store, make("shop/web", "older", "40"), list);
+	store_sweep(told->store, NULL, list, "50");
+	assert_held(told, "shop/web", "40");
+	assert_held(told, "shop/made-later", NULL);
+	put(told, "shop/made-later", "45", 0); /* late news, unless deletions are forgotten */
+	assert_held(told, "shop/made-later", NULL);
+	store_forget_deleted(told->store);
+	put(told, "shop/made-later", "51", 0);
+	assert_held(told, "shop/made-later", "51");
+}
+
+/* One uid, one key: in a stream of another name it is left out. */
+static void test_uid_of_another(void **state)
+{
+	struct told *told = *state;
+
+	store_put(told->store, make("shop/web", "u", "5"), 0);
+	assert_int_equal(store_put(told->store, make("shop/copy", "u", "6"), 0), -EEXIST);
+	assert_held(told, "shop/copy", NULL);
+	assert_told(told, "+shop/web");
+	store_delete(told->store, "shop/web", NULL);
+	assert_int_equal(store_put(told->store, make("shop/copy", "v", "6"), 0), 0);
+	store_put(told->store, make("shop/web", "w", "7"), 0);
+	store_put(told->store, make("shop/web", "x", "8"), 0); /* made anew: w is free */
+	assert_int_equal(store_put(told->store, make("shop/third", "w", "9"), 0), 0);
+	assert_int_equal(store_put_namespace(told->store, "a", "n", 1, 0), 0);
+	assert_int_equal(store_put_namespace(told->store, "b", "n", 1, 0), -EEXIST);
+	assert_int_equal(store_put_namespace(told->store, "a", "m", 1, 0), 0);
+	assert_int_equal(store_put_namespace(told->store, "b", "n", 1, 0), 0);
 }
 
 /* What an earlier list saw and the next one doesn't goes. */
 static void test_sweep_again(void **state)
 {
 	struct told *told = *state;
-	unsigned first = store_list_begin(told->store), second;
+	uint64_t first = store_list_begin(told->store), second;
 
 	put(told, "shop/a", "1", first);
 	put(told, "shop/b", "2", first);
@@ -281,7 +342,7 @@ static void test_sweep_again(void **state)
 static void test_sweep_namespace(void **state)
 {
 	struct told *told = *state;
-	unsigned list;
+	uint64_t list;
 
 	put(told, "shop/a", "1", 0);
 	put(told, "shop/b", "2", 0);
@@ -313,7 +374,13 @@ static void test_drop(void **state)
 	store_drop(told->store, "shop");
 	store_drop(told->store, "none");
 	assert_told(told, "");
+	put(told, "shop/a", "1", 0); /* only our right was gone */
+	assert_told(told, "+shop/a");
 	assert_held(told, "shopping/a", "1");
+	store_drop_one(told->store, "shop/a");
+	assert_told(told, "-shop/a");
+	put(told, "shop/a", "1", 0);
+	assert_told(told, "+shop/a");
 	assert_true(store_get_namespace(told->store, "shop", &(struct store_namespace){0}));
 }
 
@@ -332,7 +399,7 @@ static void test_counts(void **state)
 	struct told *told = *state;
 	_cleanup_object_ struct object *a = make("shop/a", "u", "1");
 	_cleanup_object_ struct object *a2 = make("shop/a", "u-longer", "20");
-	_cleanup_object_ struct object *b = make("shop/b", "u", "1");
+	_cleanup_object_ struct object *b = make("shop/b", "v", "1");
 
 	assert_counts(told, 0, 0, 0);
 	store_put(told->store, object_ref(a), 0);
@@ -384,24 +451,25 @@ static void test_namespaces(void **state)
 	assert_told(told, "");
 }
 
-static void test_sweep_namespaces(void **state)
+static void test_unlisted_namespaces(void **state)
 {
 	struct told *told = *state;
-	unsigned list;
+	_cleanup_json_ json_t *names = NULL, *used = NULL;
+	uint64_t list;
 
 	store_put_namespace(told->store, "gone", "1", 1, store_list_begin(told->store));
-	store_put_namespace(told->store, "watched", "2", 1, 0);
 	store_put_namespace(told->store, "stays", "3", 1, 0);
 	put(told, "gone/web", "1", 0);
-	assert_told(told, "+gone/web -gone -stays -watched");
+	put(told, "gone/api", "1", 0);
 	list = store_list_begin(told->store);
 	store_put_namespace(told->store, "stays", "3", 1, list);
 	store_put_namespace(told->store, "new", "4", 1, list);
-	store_sweep_namespaces(told->store, list);
-	assert_told(told, "-gone -new -watched");
-	assert_namespace(told, "stays", "3", 1);
-	assert_namespace(told, "new", "4", 1);
-	assert_held(told, "gone/web", "1"); /* streams have their own lists */
+	names = store_unlisted_namespaces(told->store, list);
+	assert_int_equal(json_array_size(names), 1);
+	assert_string_equal(json_string_value(json_array_get(names, 0)), "gone");
+	used = store_used_namespaces(told->store);
+	assert_int_equal(json_array_size(used), 1);
+	assert_string_equal(json_string_value(json_array_get(used, 0)), "gone");
 }
 
 /* Random puts, deletions and drops against plain arrays. */
@@ -462,11 +530,13 @@ int main(void)
 		TEST(test_late),
 		TEST(test_sweep),
 		TEST(test_sweep_again),
+		TEST(test_rollback),
+		TEST(test_uid_of_another),
 		TEST(test_sweep_namespace),
 		TEST(test_drop),
 		TEST(test_counts),
 		TEST(test_namespaces),
-		TEST(test_sweep_namespaces),
+		TEST(test_unlisted_namespaces),
 		TEST(test_model),
 	};
 

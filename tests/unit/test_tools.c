@@ -1,5 +1,6 @@
 /* The small tools that everything stands on: buf, map, idmap, times, resourceVersions, the journal. */
 #include "client/buf.h"
+#include "client/descriptors.h"
 #include "client/idmap.h"
 #include "client/journal.h"
 #include "client/map.h"
@@ -7,6 +8,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -588,7 +590,7 @@ static void test_journal_counts(void **state)
 	journal_add(j, "p", "GET /", 503, EAGAIN, "busy");
 	journal_add(j, "p", "GET /", 503, EAGAIN, "busy");
 	journal_add(j, "q", "GET /", 503, EAGAIN, "busy");
-	journal_add(j, "p", "GET /", 503, EAGAIN, "busy"); /* not the newest any more */
+	journal_add(j, "p", "GET /", 503, EAGAIN, "busy"); /* moves to the end */
 	journal_add(j, "p", "GET /x", 503, EAGAIN, "busy");
 	journal_add(j, "p", "GET /x", 429, EAGAIN, "busy");
 	journal_add(j, "p", "GET /x", 429, EIO, "busy");
@@ -596,12 +598,67 @@ static void test_journal_counts(void **state)
 	journal_add(j, NULL, "GET /x", 429, EIO, "lazy");
 	journal_add(j, NULL, "GET /x", 429, EIO, "lazy");
 	lines = show(j);
-	assert_int_equal(json_array_size(lines), 8);
-	assert_int_equal(json_integer_value(json_object_get(json_array_get(lines, 0), "count")), 3);
-	for (int i = 1; i < 7; i++)
-		assert_null(json_object_get(json_array_get(lines, i), "count"));
-	assert_int_equal(json_integer_value(json_object_get(json_array_get(lines, 7), "count")), 2);
+	assert_int_equal(json_array_size(lines), 7);
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(lines, 1), "count")), 4);
+	assert_string_equal(json_str(json_array_get(lines, 1), "path"), "p");
+	assert_non_null(json_str(json_array_get(lines, 1), "first"));
+	assert_true(strcmp(json_str(json_array_get(lines, 1), "first"),
+			    json_str(json_array_get(lines, 1), "time")) <= 0);
+	for (int i = 0; i < 6; i++)
+		if (i != 1)
+			assert_null(json_object_get(json_array_get(lines, i), "count"));
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(lines, 6), "count")), 2);
 	journal_free(j);
+}
+
+/* Two failures that take turns leave room for all others. */
+static void test_journal_of_repeats(void **state)
+{
+	struct journal *j = journal_new();
+	_cleanup_json_ json_t *lines = NULL, *last = NULL;
+
+	journal_add(j, "other", "GET /", 500, EIO, "once");
+	for (int i = 0; i < 3 * JOURNAL_SIZE; i++)
+		journal_add(j, NULL, i % 2 ? "LIST /a" : "WATCH /a", 403, EACCES, "no");
+	lines = show(j);
+	assert_int_equal(json_array_size(lines), 3);
+	assert_string_equal(json_str(json_array_get(lines, 0), "message"), "once");
+	last = journal_last(j);
+	assert_string_equal(json_str(last, "request"), "LIST /a");
+	assert_int_equal(json_integer_value(json_object_get(last, "count")), 3 * JOURNAL_SIZE / 2);
+	assert_int_equal(journal_count(j), 3 * JOURNAL_SIZE + 1);
+	journal_free(j);
+}
+
+/* ---- descriptors ---- */
+
+static size_t others(void)
+{
+	return DESCRIPTORS_RESERVE + descriptors_threads() + descriptors_workers();
+}
+
+static void test_descriptors(void **state)
+{
+	static const rlim_t limits[] = {1, 40, 64, 100, 256, 1024, 4096};
+	struct rlimit old, limit;
+	size_t before = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(limits) && limits[i] <= old.rlim_max; i++) {
+		limit = (struct rlimit){limits[i], old.rlim_max};
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		assert_int_equal(descriptors_limit(), limits[i]);
+		assert_in_range(descriptors_budget(), before ? before : 1, limits[i]);
+		assert_in_range(descriptors_threads(), 1, DESCRIPTORS_THREADS);
+		assert_in_range(descriptors_workers(), 1, DESCRIPTORS_WORKERS);
+		if (limits[i] >= 64)
+			assert_true(descriptors_budget() + others() < limits[i]);
+		before = descriptors_budget();
+	}
+	assert_int_equal(descriptors_raise(), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(limit.rlim_cur == old.rlim_max);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
 int main(void)
@@ -634,6 +691,8 @@ int main(void)
 		cmocka_unit_test(test_journal_entry),
 		cmocka_unit_test(test_journal_keeps_the_newest),
 		cmocka_unit_test(test_journal_counts),
+		cmocka_unit_test(test_journal_of_repeats),
+		cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests_name("tools", tests, NULL, NULL);

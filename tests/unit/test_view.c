@@ -131,7 +131,7 @@ static void test_size_of_parts(void **state)
 		_cleanup_object_ struct object *o = NULL;
 		struct view *next, *first;
 
-		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL), 0);
+		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL, NULL), 0);
 		first = view_new(o, NULL, 0, 0, cache, journal);
 		assert_size(first);
 		next = view_new(o, v, 0, i, cache, journal);

@@ -1,0 +1,361 @@
+#include "client/intake.h"
+
+#include "client/json.h"
+#include "client/list.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define SHARES_MAX 4	/* threads that take in items */
+#define SHARE_MIN  64	/* items that are worth it */
+#define BATCH	   4096 /* items of a page that are looked at together */
+
+void taken_release(struct taken *t)
+{
+	free(t->more);
+	free(t->version);
+	free(t->name);
+	free(t->why);
+	*t = (struct taken){0};
+}
+
+void event_release(struct event *e)
+{
+	taken_release(&e->taken);
+	status_release(&e->status);
+}
+
+static void set_string(char **field, const char *value)
+{
+	free(*field);
+	*field = value && *value ? xstrdup(value) : NULL;
+}
+
+/* ---- one object ---- */
+
+static int put_namespace(
+	const struct intake *in, const char *text, size_t len, char **ret_name, char **ret_why)
+{
+	_cleanup_json_ json_t *json = NULL;
+	const json_t *metadata;
+	const char *created;
+	int64_t time = 0;
+	int r = json_read(text, len, JSON_ALLOW_NUL, &json, ret_why);
+
+	metadata = json_object_get(json, "metadata");
+	if (r == 0)
+		r = object_check_namespace(metadata, ret_why);
+	if (r < 0)
+		return r;
+	created = json_str(metadata, "creationTimestamp");
+	if (created)
+		rfc3339_parse(created, &time);
+	r = store_put_namespace(
+		in->store, json_str(metadata, "name"), json_str(metadata, "uid"), time, in->list);
+	if (r == -EEXIST)
+		*ret_why = xasprintf(
+			"%.64s: another namespace has its uid", json_str(metadata, "name"));
+	else if (ret_name)
+		set_string(ret_name, json_str(metadata, "name"));
+	return r;
+}
+
+/* What names an object and its version, as far as that can be seen without parsing. */
+struct identity {
+	char namespace[OBJECT_NAME_MAX + 1], name[OBJECT_NAME_MAX + 1];
+	char version[OBJECT_VERSION_MAX + 1];
+};
+
+static bool cut_metadata(struct cut *c, struct identity *ret)
+{
+	bool has_namespace = false, has_name = false, has_version = false;
+	struct piece key, value;
+
+	if (cut_enter(c, '{') < 0)
+		return false;
+	while (cut_next(c, '}') > 0 && cut_key(c, &key) == 0 && cut_value(c, &value) == 0) {
+		if (cut_is(&key, "namespace"))
+			has_namespace = cut_plain(&value, ret->namespace, sizeof(ret->namespace));
+		else if (cut_is(&key, "name"))
+			has_name = cut_plain(&value, ret->name, sizeof(ret->name));
+		else if (cut_is(&key, "resourceVersion"))
+			has_version = cut_plain(&value, ret->version, sizeof(ret->version));
+	}
+	return has_namespace && has_name && has_version;
+}
+
+/* False where the text has to be parsed to know. */
+static bool cut_identity(const char *text, size_t len, struct identity *ret)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0) {
+		if (cut_is(&key, "metadata"))
+			return cut_metadata(&c, ret);
+		if (cut_value(&c, &value) < 0)
+			return false;
+	}
+	return false;
+}
+
+/* The list has the stream, though not in a form that can be taken in: it isn't gone. */
+static void note_left_out(const struct intake *in, const char *text, size_t len)
+{
+	_cleanup_free_ char *key = NULL;
+	struct identity id;
+
+	if (!in->list || !cut_identity(text, len, &id))
+		return;
+	key = xasprintf("%s/%s", id.namespace, id.name);
+	store_saw(in->store, key, in->list);
+}
+
+/* The echo of what we saved ourselves is no news. */
+static bool is_held(const struct intake *in, const char *text, size_t len, char **ret_version)
+{
+	_cleanup_free_ char *key = NULL;
+	struct identity id;
+
+	if (in->list || !cut_identity(text, len, &id))
+		return false;
+	key = xasprintf("%s/%s", id.namespace, id.name);
+	if (!store_holds(in->store, key, id.version))
+		return false;
+	set_string(ret_version, id.version);
+	return true;
+}
+
+/* 1 where the list had nothing of that key before; 0; or a negative errno and why. */
+static int put_stream(
+	const struct intake *in, const char *text, size_t len, char **ret_version, char **ret_why)
+{
+	struct object_cache *cache = in->list ? NULL : in->cache;
+	_cleanup_json_ json_t *json = NULL;
+	struct object *o;
+	int r;
+
+	if (is_held(in, text, len, ret_version))
+		return 0;
+	r = object_from_text(text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
+	if (r < 0) {
+		note_left_out(in, text, len);
+		return r;
+	}
+	if (cache)
+		object_cache_put(cache, o, json); /* whoever publishes it is the next to ask */
+	if (ret_version)
+		set_string(ret_version, o->resource_version);
+	object_ref(o);
+	r = store_put(in->store, o, in->list);
+	if (r == -EEXIST)
+		*ret_why = xasprintf("%.64s: another object has its uid", o->key);
+	object_unref(o);
+	return r;
+}
+
+/* `ret_what` (NULL: it isn't wanted): a stream's version, a namespace's name. */
+static int put(
+	const struct intake *in, const char *text, size_t len, char **ret_what, char **ret_why)
+{
+	return in->kind == INTAKE_NAMESPACES ? put_namespace(in, text, len, ret_what, ret_why)
+					     : put_stream(in, text, len, ret_what, ret_why);
+}
+
+int intake_object(const struct intake *in, const char *text, size_t len, struct taken *ret)
+{
+	bool namespace = in->kind == INTAKE_NAMESPACES;
+	int r = put(in, text, len, namespace ? &ret->name : &ret->version, &ret->why);
+
+	return r < 0 ? r : 0;
+}
+
+/* ---- a page ---- */
+
+int intake_page_head(const char *body, size_t len, struct taken *ret)
+{
+	_cleanup_json_ json_t *metadata = NULL;
+	struct list list;
+	int r = list_open(body, len, &list);
+
+	if (r == 0 && list.metadata.p && !(metadata = list_metadata(&list)))
+		r = -EBADMSG;
+	if (r < 0) {
+		set_string(&ret->why, "the answer is no list");
+		return -EBADMSG;
+	}
+	set_string(&ret->more, json_str(metadata, "continue"));
+	set_string(&ret->version, json_str(metadata, "resourceVersion"));
+	return 0;
+}
+
+/* Some items of a page. */
+struct share {
+	const struct intake *intake;
+	const struct piece *items;
+	size_t count, news, left_out;
+	bool mangled;
+	char *why;
+	pthread_t thread;
+	bool started;
+};
+
+static void *put_share(void *arg)
+{
+	struct share *share = arg;
+
+	for (size_t i = 0; i < share->count; i++) {
+		_cleanup_free_ char *why = NULL;
+		int r = put(share->intake, share->items[i].p, share->items[i].len, NULL, &why);
+
+		share->news += r > 0;
+		if (r >= 0)
+			continue;
+		share->left_out++;
+		share->mangled = share->mangled || r == -EBADMSG;
+		if (!share->why)
+			share->why = steal_ptr(why);
+	}
+	return NULL;
+}
+
+static void end_share(struct share *share, struct taken *ret)
+{
+	if (share->started)
+		pthread_join(share->thread, NULL);
+	ret->items += share->count;
+	ret->news += share->news;
+	ret->left_out += share->left_out;
+	ret->mangled = ret->mangled || share->mangled;
+	if (ret->why)
+		free(share->why);
+	else
+		ret->why = share->why;
+}
+
+/* Parsing is what a list takes longest for: every processor does a part. */
+static void put_batch(
+	const struct intake *in, const struct piece *items, size_t count, struct taken *ret)
+{
+	struct share shares[SHARES_MAX] = {0};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n = processors < SHARES_MAX ? processors : SHARES_MAX, done = 0;
+
+	if (count < SHARE_MIN || processors < 1)
+		n = 1;
+	for (size_t i = 0; i < n; i++) {
+		size_t end = count * (i + 1) / n;
+
+		shares[i] =
+			(struct share){.intake = in, .items = items + done, .count = end - done};
+		done = end;
+		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
+							 &shares[i]) == 0;
+		if (!shares[i].started)
+			put_share(&shares[i]);
+	}
+	for (size_t i = 0; i < n; i++)
+		end_share(&shares[i], ret);
+}
+
+int intake_page(const struct intake *in, const char *body, size_t len, struct taken *ret)
+{
+	_cleanup_free_ struct piece *batch = xcalloc(BATCH, sizeof(*batch));
+	struct list list;
+	int r = list_open(body, len, &list);
+
+	for (size_t n = BATCH; r >= 0 && n == BATCH;) {
+		for (n = 0; n < BATCH && (r = list_next(&list, &batch[n])) > 0; n++)
+			;
+		put_batch(in, batch, n, ret);
+		if (r >= 0)
+			r = in->check ? in->check(in->arg) : 0;
+	}
+	return r < 0 ? r : 0;
+}
+
+/* ---- a watch ---- */
+
+static void take_deleted(const struct intake *in, const json_t *metadata, struct event *ret)
+{
+	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+
+	set_string(&ret->taken.name, name);
+	if (in->kind == INTAKE_STREAMS && namespace && name) {
+		_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name);
+
+		store_delete(in->store, key, json_str(metadata, "resourceVersion"));
+	}
+}
+
+/* What an event that brings no object says. */
+static int take_notice(const struct intake *in, const struct piece *text, struct event *ret)
+{
+	_cleanup_json_ json_t *object = NULL;
+	const json_t *metadata;
+	int r = json_read(text->p, text->len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &object, NULL);
+
+	metadata = json_object_get(object, "metadata");
+	if (ret->type == INTAKE_ERROR) { /* it is one, whatever it says */
+		status_from_json(500, object ? object : json_null(), &ret->status);
+		return 0;
+	}
+	if (r < 0 || !json_is_object(object))
+		return -EBADMSG;
+	if (ret->type == INTAKE_DELETED)
+		take_deleted(in, metadata, ret);
+	set_string(&ret->taken.version, json_str(metadata, "resourceVersion"));
+	return 0;
+}
+
+/* An object that isn't JSON is a broken watch; one that can't be kept is left out. */
+static int take_object(const struct intake *in, const struct piece *text, struct event *ret)
+{
+	int r = intake_object(in, text->p, text->len, &ret->taken);
+
+	return r == -EBADMSG ? r : 0;
+}
+
+static int event_type(const struct piece *type, enum intake_event *ret)
+{
+	static const struct {
+		const char *name;
+		enum intake_event type;
+	} names[] = {{"ADDED", INTAKE_OBJECT}, {"MODIFIED", INTAKE_OBJECT},
+		{"DELETED", INTAKE_DELETED}, {"BOOKMARK", INTAKE_BOOKMARK},
+		{"ERROR", INTAKE_ERROR}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (type->p && cut_is(type, names[i].name)) {
+			*ret = names[i].type;
+			return 0;
+		}
+	}
+	return -EBADMSG;
+}
+
+int intake_event(const struct intake *in, const char *text, size_t len, struct event *ret)
+{
+	struct piece key, value, type = {0}, object = {0};
+	struct cut c = CUT_INIT(text, len);
+	int r = cut_enter(&c, '{');
+
+	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
+		r = cut_key(&c, &key);
+		if (r == 0)
+			r = cut_value(&c, &value);
+		if (r == 0 && cut_is(&key, "type"))
+			type = value;
+		else if (r == 0 && cut_is(&key, "object"))
+			object = value;
+	}
+	if (r == 0)
+		r = event_type(&type, &ret->type);
+	if (r < 0 || (!object.p && ret->type != INTAKE_ERROR))
+		return -EBADMSG;
+	if (ret->type == INTAKE_OBJECT)
+		return take_object(in, &object, ret);
+	return take_notice(in, &object, ret);
+}

@@ -1,0 +1,87 @@
+#include "client/json.h"
+
+#include <errno.h>
+
+/* What was seen of a text so far. */
+struct measure {
+	size_t values, depth;
+	char last; /* the last byte outside of strings that isn't white space */
+};
+
+/* From the opening quote to after the closing one, or to the end. */
+static const char *skip_string(const char *p, const char *end)
+{
+	for (p++; p < end && *p != '"'; p++)
+		if (*p == '\\')
+			p++;
+	return p < end ? p + 1 : end;
+}
+
+/* A container has a value more than it has commas, unless it is empty. */
+static void measure_byte(struct measure *m, char c)
+{
+	bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+	bool first = m->last == '{' || m->last == '[';
+
+	m->values += c == ',' || (first && !closes);
+	m->depth += opens;
+	m->depth -= closes && m->depth;
+	m->last = c;
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* NULL, or the limit that the text is above. What is no JSON is measured somehow. */
+static const char *find_excess(const char *text, size_t len)
+{
+	struct measure m = {.values = 1};
+	const char *end = text + len;
+
+	if (len > JSON_TEXT_MAX)
+		return "larger than 8 MiB";
+	for (const char *p = text; p < end;) {
+		if (!is_space(*p))
+			measure_byte(&m, *p);
+		if (m.depth > JSON_DEPTH_MAX)
+			return "nested more than 512 deep";
+		if (m.values > JSON_VALUES_MAX)
+			return "more than 200000 values";
+		p = *p == '"' ? skip_string(p, end) : p + 1;
+	}
+	return NULL;
+}
+
+static char *parse_problem(const json_error_t *error)
+{
+	return error->line < 1 ? xstrdup(error->text)
+			       : xasprintf("%s (line %d, column %d)", error->text, error->line,
+					 error->column);
+}
+
+int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why)
+{
+	const char *start = text ? text : "";
+	const char *excess = find_excess(start, len);
+	json_error_t error;
+	json_t *json = excess ? NULL : json_loadb(start, len, flags, &error);
+
+	if (json) {
+		*ret = json;
+		return 0;
+	}
+	if (ret_why)
+		*ret_why = excess ? xstrdup(excess) : parse_problem(&error);
+	if (excess || json_error_code(&error) == json_error_numeric_overflow)
+		return -EFBIG;
+	return -EBADMSG;
+}
+
+json_t *json_read_or_null(const char *text, size_t len, size_t flags)
+{
+	json_t *json = NULL;
+
+	return json_read(text, len, flags, &json, NULL) == 0 ? json : NULL;
+}

@@ -1,0 +1,28 @@
+/*
+ * json: the one way in for JSON that others wrote: a server, a credential plugin, a user.
+ *
+ * A parsed tree costs up to thirty times its text (`{}` and a comma are 3 bytes, the tree of them 90),
+ * so a text is measured before it is parsed. DESIGN: "Limits".
+ */
+#ifndef CLIENT_JSON_H
+#define CLIENT_JSON_H
+
+#include "client/util.h"
+
+#define JSON_TEXT_MAX ((size_t)8 << 20) /* bytes of an object, of a watch line */
+#define JSON_VALUES_MAX                                                                            \
+	((size_t)200000) /* objects, arrays, strings, numbers, booleans and nulls in one text */
+#define JSON_DEPTH_MAX                                                                             \
+	((size_t)512) /* as deep as YAML may be (yaml.c); jansson's own limit is 2048 */
+
+/*
+ * Parses one text. `flags` are json_loadb's; `text` may be NULL where `len` is 0. 0 and a reference
+ * for the caller; -EFBIG above one of the limits, or where a number has no room in 64 bits; -EBADMSG where it is no JSON. *ret_why (NULL: it
+ * isn't wanted) is what is wrong, with line and column where there is one; the caller frees it.
+ */
+int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);
+
+/* The same for whoever has nothing to say of it: NULL where json_read fails. */
+json_t *json_read_or_null(const char *text, size_t len, size_t flags);
+
+#endif
