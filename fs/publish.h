@@ -105,7 +105,8 @@ bool publish_keeps_missing(
 
 /*
  * No watch covers the namespace's streams (NULL: the cluster's namespaces and streams) any more: what the
- * kernel keeps as missing there is dropped, by a thread of its own. From any thread.
+ * kernel keeps as missing there is dropped, by a thread of its own. To be called once the reflector says so
+ * itself: what is looked up from then on is asked for. From any thread.
  */
 void publish_uncover(struct publish *p, const char *namespace);
 

@@ -16,7 +16,7 @@ import time
 import inotify
 from measure import (Result, Skip, check_reads, children, cpu_seconds, percentile, ratio, reads_of,
                      run, say, side_by_side, spread, status_kib, timed, wait_idle)
-from manytags import ManyTags
+from manytags import OPTIONS, ManyTags
 from relay import Relay
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -502,7 +502,7 @@ def many_tags(bench, row):
             place = pathlib.Path(tempfile.mkdtemp(dir=bench.directory))
             server = conftest.Server(place, "--stream-tags", size)
             try:
-                with bench.mount(server.kubeconfig, 1) as mount:
+                with bench.mount(server.kubeconfig, 1, *OPTIONS) as mount:
                     for step, figures in ManyTags(server, mount).steps().items():
                         found.setdefault(step, {}).setdefault(size, []).append(figures)
             finally:

@@ -11,6 +11,7 @@ from measure import cpu_seconds, run, wait_idle
 STREAM = ("big", "many-tags")  # what --stream-tags makes
 DELETE = 0x200
 LIMIT = 600  # seconds, of a build with sanitizers on a busy machine
+OPTIONS = ("--request-timeout", f"{LIMIT}s")  # the server is no faster there
 
 
 class ManyTags:
@@ -21,7 +22,7 @@ class ManyTags:
         self.pid = mount.process.pid
         self.stream = mount / STREAM[0] / STREAM[1]
         self.tags = self.stream / "tags"
-        self.whole = server.get(*STREAM)
+        self.whole = server.request("GET", server.streams(*STREAM), timeout=LIMIT)
         self.names = sorted(tag["name"] for tag in self.whole["spec"]["tags"])
         self.removed = self.names[::2]
 
@@ -34,8 +35,9 @@ class ManyTags:
         return wall, cpu_seconds(self.pid) - cpu
 
     def replace(self, stream):
-        self.server.control("POST", "bulk", [{"op": "replace", "namespace": STREAM[0],
-                                              "name": STREAM[1], "object": stream}])
+        self.server.request("POST", "/_control/bulk", [{
+            "op": "replace", "namespace": STREAM[0], "name": STREAM[1], "object": stream}],
+            timeout=LIMIT)
 
     def wait(self, there):
         """Until the name that comes or goes last is shown so."""

@@ -104,12 +104,12 @@ class Server:
         self.errors.flush()
         return pathlib.Path(self.errors.name).read_text()
 
-    def request(self, method, path, body=None, content_type="application/json"):
+    def request(self, method, path, body=None, content_type="application/json", timeout=60):
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(self.url + path, data=data, method=method, headers={
             "Authorization": "Bearer " + self.token, "Accept": "application/json",
             "User-Agent": "tests", "Content-Type": content_type})
-        with urllib.request.urlopen(request, context=self.context, timeout=60) as response:
+        with urllib.request.urlopen(request, context=self.context, timeout=timeout) as response:
             text = response.read()
             return json.loads(text) if text else None
 

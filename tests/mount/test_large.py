@@ -11,7 +11,7 @@ import pytest
 from test_contents import model, walk
 
 sys.path.insert(0, str(conftest.TOP / "tests/bench"))
-from manytags import ManyTags  # noqa: E402
+from manytags import OPTIONS, ManyTags  # noqa: E402
 
 pytestmark = pytest.mark.alone  # memory and CPU time are measured
 RELEASE = pathlib.Path(conftest.TOP / "build/fs/imagestreamfs")
@@ -76,7 +76,7 @@ def test_ten_thousand_tags(start_server, directory):
     found = {}
     for size in (1000, 10000):
         server = start_server("--stream-tags", size)
-        mount = conftest.Mount(directory, server.kubeconfig)
+        mount = conftest.Mount(directory, server.kubeconfig, *OPTIONS)
         try:
             found[size] = ManyTags(server, mount).steps()
         finally:
