@@ -672,10 +672,15 @@ static void list(struct scope *s)
 /* Watches don't work: it is listed from time to time instead. */
 static void start_polling(struct scope *s, int error, const char *message)
 {
+	int64_t soon = now_monotonic() + RETRY_AFTER * NSEC_PER_SEC;
+	bool begins = !s->polls;
+
 	restart_list(s);
 	s->polls = true;
 	set_state(s, SCOPE_POLLING, error, message);
 	poll_later(s);
+	if (begins && s->due > soon) /* perhaps it was the end of a restart */
+		s->due = soon;
 }
 
 /* Refused, broken, or ended too often without a word: a list tells what is true. */
