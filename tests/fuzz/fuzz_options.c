@@ -25,8 +25,9 @@ static char *parse(int argc, char *argv[], int *ret)
 	fclose(said);
 	if (*ret == 0 && !o.help && !o.version && !o.mountpoint)
 		abort();
-	if (o.request_timeout_ms <= 0 || o.poll_interval <= 0 || o.rights_interval <= 0 ||
-		o.confirm_interval <= 0 || o.watch_timeout < 0 || (o.umask & ~0777))
+	if (*ret == 0 &&
+		(o.request_timeout_ms <= 0 || o.poll_interval <= 0 || o.rights_interval <= 0 ||
+			o.confirm_interval <= 0 || o.watch_timeout < 0 || (o.umask & ~0777)))
 		abort();
 	options_release(&o);
 	return text;

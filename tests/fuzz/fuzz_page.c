@@ -32,8 +32,13 @@ static void take_page(struct intake *in, const char *text, size_t len)
 
 	if ((head < 0) != (taken.why != NULL) || (head < 0 && head != -EBADMSG))
 		abort();
+	if (head < 0) {
+		if (json && (json_is_array(items) || json_is_null(items)))
+			abort();
+		return;
+	}
 	r = intake_page(in, text, len, &taken);
-	if ((r < 0 && r != -EBADMSG) || (head < 0 && r == 0) || (json && head == 0 && r < 0))
+	if (r != 0 && (r != -EBADMSG || json))
 		abort();
 	if (json && head == 0 && !json_is_array(items) && !json_is_null(items))
 		abort();

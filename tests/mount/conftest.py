@@ -176,6 +176,8 @@ class Mount:
         environment = {**os.environ,
                        "ASAN_OPTIONS": f"log_path={self.directory}/san:detect_leaks=1{self.asan}",
                        "UBSAN_OPTIONS": f"log_path={self.directory}/san:print_stacktrace=1",
+                       "TSAN_OPTIONS": f"log_path={self.directory}/san:"
+                                       f"suppressions={TOP}/tests/tsan.supp",
                        **(environment or {})}
         with open(self.stderr, "w") as stderr:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr,

@@ -535,7 +535,8 @@ static bool start_many(pid_t *ret_child, struct process_id ret[READERS])
 
 		if (d->d_name[0] == '.')
 			continue;
-		assert_true(n < READERS);
+		if (n == READERS)
+			break; /* a sanitizer's own thread */
 		assert_int_equal(read_file(stat, 65536, &text, &len), 0);
 		assert_int_equal(sscanf(strrchr(text, ')'),
 					 ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
