@@ -141,11 +141,18 @@ class Others(threading.Thread):
         while not self.ending.is_set():
             # Without an answer: the server is away, or the stream isn't there.
             with contextlib.suppress(OSError, AssertionError):
-                self.server.bulk(*self.one_change())
+                self.change()
                 self.done += 1
             self.ending.wait(self.dice.random() * 0.2)
 
-    def one_change(self):
+    def change(self):
+        if self.dice.random() < 0.1:
+            namespace, name = self.dice.choice(LASTING + PASSING), self.dice.choice(WRITTEN)
+            self.server.request("POST", self.server.streams(namespace), a_stream(self.dice, name))
+        else:
+            self.server.bulk(*self.a_change())
+
+    def a_change(self):
         namespace = self.dice.choice(LASTING + PASSING)
         name = self.dice.choice(WRITTEN + FOREIGN)
         place = {"namespace": namespace, "name": name}
@@ -159,9 +166,7 @@ class Others(threading.Thread):
             return [{"op": "replace", **place, "object": a_stream(self.dice, name, tags)}]
         if chance < 0.1:
             return [{"op": "delete", **place}]
-        if chance < 0.2:
-            return [{"op": "create", **place, "object": a_stream(self.dice, name)}]
-        if chance < 0.27:  # at once: another object under the same name
+        if chance < 0.2:  # at once: another object under the same name
             return [{"op": "delete", **place},
                     {"op": "create", **place, "object": a_stream(self.dice, name)}]
         kind = self.dice.choice(["label", "annotation", "image", "tag"])
