@@ -6,6 +6,7 @@ the end is the net effect of all events.
 """
 
 import collections
+import contextlib
 import errno
 import json
 import mmap
@@ -361,7 +362,7 @@ class Writer(Background):
             for name in files:
                 path = os.path.join(place, name)
                 if os.path.relpath(path, self.top) not in names:
-                    with contextlib_suppress():
+                    with contextlib.suppress(FileNotFoundError):
                         os.unlink(path)
                         count += 1
         return count
@@ -369,11 +370,6 @@ class Writer(Background):
     def finish(self):
         return {**super().finish(), "results": dict(self.results), "label": self.label,
                 "saved": self.saved, "tried": self.tried}
-
-
-def contextlib_suppress():
-    import contextlib
-    return contextlib.suppress(FileNotFoundError)
 
 
 def write_file(path, text, flags):
