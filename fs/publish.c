@@ -39,6 +39,8 @@ struct transition {
 	int64_t not_before;		/* monotonic ns; 0: now */
 	bool returns; /* one hidden name that comes back; published knows nothing of it */
 	bool names;   /* it makes or removes names that the announcer tells of */
+	bool ordered; /* it waits for its turn among those of its key */
+	unsigned turn;
 	uint64_t place;
 	char key[];
 };
@@ -47,6 +49,8 @@ struct transition {
 struct busy {
 	unsigned transitions, holds;
 	unsigned names; /* of the transitions: those that make or remove names */
+	unsigned turns; /* given to transitions; what one removes the next may make again */
+	unsigned turn;	/* whose it is */
 	bool again;	/* something newer has come */
 	char key[];
 };
@@ -417,6 +421,8 @@ static void *run_forget(void *arg)
 			p->last_forgotten = &p->forgotten;
 		pthread_mutex_unlock(&p->lock);
 		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
+		/* That waited for listings that were answered before the step: the kernel keeps none. */
+		p->notify.inval_inode(p->notify.arg, f->parent);
 		free(f);
 		pthread_mutex_lock(&p->lock);
 	}
@@ -450,6 +456,22 @@ static void forget_name(struct publish *p, uint64_t parent, const char *name)
 	strcpy(f->name, name);
 	*p->last_forgotten = f;
 	p->last_forgotten = &f->next;
+}
+
+/* The kernel knew of the name before the announcer told it: its listings may be older. */
+static void drop_listing(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	struct tree_path path;
+	uint64_t parent;
+
+	step_path(t->key, step, &path);
+	parent = parent_node(p, &path);
+	if (!parent || !get_notify(p).inval_entry)
+		return;
+	pthread_mutex_lock(&p->lock);
+	forget_name(p, parent, "/"); /* no name: what stands there stays */
+	pthread_mutex_unlock(&p->lock);
+	start_forgetting(p);
 }
 
 /* The event is lost. */
@@ -550,9 +572,25 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 	return 0;
 }
 
+static bool is_its_turn(struct publish *p, const struct transition *t)
+{
+	const struct busy *b;
+	bool yes;
+
+	if (!t->ordered)
+		return true;
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, t->key);
+	yes = b->turn == t->turn;
+	pthread_mutex_unlock(&p->lock);
+	return yes;
+}
+
 /* Does what can be done of the transition now. True when nothing is left. */
 static bool advance(struct publish *p, struct transition *t)
 {
+	if (!is_its_turn(p, t))
+		return false;
 	if (t->not_before > now_monotonic()) {
 		if (t->not_before < p->wake_at)
 			p->wake_at = t->not_before;
@@ -661,6 +699,7 @@ static void finish(struct publish *p, struct transition *t)
 	b = map_get(&p->busy, t->key);
 	b->transitions--;
 	p->moving--;
+	b->turn += t->ordered;
 	b->names -= t->names;
 	pthread_cond_broadcast(&p->changed);
 	if (t->change.again)
@@ -679,6 +718,9 @@ static void count_in(struct publish *p, struct transition *t)
 	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
 		t->names =
 			t->names || (t->change.steps[i].waits && !keeps_name(&t->change.steps[i]));
+	t->ordered = !t->returns && t->change.nsteps && t->change.steps[0].op != PUBLISHED_ATTRIB;
+	t->turn = b->turns;
+	b->turns += t->ordered;
 	b->transitions++;
 	p->moving++;
 	b->names += t->names;
@@ -865,6 +907,7 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
 		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
 		flip(p, t, step);
+		drop_listing(p, t, step);
 		return;
 	}
 	if (ack->error == EBUSY && step->op == PUBLISHED_DELETE) {

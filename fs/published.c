@@ -297,31 +297,38 @@ bool published_namespace_step(struct published *p, const char *name, struct publ
 	return n;
 }
 
-static bool flip_namespace(struct published *p, const char *name)
+/* False where it is shown, or isn't, already: the same step may be flipped twice. */
+static bool flip_namespace(struct published *p, const char *name, bool show)
 {
 	struct namespace *n;
-	bool differs;
+	bool flips;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_that_differs(p, name);
-	differs = n;
-	if (n) {
+	flips = n && n->visible != show;
+	if (flips) {
 		namespace_show(p, n);
 		namespace_drop_unused(p, n);
 	}
 	pthread_mutex_unlock(&p->lock);
-	return differs;
+	return flips;
+}
+
+static void settle_namespace(struct published *p, const char *name)
+{
+	if (!flip_namespace(p, name, true))
+		flip_namespace(p, name, false);
 }
 
 void published_set_namespace(
 	struct published *p, const char *name, const struct store_namespace *ns)
 {
 	published_begin_namespace(p, name, ns);
-	flip_namespace(p, name);
+	settle_namespace(p, name);
 	if (!ns)
 		return;
 	published_begin_namespace(p, name, ns); /* another one of that name is gone now */
-	flip_namespace(p, name);
+	settle_namespace(p, name);
 }
 
 void published_add_named(struct published *p, const char *name)
@@ -868,7 +875,7 @@ bool published_flip(struct published *p, const char *key, const struct published
 	struct item *i;
 
 	if (step->kind == NODE_NAMESPACE)
-		return flip_namespace(p, key);
+		return flip_namespace(p, key, step->op == PUBLISHED_CREATE);
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, namespace, false);
@@ -937,7 +944,7 @@ static bool set_stream(
 		return false;
 	for (size_t i = 0; i < ret->nsteps; i++)
 		published_flip(p, key, &ret->steps[i]);
-	flip_namespace(p, namespace);
+	settle_namespace(p, namespace);
 	return true;
 }
 
