@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Random sequences of steps on a mount, against a model of it. `--help` says how long; a failure prints a script.
+
+    run.py                                        200 sequences of 200 steps, two at a time
+    run.py --sequences 10000 --steps 200          the long run
+    run.py --seed 17 --sequences 1                one again
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "mount"), str(HERE.parent / "apiserver")]
+
+from drive import Late, Sequence  # noqa: E402
+from model import Mismatch  # noqa: E402
+from rig import Rig  # noqa: E402
+
+SELECTOR = ("app", "x")
+
+
+class Runner:
+    """One server, one mount, and the sequences that they serve."""
+
+    def __init__(self, selector=None):
+        self.selector = selector
+        self.number = 0
+        self.rig = self.start()
+
+    def start(self):
+        return Rig(arguments=("-l", "=".join(self.selector)) if self.selector else ())
+
+    def attempt(self, run, wait=True):
+        """What was wrong (None: nothing), and the steps that were made."""
+        self.number += 1
+        sequence = Sequence(self.rig, f"n{self.number}", self.selector)
+        try:
+            sequence.begin()
+            run(sequence)
+            sequence.end(wait)
+            error = None
+        except Mismatch as why:
+            error = str(why)
+        except Late:
+            error = "late"
+        if self.rig.mount.process.poll() is not None:
+            error = f"the program ended: {error}"
+            self.restart()
+        else:
+            sequence.clean()
+        return error, sequence.done
+
+    def restart(self):
+        self.rig.kill()
+        self.rig = self.start()
+
+
+def run_some(arguments):
+    """Those of one process: exit status 1 where something was wrong."""
+    runner = Runner(SELECTOR if arguments.selector else None)
+    begin, late = time.monotonic(), 0
+    failed = False
+    for seed in range(arguments.seed, arguments.seed + arguments.sequences):
+        error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 5 == 0)
+        late += error == "late"
+        if error and error != "late":
+            report(arguments, seed, error, steps)
+            failed = True
+            break
+        if arguments.seconds and time.monotonic() - begin > arguments.seconds:
+            break
+    print(f"seeds {arguments.seed} to {seed}{' with -l' if arguments.selector else ''}: "
+          f"{time.monotonic() - begin:.0f} s, {late} too late to judge", flush=True)
+    left = runner.rig.stop()
+    if left:
+        print(left)
+    return 1 if failed or left else 0
+
+
+def report(arguments, seed, error, steps):
+    print(f"seed {seed}: {error}\n", flush=True)
+    for step in steps:
+        print("    ", step, sep="")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--seconds", type=float, help="no sequence is begun later")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, each with a server and a mount")
+    parser.add_argument("--selector", action="store_true", help="a mount with -l app=x")
+    arguments = parser.parse_args()
+    if arguments.jobs <= 1:
+        return run_some(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
