@@ -85,6 +85,7 @@ class Worker:
 
     def __init__(self):
         mine, theirs = socket.socketpair()
+        self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             mine.close()
@@ -105,12 +106,18 @@ class Worker:
     def receive(self):
         head = self.socket.recv(4, socket.MSG_WAITALL)
         if len(head) < 4:
-            raise RuntimeError("a worker ended")
+            self.ended = True
+            return pickle.dumps(("ended", os.waitpid(self.pid, 0)[1]))
         return self.socket.recv(struct.unpack("I", head)[0], socket.MSG_WAITALL)
 
     def stop(self):
-        self.socket.close()
+        """Its end isn't told by the socket's: later workers inherited that."""
+        if self.ended:
+            return
+        self.call("end")
+        os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        self.socket.close()
 
 
 class Rig:
@@ -123,6 +130,9 @@ class Rig:
         self.mount = Mount(self.directory, self.server.kubeconfig, *arguments)
         self.mount.expect(".")  # refused saves are said there
         self.path = str(self.mount.path)
+
+    def is_broken(self):
+        return self.mount.process.poll() is not None or any(worker.ended for worker in self.workers)
 
     def settle(self):
         """Returns when all that the server has is shown, and its events are raised."""
@@ -143,7 +153,8 @@ class Rig:
 
     def kill(self):
         for worker in self.workers:
-            os.kill(worker.pid, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
+            if not worker.ended:
+                os.kill(worker.pid, signal.SIGKILL)
+                os.waitpid(worker.pid, 0)
         self.mount.kill()
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -18,6 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "mount"), str(HERE.parent / "apiser
 from drive import Late, Sequence  # noqa: E402
 from model import Mismatch  # noqa: E402
 from rig import Rig  # noqa: E402
+from shrink import shrink  # noqa: E402
 
 SELECTOR = ("app", "x")
 
@@ -46,8 +47,8 @@ class Runner:
             error = str(why)
         except Late:
             error = "late"
-        if self.rig.mount.process.poll() is not None:
-            error = f"the program ended: {error}"
+        if self.rig.is_broken():
+            error = f"a process ended: {error}"
             self.restart()
         else:
             sequence.clean()
@@ -60,19 +61,20 @@ class Runner:
 
 def run_some(arguments):
     """Those of one process: exit status 1 where something was wrong."""
-    runner = Runner(SELECTOR if arguments.selector else None)
-    begin, late = time.monotonic(), 0
-    failed = False
+    selector = SELECTOR if arguments.selector else None
+    runner = Runner(selector)
+    begin, late, failed = time.monotonic(), 0, False
     for seed in range(arguments.seed, arguments.seed + arguments.sequences):
         error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 5 == 0)
         late += error == "late"
         if error and error != "late":
-            report(arguments, seed, error, steps)
             failed = True
+            print(f"seed {seed}: {error}", flush=True)
+            report(runner, steps, arguments.shrink)
             break
         if arguments.seconds and time.monotonic() - begin > arguments.seconds:
             break
-    print(f"seeds {arguments.seed} to {seed}{' with -l' if arguments.selector else ''}: "
+    print(f"seeds {arguments.seed} to {seed}{' with -l' if selector else ''}: "
           f"{time.monotonic() - begin:.0f} s, {late} too late to judge", flush=True)
     left = runner.rig.stop()
     if left:
@@ -80,10 +82,40 @@ def run_some(arguments):
     return 1 if failed or left else 0
 
 
-def report(arguments, seed, error, steps):
-    print(f"seed {seed}: {error}\n", flush=True)
-    for step in steps:
-        print("    ", step, sep="")
+def fails(runner, steps):
+    """Whether the steps alone are wrong, too; a try that came too late counts for nothing."""
+    error = "late"
+    for _ in range(3):
+        if error == "late":
+            error, _ = runner.attempt(lambda one: one.replay(steps), False)
+    return None if error == "late" else error
+
+
+def report(runner, steps, seconds):
+    """The shortest form, as a script."""
+    steps = shrink(steps, lambda some: fails(runner, some), seconds)
+    error = fails(runner, steps)
+    print(f"in {len(steps)} steps: {error or 'not again: it depends on the time'}\n")
+    print(SCRIPT.format(here=str(HERE), selector=runner.selector,
+                        steps="".join(f"    {step!r},\n" for step in steps)), flush=True)
+
+
+SCRIPT = """#!/usr/bin/python3
+import sys
+sys.path.insert(0, {here!r})
+import run
+run.script({selector!r}, [
+{steps}])
+"""
+
+
+def script(selector, steps):
+    """What a printed script calls."""
+    runner = Runner(selector)
+    error, _ = runner.attempt(lambda one: one.replay(steps))
+    print(error or "nothing is wrong")
+    runner.rig.stop()
+    sys.exit(1 if error else 0)
 
 
 def main():
@@ -94,6 +126,7 @@ def main():
     parser.add_argument("--seconds", type=float, help="no sequence is begun later")
     parser.add_argument("--jobs", type=int, default=2, help="processes, each with a server and a mount")
     parser.add_argument("--selector", action="store_true", help="a mount with -l app=x")
+    parser.add_argument("--shrink", type=float, default=120, metavar="SECONDS", help="how long a failure is shortened")
     arguments = parser.parse_args()
     if arguments.jobs <= 1:
         return run_some(arguments)

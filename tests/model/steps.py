@@ -11,7 +11,7 @@ import os
 import urllib.parse
 
 import merge
-from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch
+from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch, Skip
 from test_contents import yaml_text
 
 E = errno
@@ -22,12 +22,8 @@ NOREPLACE, EXCHANGE = 1, 2
 class Call:
     """What the driver does: `where` is a worker's number or "server"."""
 
-    def __init__(self, where, name, *arguments, result=("ok", None)):
-        self.where, self.name, self.arguments, self.result = where, name, arguments, result
-
-
-class Skip(Exception):
-    """The step makes no sense here (a handle that a shrunk script doesn't open)."""
+    def __init__(self, where, name, *arguments, result=("ok", None), other=None):
+        self.where, self.name, self.arguments, self.result, self.other = where, name, arguments, result, other
 
 
 def failed(number):
@@ -223,7 +219,7 @@ def map_file(m, name):
 def map_shared(m, name):
     """A handle that writes has no shared mapping."""
     handle = handle_of(m, name)
-    if not handle.writable or not handle.reads:
+    if not handle.writable or not handle.reads or size_of(m, handle) in (0, ANY):
         raise Skip
     yield Call(handle.worker, "map_shared", name, 1, result=failed(E.ENODEV))
 
@@ -391,7 +387,9 @@ def is_stale(m, handle):
     if handle.pending:
         return m.pending.get(handle.pending.path) is not handle.pending
     now = m.places.get(handle.place.path)
-    return handle.place.ino is not handle.ino or (now is not None and now is not handle.place)
+    if now is None:  # the merge says it, but where the inode wasn't the place's first
+        return handle.ino is not handle.place.first
+    return handle.place.ino is not handle.ino or now is not handle.place
 
 
 def flush(m, handle, caller):
@@ -655,7 +653,11 @@ def mkdir_verdict(m, path):
     if number or m.at(path):
         return number or E.EEXIST, None
     if parent == "root":
-        return (E.EPERM if m.selector else 0), lambda server: adopt(m, server, path, {path})
+        if m.selector:
+            return E.EPERM, None
+        m.sends += 1
+        m.expected[path] = "spec.json", None, {"lookupPolicy": {"local": False}}
+        return 0, lambda server: adopt(m, server, path, {path})
     if parent == "tags":
         return make_tag(m, path)
     if path.count("/") == 1 and path.endswith("/tags"):
@@ -710,8 +712,8 @@ def rmdir_verdict(m, path):
     m.sends += 1
     if kind == "stream":
         status = m.fault(name, {"DELETE"})
-        if status and FAULTS[status]:
-            return FAULTS[status], None
+        if status:
+            return FAULTS[status] or E.EBUSY, None
         m.expected[name] = None
     else:
         m.expected[name] = "tag spec.json", one.tag, None
@@ -775,7 +777,8 @@ def utime(m, worker, path):
 
 def names_in(m, path):
     prefix = path + "/" if path else ""
-    return {one[len(prefix):] for one in m.names() if one.startswith(prefix) and "/" not in one[len(prefix):]}
+    return {one[len(prefix):]: what for one, what in m.names().items()
+            if one.startswith(prefix) and "/" not in one[len(prefix):]}
 
 
 def scan_begin(m, worker, listing, path):
@@ -783,14 +786,20 @@ def scan_begin(m, worker, listing, path):
         raise Skip
     there = names_in(m, path)
     m.listings[listing] = {"worker": worker, "path": path, "one": m.at(path) if path else m.root,
-                           "stay": set(there), "may": set(there)}
+                           "stay": there, "may": set(there), "gone": False}
     yield Call(worker, "scan_begin", listing, path)
 
 
 def scan_more(m, listing):
     if listing not in m.listings:
         raise Skip
-    yield Call(m.listings[listing]["worker"], "scan_more", listing)
+    held = m.listings[listing]
+    yield Call(held["worker"], "scan_more", listing, result=("ok", ANY), other=is_gone(held))
+
+
+def is_gone(held):
+    """The kernel says so of a directory that was removed."""
+    return failed(E.ENOENT) if held["gone"] else None
 
 
 def scan_end(m, listing):
@@ -800,8 +809,9 @@ def scan_end(m, listing):
 
     def fits(names):
         names = [name for name in names if name not in (".", "..")]
-        return len(names) == len(set(names)) and held["stay"] <= set(names) <= held["may"]
-    yield Call(held["worker"], "scan_end", listing, result=("ok", fits))
+        twice = {name for name in names if names.count(name) > 1}
+        return not twice & held["stay"].keys() and held["stay"].keys() <= set(names) <= held["may"]
+    yield Call(held["worker"], "scan_end", listing, result=("ok", fits), other=is_gone(held))
 
 
 # ---- the server ----

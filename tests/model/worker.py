@@ -153,8 +153,9 @@ class Calls:
         self.fds, self.listings = {}, {}
 
 
-def look(top, readers=True):
-    """Path below the top → what stands there, with bytes or the target of a symlink."""
+def look(top, unread=()):
+    """Path below the top → what stands there, with bytes or the target of a symlink. What was begun and not saved
+    (`unread`) isn't opened: it would live longer for that."""
     found, todo = {}, [""]
     while todo:
         place = todo.pop()
@@ -167,7 +168,9 @@ def look(top, readers=True):
                 todo.append(os.path.join(place, name))
             elif stat.S_ISLNK(st.st_mode):
                 one["bytes"] = os.readlink(path).encode()
-            elif readers:
+            elif os.path.join(place, name) in unread:
+                one["bytes"] = b""
+            else:
                 fd = os.open(path, os.O_RDONLY)
                 one["bytes"] = os.read(fd, READ_MAX)
                 os.close(fd)
@@ -186,5 +189,7 @@ def work(channel):
             answer = ("ok", getattr(calls, name)(*arguments))
         except OSError as error:
             answer = ("errno", error.errno)
+        except ValueError as error:  # mmap of more than there is
+            answer = ("raised", str(error))
         data = pickle.dumps(answer)
         channel.sendall(struct.pack("I", len(data)) + data)
