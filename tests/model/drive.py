@@ -288,6 +288,7 @@ class Sequence:
                            if isinstance(one, Place) and one.kind == "directory")]:
             if path in m.watched:
                 continue
+            self.seen += self.inotify.read()  # a directory that was hidden has the watch that it had
             self.serial += 1
             try:
                 self.inotify.add(f"{self.top}/{path}", self.serial, WATCHED)
@@ -299,7 +300,8 @@ class Sequence:
         m = self.model
         live = {serial: path for path, serial in m.watched.items()}
         moves, modified = {}, set()
-        for serial, name, flags in self.inotify.read():
+        seen, self.seen = self.seen + self.inotify.read(), []
+        for serial, name, flags in seen:
             if serial not in live:
                 continue
             for flag in flags.split("|"):

@@ -8,7 +8,7 @@
 
 import argparse
 import pathlib
-import subprocess
+import re
 import sys
 import time
 
@@ -70,7 +70,7 @@ def run_some(arguments):
         if error and error != "late":
             failed = True
             print(f"seed {seed}: {error}", flush=True)
-            report(runner, steps, arguments.shrink)
+            report(runner, steps, error, arguments.shrink)
             break
         if arguments.seconds and time.monotonic() - begin > arguments.seconds:
             break
@@ -91,9 +91,14 @@ def fails(runner, steps):
     return None if error == "late" else error
 
 
-def report(runner, steps, seconds):
+def kind_of(error):
+    """By what two failures count as the same: the step's operation and what was wrong with it."""
+    return re.sub(r"step \d+, \('(\w+)'.*?\): ", r"\1 ", error or "").split(" ")[0:1]
+
+
+def report(runner, steps, found, seconds):
     """The shortest form, as a script."""
-    steps = shrink(steps, lambda some: fails(runner, some), seconds)
+    steps = shrink(steps, lambda some: kind_of(fails(runner, some)) == kind_of(found), seconds)
     error = fails(runner, steps)
     print(f"in {len(steps)} steps: {error or 'not again: it depends on the time'}\n")
     print(SCRIPT.format(here=str(HERE), selector=runner.selector,
