@@ -85,7 +85,7 @@ int names_place(struct mount *m, const struct tree_path *path, struct stat *ret)
 	return api_stat(m, path, ret);
 }
 
-static uint64_t slot_of(struct mount *m, const struct tree_path *path)
+uint64_t names_slot(struct mount *m, const struct tree_path *path)
 {
 	_cleanup_view_ struct view *view = NULL;
 	struct tree_path tag = *path;
@@ -124,7 +124,7 @@ int names_stat(struct mount *m, const struct tree_path *path, uint64_t ino, stru
 			add_scratch(m, ret);
 		return 0;
 	}
-	if (overlay_pending(m->overlay, slot_of(m, path)) == ino)
+	if (overlay_pending(m->overlay, names_slot(m, path)) == ino)
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 	else if (tree_nodes[path->kind].directory)
 		attr = (struct tree_attr){.mtime = m->started}; /* gone: somebody stands in it */
@@ -187,7 +187,7 @@ static void find_real(struct mount *m, struct name *n)
 		fill_stat(m, &n->path, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
 			add_scratch(m, &n->st);
-	} else if ((n->slot = slot_of(m, &n->path))) {
+	} else if ((n->slot = names_slot(m, &n->path))) {
 		n->ino = overlay_pending(m->overlay, n->slot);
 		attr = (struct tree_attr){.mtime = m->started, .nlink = 1};
 		if (n->ino) {

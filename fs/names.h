@@ -43,6 +43,9 @@ int names_place(struct mount *m, const struct tree_path *path, struct stat *ret)
 /* Whether files can be made in the directory. */
 bool names_takes_scratch(struct mount *m, const struct names_dir *dir);
 
+/* The slot of a tag's file (view_slot) as it is now; 0 where there is no such tag. */
+uint64_t names_slot(struct mount *m, const struct tree_path *path);
+
 /* st_ino of the directory that the real path stands in, 0 where that is gone. */
 uint64_t names_parent(struct mount *m, const struct tree_path *path);
 

@@ -965,7 +965,8 @@ void op_setattr(
 static bool is_gone(struct mount *m, const struct file_state *s, struct tree_attr *ret_attr)
 {
 	if (!s->place)
-		return overlay_pending(m->overlay, s->pending) != s->ino;
+		return names_slot(m, &s->path) != s->pending ||
+		       overlay_pending(m->overlay, s->pending) != s->ino;
 	return published_attr(m->published, &s->path, ret_attr) < 0 || ret_attr->ino != s->place ||
 	       overlay_ino(m->overlay, s->place) != s->ino;
 }

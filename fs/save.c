@@ -321,8 +321,9 @@ static int check_current(struct document *d, const struct file_state *state)
 	stream.kind = NODE_STREAM;
 	if (published_attr(m->published, &stream, &attr) < 0)
 		return edit_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
-	if (!state->place)
-		current = overlay_pending(m->overlay, state->pending) == state->ino;
+	if (!state->place) /* what was begun in a tag that is gone isn't begun in its next one */
+		current = names_slot(m, &state->path) == state->pending &&
+			  overlay_pending(m->overlay, state->pending) == state->ino;
 	else
 		current = overlay_ino(m->overlay, state->place) == state->ino;
 	if (!current)
