@@ -39,7 +39,7 @@ void counts_add(struct counts *c, const char *verb, long code, int64_t ns)
 
 	while (v < VERBS - 1 && !streq(verbs[v], verb))
 		v++;
-	while (bucket < ARRAY_SIZE(bounds) && ns > bounds[bucket] * NSEC_PER_SEC)
+	while (bucket < ARRAY_SIZE(bounds) && (double)ns > bounds[bucket] * NSEC_PER_SEC)
 		bucket++;
 	pthread_mutex_lock(&c->lock);
 	c->requests[v][code > 0 && code < CODES ? code : 0]++;

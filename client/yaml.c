@@ -142,7 +142,7 @@ static json_t *read_number(struct yaml_reader *r, const yaml_event_t *event, con
 	digits = find_digits(plain, &base);
 	if (digits)
 		return read_integer(r, event, *plain == '-', digits, base);
-	d = is_decimal(plain) ? strtod(plain, NULL) : INFINITY;
+	d = is_decimal(plain) ? strtod(plain, NULL) : (double)INFINITY;
 	return isfinite(d) ? json_real(d) : json_string(text);
 }
 

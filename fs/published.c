@@ -378,7 +378,7 @@ static struct stream *stream_get(struct published *p, const char *namespace, con
 
 static void item_key(enum node_kind kind, const char *tag, char ret[ITEM_KEY])
 {
-	ret[0] = 1 + kind;
+	ret[0] = (char)(1 + kind);
 	strcpy(ret + 1, kind < NODE_TAG ? "" : tag);
 }
 

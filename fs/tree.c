@@ -127,7 +127,7 @@ int tree_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len)
 		low = high < 0 ? -1 : hex_digit(p[2]);
 		if (low < 0)
 			return -EINVAL;
-		raw[n++] = high * 16 + low;
+		raw[n++] = (char)(high * 16 + low);
 		p += 2;
 	}
 	if (streq(name, "%00"))

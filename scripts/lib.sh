@@ -12,7 +12,7 @@ test_packages="python3-pytest python3-pytest-xdist python3-prometheus-client pro
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
 	man-db mandoc bash-completion
 	inotify-tools entr python3-watchdog fswatch tmux vim vim-tiny neovim nano emacs-nox micro joe ne mg kakoune mc ed"
-check_packages="clang-format clang-tidy python3 binutils"
+check_packages="clang clang-format clang-tidy python3 binutils"
 fuzz_packages="clang libclang-rt-14-dev"
 valgrind_packages="valgrind libc6-dbg"
 
