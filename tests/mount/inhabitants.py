@@ -191,7 +191,8 @@ class Reader(Background):
         size = os.fstat(fd).st_size
         os.pread(fd, size + 1, 0)
         if 0 < size <= 1 << 16:
-            self.held[-1][1] = mmap.mmap(fd, size, prot=mmap.PROT_READ)
+            with contextlib.suppress(ValueError):  # it is smaller meanwhile
+                self.held[-1][1] = mmap.mmap(fd, size, prot=mmap.PROT_READ)
         while len(self.held) > self.dice.randrange(12):
             self.release(self.dice.randrange(len(self.held)))
 

@@ -17,6 +17,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -31,14 +32,17 @@ from test_contents import escape, model_of_stream
 SECONDS = float(os.environ.get("CONVERGENCE_SECONDS", 60))
 SEED = int(os.environ.get("CONVERGENCE_SEED", random.SystemRandom().randrange(1 << 32)))
 START = 120  # of a mount, on a busy machine
-REST = float(os.environ.get("CONVERGENCE_REST", 180))  # the longest back-off, a namespace that is made sure of, and a busy machine
+END = 60  # of a program whose limit test_stop measures, where nothing else runs
+# The longest back-off, a namespace that is made sure of, and a busy machine.
+REST = float(os.environ.get("CONVERGENCE_REST", 180))
 QUIET = 15  # no namespaces go in these last seconds: each is made sure of for ten
 REPORTED = 12  # differences of each mount
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
 LASTING, PASSING = ["c0", "c1", "c2"], ["n0", "n1"]
 WRITTEN, FOREIGN = ["web", "api", "db"], ["swing", "odd"]
-TAGS, ODD_TAGS = ["v1", "v2", "latest"], ["a/b", ".dot", "100%"]
+# "touched" is what a touch of the server's makes.
+TAGS, ODD_TAGS = ["v1", "v2", "latest"], ["touched", "a/b", ".dot", "100%"]
 UNIVERSE = {"namespaces": LASTING + PASSING, "streams": WRITTEN + FOREIGN, "written": WRITTEN,
             "tags": TAGS + [escape(tag) for tag in ODD_TAGS], "written_tags": TAGS}
 IMAGES = "/apis/image.openshift.io/v1/imagestreams"
@@ -241,13 +245,27 @@ class Site:
     def close(self):
         for agent in self.agents.values():
             agent.close()
-        self.mount.stop()
+        self.mount.process.send_signal(signal.SIGTERM)
+        try:
+            self.mount.process.wait(END)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"{self.name} doesn't end: {threads_of(self.mount.process.pid)}") from None
         self.mount.check()
 
     def kill(self):
         for agent in self.agents.values():
             agent.close()
         self.mount.kill()
+
+
+def threads_of(pid):
+    """What each of them waits for in the kernel."""
+    found = []
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            found.append([(path / name).read_text().strip() for name in ("comm", "wchan")])
+    return found
 
 
 # All that fails.

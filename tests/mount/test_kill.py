@@ -1,7 +1,7 @@
 """kill -9 of the program in the middle of saves, again and again on one mountpoint.
 
-What holds: a save that was acknowledged is on the server. A text whose refusal was told stands whole
-in the state directory, and no later run touches it. A save that the kill met may have reached the
+What holds: a save that was acknowledged is on the server. A text whose refusal was told stands
+whole in the state directory, and no later run touches it. A save that the kill met may have reached the
 server or not; what a handle had written and not saved yet was in the program's memory alone, and is
 lost with it. The next start replaces the dead mount.
 
@@ -220,7 +220,7 @@ def check_kept(state, done, kept):
 
 
 def check_whole(done, tag, path, text):
-    """A text that was tried; or nothing, where the kill met the program between naming and writing."""
+    """A text that was tried; or nothing, where the kill came between naming and writing."""
     tried = [int(words[1]) for words in done.said[tag] if words[0] == "try"]
     assert text == "" or text in {rejected_text(tag, i) for i in tried}, f"{path}: {text!r}"
 
