@@ -596,6 +596,11 @@ def unique(pairs):
 def check(kind, tag, shown, mine):
     """Edits that would be dropped are refused before anything is sent: 0 or an errno."""
     shown = shown or {}
+    spec = mine.get("spec") if kind.startswith("imagestream") else mine
+    tags = (spec or {}).get("tags") if kind.startswith("imagestream") or kind in ("spec.json", "status.json") else None
+    names = [one.get("tag" if kind == "status.json" else "name") for one in tags or []]
+    if None in names or len(set(names)) != len(names):
+        return errno.EINVAL
     if kind == "metadata.json":
         fixed = set(mine) - {"labels", "annotations", "finalizers", "ownerReferences",
                              "resourceVersion", "generation", "managedFields"}
