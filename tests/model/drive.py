@@ -33,6 +33,7 @@ class Sequence:
         self.serial = 0
         self.seen = []
         self.done = []  # steps that made sense
+        self.ending = set()  # what was begun and is about to vanish
         self.blinks = []  # what was wrong right after a save, and then right
 
     # The whole of it.
@@ -166,7 +167,9 @@ class Sequence:
         for pending in over:
             del self.model.pending[pending.path]
             self.model.event(pending.path, "DELETE")
+        self.ending = {pending.path for pending in over}
         self.eventually()
+        self.ending = set()
 
     def is_late(self):
         back, over = self.model.due(time.monotonic() + 0.05)
@@ -248,7 +251,7 @@ class Sequence:
 
     def compare(self):
         try:
-            found = look(self.top, self.model.pending.keys() - self.model.places.keys())
+            found = look(self.top, (self.model.pending.keys() | self.ending) - self.model.places.keys())
         except OSError as error:
             raise Mismatch(f"looking around: {error}") from None
         expected = self.model.names()

@@ -550,8 +550,9 @@ class Model:
         self.stamp += 1
         kept = self.scratch.get(save.path + ".rejected")
         if stream and (save.sent or (kept and kept.data == save.data)):
-            for suffix in (".rejected", ".error"):
-                self.remove_scratch(save.path + suffix)
+            for path in (save.path + ".rejected", save.path + ".error"):
+                if path in self.scratch and self.scratch[path].kind != "directory":
+                    self.remove_scratch(path)
         return Base(result, save.mine, self.stamp)
 
     def refuse(self, save):
