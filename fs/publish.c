@@ -798,6 +798,10 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 			if (keep)
 				published_expect(p->parts.published, key, step, true);
 		} else if (!step->waits) {
+			/* A removed directory takes its files along without a word to the kernel, which
+			 * would go on showing their link count to who has them open. */
+			if (step->op == PUBLISHED_DELETE && !tree_nodes[step->kind].directory)
+				inval_place(p, step->place);
 			settle_place(p, key, step);
 		}
 		if (keep)

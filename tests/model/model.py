@@ -550,8 +550,9 @@ class Model:
         self.stamp += 1
         kept = self.scratch.get(save.path + ".rejected")
         if stream and (save.sent or (kept and kept.data == save.data)):
-            for suffix in (".rejected", ".error"):
-                self.remove_scratch(save.path + suffix)
+            for path in (save.path + ".rejected", save.path + ".error"):
+                if path in self.scratch and self.scratch[path].kind != "directory":
+                    self.remove_scratch(path)
         return Base(result, save.mine, self.stamp)
 
     def refuse(self, save):
@@ -596,6 +597,11 @@ def unique(pairs):
 def check(kind, tag, shown, mine):
     """Edits that would be dropped are refused before anything is sent: 0 or an errno."""
     shown = shown or {}
+    spec = mine.get("spec") if kind.startswith("imagestream") else mine
+    tags = (spec or {}).get("tags") if kind.startswith("imagestream") or kind in ("spec.json", "status.json") else None
+    names = [one.get("tag" if kind == "status.json" else "name") for one in tags or []]
+    if None in names or len(set(names)) != len(names):
+        return errno.EINVAL
     if kind == "metadata.json":
         fixed = set(mine) - {"labels", "annotations", "finalizers", "ownerReferences",
                              "resourceVersion", "generation", "managedFields"}

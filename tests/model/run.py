@@ -9,7 +9,9 @@
 import argparse
 import pathlib
 import re
+import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -29,6 +31,7 @@ class Runner:
     def __init__(self, selector=None):
         self.selector = selector
         self.number = 0
+        self.blinks = []
         self.rig = self.start()
 
     def start(self):
@@ -47,6 +50,7 @@ class Runner:
             error = str(why)
         except Late:
             error = "late"
+        self.blinks += sequence.blinks
         if self.rig.is_broken():
             error = f"a process ended: {error}"
             self.restart()
@@ -75,7 +79,10 @@ def run_some(arguments):
         if arguments.seconds and time.monotonic() - begin > arguments.seconds:
             break
     print(f"seeds {arguments.seed} to {seed}{' with -l' if selector else ''}: "
-          f"{time.monotonic() - begin:.0f} s, {late} too late to judge", flush=True)
+          f"{time.monotonic() - begin:.0f} s, {late} too late to judge, {len(runner.blinks)} reads right after a save "
+          "met it half announced", flush=True)
+    if runner.blinks:
+        print("the first:", runner.blinks[0][:2000])
     left = runner.rig.stop()
     if left:
         print(left)
@@ -123,6 +130,31 @@ def script(selector, steps):
     sys.exit(1 if error else 0)
 
 
+def run_side_by_side(arguments):
+    """The seeds in as many parts as there are jobs; the last job's mount has a selector."""
+    share = -(-arguments.sequences // arguments.jobs)
+    command = [sys.executable, __file__, "--jobs", "1", "--steps", str(arguments.steps), "--shrink", str(arguments.shrink)]
+    if arguments.seconds:
+        command += ["--seconds", str(arguments.seconds)]
+    jobs = []
+    for job in range(arguments.jobs):
+        first, number = arguments.seed + job * share, min(share, arguments.sequences - job * share)
+        parts = [(first, number, [])] if job + 1 < arguments.jobs else [
+            (first, number - number // 2, []), (first + number - number // 2, number // 2, ["--selector"])]
+        script = [[*command, "--seed", str(seed), "--sequences", str(count), *more] for seed, count, more in parts if count]
+        jobs.append(threading.Thread(target=run_all, args=(script, arguments.results)))
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    return max(arguments.results, default=0)
+
+
+def run_all(commands, results):
+    for command in commands:
+        results.append(subprocess.run(command, check=False).returncode)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=200)
@@ -135,7 +167,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.jobs <= 1:
         return run_some(arguments)
-    return 0
+    arguments.results = []
+    return run_side_by_side(arguments)
 
 
 if __name__ == "__main__":

@@ -599,7 +599,7 @@ def rename_over(m, worker, old, new, source):
         return 0, restore
     if source.data is None:
         raise Skip
-    return put_over(m, worker, new, source.data, source.version, lambda: m.scratch.pop(old))
+    return put_over(m, worker, new, source.data, source.version, lambda: m.scratch.pop(old, source))
 
 
 def rename_real(m, worker, old, new, source):
