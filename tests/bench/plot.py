@@ -1,4 +1,4 @@
-"""Draws columns of a CSV file, test_longlife.py's, as an SVG: plot.py FILE.csv FILE.svg [column...]"""
+"""Draws columns of a CSV file (test_longlife.py) as SVG: plot.py FILE.csv FILE.svg [column...]"""
 
 import csv
 import sys

@@ -82,7 +82,7 @@ class Mirror(Background):
         self.inotify = Inotify()
         self.tree = {}  # path -> bytes, None for a directory
         self.log = collections.defaultdict(lambda: collections.deque(maxlen=REMEMBERED))
-        self.overflown = False
+        self.later = set()  # paths that can't be read yet
         self.lock = threading.Lock()  # tree and log
         self.enter("")
 
@@ -99,6 +99,8 @@ class Mirror(Background):
                     self.read(below)
         except FileNotFoundError:
             pass  # an event will say so
+        except OSError:
+            self.later.add(path)  # a namespace whose streams aren't listed yet
 
     def read(self, path):
         """What is gone again stays known until its event comes."""
@@ -106,8 +108,20 @@ class Mirror(Background):
             self.tree[path] = read_file(self.path(path))
         except FileNotFoundError:
             self.tree[path] = b"(nothing to read)"
+        except OSError:
+            self.tree.setdefault(path, b"(not read yet)")
+            self.later.add(path)
+
+    def try_again(self):
+        again, self.later = self.later, set()
+        for path in again:
+            if self.tree.get(path) is None:
+                self.enter(path)
+            else:
+                self.read(path)
 
     def leave(self, path):
+        self.later -= {one for one in self.later if one == path or one.startswith(path + "/")}
         for one in [one for one in self.tree if one == path or one.startswith(path + "/")]:
             del self.tree[one]
         for wd, place in list(self.inotify.names.items()):
@@ -116,10 +130,12 @@ class Mirror(Background):
 
     def work(self):
         select.select([self.inotify.fd], [], [], PROMPT)
+        with self.lock:
+            self.try_again()
         for place, name, text in self.inotify.read():
             flags = set(text.split("|"))
             if "Q_OVERFLOW" in flags:
-                self.overflown = True
+                self.problems.append("inotify's queue was full")
             if place == "?" or not name:
                 continue  # of a directory that is gone, or of a watched thing itself
             path = os.path.join(place, name)
@@ -145,8 +161,8 @@ class Mirror(Background):
                      for path, content in self.tree.items()
                      if not path.endswith((".rejected", ".error"))}
             log = {path: list(events) for path, events in self.log.items()}
-        return [(path, *sides, log.get(path, []))
-                for path, *sides in differences(expected, found)]
+        return [("", "no problems", self.problems, [])] * bool(self.problems) + [
+            (path, *sides, log.get(path, [])) for path, *sides in differences(expected, found)]
 
 
 MISSING = "(not there)"

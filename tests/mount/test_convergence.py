@@ -349,8 +349,8 @@ class Weather:
             site.refresh()
 
     def failing(self):
-        names = [name for name, one in VARIANTS.items() if one.get("announcer_fails")]
-        return self.sites[self.dice.choice(names)].mount.process.pid
+        sites = [site for site in self.sites.values() if site.variant.get("announcer_fails")]
+        return self.dice.choice(sites).mount.process.pid
 
     def kill_announcer(self):
         for pid in announcers(self.failing()):

@@ -341,6 +341,28 @@ static void assert_root(const char *names)
 	assert_int_equal(attr_of(ROOT).ino, 1);
 }
 
+/* By the request and by its acknowledgement: what went stays away until the other one comes. */
+static void test_namespace_step_twice(void **state)
+{
+	struct store_namespace other = {.created = 6, .uid = "n2"};
+	struct published_step step;
+
+	list_namespace("shop", "n1", 5);
+	published_begin_namespace(tree, "shop", &other);
+	assert_true(published_namespace_step(tree, "shop", &step));
+	assert_int_equal(step.op, PUBLISHED_DELETE);
+	assert_true(published_flip(tree, "shop", &step));
+	assert_false(published_flip(tree, "shop", &step));
+	assert_root("");
+	published_begin_namespace(tree, "shop", &other);
+	assert_true(published_namespace_step(tree, "shop", &step));
+	assert_int_equal(step.op, PUBLISHED_CREATE);
+	assert_true(published_flip(tree, "shop", &step));
+	assert_false(published_flip(tree, "shop", &step));
+	assert_root("shop");
+	assert_false(published_namespace_step(tree, "shop", &step));
+}
+
 static void test_listed_namespaces(void **state)
 {
 	assert_root("");
@@ -1889,6 +1911,7 @@ int main(void)
 		TEST(test_begin_content),
 		TEST(test_begin_tags),
 		TEST(test_begin_tag_files),
+		TEST(test_namespace_step_twice),
 		TEST(test_begin_again),
 		TEST(test_begin_again_at_once),
 		TEST(test_flip_moves_namespace),
