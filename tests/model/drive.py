@@ -16,7 +16,8 @@ from worker import look
 
 LIMIT = 30  # seconds for what comes by itself
 MARGIN = 0.4  # what is due so soon is waited for
-WATCHED = sum(FLAGS[one] for one in ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO", "MODIFY", "CLOSE_WRITE"))
+EXCL_UNLINK = 0x04000000  # nothing of what was unlinked, though it is still open
+WATCHED = EXCL_UNLINK + sum(FLAGS[one] for one in ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO", "MODIFY", "CLOSE_WRITE"))
 MOVES = ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO")
 
 

@@ -487,11 +487,13 @@ class Model:
         """0 or an errno: what becomes of the text. Where a request is made, its outcome is expected of the server."""
         stream = self.streams.get(save.stream)
         save.mine = None
-        if save.stale or not stream or (save.uid and stream.uid != save.uid):
+        if save.stale or not stream:
             return errno.ESTALE
         save.mine = self.parse(save.kind, save.data)
         if save.mine is None:
             return errno.EINVAL
+        if save.uid and stream.uid != save.uid:
+            return errno.ESTALE
         base = self.find_base(save, stream)
         if save.kind.startswith("imagestream"):
             stale, base = self.check_version(save, stream, base)

@@ -14,7 +14,7 @@ for patch in "$@"; do
 	patch -s -p1 <"$patch"
 	ninja -C build --quiet fs/imagestreamfs
 	if IMAGESTREAMFS=$copy/build/fs/imagestreamfs /usr/bin/python3 "$top/tests/model/run.py" \
-		--jobs 1 --seed 1 --sequences 100 --shrink 60 >"$name.out" 2>&1; then
+		--jobs 1 --seed 1 --sequences 100 --shrink 20 >"$name.out" 2>&1; then
 		echo "$name: not found"
 		status=1
 	else
