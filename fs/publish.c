@@ -791,10 +791,11 @@ static void settle_own(struct publish *p, const char *key, const struct publishe
 
 		if (!step->waits && step->op == PUBLISHED_WRITE) {
 			step_path(key, step, &path);
-			file_follow(p->parts.files, &path, c->new);
-			inval_place(p, step->place);
 			keep = !(own && own->file && own->file->kind == step->kind &&
 				 (step->kind < NODE_TAG || streq(own->file->tag, step->tag)));
+			if (keep || !own->renamed)
+				file_follow(p->parts.files, &path, c->new);
+			inval_place(p, step->place);
 			if (keep)
 				published_expect(p->parts.published, key, step, true);
 		} else if (!step->waits) {

@@ -38,6 +38,7 @@ struct published_own {
 	const struct tree_path *file; /* this file: it was saved */
 	const struct tree_path
 		*tree; /* this stream or tag with all that is in it: made or removed */
+	bool renamed; /* the file came by a rename: who has the one open that it replaces keeps that */
 };
 
 struct published_change {

@@ -437,6 +437,7 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 		refuse(&d);
 		return r;
 	}
+	d.edit.own.renamed = true;
 	r = save(&d);
 	if (r == 0 && published_attr(m->published, path, &attr) == 0)
 		*ret_place = attr.ino;

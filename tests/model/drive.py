@@ -4,6 +4,7 @@ import errno
 import random
 import stat
 import time
+from collections import Counter
 
 import merge
 import steps
@@ -15,7 +16,8 @@ from worker import look
 
 LIMIT = 30  # seconds for what comes by itself
 MARGIN = 0.4  # what is due so soon is waited for
-WATCHED = sum(FLAGS[one] for one in ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO", "MODIFY"))
+EXCL_UNLINK = 0x04000000  # nothing of what was unlinked, though it is still open
+WATCHED = EXCL_UNLINK + sum(FLAGS[one] for one in ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO", "MODIFY", "CLOSE_WRITE"))
 MOVES = ("CREATE", "DELETE", "MOVED_FROM", "MOVED_TO")
 
 
@@ -165,8 +167,7 @@ class Sequence:
             self.model.show_again(place)
             self.model.event(place.path, "CREATE")
         for pending in over:
-            del self.model.pending[pending.path]
-            self.model.event(pending.path, "DELETE")
+            del self.model.pending[pending.path]  # without an event
         self.ending = {pending.path for pending in over}
         self.eventually()
         self.ending = set()
@@ -317,7 +318,7 @@ class Sequence:
     def compare_events(self):
         m = self.model
         live = {serial: path for path, serial in m.watched.items()}
-        moves, modified = {}, set()
+        moves, modified, closes = {}, set(), Counter()
         seen, self.seen = self.seen + self.inotify.read(), []
         for serial, name, flags in seen:
             if serial not in live or name.endswith((".rejected", ".error")):
@@ -327,18 +328,24 @@ class Sequence:
                     moves.setdefault((serial, name), []).append(flag)
                 elif flag == "MODIFY":
                     modified.add((serial, name))
+                elif flag == "CLOSE_WRITE":
+                    closes[serial, name] += 1
         kept = (".rejected", ".error")
         wanted = {key: value for key, value in m.events.items() if key[0] in live and not key[1].endswith(kept)}
         changed = {key for key in m.modified if key[0] in live and not key[1].endswith(kept)}
         busy = {*moves, *wanted, *m.vague}  # whether these were modified before they went isn't known
         vague, m.vague = m.vague, set()
-        m.events, m.modified = {}, set()
+        own, announced = m.closes, m.announced
+        m.events, m.modified, m.closes, m.announced = {}, set(), Counter(), set()
         for key in busy - vague:
             if moves.get(key) != wanted.get(key):
                 raise Mismatch(f"events of {live[key[0]]}/{key[1]}: {moves.get(key)}, not {wanted.get(key)}")
         for key in (modified ^ changed) - busy:
             raise Mismatch(f"{live[key[0]]}/{key[1]}: MODIFY was "
                            f"{'raised' if key in modified else 'not raised'}")
+        for key in closes.keys() - busy - announced:
+            if closes[key] > own[key]:  # a save is no remote change
+                raise Mismatch(f"{live[key[0]]}/{key[1]}: {closes[key]} CLOSE_WRITE, and {own[key]} were closed")
 
 
 SAVES = {"close", "dup_close", "fork_exit", "fsync", "rename", "mkdir", "rmdir"}

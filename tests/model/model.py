@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import time
+from collections import Counter
 
 import merge
 import yaml
@@ -160,6 +161,8 @@ class Model:
         self.moment = time.monotonic()  # when the step began
         self.events = {}  # (watch, name) -> [CREATE, DELETE, …]
         self.modified = set()  # (watch, name)
+        self.announced = set()  # those of them that the announcer modifies
+        self.closes = Counter()  # (watch, name) -> descriptors that wrote and were closed
         self.vague = set()  # (watch, name): no rule says what is raised
         self.watched = {}  # directory -> its watch
         self.listings = {}  # name -> (directory, names that stay, names that may be there)
@@ -292,7 +295,7 @@ class Model:
             elif place.bytes != data:
                 place.bytes = data
                 if place.hidden is None and path not in quiet:
-                    self.modify(path)
+                    self.modify(path, True)
 
     def come(self, path, kind, stream, tag, data, quiet):
         self.places[path] = Place(path, kind, stream, tag, data)
@@ -339,10 +342,17 @@ class Model:
         if directory in self.watched:
             self.events.setdefault((self.watched[directory], name), []).append(what)
 
-    def modify(self, path):
+    def modify(self, path, announced=False):
         directory, _, name = path.rpartition("/")
         if directory in self.watched:
             self.modified.add((self.watched[directory], name))
+            if announced:
+                self.announced.add((self.watched[directory], name))
+
+    def closed(self, path):
+        directory, _, name = path.rpartition("/")
+        if directory in self.watched:
+            self.closes[self.watched[directory], name] += 1
 
     def unwatch(self, path):
         for one in [one for one in self.watched if one == path or one.startswith(path + "/")]:
@@ -477,11 +487,13 @@ class Model:
         """0 or an errno: what becomes of the text. Where a request is made, its outcome is expected of the server."""
         stream = self.streams.get(save.stream)
         save.mine = None
-        if save.stale or not stream or (save.uid and stream.uid != save.uid):
+        if save.stale or not stream:
             return errno.ESTALE
         save.mine = self.parse(save.kind, save.data)
         if save.mine is None:
             return errno.EINVAL
+        if save.uid and stream.uid != save.uid:
+            return errno.ESTALE
         base = self.find_base(save, stream)
         if save.kind.startswith("imagestream"):
             stale, base = self.check_version(save, stream, base)
@@ -632,6 +644,7 @@ def left_out(kind, mine, theirs):
         kept = merge.without(theirs, "labels", "annotations", "finalizers", "ownerReferences")
         return {**kept, **mine}
     if kind.startswith("imagestream"):
+        mine = {key: one for key, one in mine.items() if one is not None}
         return {**merge.without(theirs, "spec"), **mine,
                 "metadata": {**merge.without(theirs["metadata"], "labels", "annotations"), **(mine.get("metadata") or {})}}
     return mine

@@ -441,11 +441,11 @@ def settle_pending(m, handle):
             one.place, one.pending = place, None
 
 
-def adopt(m, server, stream, quiet):
-    """What the server has of the stream now is shown; it must be what was expected."""
+def adopt(m, server, stream, quiet, own=True):
+    """What the server has of the stream now is shown. `own`: a save of this mount made it."""
     obj = server(stream)
     old = m.streams.get(stream)
-    m.take(stream, obj, old.obj if old else None, quiet)
+    m.take(stream, obj, old.obj if old and own else None, quiet)
     return obj
 
 
@@ -453,6 +453,9 @@ def close(m, name):
     handle = handle_of(m, name)
     number, after = flush(m, handle, handle.worker)
     del m.handles[name]
+    path = path_of(m, handle.scratch or handle.target())
+    if handle.writable and path:
+        m.closed(path)
     pending = handle.pending
     if pending:
         pending.open -= 1
@@ -723,12 +726,17 @@ def rmdir_verdict(m, path):
         if number:
             return number, None
         m.expected[name] = "tag spec.json", one.tag, None
-    return 0, lambda server: adopt(m, server, name, {path})
+    # The server removes a tag by itself: for imagestream.json that is somebody else's change.
+    return 0, lambda server: adopt(m, server, name, {path}, kind == "tag" and not fits_url(one.tag))
+
+
+def fits_url(tag):
+    return bool(tag) and not set(tag) & set("/:@")
 
 
 def untag_verdict(m, name, tag):
     """A name that has no place in a URL is removed by patches, of the history first."""
-    if tag and not set(tag) & set("/:@"):
+    if fits_url(tag):
         return 0
     status = m.fault(name, {"PATCH"})
     history = merge.value_of("tag status.json", tag, m.streams[name].obj)
