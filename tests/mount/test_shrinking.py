@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing.pool
 import os
 import resource
 import time
@@ -239,7 +240,8 @@ def test_more_namespaces_than_descriptors(start_server, start_mount):
                         "--request-timeout", "60s", prefix=limits(nofile=limit))
     mount.expect(NOISY)
     wait_for(lambda: set(os.listdir(mount.path)) >= set(names), patience, "the projects")
-    streams = {name: os.listdir(mount / name) for name in names}
+    with multiprocessing.pool.ThreadPool(16) as pool:
+        streams = dict(zip(names, pool.map(lambda name: os.listdir(mount / name), names)))
     assert all(len(one) == 1 for one in streams.values())
 
     def settled():
