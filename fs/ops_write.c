@@ -1154,15 +1154,16 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	_cleanup_file_state_ struct file_state state = {0};
 	int verdict = 0;
 
-	if (!op_file(fi)) {
+	if (op_file(fi))
+		file_get_state(m->files, op_file(fi), &state);
+	if (!op_file(fi) || state.scratch) { /* also what was refused before it was renamed away */
 		fuse_reply_err(req, 0);
 		return;
 	}
-	file_get_state(m->files, op_file(fi), &state);
 	/* Who calls again after EINTR wants to be served. */
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
-	if (state.scratch || !state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
+	if (!state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
 		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
 	else if ((state.path.kind == NODE_IMAGESTREAM_YAML || tree_is_api(state.path.kind)) &&
 		 !is_by_opener(req, op_file(fi)))

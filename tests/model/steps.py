@@ -435,6 +435,7 @@ def save_now(m, handle, caller):
 
 def settle_pending(m, handle):
     place = m.places[handle.pending.path]
+    m.pending.pop(handle.pending.path, None)
     place.ino = handle.ino
     for one in m.handles.values():
         if one.ino is handle.ino:
