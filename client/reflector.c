@@ -403,8 +403,7 @@ void reflector_stop(struct reflector *r)
 /* Whether the error passes by itself, so that a start waits for it. */
 static bool passes(int error)
 {
-	return error == EAGAIN || error == EIO || error == ETIMEDOUT || error == ECONNRESET ||
-	       error == ESTALE;
+	return error == EAGAIN || error == EIO || error == ECONNRESET || error == ESTALE;
 }
 
 /* lock held. What is still missing before there is a mount, and will not come. */
