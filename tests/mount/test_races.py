@@ -640,6 +640,7 @@ def fragile(directory, hundreds, tmp_path, monkeypatch):
     wrapper.write_text(
         "#!/bin/sh\nulimit -c unlimited\n"
         'export ASAN_OPTIONS="$ASAN_OPTIONS:handle_segv=0:disable_coredump=0"\n'
+        'export TSAN_OPTIONS="$TSAN_OPTIONS:handle_segv=0:handle_abort=0:disable_coredump=0"\n'
         f'cd {tmp_path} && exec {conftest.PROGRAM} "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setattr(conftest, "PROGRAM", str(wrapper))

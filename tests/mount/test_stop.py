@@ -117,13 +117,13 @@ def test_no_imagestreams(server, place):
 
 
 def test_list_fails_at_start(server, place):
-    server.fault(path="/imagestreams", status=503, text="service unavailable", count=1)
+    server.fault(path="/imagestreams", status=503, text="service unavailable", count=100)
     refused(start(place / "mnt", "--kubeconfig", server.kubeconfig), "service unavailable",
             place / "mnt")
 
 
 def test_server_hangs_at_start(server, place):
-    server.fault(path="/imagestreams", hang=True, count=1)
+    server.fault(path="/imagestreams", hang=True, count=100)
     with at_most(10):
         refused(start(place / "mnt", "--kubeconfig", server.kubeconfig, "--request-timeout", "1s"),
                 "deadline", place / "mnt")
