@@ -14,6 +14,8 @@ import pytest
 
 from apiclient import until
 
+pytestmark = pytest.mark.xdist_group("control")  # one server, which each test leaves in some state
+
 GROUP = "/apis/image.openshift.io/v1"
 SHOP = GROUP + "/namespaces/shop/imagestreams"
 

@@ -10,6 +10,8 @@ import seeds
 import transcript
 from special import SPECIAL
 
+pytestmark = pytest.mark.xdist_group("replay")  # one server, which each test leaves in some state
+
 # Recordings that aren't compared, and why. README.md has the list, too.
 NOT_COMPARED = {
     "00-openapi-v3-image": "OpenAPI documents aren't served",

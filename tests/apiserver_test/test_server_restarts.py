@@ -8,6 +8,8 @@ import pytest
 
 from apiclient import until
 
+pytestmark = pytest.mark.xdist_group("server-restarts")  # one server, which each test leaves in some state
+
 IMAGES = "/apis/image.openshift.io/v1"
 DEV = IMAGES + "/namespaces/dev/imagestreams"
 PROJECTS = "/apis/project.openshift.io/v1/projects"

@@ -6,6 +6,8 @@ import pytest
 
 import apiclient
 
+pytestmark = pytest.mark.xdist_group("writes")  # one server, which each test leaves in some state
+
 GROUP = "/apis/image.openshift.io/v1/namespaces/"
 DEV = GROUP + "dev/imagestreams"
 TAGS = GROUP + "dev/imagestreamtags/"
