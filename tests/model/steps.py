@@ -457,6 +457,8 @@ def close(m, name):
     path = path_of(m, handle.scratch or handle.target())
     if handle.writable and path:
         m.closed(path)
+    elif handle.writable:
+        m.loose = True
     pending = handle.pending
     if pending:
         pending.open -= 1
