@@ -117,7 +117,7 @@ class Handle:
         self.draft = None
         self.opened = None  # the version at open
         self.saved = None
-        self.gone = False
+        self.gone = self.unsure = False
 
     def target(self):
         return self.place or self.pending
@@ -335,6 +335,8 @@ class Model:
         """The handle's inode stands for nothing any more: its last version stays."""
         handle.last = self.published(handle)
         handle.gone = True
+        # Below a hidden `tags` nothing is announced, and the kernel isn't told that the file has no links.
+        handle.unsure = not self.reachable(handle.place.path)
 
     # Events.
 

@@ -238,6 +238,8 @@ def links_of(m, handle):
         return 1 if handle.scratch.named else 0
     if handle.pending:
         return 0 if m.is_gone(handle) else 1
+    if handle.unsure:
+        return ANY
     return 0 if handle.gone or handle.place.ino is not handle.ino else 1
 
 
