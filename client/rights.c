@@ -112,7 +112,7 @@ static void add_named(struct grants *g, const char *name, unsigned rights)
 	struct named *n = map_get(&g->by_name, stream);
 
 	rights &= name[len] == ':' ? RIGHT_DELETE_TAG : ~RIGHT_DELETE_TAG;
-	if (!rights)
+	if (!rights || !*stream)
 		return;
 	if (!n) {
 		n = xcalloc(1, sizeof(*n) + len + 1);
