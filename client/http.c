@@ -207,7 +207,8 @@ static const char *certificate_refusal(const struct http_transfer *t)
 	static const int about_it[] = {SSL_AD_BAD_CERTIFICATE, SSL_AD_UNSUPPORTED_CERTIFICATE,
 		SSL_AD_CERTIFICATE_REVOKED, SSL_AD_CERTIFICATE_EXPIRED, SSL_AD_CERTIFICATE_UNKNOWN,
 		SSL_AD_UNKNOWN_CA, SSL_AD_ACCESS_DENIED, TLS13_AD_CERTIFICATE_REQUIRED};
-	int alert = t->tls ? (int)(intptr_t)SSL_CTX_get_ex_data(t->tls, alert_index) : 0;
+	const void *kept = t->tls ? SSL_CTX_get_ex_data(t->tls, alert_index) : NULL;
+	int alert = (int)(intptr_t)kept;
 
 	for (size_t i = 0; i < ARRAY_SIZE(about_it); i++)
 		if (alert == about_it[i])
