@@ -4,6 +4,10 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 RUN = pathlib.Path(__file__).with_name("run.py")
 
 

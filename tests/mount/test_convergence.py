@@ -29,6 +29,8 @@ from events import Agent, KeptServer, announcers
 
 from test_contents import escape, model_of_stream
 
+pytestmark = pytest.mark.long
+
 SECONDS = float(os.environ.get("CONVERGENCE_SECONDS", 60))
 SEED = int(os.environ.get("CONVERGENCE_SEED", random.SystemRandom().randrange(1 << 32)))
 START = 120  # of a mount, on a busy machine

@@ -19,6 +19,10 @@ import threading
 
 from conftest import Mount, fails, is_mounted, wait_for
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("KILLS", 20))
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 32)))
 SECONDS = 120  # of a start or a few saves, on a busy machine

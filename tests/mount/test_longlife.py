@@ -26,6 +26,10 @@ from events import KeptServer, announcers
 from test_convergence import a_stream
 from test_watch import QUICKLY
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 SECONDS = float(os.environ.get("LONGLIFE_SECONDS", 60))
 SAMPLE = max(1, SECONDS / 600)
 PROJECTS, STREAMS = 6, 8  # at any time
