@@ -271,7 +271,8 @@ def test_no_events(server, mount):
     assert "new" in os.listdir(directory)
 
 
-def test_it_goes_with_its_namespace(server, mount):
+def test_it_goes_with_its_namespace(server, start_mount):
+    mount = start_mount(server, "--confirm-interval", 1)
     assert os.path.isdir(mount / "dev/.api/select/field:")
     server.request("DELETE", "/api/v1/namespaces/dev")
     wait_for(lambda: not (mount / "dev").exists(), SECONDS, "the end")

@@ -156,10 +156,12 @@ def test_names_of_tags(odd):
 
 def test_names_without_room_are_told_and_stay_in_the_stream(odd):
     os.listdir(odd / "dev/odd/tags")
-    told = {error["errno"]: error for error in odd.errors()}
-    assert {name: error.get("count", 1) for name, error in told.items()} == {
-        "EINVAL": 1, "ENAMETOOLONG": len(TOO_LONG)}
-    assert {error["path"] for error in told.values()} == {"dev/odd/tags"}
+    told = odd.errors()
+    counts = {name: sum(error.get("count", 1) for error in told if error["errno"] == name)
+              for name in ("EINVAL", "ENAMETOOLONG")}
+    times = counts["EINVAL"]  # two threads may look at a stream for the first time
+    assert times >= 1 and counts["ENAMETOOLONG"] == times * len(TOO_LONG)
+    assert len(told) == len([error for error in told if error["path"] == "dev/odd/tags"])
     for name in ("imagestream.json", "spec.json"):
         value = json.loads(read(odd / "dev/odd" / name))
         assert {tag["name"] for tag in value.get("spec", value)["tags"]} == {*ODD, *NAMELESS}
