@@ -1,5 +1,5 @@
 /* Scratch: names, limits, renames, what is unlinked and held, listings, times. */
-#include "fs/scratch.h"
+#include "fs/tree/scratch.h"
 #include "tests/unit/clock.h"
 
 #include <errno.h>
