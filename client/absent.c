@@ -1,5 +1,6 @@
 #include "client/absent.h"
 
+#include "client/clock.h"
 #include "client/map.h"
 #include "client/review.h"
 

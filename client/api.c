@@ -1,5 +1,6 @@
 #include "client/api.h"
 
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/log.h"
 
@@ -276,11 +277,11 @@ char *api_namespace_path(const struct api *a, const char *name)
 /* Asked at least every 100 ms, like http_call does. */
 int api_wait(const struct api_call *call, int64_t ms)
 {
-	int64_t end = now_monotonic() + ms * NSEC_PER_MSEC;
+	int64_t end = deadline_in_ms(ms);
 	int r = 0;
 
 	while (r == 0 && now_monotonic() < end) {
-		int64_t left = (end - now_monotonic()) / NSEC_PER_MSEC + 1;
+		int64_t left = ms_until(end);
 
 		if (now_monotonic() >= call->deadline)
 			return -ETIMEDOUT;
@@ -295,7 +296,7 @@ int api_wait(const struct api_call *call, int64_t ms)
 static int send_once(struct api *a, const struct api_call *call, const struct api_request *request,
 	const struct buf *body, struct http_response *ret, struct status *ret_status)
 {
-	int64_t left = (call->deadline - now_monotonic()) / NSEC_PER_MSEC;
+	int64_t left = ms_until(call->deadline);
 	struct http_request http = {.method = request->method,
 		.path = request->path,
 		.accept = request->accept,
@@ -380,8 +381,7 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 			    ret_status, api_user(a, response.generation), response.unready))
 			ret_status->error = EAGAIN;
 		after = response.retry_after * 1000 > wait ? response.retry_after * 1000 : wait;
-		if (ret_status->error != EAGAIN ||
-			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline) {
+		if (ret_status->error != EAGAIN || deadline_in_ms(after) >= call->deadline) {
 			*ret_answer = response.body;
 			response.body = (struct buf){0};
 			return -ret_status->error;

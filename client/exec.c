@@ -1,6 +1,7 @@
 #include "client/exec.h"
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/keypair.h"
 #include "client/kubeconfig.h"
@@ -415,10 +416,10 @@ static int converse(struct process *x, int64_t deadline, int cancel_fd)
 	for (;;) {
 		struct pollfd fds[] = {{x->pidfd, POLLIN, 0}, {x->out, POLLIN, 0},
 			{x->err, POLLIN, 0}, {cancel_fd, POLLIN, 0}};
-		int64_t left = (deadline - now_monotonic()) / NSEC_PER_MSEC;
+		int64_t left = ms_until(deadline);
 		int r;
 
-		if (left <= 0)
+		if (left == 0)
 			return -ETIMEDOUT;
 		if (poll(fds, ARRAY_SIZE(fds), left < INT32_MAX ? (int)left : INT32_MAX) < 0)
 			continue;
@@ -520,7 +521,7 @@ int exec_run(const struct exec_plugin *p, int64_t timeout_ms, int cancel_fd,
 		r = fail_start(p, r, ret_error);
 	} else {
 		if (r == 0)
-			r = converse(&x, now_monotonic() + timeout_ms * NSEC_PER_MSEC, cancel_fd);
+			r = converse(&x, deadline_in_ms(timeout_ms), cancel_fd);
 		r = finish(&x, r, timeout_ms, ret, ret_error);
 	}
 	*ret_stderr = stderr_text(&x, ret, r == 0);

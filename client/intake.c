@@ -1,5 +1,6 @@
 #include "client/intake.h"
 
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/list.h"
 

@@ -1,6 +1,7 @@
 #include "client/object.h"
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/cut.h"
 #include "client/json.h"
 

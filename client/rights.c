@@ -1,5 +1,6 @@
 #include "client/rights.h"
 
+#include "client/clock.h"
 #include "client/log.h"
 #include "client/map.h"
 
@@ -254,7 +255,6 @@ struct rights *rights_new(
 	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener)
 {
 	struct rights *r = xcalloc(1, sizeof(*r));
-	pthread_condattr_t attr;
 
 	r->api = api;
 	r->interval = interval_s * NSEC_PER_SEC;
@@ -263,10 +263,7 @@ struct rights *rights_new(
 	r->http = http_new(api->login, api->counts);
 	r->cluster = namespace_new("");
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&r->changed);
 	return r;
 }
 
@@ -329,13 +326,9 @@ void rights_use(struct rights *r, const char *namespace)
 /* r->lock held. Waits for a change, at most until then and a tenth of a second. */
 static void wait_for_change(struct rights *r, int64_t until)
 {
-	int64_t soon = now_monotonic() + 100 * NSEC_PER_MSEC;
-	struct timespec ts;
+	int64_t soon = deadline_in_ms(100);
 
-	if (until > soon)
-		until = soon;
-	ts = (struct timespec){until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-	pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+	cond_wait_until(&r->changed, &r->lock, until < soon ? until : soon);
 }
 
 struct grants *rights_wait(struct rights *r, const char *namespace, int64_t since,
@@ -413,9 +406,8 @@ static int is_stopped(void *arg)
 static json_t *ask(struct rights *r, const char *path, json_t *body, int *ret_error)
 {
 	struct http_check check = {is_stopped, r};
-	struct api_call call = {.http = r->http,
-		.check = &check,
-		.deadline = now_monotonic() + r->api->timeout_ms * NSEC_PER_MSEC};
+	struct api_call call = {
+		.http = r->http, .check = &check, .deadline = deadline_in_ms(r->api->timeout_ms)};
 	struct api_request request = {
 		.method = "POST", .path = path, .content_type = "application/json", .body = body};
 	_cleanup_status_ struct status status = {0};
@@ -684,9 +676,7 @@ static void *run(void *arg)
 			continue;
 		}
 		if (n->due > now) {
-			struct timespec ts = {n->due / NSEC_PER_SEC, n->due % NSEC_PER_SEC};
-
-			pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+			cond_wait_until(&r->changed, &r->lock, n->due);
 			continue;
 		}
 		n->asked = now;

@@ -1,5 +1,6 @@
 #include "client/scope.h"
 
+#include "client/clock.h"
 #include "client/descriptors.h"
 
 #include <errno.h>

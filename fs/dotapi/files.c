@@ -1,5 +1,6 @@
 #include "fs/dotapi/files.h"
 
+#include "client/clock.h"
 #include "fs/dotapi/events.h"
 #include "fs/dotapi/metrics.h"
 #include "fs/dotapi/responses.h"
@@ -86,16 +87,13 @@ static int show_answer(struct mount *m, const struct layout_path *path, struct b
 	return responses_show(m->responses, name, out);
 }
 
-static int64_t ms_left(const struct dotapi_call *c)
-{
-	return (c->api->deadline - now_monotonic()) / NSEC_PER_MSEC;
-}
-
 static int refresh(struct dotapi_call *c)
 {
-	int r = reflector_refresh(c->mount->reflector, c->api->check, ms_left(c));
+	int r = reflector_refresh(c->mount->reflector, c->api->check, ms_until(c->api->deadline));
 
-	return r < 0 ? r : publish_settle(c->mount->publisher, c->api->check, ms_left(c));
+	return r < 0 ? r
+		     : publish_settle(
+			       c->mount->publisher, c->api->check, ms_until(c->api->deadline));
 }
 
 #define IMPORT_MS 60000 /* a registry may be slow */

@@ -1,5 +1,6 @@
 #include "fs/dotapi/select.h"
 
+#include "client/clock.h"
 #include "client/list.h"
 #include "fs/mount/namei.h"
 

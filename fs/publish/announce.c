@@ -1,5 +1,6 @@
 #include "fs/publish/announce.h"
 
+#include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
 

@@ -1,5 +1,6 @@
 #include "fs/publish/publisher.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
@@ -113,7 +114,7 @@ struct publisher *publish_new(const struct publish_parts *parts)
 	if (p->wake_fd < 0)
 		abort();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->changed, NULL);
+	cond_init(&p->changed);
 	pthread_cond_init(&p->forget, NULL);
 	return p;
 }
@@ -1059,10 +1060,9 @@ static void wait_for_something(struct publisher *p, int64_t until)
 {
 	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
 		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
-	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
 	uint64_t counter;
 
-	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : (int)ms_until(until));
 	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
@@ -1247,14 +1247,6 @@ void publish_uncover(struct publisher *p, const char *namespace)
 	start_forgetting(p);
 }
 
-/* p->lock held. False when it is too late. */
-static bool wait_until(struct publisher *p, int64_t until)
-{
-	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-
-	return pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &ts) == 0;
-}
-
 void publish_wait_names(struct publisher *p, const char *key)
 {
 	int64_t until = now_monotonic() + NAMES_WAIT_NS;
@@ -1262,7 +1254,7 @@ void publish_wait_names(struct publisher *p, const char *key)
 
 	pthread_mutex_lock(&p->lock);
 	while (!p->stop && (b = map_get(&p->busy, key)) && b->names)
-		if (!wait_until(p, until))
+		if (!cond_wait_until(&p->changed, &p->lock, until))
 			break;
 	pthread_mutex_unlock(&p->lock);
 }
@@ -1277,21 +1269,21 @@ void publish_wait_quiet(struct publisher *p, const char *key)
 	pthread_mutex_lock(&p->lock);
 	target = p->added; /* what is taken from the line isn't under way yet */
 	while (!p->stop && (p->done < target || ((b = map_get(&p->busy, key)) && b->transitions)))
-		if (!wait_until(p, until))
+		if (!cond_wait_until(&p->changed, &p->lock, until))
 			break;
 	pthread_mutex_unlock(&p->lock);
 }
 
 int publish_settle(struct publisher *p, const struct http_check *check, int64_t timeout_ms)
 {
-	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	int64_t deadline = deadline_in_ms(timeout_ms);
 	uint64_t target;
 	int r = 0;
 
 	pthread_mutex_lock(&p->lock);
 	target = p->added;
 	while (r == 0 && (p->done < target || p->moving) && !p->stop) {
-		wait_until(p, now_monotonic() + LOOK_NS);
+		cond_wait_until(&p->changed, &p->lock, now_monotonic() + LOOK_NS);
 		pthread_mutex_unlock(&p->lock);
 		r = now_monotonic() >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
 		pthread_mutex_lock(&p->lock);

@@ -1,4 +1,5 @@
 /* What a refusal is worth. The texts are recorded: reference transcripts g0-* and g1-*. */
+#include "client/clock.h"
 #include "client/review.h"
 
 #include <setjmp.h>

@@ -2,6 +2,7 @@
  * The tree as it is shown: what is there, what it is called, listings of what changes, and changes
  * that are shown step by step.
  */
+#include "client/clock.h"
 #include "fs/tree/shown.h"
 
 #include <errno.h>

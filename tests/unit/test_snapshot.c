@@ -1,4 +1,5 @@
 /* Objects, snapshots and the shown tree. */
+#include "client/clock.h"
 #include "fs/tree/shown.h"
 
 #include <errno.h>
