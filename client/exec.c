@@ -173,18 +173,11 @@ void exec_plugin_free(struct exec_plugin *p)
 
 /* ---- the answer ---- */
 
-static void wipe(char **s)
-{
-	if (*s)
-		explicit_bzero(*s, strlen(*s));
-	free(steal_ptr(*s));
-}
-
 void exec_answer_release(struct exec_answer *a)
 {
-	wipe(&a->token);
-	wipe(&a->certificate);
-	wipe(&a->key);
+	str_wipe(&a->token);
+	str_wipe(&a->certificate);
+	str_wipe(&a->key);
 }
 
 static char *copy_text(const json_t *status, const char *key)
@@ -316,7 +309,7 @@ static char **make_env(const struct exec_plugin *p)
 static void free_env(char **env)
 {
 	for (char **e = env; *e; e++)
-		wipe(e);
+		str_wipe(e);
 	free(env);
 }
 
@@ -496,7 +489,7 @@ static char *stderr_text(const struct process *x, const struct exec_answer *a, b
 		      ((a->token && strstr(text, a->token)) || (a->key && strstr(text, a->key)));
 
 	if (secret || !*text)
-		wipe(&text);
+		str_wipe(&text);
 	return text;
 }
 

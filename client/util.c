@@ -87,6 +87,20 @@ char *str_excerpt(const char *s, size_t len)
 	return xasprintf("%s%s", text, end < len ? "…" : "");
 }
 
+bool str_is_dns_label(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return n > 0 && n <= 63 && !s[n] && s[0] != '-' && s[n - 1] != '-';
+}
+
+void str_wipe(char **s)
+{
+	if (*s)
+		explicit_bzero(*s, strlen(*s));
+	free(steal_ptr(*s));
+}
+
 uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
 {
 	const unsigned char *s = p;

@@ -77,6 +77,12 @@ char *str_shorten(const char *s, size_t max);
  */
 char *str_excerpt(const char *s, size_t len);
 
+/* RFC 1123, as Kubernetes names a namespace. */
+bool str_is_dns_label(const char *s);
+
+/* Frees a secret and sets it to NULL; its bytes are overwritten before. NULL is fine. */
+void str_wipe(char **s);
+
 static inline bool streq(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;
