@@ -3,6 +3,7 @@
 #include "client/json.h"
 #include "client/list.h"
 #include "client/yaml.h"
+#include "fs/save/update.h"
 
 #include <errno.h>
 
@@ -119,15 +120,6 @@ static int take_stream(struct dotapi_call *c, const json_t *json, struct asked a
 	store_put(c->mount->store, object_ref(o), 0);
 	show_stream(c, o->key);
 	return 0;
-}
-
-static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
-{
-	_cleanup_object_ struct object *held = store_get(c->mount->store, key);
-
-	if (held && (!uid || streq(held->uid, uid)))
-		store_delete(c->mount->store, key, held->resource_version);
-	publish_now(c->mount->publisher, key, NULL);
 }
 
 /* ---- reading ---- */
@@ -410,7 +402,7 @@ int request_delete(struct dotapi_call *c)
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
-		forget_stream(c, key, held ? held->uid : NULL);
+		update_forget_stream(c->mount, key, held ? held->uid : NULL, NULL);
 	publish_wait_quiet(c->mount->publisher, key);
 	return r;
 }
@@ -464,7 +456,7 @@ static void forget_item(void *arg, const char *text, size_t len)
 		!streq(json_str(metadata, "namespace"), c->path->namespace))
 		return;
 	key = xasprintf("%s/%s", c->path->namespace, json_str(metadata, "name"));
-	forget_stream(c, key, json_str(metadata, "uid"));
+	update_forget_stream(c->mount, key, json_str(metadata, "uid"), NULL);
 }
 
 int request_delete_collection(struct dotapi_call *c)

@@ -9,6 +9,16 @@
 #define CONFLICT_TOP 8	/* and no longer after so many times */
 #define LOST_MAX     5	/* answers that may be lost in one save */
 
+void update_forget_stream(
+	struct mount *m, const char *key, const char *uid, const struct shown_own *own)
+{
+	_cleanup_object_ struct object *held = store_get(m->store, key);
+
+	if (held && (!uid || streq(held->uid, uid)))
+		store_delete(m->store, key, held->resource_version);
+	publish_now(m->publisher, key, own);
+}
+
 char *update_key(const struct update *e)
 {
 	return xasprintf("%s/%s", e->namespace, e->stream);
@@ -175,8 +185,7 @@ static bool is_conflict(const struct update *e)
 	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);
 }
 
-/* No answer, or one that is none, though the request may have arrived. */
-static bool is_lost(const struct update *e)
+bool update_is_lost(const struct update *e)
 {
 	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
 }
@@ -185,7 +194,7 @@ static bool is_lost(const struct update *e)
 static bool is_in_doubt(const struct update *e)
 {
 	return e->status.code == 0 &&
-	       (is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
+	       (update_is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
 		       e->status.error == ESHUTDOWN);
 }
 
@@ -283,9 +292,9 @@ static int attempt(struct update *e, bool *ret_again)
 		r = update_refuse(
 			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
 	if (r < 0) {
-		e->lost = is_lost(e);
+		e->lost = update_is_lost(e);
 		e->in_doubt = is_in_doubt(e);
-		*ret_again = is_conflict(e) || is_lost(e);
+		*ret_again = is_conflict(e) || update_is_lost(e);
 		return r;
 	}
 	e->sent = true;
