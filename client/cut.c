@@ -160,3 +160,19 @@ bool cut_plain(const struct piece *value, char *ret, size_t size)
 	ret[len] = '\0';
 	return true;
 }
+
+bool cut_find(const char *text, size_t len, const char *name, struct piece *ret)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0) {
+		if (cut_is(&key, name)) {
+			*ret = value;
+			return true;
+		}
+	}
+	return false;
+}
