@@ -5,6 +5,7 @@
 #include "client/json.h"
 #include "client/keypair.h"
 #include "client/kubeconfig.h"
+#include "client/spawn.h"
 #include "client/yaml.h"
 
 #include <ctype.h>
@@ -12,7 +13,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
@@ -313,38 +313,27 @@ static void free_env(char **env)
 	free(env);
 }
 
-static int spawn(struct process *x, int out, int err)
+static int run_plugin(struct process *x, int out, int err)
 {
 	const struct exec_plugin *p = x->plugin;
 	char **argv = xcalloc(json_array_size(p->args) + 2, sizeof(*argv));
-	char **env = make_env(p);
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
+	struct spawn s = {.file = p->command,
+		.argv = argv,
+		.env = make_env(p),
+		.fds = (int[]){out, err},
+		.nfds = 2,
+		.first_fd = STDOUT_FILENO,
+		.flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID};
 	const json_t *arg;
 	size_t i;
 	int r;
 
 	argv[0] = p->command;
 	json_array_foreach(p->args, i, arg) argv[i + 1] = (char *)json_string_value(arg);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, out, 1);
-	posix_spawn_file_actions_adddup2(&actions, err, 2);
-	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	posix_spawnattr_init(&attr);
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(
-		&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	r = posix_spawnp(&x->pid, p->command, &actions, &attr, argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	free_env(env);
+	r = spawn(&s, &x->pid);
+	free_env(s.env);
 	free(argv);
-	return -r;
+	return r;
 }
 
 /* Two pipes; ours don't block. */
@@ -360,7 +349,7 @@ static int start(struct process *x)
 		(fcntl(x->out, F_SETFL, O_NONBLOCK) < 0 || fcntl(x->err, F_SETFL, O_NONBLOCK) < 0))
 		r = -errno;
 	if (r == 0)
-		r = spawn(x, out[1], err[1]);
+		r = run_plugin(x, out[1], err[1]);
 	if (out[1] >= 0)
 		close(out[1]);
 	if (err[1] >= 0)

@@ -34,7 +34,6 @@ size_t order_after(const struct order *o, uint64_t cookie);
 
 /* The same in any items whose cookies ascend: the index of the first one after the cookie, else count. */
 typedef uint64_t order_cookie_fn(const void *items, size_t i);
-size_t order_search(
-	const void *items, size_t count, order_cookie_fn *cookie_at, uint64_t cookie);
+size_t order_search(const void *items, size_t count, order_cookie_fn *cookie_at, uint64_t cookie);
 
 #endif
