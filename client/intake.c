@@ -125,7 +125,8 @@ static int put_stream(
 
 	if (is_held(in, text, len, ret_version))
 		return 0;
-	r = object_from_text(text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
+	r = object_from_text(text, len, in->api->resources->streams.api_version, &o,
+		cache ? &json : NULL, ret_why);
 	if (r < 0)
 		return r;
 	if (cache)

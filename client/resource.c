@@ -34,12 +34,20 @@ const struct api_resource resource_access_reviews = {IN_GROUP("authorization.k8s
 const struct api_resource resource_rules_reviews = {IN_GROUP("authorization.k8s.io"),
 	"selfsubjectrulesreviews", "SelfSubjectRulesReview", false};
 
+/* A tag's name is STREAM:TAG, and a colon may stand in a path as it is. */
 static void add_part(struct buf *path, const char *part)
 {
-	if (!part)
-		return;
-	buf_addstr(path, "/");
-	buf_addurl(path, part);
+	const char *separator = "/";
+
+	while (part) {
+		_cleanup_free_ char *piece = xstrndup(part, strcspn(part, ":"));
+
+		buf_addstr(path, separator);
+		buf_addurl(path, piece);
+		separator = ":";
+		part = strchr(part, ':');
+		part = part ? part + 1 : NULL;
+	}
 }
 
 char *resource_path(const struct api_resource *r, const char *namespace, const char *name,

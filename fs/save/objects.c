@@ -87,9 +87,10 @@ int objects_make_stream(
 {
 	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
 	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
-	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", "ImageStream",
-		"apiVersion", m->api->api_version, "metadata", "name", path->stream, "namespace",
-		path->namespace);
+	_cleanup_json_ json_t *body =
+		json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", m->api->resources->streams.kind,
+			"apiVersion", m->api->resources->streams.api_version, "metadata", "name",
+			path->stream, "namespace", path->namespace);
 	_cleanup_update_ struct update e = {0};
 	int r = -EAGAIN;
 
@@ -233,18 +234,11 @@ static int delete_imagestreamtag(struct update *e, const char *uid)
 {
 	_cleanup_json_ json_t *options = delete_options(uid);
 	_cleanup_buf_ struct buf answer = {0};
-	struct buf path = BUF_INIT(8192);
-	int r;
+	_cleanup_free_ char *name = xasprintf("%s:%s", e->stream, e->file.tag);
+	_cleanup_free_ char *path =
+		resource_path(&e->mount->api->resources->tags, e->namespace, name, NULL);
 
-	buf_addf(&path, "%s/namespaces/", e->mount->api->root);
-	buf_addurl(&path, e->namespace);
-	buf_addstr(&path, "/imagestreamtags/");
-	buf_addurl(&path, e->stream);
-	buf_addstr(&path, ":");
-	buf_addurl(&path, e->file.tag);
-	r = send_request(e, "DELETE", path.data, options, &answer);
-	buf_release(&path);
-	return r;
+	return send_request(e, "DELETE", path, options, &answer);
 }
 
 /* After a lost answer: 0 when the tag is gone, -EAGAIN when it isn't. */
@@ -268,14 +262,14 @@ static bool may_patch_status(struct update *e)
 {
 	_cleanup_json_ json_t *answer = NULL;
 	_cleanup_buf_ struct buf text = {0};
-	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:{s:s, s:s, s:s, s:s, s:s, s:s}}}",
-		"kind", "SelfSubjectAccessReview", "apiVersion", "authorization.k8s.io/v1", "spec",
-		"resourceAttributes", "namespace", e->namespace, "verb", "patch", "group",
-		"image.openshift.io", "resource", "imagestreams", "subresource", "status", "name",
-		e->stream);
+	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
+		.resource = &e->mount->api->resources->streams,
+		.subresource = "status",
+		.namespace = e->namespace,
+		.name = e->stream});
+	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;
-	int r = send_request(
-		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &text);
+	int r = send_request(e, "POST", path, body, &text);
 
 	answer = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
 	allowed = json_object_get(json_object_get(answer, "status"), "allowed");

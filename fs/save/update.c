@@ -54,8 +54,8 @@ static int read_answer(const struct update *e, const struct buf *answer, struct 
 	json_t **ret_tree, char **ret_why)
 {
 	_cleanup_object_ struct object *o = NULL;
-	int r = object_from_text(
-		answer->data, answer->len, e->mount->api->api_version, &o, ret_tree, ret_why);
+	int r = object_from_text(answer->data, answer->len,
+		e->mount->api->resources->streams.api_version, &o, ret_tree, ret_why);
 
 	if (r < 0)
 		return -EINVAL;
@@ -144,8 +144,8 @@ static int update_conflict(struct update *e)
 static int send_form(struct update *e, enum patch_form form, const json_t *current,
 	const json_t *merged, struct buf *ret_answer)
 {
-	_cleanup_free_ char *stream = api_stream_path(e->mount->api, e->namespace, e->stream);
-	_cleanup_free_ char *base = xasprintf("%s%s", stream, is_status(e) ? "/status" : "");
+	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->namespace,
+		e->stream, is_status(e) ? "status" : NULL);
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
 	_cleanup_json_ json_t *stored = NULL, *body = NULL;
 	_cleanup_buf_ struct buf text = {0};

@@ -22,6 +22,8 @@ static void test_in_groups(void **state)
 		"/apis/image.openshift.io/v1/namespaces/shop/imagestreams");
 	assert_path(resource_path(&r->streams, "shop", "web", "status"),
 		"/apis/image.openshift.io/v1/namespaces/shop/imagestreams/web/status");
+	assert_path(resource_path(&r->tags, "shop", "web:v 1", NULL),
+		"/apis/image.openshift.io/v1/namespaces/shop/imagestreamtags/web:v%201");
 	assert_path(resource_path(&r->imports, "shop", NULL, NULL),
 		"/apis/image.openshift.io/v1/namespaces/shop/imagestreamimports");
 	assert_path(resource_path(&r->projects, NULL, "shop", NULL),
