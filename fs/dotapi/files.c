@@ -95,7 +95,9 @@ static int refresh(struct dotapi_call *c)
 {
 	int r = reflector_refresh(c->mount->reflector, c->api->check, ms_left(c));
 
-	return r < 0 ? r : publish_settle(c->mount->publisher, c->api->check, ms_left(c));
+	return r < 0 ? r
+		     : publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
+			       c->api->deadline);
 }
 
 #define IMPORT_MS 60000 /* a registry may be slow */

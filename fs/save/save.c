@@ -283,7 +283,8 @@ static int save(struct document *d)
 		tell_kernel(d->mount, dir);
 	d->stamp = mergebase_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
-	publish_wait_names(d->mount->publisher, d->edit.result->key);
+	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
 	return 0;
 }
 

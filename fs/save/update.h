@@ -29,7 +29,7 @@ struct update {
 	struct patch_file file;
 	update_decide *decide;
 	void *arg;
-	struct shown_own own; /* what the kernel does by itself */
+	struct change_own own; /* what the kernel does by itself */
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
