@@ -1,5 +1,7 @@
 #include "fs/mount/discover.h"
 
+#include "client/clock.h"
+
 #include <errno.h>
 
 #define RIGHTS_WAIT_NS NSEC_PER_SEC

@@ -1,4 +1,5 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
+#include "client/clock.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/modes.h"
 #include "fs/ops/ops.h"
@@ -564,8 +565,7 @@ static int leave_place(struct mount *m, const struct name *n, bool kept, struct 
 		r = scratch_create(m->scratch, 0, "", &init, ret);
 	if (r < 0)
 		return r;
-	scratch_set(m->scratch, *ret, -1, -1, -1, -1,
-		n->st.st_mtim.tv_sec * NSEC_PER_SEC + n->st.st_mtim.tv_nsec);
+	scratch_set(m->scratch, *ret, -1, -1, -1, -1, timespec_to_ns(&n->st.st_mtim));
 	path.kind = KIND_SCRATCH;
 	node_set_path(m->nodes, n->ino, &path);
 	handle_make_scratch(m->handles, n->ino, *ret);
@@ -859,7 +859,7 @@ static int64_t set_time(bool now, bool given, const struct timespec *t)
 {
 	if (now)
 		return now_realtime();
-	return given ? t->tv_sec * NSEC_PER_SEC + t->tv_nsec : -1;
+	return given ? timespec_to_ns(t) : -1;
 }
 
 static void set_scratch(struct mount *m, struct scratch_node *n, const struct stat *st, int to_set)

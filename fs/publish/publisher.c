@@ -1,5 +1,6 @@
 #include "fs/publish/publisher.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
@@ -107,7 +108,7 @@ struct publisher *publish_new(const struct publish_parts *parts)
 	if (p->wake_fd < 0)
 		abort();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->changed, NULL);
+	cond_init(&p->changed);
 	pthread_cond_init(&p->forget, NULL);
 	return p;
 }
@@ -1033,10 +1034,9 @@ static void wait_for_something(struct publisher *p, int64_t until)
 {
 	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
 		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
-	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
 	uint64_t counter;
 
-	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : (int)ms_until(until));
 	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
@@ -1246,9 +1246,8 @@ int publish_wait(struct publisher *p, const char *key, enum publish_until until,
 	while (r == 0 && !p->stop && !is_reached(p, key, until, target)) {
 		int64_t now = now_monotonic(),
 			look = deadline < now + LOOK_NS ? deadline : now + LOOK_NS;
-		struct timespec ts = {look / NSEC_PER_SEC, look % NSEC_PER_SEC};
 
-		pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &ts);
+		cond_wait_until(&p->changed, &p->lock, look);
 		pthread_mutex_unlock(&p->lock);
 		r = now >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
 		pthread_mutex_lock(&p->lock);

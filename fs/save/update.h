@@ -61,6 +61,16 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 /* api_send_raw, and what is asked and answered is the edit's. *ret_answer's old bytes go. */
 int update_send(struct update *e, const struct api_request *request, struct buf *ret_answer);
 
+/* Whether the request may have arrived, though no answer came, or one too large to be taken. */
+bool update_is_lost(const struct update *e);
+
+/*
+ * A stream of ours was deleted: it goes from the store and from what is shown, unless it was made again
+ * (another uid; NULL: whatever is there). `own` as publish_now takes it.
+ */
+void update_forget_stream(
+	struct mount *m, const char *key, const char *uid, const struct change_own *own);
+
 /* The key NAMESPACE/STREAM. The caller frees. */
 char *update_key(const struct update *e);
 

@@ -1,5 +1,6 @@
 #include "fs/tree/handle.h"
 
+#include "client/clock.h"
 #include "client/map.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 #include "fs/tree/overlay.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "fs/tree/layout.h"
 

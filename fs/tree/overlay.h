@@ -8,6 +8,7 @@
 #ifndef FS_TREE_OVERLAY_H
 #define FS_TREE_OVERLAY_H
 
+#include "client/clock.h"
 #include "fs/tree/layout.h"
 
 /* What was unlinked or renamed away and not made anew comes back after that time. */

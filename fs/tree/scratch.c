@@ -1,5 +1,6 @@
 #include "fs/tree/scratch.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/layout.h"
@@ -460,11 +461,6 @@ int64_t scratch_dir_mtime(struct scratch *s, uint64_t dir, unsigned *ret_subdirs
 	return mtime;
 }
 
-static struct timespec timespec(int64_t ns)
-{
-	return (struct timespec){ns / NSEC_PER_SEC, ns % NSEC_PER_SEC};
-}
-
 /* s->lock held. */
 static void stat_locked(struct scratch *s, const struct scratch_node *n, struct stat *ret)
 {
@@ -479,9 +475,9 @@ static void stat_locked(struct scratch *s, const struct scratch_node *n, struct 
 		.st_size = n->target ? strlen(n->target) : n->len,
 		.st_blocks = (n->len + 511) / 512,
 		.st_blksize = 4096,
-		.st_atim = timespec(n->atime),
-		.st_mtim = timespec(mtime),
-		.st_ctim = timespec(n->ctime > mtime ? n->ctime : mtime)};
+		.st_atim = timespec_from_ns(n->atime),
+		.st_mtim = timespec_from_ns(mtime),
+		.st_ctim = timespec_from_ns(n->ctime > mtime ? n->ctime : mtime)};
 	if (S_ISDIR(n->mode) && n->named)
 		ret->st_nlink = 2 + (d ? d->subdirs : 0);
 }

@@ -10,6 +10,7 @@
 #define FS_TREE_SCRATCH_H
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/object.h"
 
 #include <sys/stat.h>

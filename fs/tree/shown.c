@@ -1,5 +1,6 @@
 #include "fs/tree/shown.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/order.h"
@@ -288,22 +289,6 @@ static bool flip_namespace(struct shown *p, const char *name, bool show)
 	}
 	pthread_mutex_unlock(&p->lock);
 	return flips;
-}
-
-static void settle_namespace(struct shown *p, const char *name)
-{
-	if (!flip_namespace(p, name, true))
-		flip_namespace(p, name, false);
-}
-
-void shown_set_namespace(struct shown *p, const char *name, const struct store_namespace *ns)
-{
-	shown_begin_namespace(p, name, ns);
-	settle_namespace(p, name);
-	if (!ns)
-		return;
-	shown_begin_namespace(p, name, ns); /* another one of that name is gone now */
-	settle_namespace(p, name);
 }
 
 void shown_add_named(struct shown *p, const char *name)
@@ -760,34 +745,6 @@ bool shown_is_expected(struct shown *p, const struct layout_path *path, enum ste
 	return expected;
 }
 
-/* One change, shown at once; or NULL. */
-static struct change *set_stream(struct shown *p, const char *key, struct object *object)
-{
-	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
-	struct change *c = shown_begin(p, key, object, NULL);
-
-	if (!c)
-		return NULL;
-	for (size_t i = 0; i < c->nsteps; i++)
-		shown_flip(p, key, &c->steps[i]);
-	settle_namespace(p, namespace);
-	return c;
-}
-
-bool shown_set_stream(struct shown *p, const char *key, struct object *object,
-	struct snapshot **ret_old, struct snapshot **ret_new)
-{
-	_cleanup_change_ struct change *first = set_stream(p, key, object), *second = NULL;
-
-	if (!first)
-		return false;
-	if (first->again)
-		second = set_stream(p, key, object);
-	*ret_old = snapshot_ref_or_null(first->old);
-	*ret_new = snapshot_ref_or_null(second ? second->new : first->new);
-	return true;
-}
-
 static void namespace_attr(struct shown *p, struct namespace *n, struct layout_attr *ret)
 {
 	*ret = (struct layout_attr){.ino = namespace_ino(p, n),
@@ -850,41 +807,6 @@ int shown_attr(struct shown *p, const struct layout_path *path, struct layout_at
 		return tags_attr(p, path, ret);
 	v = shown_snapshot_at(p, path);
 	return v ? snapshot_attr(v, path->kind, path->tag, ret) : -ENOENT;
-}
-
-int shown_lookup(struct shown *p, const struct layout_path *directory, const char *name,
-	struct layout_path *ret_path, struct layout_attr *ret_attr)
-{
-	struct layout_path path = *directory;
-	char *target = NULL;
-	int r;
-
-	path.kind = layout_child(directory->kind, name);
-	if (path.kind == KIND_COUNT) {
-		switch (directory->kind) {
-		case KIND_ROOT:
-			path.kind = KIND_NAMESPACE;
-			target = path.namespace;
-			break;
-		case KIND_NAMESPACE:
-			path.kind = KIND_STREAM;
-			target = path.stream;
-			break;
-		case KIND_TAGS:
-			path.kind = KIND_TAG;
-			target = path.tag;
-			break;
-		default:
-			return -ENOENT;
-		}
-		if (strlen(name) >= NAME_SIZE)
-			return -ENAMETOOLONG;
-		strcpy(target, name);
-	}
-	r = shown_attr(p, &path, ret_attr);
-	if (r == 0)
-		*ret_path = path;
-	return r;
 }
 
 /* ---- listings: what is asked for is copied under the lock and given outside it ---- */

@@ -40,12 +40,6 @@ bool shown_is_expected(struct shown *p, const struct layout_path *path, enum ste
 void shown_end(struct shown *p, struct change *c);
 
 /*
- * shown_begin with every step flipped: as if nobody looked. *ret_old and *ret_new as there.
- */
-bool shown_set_stream(struct shown *p, const char *key, struct object *object,
-	struct snapshot **ret_old, struct snapshot **ret_new);
-
-/*
  * A listed namespace as the server describes it; NULL: it isn't listed any more. Whether it is to be
  * shown is seen from shown_namespace_step, also after changes of its streams.
  */
@@ -58,9 +52,6 @@ bool shown_namespace_step(struct shown *p, const char *name, struct step *ret);
  * makes. (A namespace whose streams come before its uid has one by its name.)
  */
 void shown_restart_inodes(struct shown *p);
-
-/* The same, shown at once. */
-void shown_set_namespace(struct shown *p, const char *name, const struct store_namespace *ns);
 
 /* A namespace that no list names but that was found by name. */
 void shown_add_named(struct shown *p, const char *name);
@@ -76,10 +67,6 @@ struct snapshot *shown_snapshot_at(struct shown *p, const struct layout_path *pa
 
 /* Attributes of the root, a namespace, a stream or anything in it. -ENOENT. */
 int shown_attr(struct shown *p, const struct layout_path *path, struct layout_attr *ret);
-
-/* The child of that name. -ENOENT. */
-int shown_lookup(struct shown *p, const struct layout_path *directory, const char *name,
-	struct layout_path *ret_path, struct layout_attr *ret_attr);
 
 /*
  * Gives the children whose place is after `cookie` (0: from the start), in order, until `fn` answers

@@ -2,6 +2,7 @@
 
 #include "client/map.h"
 #include "client/yaml.h"
+#include "fs/tree/order.h"
 
 #include <errno.h>
 
@@ -393,20 +394,16 @@ const struct snapshot_tag *snapshot_find_tag(struct snapshot *v, const char *nam
 	return map_get(snapshot_index(v)->by_name, name);
 }
 
+static uint64_t tag_cookie(const void *tags, size_t i)
+{
+	return ((const struct snapshot_tag *)tags)[i].cookie;
+}
+
 size_t snapshot_tag_after(struct snapshot *v, uint64_t cookie)
 {
 	const struct snapshot_index *x = snapshot_index(v);
-	size_t low = 0, high = x->ntags;
 
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (x->tags[middle].cookie <= cookie)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	return order_search(x->tags, x->ntags, tag_cookie, cookie);
 }
 
 int64_t snapshot_mtime(const struct snapshot *v)

@@ -1,4 +1,5 @@
 /* The overlay: what is hidden and when it is due, which inode stands for a place, pending files. */
+#include "client/clock.h"
 #include "fs/tree/overlay.h"
 #include "tests/unit/clock.h"
 

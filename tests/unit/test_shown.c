@@ -2,7 +2,8 @@
  * The tree as it is shown: what is there, what it is called, listings of what changes, and changes
  * that are shown step by step.
  */
-#include "fs/tree/shown.h"
+#include "client/clock.h"
+#include "tests/unit/at_once.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -81,7 +82,7 @@ static void set_object(const char *key, struct object *o)
 {
 	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
 
-	shown_set_stream(tree, key, o, &old, &new);
+	set_stream(tree, key, o, &old, &new);
 }
 
 static bool set_tags(const char *key, const char *uid, int version, const char *tags)
@@ -89,7 +90,7 @@ static bool set_tags(const char *key, const char *uid, int version, const char *
 	_cleanup_object_ struct object *o = make(key, uid, version, OLD, tags);
 	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
 
-	return shown_set_stream(tree, key, o, &old, &new);
+	return set_stream(tree, key, o, &old, &new);
 }
 
 static bool set(const char *key, const char *uid, int version)
@@ -101,7 +102,7 @@ static bool del(const char *key)
 {
 	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
 
-	return shown_set_stream(tree, key, NULL, &old, &new);
+	return set_stream(tree, key, NULL, &old, &new);
 }
 
 static struct layout_path path_of(
@@ -194,7 +195,7 @@ static void test_set(void **state)
 			make("shop/web", "u", steps[i].version, OLD, "");
 		_cleanup_view_ struct snapshot *old = NULL, *new = NULL, *now = NULL;
 		bool changed =
-			shown_set_stream(tree, "shop/web", steps[i].version ? o : NULL, &old, &new);
+			set_stream(tree, "shop/web", steps[i].version ? o : NULL, &old, &new);
 
 		assert_int_equal(changed, steps[i].changes);
 		assert_shown(old, changed ? steps[i].before : NULL);
@@ -246,7 +247,7 @@ static void test_views_are_counted(void **state)
 	assert_null(shown_snapshot(tree, "shop", "web"));
 	set("shop/web", "u", 1);
 	first = shown_snapshot(tree, "shop", "web");
-	assert_true(shown_set_stream(tree, "shop/web", o, &old, &new));
+	assert_true(set_stream(tree, "shop/web", o, &old, &new));
 	assert_ptr_equal(old, first);
 	second = shown_snapshot(tree, "shop", "web");
 	assert_ptr_equal(second, new);
@@ -264,11 +265,11 @@ static void lookup(struct layout_path directory, const char *name, enum kind kin
 	struct layout_attr attr, same;
 
 	if (kind == KIND_COUNT) {
-		assert_int_equal(shown_lookup(tree, &directory, name, &path, &attr), -ENOENT);
+		assert_int_equal(look_up(tree, &directory, name, &path, &attr), -ENOENT);
 		assert_int_equal(path.kind, KIND_COUNT);
 		return;
 	}
-	assert_int_equal(shown_lookup(tree, &directory, name, &path, &attr), 0);
+	assert_int_equal(look_up(tree, &directory, name, &path, &attr), 0);
 	assert_int_equal(path.kind, kind);
 	same = attr_of(path);
 	assert_same(&attr, &same);
@@ -302,7 +303,7 @@ static void test_lookup(void **state)
 	lookup(TAG("shop", "web", "v1"), "status.json", KIND_COUNT);
 	lookup(TAG("shop", "web", "v1"), "image", KIND_COUNT);
 	lookup(TAG("shop", "web", "v2"), "spec.json", KIND_COUNT);
-	assert_int_equal(shown_lookup(tree, &tags, "v1", &path, &attr), 0);
+	assert_int_equal(look_up(tree, &tags, "v1", &path, &attr), 0);
 	assert_string_equal(path.namespace, "shop");
 	assert_string_equal(path.stream, "web");
 	assert_string_equal(path.tag, "v1");
@@ -327,7 +328,7 @@ static void list_namespace(const char *name, const char *uid, int64_t created)
 	struct store_namespace ns = {.created = created};
 
 	strcpy(ns.uid, uid);
-	shown_set_namespace(tree, name, &ns);
+	set_namespace(tree, name, &ns);
 }
 
 static void assert_root(const char *names)
@@ -372,11 +373,11 @@ static void test_listed_namespaces(void **state)
 	assert_root("shop empty");
 	set("shop/web", "u", 1);
 	assert_root("shop empty");
-	shown_set_namespace(tree, "empty", NULL);
+	set_namespace(tree, "empty", NULL);
 	assert_root("shop");
 	assert_absent(NAMESPACE("empty"));
-	shown_set_namespace(tree, "empty", NULL);
-	shown_set_namespace(tree, "never", NULL);
+	set_namespace(tree, "empty", NULL);
+	set_namespace(tree, "never", NULL);
 	assert_root("shop");
 	list_namespace("empty", "n2", 6);
 	assert_root("shop empty");
@@ -395,7 +396,7 @@ static void test_namespaces_by_streams(void **state)
 	assert_absent(NAMESPACE("shop"));
 	set("shop/web", "u3", 1);
 	list_namespace("shop", "n", 5);
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	assert_root("shop");
 	list_namespace("shop", "n", 5);
 	del("shop/web");
@@ -418,7 +419,7 @@ static void test_named_namespaces(void **state)
 	assert_root("hidden");
 	shown_add_named(tree, "hidden");
 	assert_root("hidden");
-	shown_set_namespace(tree, "hidden", NULL);
+	set_namespace(tree, "hidden", NULL);
 	assert_root("");
 	assert_absent(NAMESPACE("hidden"));
 }
@@ -436,7 +437,7 @@ static void test_named_after_streams(void **state)
 	assert_int_equal(attr_of(ROOT).nlink, 2 + (*names != '\0'));
 	del("shop/web");
 	assert_root("");
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	assert_root("");
 }
 
@@ -467,7 +468,7 @@ static void test_not_ready_again(void **state)
 {
 	list_namespace("shop", "n", 5);
 	shown_set_ready(tree, "shop", true);
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	assert_false(shown_is_ready(tree, "shop"));
 	list_namespace("shop", "n", 5);
 	assert_false(shown_is_ready(tree, "shop"));
@@ -485,7 +486,7 @@ static void test_namespace_mtime(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, 5);
 	set("shop/web", "u1", 1);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
-	shown_set_stream(tree, "shop/older", older, &old, &new);
+	set_stream(tree, "shop/older", older, &old, &new);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	shown_set_ready(tree, "shop", true);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
@@ -515,7 +516,7 @@ static void test_root_mtime(void **state)
 	list_namespace("shop", "n", 5);
 	del("shop/web");
 	assert_int_equal(attr_of(ROOT).mtime, mtime);
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	assert_true(attr_of(ROOT).mtime > mtime);
 }
 
@@ -587,7 +588,7 @@ static void change(enum kind kind, struct listing *l, int i, int *version)
 	if (kind == KIND_NAMESPACE && l->there[i])
 		list_namespace(key, key, 5);
 	else if (kind == KIND_NAMESPACE)
-		shown_set_namespace(tree, key, NULL);
+		set_namespace(tree, key, NULL);
 	sprintf(key, "shop/s%d", i);
 	if (kind == KIND_STREAM)
 		assert_true(l->there[i] ? set(key, key, 1) : del(key));
@@ -787,7 +788,7 @@ static bool dump_child(void *arg, const char *name, uint64_t cookie, const struc
 
 	same = attr_of(*path);
 	assert_same(&same, attr);
-	assert_int_equal(shown_lookup(tree, &d->path, name, &found, &same), 0);
+	assert_int_equal(look_up(tree, &d->path, name, &found, &same), 0);
 	assert_same(&same, attr);
 	buf_addf(d->out, "%s ino %" PRIu64 " size %" PRIu64 " mtime %" PRId64 " nlink %u", full,
 		attr->ino, attr->size, attr->mtime, attr->nlink);
@@ -1580,7 +1581,7 @@ static void test_begin_namespace_twice(void **state)
 	shown_begin_namespace(tree, "shop", NULL);
 	assert_false(shown_flip(tree, "shop", &step));
 	assert_root("");
-	shown_set_namespace(tree, "shop", &ns);
+	set_namespace(tree, "shop", &ns);
 	shown_begin_namespace(tree, "shop", NULL);
 	assert_true(namespace_step("shop", &step));
 	shown_begin_namespace(tree, "shop", &ns);
@@ -1622,7 +1623,7 @@ static void test_namespace_step_after_streams(void **state)
 	struct store_namespace ns = server_namespace("n");
 	struct step step;
 
-	shown_set_namespace(tree, "shop", &ns);
+	set_namespace(tree, "shop", &ns);
 	set(WEB, "u", 1);
 	shown_begin_namespace(tree, "shop", NULL);
 	assert_false(namespace_step("shop", &step));
@@ -1800,13 +1801,13 @@ static void test_return_of_a_namespace(void **state)
 
 	list_namespace("shop", "u1", 1);
 	first = attr_of(NAMESPACE("shop")).ino;
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	list_namespace("shop", "u1", 1);
 	second = attr_of(NAMESPACE("shop")).ino;
 	assert_true(second != first);
 	list_namespace("shop", "u1", 1);
 	assert_true(attr_of(NAMESPACE("shop")).ino == second);
-	shown_set_namespace(tree, "shop", NULL);
+	set_namespace(tree, "shop", NULL);
 	shown_add_named(tree, "shop"); /* found by name now */
 	assert_true(attr_of(NAMESPACE("shop")).ino != first);
 	assert_true(attr_of(NAMESPACE("shop")).ino != second);

@@ -1,5 +1,6 @@
 /* Objects, snapshots and the shown tree. */
-#include "fs/tree/shown.h"
+#include "client/clock.h"
+#include "tests/unit/at_once.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -508,7 +509,7 @@ static void publish(struct shown *p, int i, bool there)
 	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
 
 	assert_int_equal(object_from_json(json, "v1", &o), 0);
-	assert_true(shown_set_stream(p, key, there ? o : NULL, &old, &new));
+	assert_true(set_stream(p, key, there ? o : NULL, &old, &new));
 	assert_true((new != NULL) == there && (old != NULL) == !there);
 }
 
