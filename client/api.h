@@ -14,13 +14,13 @@ struct api {
 	struct login *login;
 	const struct config *config; /* the login's */
 	struct journal *journal;
-	struct counts *counts;	     /* of every request */
-	int64_t timeout_ms;	     /* --request-timeout */
+	struct counts *counts; /* of every request */
+	int64_t timeout_ms;    /* --request-timeout */
 	const struct api_resources *resources;
 	const struct api_resource *namespaces; /* projects, or namespaces where there are none */
-	char *user;		     /* who we are, or NULL where the server can't say */
-	unsigned user_generation;    /* of the credentials that it was asked with */
-	json_t *version;	     /* GET /version, or NULL */
+	char *user;			       /* who we are, or NULL where the server can't say */
+	unsigned user_generation;	       /* of the credentials that it was asked with */
+	json_t *version;		       /* GET /version, or NULL */
 };
 
 /*

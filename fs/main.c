@@ -312,7 +312,7 @@ static void on_covers(void *arg, const char *namespace, bool covers)
 	struct mount *m = arg;
 
 	if (covers)
-		publish_flush(m->publisher); /* what is said to be all has to be shown */
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX); /* what is said to be all has to be shown */
 	shown_set_ready(m->shown, namespace, covers);
 	if (!covers) /* what it kept as missing may be there by now */
 		publish_uncover(m->publisher, namespace);
@@ -407,7 +407,7 @@ static int fill(struct program *p)
 	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
 		return complain(r, "%s", error);
-	publish_flush(m->publisher);
+	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
 		return complain(-EAGAIN, "no thread can be made here");

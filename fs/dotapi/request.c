@@ -8,8 +8,8 @@
 #include <errno.h>
 
 #define IMPORT_TRIES  10
-#define SHOWN_MS      500 /* after that many a big deletion's events may still come */
-#define EXPORT_MINORS 20  /* Kubernetes 1.21 answers 400 to export=true */
+#define SHOWN_NS      (NSEC_PER_SEC / 2) /* after that a big deletion's events may still come */
+#define EXPORT_MINORS 20		 /* Kubernetes 1.21 answers 400 to export=true */
 
 /* ---- requests ---- */
 
@@ -75,11 +75,17 @@ static char *collection_url(const struct dotapi_call *c, const char *namespace)
 
 /* ---- what answers say of streams ---- */
 
+static void wait_for_events(struct dotapi_call *c, const char *key)
+{
+	publish_wait(c->mount->publisher, key, PUBLISH_ANNOUNCED, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
+}
+
 /* The watch may have told of it first: either way it is shown, and announced, when the call returns. */
 static void show_stream(struct dotapi_call *c, const char *key)
 {
 	publish_now(c->mount->publisher, key, NULL);
-	publish_wait_quiet(c->mount->publisher, key);
+	wait_for_events(c, key);
 }
 
 /* What a request asked for; NULL: whatever the server chose. */
@@ -404,7 +410,7 @@ int request_delete(struct dotapi_call *c)
 		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
 		update_forget_stream(c->mount, key, held ? held->uid : NULL, NULL);
-	publish_wait_quiet(c->mount->publisher, key);
+	wait_for_events(c, key);
 	return r;
 }
 
@@ -478,7 +484,8 @@ int request_delete_collection(struct dotapi_call *c)
 	if (r < 0 || is_dry(options))
 		return r;
 	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
-	publish_settle(c->mount->publisher, c->api->check, SHOWN_MS);
+	publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
+		now_monotonic() + SHOWN_NS);
 	return 0;
 }
 

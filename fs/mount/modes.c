@@ -1,33 +1,16 @@
 #include "fs/mount/modes.h"
 
 #include "client/map.h"
-#include "fs/dotapi/files.h"
 
 #include <sys/stat.h>
-
-/* Any one of these rights gives a place its write bits. 0: it is nobody's to write. */
-static const unsigned writers[KIND_COUNT] = {
-	[KIND_NAMESPACE] = RIGHT_CREATE | RIGHT_DELETE,
-	/* Scratch files can be made where one of the files beside them can be saved. */
-	[KIND_STREAM] = RIGHT_UPDATE | RIGHT_PATCH | RIGHT_PATCH_STATUS,
-	[KIND_IMAGESTREAM_JSON] = RIGHT_UPDATE,
-	[KIND_IMAGESTREAM_YAML] = RIGHT_UPDATE,
-	[KIND_METADATA_JSON] = RIGHT_PATCH,
-	[KIND_SPEC_JSON] = RIGHT_PATCH,
-	[KIND_STATUS_JSON] = RIGHT_PATCH_STATUS,
-	[KIND_TAGS] = RIGHT_PATCH | RIGHT_DELETE_TAG,
-	[KIND_TAG] = RIGHT_PATCH | RIGHT_PATCH_STATUS,
-	[KIND_TAG_SPEC] = RIGHT_PATCH,
-	[KIND_TAG_STATUS] = RIGHT_PATCH_STATUS,
-};
 
 static mode_t mode_by(const struct mount *m, const struct layout_path *path, const struct grants *g)
 {
 	bool namespace = path->kind == KIND_NAMESPACE;
-	mode_t mode = (layout[path->kind].directory ? S_IFDIR | 0777 : S_IFREG | 0666) & ~m->umask;
+	mode_t mode = layout[path->kind].mode & ~m->umask;
 	unsigned rights = grants_of(g, namespace ? NULL : path->stream);
 
-	if (m->read_only || !(rights & writers[path->kind]))
+	if (m->read_only || !(rights & layout[path->kind].rights))
 		mode &= ~0222;
 	/* Who may read streams by name only can't list them, but for those that rules name. */
 	if (namespace && !(rights & RIGHT_LIST) && !grants_name(g))
@@ -37,10 +20,10 @@ static mode_t mode_by(const struct mount *m, const struct layout_path *path, con
 
 static mode_t api_mode(const struct mount *m, enum kind kind)
 {
-	mode_t mode = layout[kind].directory ? S_IFDIR | 0555 : S_IFREG | dotapi_mode(kind);
+	mode_t mode = layout[kind].mode;
 
-	if (kind == KIND_SELECTED)
-		return S_IFLNK | 0777;
+	if (S_ISLNK(mode))
+		return mode;
 	return mode & ~m->umask & (m->read_only ? ~0222 : ~0);
 }
 
@@ -57,30 +40,22 @@ mode_t modes_of(const struct mount *m, const struct layout_path *path)
 
 /* ---- changes ---- */
 
-/* The steps of one key of fs/publish. */
-struct changed {
-	struct shown_step *steps;
-	size_t count, size;
-	char key[];
-};
-
 struct search {
 	const struct mount *mount;
 	const struct grants *old, *new;
-	struct map keys; /* -> struct changed */
+	struct map changes; /* by key -> struct change */
 };
 
-static struct changed *changed_get(struct search *s, const struct layout_path *path)
+static struct change *change_of(struct search *s, const struct layout_path *path)
 {
 	_cleanup_free_ char *key = path->kind == KIND_NAMESPACE
 					   ? xstrdup(path->namespace)
 					   : xasprintf("%s/%s", path->namespace, path->stream);
-	struct changed *c = map_get(&s->keys, key);
+	struct change *c = map_get(&s->changes, key);
 
 	if (!c) {
-		c = xcalloc(1, sizeof(*c) + strlen(key) + 1);
-		strcpy(c->key, key);
-		map_set(&s->keys, c->key, c);
+		c = change_new(key);
+		map_set(&s->changes, c->key, c);
 	}
 	return c;
 }
@@ -88,20 +63,11 @@ static struct changed *changed_get(struct search *s, const struct layout_path *p
 static void find_changed(void *arg, const struct layout_path *path, uint64_t ino)
 {
 	struct search *s = arg;
-	struct shown_step *step;
-	struct changed *c;
 
 	if (path->kind == KIND_ROOT || layout_is_api(path->kind) || path->kind == KIND_SCRATCH ||
 		mode_by(s->mount, path, s->old) == mode_by(s->mount, path, s->new))
 		return;
-	c = changed_get(s, path);
-	if (c->count == c->size) {
-		c->size = c->size ? 2 * c->size : 8;
-		c->steps = xrealloc(c->steps, c->size * sizeof(*c->steps));
-	}
-	step = &c->steps[c->count++];
-	*step = (struct shown_step){.op = SHOWN_ATTRIB, .kind = path->kind, .place = ino};
-	strcpy(step->tag, path->tag);
+	change_add(change_of(s, path), STEP_ATTRIB, path->kind, path->tag, ino);
 }
 
 void modes_changed(
@@ -113,12 +79,6 @@ void modes_changed(
 	if (old && ((grants_of(old, NULL) ^ grants_of(new, NULL)) & (RIGHT_GET | RIGHT_LIST)))
 		reflector_doubt(m->reflector, namespace);
 	node_foreach(m->nodes, namespace, find_changed, &s);
-	map_foreach(&s.keys, e)
-	{
-		struct changed *c = e->value;
-
-		publish_attributes(m->publisher, c->key, c->steps, c->count);
-		free(c);
-	}
-	map_release(&s.keys);
+	map_foreach(&s.changes, e) publish_attributes(m->publisher, e->value);
+	map_release(&s.changes);
 }

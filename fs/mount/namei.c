@@ -49,7 +49,7 @@ static unsigned subdirectories(enum kind dir)
 	unsigned n = 0;
 
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++)
-		n += layout[kind].parent == dir && layout[kind].directory && layout[kind].name;
+		n += layout[kind].parent == dir && layout_is_directory(kind) && layout[kind].name;
 	return n;
 }
 
@@ -61,7 +61,7 @@ static int api_stat(struct mount *m, const struct layout_path *path, struct stat
 	_cleanup_free_ char *base = NULL, *target = NULL;
 	bool link = path->kind == KIND_SELECTED;
 
-	if (layout[path->kind].directory)
+	if (layout_is_directory(path->kind))
 		attr.nlink = 2 + subdirectories(path->kind);
 	while (layout_is_api(dir.kind))
 		dir.kind = layout[dir.kind].parent;
@@ -90,7 +90,7 @@ uint64_t namei_slot(struct mount *m, const struct layout_path *path)
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 	struct layout_path tag = *path;
 
-	if (path->kind < KIND_TAG_SPEC || path->kind > KIND_TAG_IMAGE)
+	if (!layout_is_tag_file(path->kind))
 		return 0;
 	tag.kind = KIND_TAG;
 	snapshot = shown_snapshot_at(m->shown, &tag);
@@ -125,7 +125,7 @@ int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, st
 	}
 	if (overlay_pending(m->overlay, namei_slot(m, path)) == ino)
 		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
-	else if (layout[path->kind].directory)
+	else if (layout_is_directory(path->kind))
 		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody stands in it */
 	else if ((last = node_last(m->nodes, ino)) &&
 		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
@@ -304,7 +304,7 @@ static void list_api(struct listing *l, const struct layout_path *dir, uint64_t 
 /* Files that were created and not saved yet: where the object has none. */
 static void list_pending(struct listing *l, const struct namei_dir *dir, uint64_t cookie)
 {
-	for (enum kind kind = KIND_TAG_SPEC; kind <= KIND_TAG_STATUS && !l->stop; kind++) {
+	for (enum kind kind = TAG_FILE; kind < TAG_FILE + TAG_FILES && !l->stop; kind++) {
 		_cleanup_name_ struct name n = {0};
 
 		if (kind + SCRATCH_COOKIES / 2 <= cookie ||
@@ -344,12 +344,12 @@ int namei_list(
 char *namei_text(const struct layout_path *path)
 {
 	const char *name = layout[path->kind].name;
-	bool tag = (path->kind >= KIND_TAG && path->kind <= KIND_TAG_IMAGE) ||
+	bool tag = path->kind == KIND_TAG || layout_is_tag_file(path->kind) ||
 		   path->kind == KIND_TAG_IMPORT;
 
-	const char *api = !layout_is_api(path->kind) || layout[path->kind].directory ? ""
-			  : path->namespace[0]					     ? "/.api"
-										     : ".api";
+	const char *api = !layout_is_api(path->kind) || layout_is_directory(path->kind) ? ""
+			  : path->namespace[0]						? "/.api"
+											: ".api";
 
 	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
 		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,

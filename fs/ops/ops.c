@@ -428,14 +428,14 @@ static void open_announced(
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
-	struct shown_step step = {.op = SHOWN_WRITE, .kind = path->kind};
+	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (!shown_is_expected(m->shown, path, SHOWN_WRITE)) {
+	if (!shown_is_expected(m->shown, path, STEP_WRITE)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	strcpy(step.tag, path->tag);
+	step_init(&step, STEP_WRITE, path->kind, path->tag, 0);
 	op_key(path, key);
 	if (shown_flip(m->shown, key, &step)) {
 		snapshot = shown_snapshot_at(m->shown, path);

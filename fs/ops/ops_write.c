@@ -61,7 +61,7 @@ static bool is_real(const struct name *n)
 
 static bool is_real_directory(const struct name *n)
 {
-	return is_real(n) && layout[n->path.kind].directory;
+	return is_real(n) && layout_is_directory(n->path.kind);
 }
 
 /* Whether the caller may write the real file, also where it is hidden or not there yet. */
@@ -176,18 +176,18 @@ static bool is_announcer(fuse_req_t req)
 }
 
 /* The step at the name, or a hidden name that comes back. False where nothing is to be known. */
-static bool flip_announced(struct mount *m, const struct name *n, enum shown_op op)
+static bool flip_announced(struct mount *m, const struct name *n, enum step_op op)
 {
-	struct shown_step step = {.op = op, .kind = n->path.kind};
+	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (op == SHOWN_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
+	if (op == STEP_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
 		overlay_return(m->overlay, n->place);
 		return true;
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
 		return false;
-	strcpy(step.tag, n->path.tag);
+	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
 	shown_flip(m->shown, key, &step);
 	return true;
@@ -203,7 +203,7 @@ static void make_announced(
 	struct namei_dir dir;
 
 	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, SHOWN_CREATE) || namei_find(m, &dir, name, &made) < 0 ||
+		!flip_announced(m, &n, STEP_CREATE) || namei_find(m, &dir, name, &made) < 0 ||
 		!made.ino) {
 		fuse_reply_err(req, EPERM);
 		return;
@@ -227,7 +227,7 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 	struct namei_dir dir;
 
 	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, SHOWN_DELETE)) {
+		!flip_announced(m, &n, STEP_DELETE)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}

@@ -10,7 +10,7 @@
 #define LOST_MAX     5	/* answers that may be lost in one save */
 
 void update_forget_stream(
-	struct mount *m, const char *key, const char *uid, const struct shown_own *own)
+	struct mount *m, const char *key, const char *uid, const struct change_own *own)
 {
 	_cleanup_object_ struct object *held = store_get(m->store, key);
 

@@ -29,7 +29,7 @@ struct update {
 	struct patch_file file;
 	update_decide *decide;
 	void *arg;
-	struct shown_own own; /* what the kernel does by itself */
+	struct change_own own; /* what the kernel does by itself */
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
@@ -69,7 +69,7 @@ bool update_is_lost(const struct update *e);
  * (another uid; NULL: whatever is there). `own` as publish_now takes it.
  */
 void update_forget_stream(
-	struct mount *m, const char *key, const char *uid, const struct shown_own *own);
+	struct mount *m, const char *key, const char *uid, const struct change_own *own);
 
 /* The key NAMESPACE/STREAM. The caller frees. */
 char *update_key(const struct update *e);

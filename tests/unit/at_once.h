@@ -8,7 +8,7 @@
 
 static void settle_namespace(struct shown *p, const char *name)
 {
-	struct shown_step step;
+	struct step step;
 
 	if (shown_namespace_step(p, name, &step))
 		shown_flip(p, name, &step);
@@ -25,31 +25,32 @@ static inline void set_namespace(
 	settle_namespace(p, name);
 }
 
-static bool set_once(
-	struct shown *p, const char *key, struct object *object, struct shown_change *ret)
+/* NULL when nothing changed. */
+static struct change *set_once(struct shown *p, const char *key, struct object *object)
 {
 	_cleanup_free_ char *name = xstrndup(key, strcspn(key, "/"));
+	struct change *c = shown_begin(p, key, object, NULL);
 
-	if (!shown_begin(p, key, object, NULL, ret))
-		return false;
-	for (size_t i = 0; i < ret->nsteps; i++)
-		shown_flip(p, key, &ret->steps[i]);
+	if (!c)
+		return NULL;
+	for (size_t i = 0; i < c->nsteps; i++)
+		shown_flip(p, key, &c->steps[i]);
 	settle_namespace(p, name);
-	return true;
+	return c;
 }
 
-/* False when nothing changed. *ret_old and *ret_new as in struct shown_change. */
+/* False when nothing changed. *ret_old and *ret_new as in struct change. */
 static inline bool set_stream(struct shown *p, const char *key, struct object *object,
 	struct snapshot **ret_old, struct snapshot **ret_new)
 {
-	_cleanup_change_ struct shown_change first = {0}, second = {0};
+	_cleanup_change_ struct change *first = set_once(p, key, object), *second = NULL;
 
-	if (!set_once(p, key, object, &first))
+	if (!first)
 		return false;
-	if (first.again)
-		set_once(p, key, object, &second);
-	*ret_old = steal_ptr(first.old);
-	*ret_new = first.again ? steal_ptr(second.new) : steal_ptr(first.new);
+	if (first->again)
+		second = set_once(p, key, object);
+	*ret_old = snapshot_ref_or_null(first->old);
+	*ret_new = snapshot_ref_or_null(second ? second->new : first->new);
 	return true;
 }
 

@@ -28,8 +28,8 @@ static void test_in_groups(void **state)
 		"/apis/image.openshift.io/v1/namespaces/shop/imagestreamimports");
 	assert_path(resource_path(&r->projects, NULL, "shop", NULL),
 		"/apis/project.openshift.io/v1/projects/shop");
-	assert_path(resource_path(&r->users, NULL, "~", NULL),
-		"/apis/user.openshift.io/v1/users/~");
+	assert_path(
+		resource_path(&r->users, NULL, "~", NULL), "/apis/user.openshift.io/v1/users/~");
 	assert_path(resource_path(&r->rules_reviews, "shop", NULL, NULL),
 		"/apis/authorization.openshift.io/v1/namespaces/shop/selfsubjectrulesreviews");
 }
@@ -47,8 +47,8 @@ static void test_in_oapi(void **state)
 
 static void test_of_kubernetes(void **state)
 {
-	assert_path(resource_path(&resource_namespaces, NULL, "shop", NULL),
-		"/api/v1/namespaces/shop");
+	assert_path(
+		resource_path(&resource_namespaces, NULL, "shop", NULL), "/api/v1/namespaces/shop");
 	assert_path(resource_path(&resource_access_reviews, NULL, NULL, NULL),
 		"/apis/authorization.k8s.io/v1/selfsubjectaccessreviews");
 	assert_path(resource_path(&resource_rules_reviews, "shop", NULL, NULL),
