@@ -13,21 +13,22 @@ int change_path_errno(int r)
 	return r == -ESTALE ? -EBUSY : r;
 }
 
-static void edit_init(
-	struct edit *e, struct mount *m, const struct api_call *call, const struct tree_path *path)
+static void edit_init(struct edit *e, struct mount *m, const struct api_call *call,
+	const struct tree_path *path, bool removes)
 {
 	*e = (struct edit){.mount = m,
 		.call = call,
 		.namespace = path->namespace,
 		.stream = path->stream,
-		.own = {.tree = path}};
+		.own = {.tree = path, .removed = removes}};
 }
 
-/* Notes a failure. */
+/* Shows what came of it, and notes a failure. */
 static int settle(struct edit *e, const struct tree_path *path, int r)
 {
 	_cleanup_free_ char *text = NULL;
 
+	edit_end(e, r);
 	if (r == 0)
 		return 0;
 	text = names_text(path);
@@ -98,7 +99,7 @@ int change_make_stream(struct mount *m, const struct api_call *call, const struc
 	_cleanup_edit_ struct edit e = {0};
 	int r = -EAGAIN;
 
-	edit_init(&e, m, call, path);
+	edit_init(&e, m, call, path, false);
 	if (!body)
 		return settle(&e, path, edit_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
 	for (int i = 0; i < LOST_MAX && is_to_repeat(r, &e); i++)
@@ -122,7 +123,7 @@ static void forget_stream(struct edit *e, const char *uid)
 
 	if (held && streq(held->uid, uid))
 		store_delete(e->mount->store, key, held->resource_version);
-	publish_now(e->mount->publish, key, &e->own);
+	e->taken = true;
 }
 
 /* After a lost answer: 0 when it is gone, -EAGAIN when it isn't. */
@@ -160,7 +161,7 @@ int change_remove_stream(struct mount *m, const struct api_call *call, const str
 
 	if (!view)
 		return -ENOENT;
-	edit_init(&e, m, call, path);
+	edit_init(&e, m, call, path, true);
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, view->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
@@ -209,7 +210,7 @@ int change_make_tag(struct mount *m, const struct api_call *call, const struct t
 
 	if (!view)
 		return -ENOENT;
-	edit_init(&e, m, call, path);
+	edit_init(&e, m, call, path, false);
 	e.uid = view->object->uid;
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
@@ -350,7 +351,7 @@ int change_remove_tag(struct mount *m, const struct api_call *call, const struct
 
 	if (!view)
 		return -ENOENT;
-	edit_init(&e, m, call, path);
+	edit_init(&e, m, call, path, true);
 	e.uid = view->object->uid;
 	r = set_tag(&e, path, raw);
 	if (r == 0)

@@ -73,8 +73,16 @@ int edit_take_answer(struct edit *e, const struct buf *answer, char **ret_why)
 	e->result = object_ref(o);
 	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
-	publish_now(e->mount->publish, e->result->key, &e->own);
+	e->taken = true;
 	return 0;
+}
+
+void edit_end(struct edit *e, int r)
+{
+	_cleanup_free_ char *key = edit_key(e);
+
+	if (e->taken)
+		publish_now(e->mount->publish, key, r == 0 ? &e->own : NULL);
 }
 
 int edit_refresh(struct edit *e)

@@ -2,8 +2,8 @@
  * edit: one change of one stream, sent until it is on the server or can't be: on top of the current
  * object, again after a conflict, looked at again after a lost answer.
  *
- * Blocking; runs on a pool thread. What the server answers is in the store, and published, when
- * edit_run returns.
+ * Blocking; runs on a pool thread. What the server answers is in the store when edit_run returns, and shown
+ * by edit_end: only with the verdict is it known what of it is the caller's own.
  */
 #ifndef FS_EDIT_H
 #define FS_EDIT_H
@@ -29,7 +29,8 @@ struct edit {
 	struct patch_file file;
 	edit_decide *decide;
 	void *arg;
-	struct published_own own; /* what the kernel does by itself */
+	struct published_own own; /* what the kernel does by itself if the call succeeds */
+	bool taken;		  /* an answer is in the store */
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
@@ -41,19 +42,25 @@ struct edit {
 	char *request; /* the last one sent, for messages; NULL: none */
 };
 
-/* 0 or -errno (as close would give it, edit.status tells all). The caller calls edit_release. */
+/* 0 or -errno (as close would give it, edit.status tells all). The caller calls edit_end and edit_release. */
 int edit_run(struct edit *e);
+
+/*
+ * The verdict of the call is `r`: what the answers said is shown. Only of a call that succeeds does the kernel
+ * tell itself; after a refusal all that came with the answers is somebody else's, and announced.
+ */
+void edit_end(struct edit *e, int r);
 void edit_release(struct edit *e);
 #define _cleanup_edit_ _cleanup_(edit_release)
 
 /* For edit_decide: notes why not. Takes over `message`. Returns -error. */
 int edit_refuse(struct edit *e, int error, char *message);
 
-/* GET of the stream into the store and what is published. -ENOENT when it is gone. */
+/* GET of the stream into the store. -ENOENT when it is gone. */
 int edit_refresh(struct edit *e);
 
 /*
- * The answer (this stream) goes into the store and is published. -EINVAL where it isn't this stream, and
+ * The answer (this stream) goes into the store. -EINVAL where it isn't this stream, and
  * *ret_why (NULL: it isn't wanted) says why; the caller frees it.
  */
 int edit_take_answer(struct edit *e, const struct buf *answer, char **ret_why);

@@ -175,22 +175,24 @@ static bool is_announcer(fuse_req_t req)
 	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
 }
 
-/* The step at the name, or a hidden name that comes back. False where nothing is to be known. */
-static bool flip_announced(struct mount *m, const struct name *n, enum published_op op)
+/*
+ * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known; -ENOENT where
+ * what was to go went by somebody's own call, and what stands there is another.
+ */
+static int flip_announced(struct mount *m, const struct name *n, enum published_op op)
 {
 	struct published_step step = {.op = op, .kind = n->path.kind};
 	char key[2 * NAME_SIZE];
 
 	if (op == PUBLISHED_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
 		overlay_return(m->overlay, n->place);
-		return true;
+		return 0;
 	}
 	if (n->path.kind == NODE_KINDS || !published_is_expected(m->published, &n->path, op))
-		return false;
+		return -EPERM;
 	strcpy(step.tag, n->path.tag);
 	op_key(&n->path, key);
-	published_flip(m->published, key, &step);
-	return true;
+	return published_flip(m->published, key, &step) || op != PUBLISHED_DELETE ? 0 : -ENOENT;
 }
 
 /* `fi` NULL: a directory. */
@@ -203,8 +205,8 @@ static void make_announced(
 	struct names_dir dir;
 
 	if (!op_directory(req, parent, &dir) || names_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, PUBLISHED_CREATE) || names_find(m, &dir, name, &made) < 0 ||
-		!made.ino) {
+		flip_announced(m, &n, PUBLISHED_CREATE) < 0 ||
+		names_find(m, &dir, name, &made) < 0 || !made.ino) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
@@ -225,14 +227,13 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 	struct mount *m = op_mount(req);
 	_cleanup_name_ struct name n = {0};
 	struct names_dir dir;
+	int r = -EPERM;
 
-	if (!op_directory(req, parent, &dir) || names_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, PUBLISHED_DELETE)) {
-		fuse_reply_err(req, EPERM);
-		return;
-	}
-	touch_dir(m, parent);
-	fuse_reply_err(req, 0);
+	if (op_directory(req, parent, &dir) && names_find(m, &dir, name, &n) == 0)
+		r = flip_announced(m, &n, PUBLISHED_DELETE);
+	if (r == 0)
+		touch_dir(m, parent);
+	fuse_reply_err(req, -r);
 }
 
 /* ---- making ---- */

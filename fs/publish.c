@@ -497,6 +497,7 @@ static void show_lost(struct publish *p, struct transition *t, const struct publ
 static bool is_visible(struct publish *p, struct transition *t, const struct published_step *step)
 {
 	struct tree_path path;
+	struct tree_attr attr;
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
@@ -504,6 +505,10 @@ static bool is_visible(struct publish *p, struct transition *t, const struct pub
 		return node_find(p->parts.nodes, step->place);
 	step_path(t->key, step, &path);
 	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+		return false;
+	/* What stands there is another one, which somebody's own call made meanwhile. */
+	if (step->op == PUBLISHED_DELETE && published_attr(p->parts.published, &path, &attr) == 0 &&
+		attr.ino != step->place)
 		return false;
 	/* A directory's watch sees its files too, also one that nobody has looked at. */
 	if (step->op == PUBLISHED_WRITE && node_at(p, step->place))

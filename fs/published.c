@@ -599,13 +599,17 @@ static void number_steps(struct published_change *c)
 		c->steps[i].change = number;
 }
 
+/* The step is what the call did, and no other's that comes with it. */
 static bool is_own(const struct published_step *step, const struct published_own *own)
 {
+	bool removal = step->op == PUBLISHED_DELETE;
+
 	if (own->file)
-		return step->kind == own->file->kind &&
+		return !removal && step->kind == own->file->kind &&
 		       (step->kind < NODE_TAG || streq(step->tag, own->file->tag));
-	return own->tree && (own->tree->kind == NODE_STREAM ||
-				    (step->kind >= NODE_TAG && streq(step->tag, own->tree->tag)));
+	return own->tree && removal == own->removed &&
+	       (own->tree->kind == NODE_STREAM ||
+		       (step->kind >= NODE_TAG && streq(step->tag, own->tree->tag)));
 }
 
 static void leave_own(struct published_change *c, const struct published_own *own)
@@ -697,11 +701,19 @@ static void item_take(struct stream *s, struct item *i)
 	}
 }
 
-/* The file that was saved shows the newest, whatever was still on its way there. */
+/*
+ * What the call saved or made shows the newest, whatever was still on its way there: a tag that somebody else had
+ * made and lost again may be still to come.
+ */
 static void stop_own(struct stream *s, const struct published_own *own)
 {
-	for (struct item *i = items_at(s, own->file->kind, own->file->tag); i; i = i->next)
-		item_stop(s, i);
+	const struct tree_path *path = own->file ? own->file : own->tree;
+
+	if (!path || own->removed || path->kind == NODE_STREAM)
+		return;
+	for (struct item *i = items_at(s, path->kind, path->tag); i; i = i->next)
+		if (i->op != PUBLISHED_DELETE)
+			item_stop(s, i);
 }
 
 /*
@@ -715,19 +727,45 @@ static void stop_waiting(struct stream *s, const struct published_step *step)
 			item_stop(s, i);
 }
 
+static void stop_items(struct stream *s, struct item *first)
+{
+	for (struct item *i = first; i; i = i->next)
+		item_stop(s, i);
+}
+
+/* The caller made the directory: what is in it is its own, and no earlier one's that is still to go. */
+static void stop_below(struct stream *s, const struct published_step *step)
+{
+	if (step->op != PUBLISHED_CREATE)
+		return;
+	if (step->kind == NODE_STREAM)
+		map_foreach(&s->items, e) stop_items(s, e->value);
+	for (enum node_kind kind = NODE_TAG_SPEC; step->kind == NODE_TAG && kind <= NODE_TAG_IMAGE;
+		kind++)
+		stop_items(s, items_at(s, kind, step->tag));
+}
+
 static bool tags_wait(const struct stream *s)
 {
 	return s->tags.coming || s->tags.going.count > s->tags.going.gone;
+}
+
+/* A tag comes where the caller removed another of its name, which isn't shown any more. */
+static bool is_remade(const struct published_step *step, struct view *old)
+{
+	return step->op == PUBLISHED_CREATE && step->kind == NODE_TAG &&
+	       view_find_tag(old, step->tag);
 }
 
 /* One step of a change that begins: its place waits, or shows the newest at once. */
 static void begin_step(struct stream *s, const struct published_step *step, struct view *old)
 {
 	if (step->waits) {
-		add_item(s, step, old);
+		add_item(s, step, is_remade(step, old) ? NULL : old);
 		return;
 	}
 	stop_waiting(s, step);
+	stop_below(s, step);
 	if (step->kind == NODE_TAG)
 		s->tags.moved = true;
 }
@@ -791,7 +829,7 @@ static struct view *first_view(struct published *p, struct object *object)
 	pthread_mutex_lock(&p->lock);
 	generation = gone_generation(&p->gone, stream_plain(object));
 	pthread_mutex_unlock(&p->lock);
-	return view_new(object, NULL, generation, now_realtime(), p->cache, p->journal);
+	return view_new(object, NULL, NULL, generation, now_realtime(), p->cache, p->journal);
 }
 
 static void begin_own(struct published *p, const char *namespace, const char *name,
@@ -806,6 +844,12 @@ static void begin_own(struct published *p, const char *namespace, const char *na
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* The tag that the caller removed, or NULL. */
+static const char *tag_that_went(const struct published_own *own)
+{
+	return own && own->removed && own->tree->kind == NODE_TAG ? own->tree->tag : NULL;
+}
+
 bool published_begin(struct published *p, const char *key, struct object *object,
 	const struct published_own *own, struct published_change *ret)
 {
@@ -813,7 +857,7 @@ bool published_begin(struct published *p, const char *key, struct object *object
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
 	bool done = false;
 
-	if (own && own->file)
+	if (own)
 		begin_own(p, namespace, name, own);
 	while (!done) {
 		struct published_change c = {.old = newest_view(p, namespace, name)};
@@ -827,7 +871,8 @@ bool published_begin(struct published *p, const char *key, struct object *object
 		if (object && !c.old)
 			c.new = first_view(p, object);
 		else if (object && !c.again)
-			c.new = view_new(object, c.old, 0, now_realtime(), p->cache, p->journal);
+			c.new = view_new(object, c.old, tag_that_went(own), 0, now_realtime(),
+				p->cache, p->journal);
 		diff(&c);
 		number_steps(&c);
 		leave_own(&c, own);

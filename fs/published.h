@@ -37,7 +37,8 @@ struct published_step {
 struct published_own {
 	const struct tree_path *file; /* this file: it was saved */
 	const struct tree_path
-		*tree; /* this stream or tag with all that is in it: made or removed */
+		*tree; /* this stream or tag with all that is in it: made, or removed */
+	bool removed;
 	bool renamed; /* the file came by a rename: who has the one open that it replaces keeps that */
 };
 
@@ -54,7 +55,9 @@ void published_change_release(struct published_change *c);
 /*
  * Takes the object (NULL: nothing more) as the newest of the key NAMESPACE/NAME. Every place that it
  * changes goes on showing what it showed, until published_flip. What is the caller's `own` (NULL:
- * nothing is) is shown at once; and then the bytes of all other files, too, whose steps don't wait.
+ * nothing is) is shown at once; and then the bytes of all other files, too, whose steps don't wait. What others
+ * did to the name of the caller's own meanwhile is not: what was removed and stands there is another one, by
+ * somebody else.
  *
  * False when nothing changed: an older version than the newest. Steps come children before their
  * directory where things go, directories alone where they come.

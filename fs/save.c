@@ -283,6 +283,7 @@ static int save(struct document *d)
 
 	if (r == 0)
 		r = edit_run(&d->edit);
+	edit_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
 		return r;

@@ -316,7 +316,7 @@ static void new_tag(struct view_index *x, struct view_tag *t, int64_t now)
 }
 
 static struct view_index *index_follow(const struct view *v, const struct view_index *old,
-	const struct object *old_object, int64_t now)
+	const struct object *old_object, const char *went, int64_t now)
 {
 	struct view_index *x = index_new(v, old, old_object, now);
 	size_t kept = 0;
@@ -329,6 +329,8 @@ static struct view_index *index_follow(const struct view *v, const struct view_i
 	for (size_t k = 0; k < x->ntags; k++) {
 		const struct view_tag *before = map_get(old->by_name, x->tags[k].name);
 
+		if (before && went && streq(before->name, went))
+			before = NULL;
 		if (before)
 			follow_tag(x, &x->tags[k], before, now, old_object, v->object);
 		else
@@ -367,8 +369,8 @@ static void keep_yaml(struct view *v, const struct view *old)
 		atomic_init(&v->yaml_rest, atomic_load(&old->yaml_rest));
 }
 
-struct view *view_new(struct object *object, struct view *old, unsigned generation, int64_t now,
-	struct object_cache *cache, struct journal *journal)
+struct view *view_new(struct object *object, struct view *old, const char *went,
+	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal)
 {
 	struct view *v = xcalloc(1, sizeof(*v));
 
@@ -378,7 +380,7 @@ struct view *view_new(struct object *object, struct view *old, unsigned generati
 	v->cache = cache;
 	v->journal = journal;
 	if (old) {
-		struct view_index *x = index_follow(v, view_index(old), old->object, now);
+		struct view_index *x = index_follow(v, view_index(old), old->object, went, now);
 
 		index_names(x);
 		atomic_init(&v->index, x);

@@ -37,8 +37,8 @@ static void show_tag(struct view *v, const struct view_tag *tag)
 
 static void show_all(struct object *o, struct object_cache *cache)
 {
-	_cleanup_view_ struct view *v = view_new(o, NULL, 0, 1, cache, NULL);
-	_cleanup_view_ struct view *next = view_new(o, v, 0, 2, cache, NULL);
+	_cleanup_view_ struct view *v = view_new(o, NULL, NULL, 0, 1, cache, NULL);
+	_cleanup_view_ struct view *next = view_new(o, v, NULL, 0, 2, cache, NULL);
 	const struct view_index *index = view_index(next);
 
 	for (int i = 0; i < STREAM_FILES; i++)

@@ -1192,11 +1192,13 @@ static void test_own_file_comes(void **state)
 	flip_all(&c);
 	own.file = &image;
 	begin_own(&c, 3, "a+ b+i", &own);
-	assert_steps(&c, "-tags/a/image! ~tags/a/status.json! +tags/b/status.json +tags/b/image "
+	assert_steps(&c, "-tags/a/image ~tags/a/status.json! +tags/b/status.json +tags/b/image "
 			 "~status.json! ~imagestream.yaml! ~imagestream.json!");
-	assert_list(TAG("shop", "web", "a"), "spec.json status.json");
+	/* Somebody else took it away. */
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 	assert_list(TAG("shop", "web", "b"), "spec.json");
 	flip_all(&c);
+	assert_list(TAG("shop", "web", "a"), "spec.json status.json");
 	begin_own(&c, 4, "a+i b+i", &own);
 	assert_steps(&c, "~tags/a/status.json! +tags/a/image! ~status.json! ~imagestream.yaml! "
 			 "~imagestream.json!");
@@ -1236,6 +1238,7 @@ static void test_own_tag(void **state)
 	flip_all(&c);
 	assert_list(tags, "b c");
 
+	own.removed = true;
 	begin_own(&c, 3, "d", &own);
 	assert_steps(&c,
 		"-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! -tags/c/spec.json "
@@ -1261,6 +1264,7 @@ static void test_own_stream(void **state)
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
 	flip_all(&c);
+	own.removed = true;
 	begin_own(&c, 0, NULL, &own);
 	assert_steps(&c,
 		"-tags/a/spec.json! -tags/a! -imagestream.json! -imagestream.yaml! -metadata.json! "
@@ -1271,6 +1275,77 @@ static void test_own_stream(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
 	flip_all(&c);
 	assert_list(NAMESPACE("shop"), "");
+}
+
+/* What the caller removed was made again by somebody else. */
+static void test_own_tag_again(void **state)
+{
+	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
+	struct tree_path tag = TAG("shop", "web", "a"), file = tag;
+	struct published_own own = {.tree = &tag, .removed = true};
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before, before_file;
+
+	file.kind = NODE_TAG_SPEC;
+	set_tags(WEB, "u", 1, "a b");
+	before = attr_of(tag);
+	before_file = attr_of(file);
+	begin_own(&c, 2, "a=1 b", &own);
+	assert_steps(&c, "-tags/a/spec.json! -tags/a! +tags/a ~spec.json! ~imagestream.yaml! "
+			 "~imagestream.json!");
+	assert_list(tags, "b");
+	assert_int_equal(attr_of(tags).nlink, 3);
+	assert_absent(tag);
+	assert_absent(file);
+	flip_all(&c);
+	assert_list(tags, "b a");
+	assert_int_equal(attr_of(tags).nlink, 4);
+	assert_true(attr_of(tag).ino != before.ino);
+	assert_true(attr_of(file).ino != before_file.ino);
+}
+
+static void test_own_stream_again(void **state)
+{
+	struct tree_path stream = STREAM("shop", "web");
+	struct published_own own = {.tree = &stream, .removed = true};
+	_cleanup_change_ struct published_change first = {0}, second = {0};
+
+	set_tags(WEB, "u", 1, "");
+	begin_uid(&first, "other", 2, "b", &own);
+	assert_true(first.again);
+	assert_absent(stream);
+	begin_uid(&second, "other", 2, "b", &own);
+	assert_steps(&second, "+.");
+	assert_absent(stream);
+	flip_all(&second);
+	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "b");
+}
+
+/* The caller made it while what somebody else had made and lost was still to come, or to go. */
+static void test_own_tag_on_waiting(void **state)
+{
+	struct tree_path tag = TAG("shop", "web", "b"), file = tag;
+	struct published_own own = {.tree = &tag};
+	_cleanup_change_ struct published_change first = {0}, second = {0}, third = {0};
+
+	file.kind = NODE_TAG_SPEC;
+	set_tags(WEB, "u", 1, "a");
+	begin(&first, 2, "a b");
+	assert_absent(tag);
+	begin_own(&second, 4, "a b=1", &own);
+	attr_of(tag);
+	assert_int_equal(
+		attr_of(file).size, attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a")).size + 1);
+	assert_false(flip_at(&first, "+tags/b"));
+
+	begin(&second, 5, "a");
+	attr_of(tag);
+	begin_own(&third, 6, "a b", &own);
+	assert_int_equal(
+		attr_of(file).size, attr_of(path_of(NODE_TAG_SPEC, "shop", "web", "a")).size);
+	assert_false(flip_at(&second, "-tags/b/spec.json"));
+	assert_false(flip_at(&second, "-tags/b"));
+	attr_of(file);
 }
 
 /* The saved stream was made anew meanwhile. */
@@ -1285,7 +1360,7 @@ static void test_own_again(void **state)
 	assert_true(first.again);
 	assert_steps(&first,
 		"-tags/a/spec.json -tags/a -imagestream.json -imagestream.yaml -metadata.json "
-		"-spec.json! -status.json -tags -.");
+		"-spec.json -status.json -tags -.");
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "a");
 	begin_uid(&second, "other", 7, "b", &own);
 	assert_steps(&second, "+.");
@@ -1373,7 +1448,7 @@ static void test_expect(void **state)
 static void test_expect_gone(void **state)
 {
 	struct tree_path stream = STREAM("shop", "web");
-	struct published_own own = {.tree = &stream};
+	struct published_own own = {.tree = &stream, .removed = true};
 	_cleanup_change_ struct published_change c = {0}, gone = {0};
 
 	set_tags(WEB, "u", 1, "a");
@@ -1444,6 +1519,7 @@ static void test_own_on_waiting_names(void **state)
 	assert_steps(&second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~spec.json! "
 			      "~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "a b mine");
+	own.removed = true;
 	begin_own(&third, 4, "d", &own); /* gone again, and what was still coming, too */
 	assert_steps(&third, "-tags/c/spec.json -tags/c -tags/mine/spec.json! -tags/mine! "
 			     "~spec.json! ~imagestream.yaml! ~imagestream.json!");
@@ -1468,7 +1544,7 @@ static void test_own_removes_waiting(void **state)
 {
 	struct tree_path tags = path_of(NODE_TAGS, "shop", "web", "");
 	struct tree_path tag = TAG("shop", "web", "a");
-	struct published_own own = {.tree = &tag};
+	struct published_own own = {.tree = &tag, .removed = true};
 	_cleanup_change_ struct published_change first = {0}, second = {0};
 
 	set_tags(WEB, "u", 1, "a b");
@@ -1489,7 +1565,7 @@ static void test_own_removes_waiting(void **state)
 static void test_own_removes_waiting_stream(void **state)
 {
 	struct tree_path stream = STREAM("shop", "web");
-	struct published_own own = {.tree = &stream};
+	struct published_own own = {.tree = &stream, .removed = true};
 	_cleanup_change_ struct published_change first = {0}, second = {0}, third = {0};
 
 	set_tags(WEB, "u", 1, "a");
@@ -1499,6 +1575,7 @@ static void test_own_removes_waiting_stream(void **state)
 	assert_absent(path_of(NODE_SPEC_JSON, "shop", "web", ""));
 	assert_absent(TAG("shop", "web", "a"));
 	assert_absent(path_of(NODE_TAG_SPEC, "shop", "web", "a"));
+	own.removed = false; /* and makes it again */
 	begin_uid(&third, "other", 9, "z", &own);
 	assert_list(path_of(NODE_TAGS, "shop", "web", ""), "z");
 	for (size_t i = 0; i < first.nsteps; i++) {
@@ -1921,6 +1998,9 @@ int main(void)
 		TEST(test_own_nothing),
 		TEST(test_own_tag),
 		TEST(test_own_stream),
+		TEST(test_own_tag_again),
+		TEST(test_own_stream_again),
+		TEST(test_own_tag_on_waiting),
 		TEST(test_own_again),
 		TEST(test_expected),
 		TEST(test_expect),

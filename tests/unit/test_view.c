@@ -38,7 +38,7 @@ static struct view *next_view(struct view *old, const char *version, const char 
 {
 	_cleanup_object_ struct object *o = object(version, spec_tags, status_tags);
 
-	return view_new(o, old, 0, now, cache, journal);
+	return view_new(o, old, NULL, 0, now, cache, journal);
 }
 
 static struct tree_attr attr(struct view *v, enum node_kind kind, const char *tag)
@@ -132,9 +132,9 @@ static void test_size_of_parts(void **state)
 		struct view *next, *first;
 
 		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL, NULL), 0);
-		first = view_new(o, NULL, 0, 0, cache, journal);
+		first = view_new(o, NULL, NULL, 0, 0, cache, journal);
 		assert_size(first);
-		next = view_new(o, v, 0, i, cache, journal);
+		next = view_new(o, v, NULL, 0, i, cache, journal);
 		assert_size(next);
 		view_unref(first);
 		view_unref(v);
