@@ -443,7 +443,7 @@ static void open_announced(fuse_req_t req, const struct tree_path *path, struct 
 	}
 	strcpy(step.tag, path->tag);
 	op_key(path, key);
-	if (published_flip(m->published, key, &step)) {
+	if (published_show(m->published, key, &step)) {
 		view = published_view_at(m->published, path);
 		if (view)
 			file_follow(m->files, path, view);

@@ -938,6 +938,23 @@ bool published_flip(struct published *p, const char *key, const struct published
 	return i;
 }
 
+bool published_show(struct published *p, const char *key, const struct published_step *step)
+{
+	const char *name = strchr(key, '/') + 1;
+	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
+	struct item *i = NULL;
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, namespace, name);
+	if (s)
+		i = find_item(s, step->op, step->kind, step->tag, true);
+	if (i)
+		item_stop(s, i);
+	pthread_mutex_unlock(&p->lock);
+	return i;
+}
+
 void published_expect(
 	struct published *p, const char *key, const struct published_step *step, bool on)
 {

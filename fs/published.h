@@ -68,6 +68,9 @@ bool published_begin(struct published *p, const char *key, struct object *object
 /* The place shows the newest from now on. False where it does already. For a namespace `key` is its name. */
 bool published_flip(struct published *p, const char *key, const struct published_step *step);
 
+/* The same for a file's bytes, whose event is still to come: the announcer may end before it raises it. */
+bool published_show(struct published *p, const char *key, const struct published_step *step);
+
 /* Whether such a step waits, or its event is still to come (published_expect), at the place. */
 bool published_is_expected(struct published *p, const struct tree_path *path, enum published_op op);
 /* A step that doesn't wait is to be announced, or was (`on` false). */

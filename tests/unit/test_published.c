@@ -1444,6 +1444,29 @@ static void test_expect(void **state)
 	assert_dump(before);
 }
 
+/* The announcer shows a file's bytes, and ends before its event: another one does it again. */
+static void test_show(void **state)
+{
+	struct tree_path spec = path_of(NODE_SPEC_JSON, "shop", "web", "");
+	_cleanup_change_ struct published_change c = {0};
+	struct tree_attr before;
+	size_t i = 0;
+
+	set_tags(WEB, "u", 1, "a");
+	before = attr_of(spec);
+	begin(&c, 2, "a=1");
+	while (c.steps[i].kind != NODE_SPEC_JSON)
+		i++;
+	assert_true(published_show(tree, WEB, &c.steps[i]));
+	assert_int_equal(attr_of(spec).size, before.size + 1);
+	assert_true(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	assert_false(published_show(tree, WEB, &c.steps[i]));
+	assert_false(published_flip(tree, WEB, &c.steps[i]));
+	published_expect(tree, WEB, &c.steps[i], false);
+	assert_false(is_expected(PUBLISHED_WRITE, NODE_SPEC_JSON, ""));
+	flip_at(&c, "~tags/a/spec.json");
+}
+
 /* The stream goes while an event is to come: then it is forgotten with the event. */
 static void test_expect_gone(void **state)
 {
@@ -2004,6 +2027,7 @@ int main(void)
 		TEST(test_own_again),
 		TEST(test_expected),
 		TEST(test_expect),
+		TEST(test_show),
 		TEST(test_expect_gone),
 		TEST(test_own_on_waiting_bytes),
 		TEST(test_own_on_waiting_names),
