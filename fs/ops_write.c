@@ -1052,6 +1052,7 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	struct save_call save = save_call(call);
 	int r = 0;
 
+	save.closed = true;
 	begin_change(m, j);
 	if (j->killed)
 		save_refuse_handle(m, j->file, EINTR,

@@ -474,23 +474,28 @@ static void drop_listing(struct publish *p, struct transition *t, const struct p
 	start_forgetting(p);
 }
 
-/* The event is lost. */
-static void show_lost(struct publish *p, struct transition *t, const struct published_step *step)
+/* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
+static void show_name(struct publish *p, struct transition *t, const struct published_step *step)
 {
 	struct tree_path path;
 	uint64_t parent;
 
 	show(p, t, step);
-	count(p, &p->counts.lost);
 	step_path(t->key, step, &path);
 	parent = parent_node(p, &path);
 	if (keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
-	log_info("an event is lost: %s", t->key);
 	pthread_mutex_lock(&p->lock);
 	forget_name(p, parent, step_name(&path));
 	pthread_mutex_unlock(&p->lock);
 	start_forgetting(p);
+}
+
+static void show_lost(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	log_info("an event is lost: %s", t->key);
+	count(p, &p->counts.lost);
+	show_name(p, t, step);
 }
 
 /* Whether somebody could see the step. */
@@ -916,7 +921,8 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	}
 	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
 		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
-		flip(p, t, step);
+		if (flip(p, t, step))
+			log_info("an event never was: %s", t->key);
 		drop_listing(p, t, step);
 		return;
 	}
@@ -929,10 +935,13 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 		return;
 	}
 	log_debug("announcing %s: %s", t->key, strerror(ack->error));
-	if (ack->error == ENOENT && step->op == PUBLISHED_ATTRIB)
-		show(p, t, step); /* its name is gone, but somebody may hold it */
-	else
+	if (ack->error ==
+		ENOENT) { /* people have removed its name, or a directory above: nothing is to be seen */
+		count(p, &p->counts.silent);
+		show_name(p, t, step);
+	} else {
 		show_lost(p, t, step);
+	}
 }
 
 /* What was under way is sent again: every step may be done twice. */

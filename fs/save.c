@@ -265,7 +265,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.file = {.view = views[path->kind]},
 		.decide = merge,
 		.arg = d,
-		.own = {.file = path}};
+		.own = {.file = call->closed ? NULL : path}};
 	if (path->kind < NODE_TAG)
 		return 0;
 	if (tree_unescape(path->tag, d->raw, &len) < 0)

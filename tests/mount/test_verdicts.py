@@ -4,11 +4,13 @@ import contextlib
 import errno
 import json
 import os
+import re
+import signal
 
 import pytest
 
 from conftest import fails, wait_for
-from events import Inotify, KeptServer
+from events import Inotify, KeptServer, announcers
 
 SECONDS = 10
 SOURCE = {"kind": "DockerImage", "name": "quay.io/example/app:1"}
@@ -23,17 +25,28 @@ def stream(label, *tags):
 
 @pytest.fixture
 def server(start_server):
-    one = KeptServer(start_server("--namespace", "work"))
-    one.bulk({"op": "create", **stream("one", "v1")})
+    one = KeptServer(start_server("--namespace", "work", "--namespace", "quiet"))
+    one.bulk(*({"op": "create", **stream("one", "v1"), "namespace": namespace}
+               for namespace in ("work", "quiet")))
     return one
 
 
 @pytest.fixture
-def app(server, start_mount):
-    path = start_mount(server) / "work/app"
+def mount(server, start_mount):
+    return start_mount(server)
+
+
+@pytest.fixture
+def app(mount):
+    path = mount / "work/app"
     wait_for(path.is_dir, SECONDS, "the stream")
     os.listdir(path / "tags/v1")
     return path
+
+
+def published(mount):
+    metrics = (mount / ".api/metrics").read_text()
+    return int(re.search(r"^imagestreamfs_events_published_total (\d+)", metrics, re.M)[1])
 
 
 @contextlib.contextmanager
@@ -107,6 +120,27 @@ def test_stream_that_others_make_again(server, app):
         assert app.stat().st_ino != before
 
 
+def test_save_after_the_last_close(app):
+    """Of YAML nobody knows that it is whole before the last close, whose event comes before the save."""
+    path = app / "imagestream.yaml"
+    text = path.read_text().replace('"n": one', '"n": two')
+    with watching(app) as expect:
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(ours, 1)
+            os.write(fd, text.encode())
+            os._exit(0)
+        os.close(fd)
+        os.write(theirs, b"!")
+        os.waitpid(child, 0)
+        os.close(ours)
+        os.close(theirs)
+        expect("imagestream.yaml", "CLOSE_WRITE", "MODIFY", "CLOSE_WRITE")
+        assert '"n": two' in path.read_text()
+
+
 def test_file_that_others_change_first(server, app):
     """A rename raises no event of its own where it is refused."""
     meta = json.loads((app / "metadata.json").read_bytes())
@@ -119,3 +153,21 @@ def test_file_that_others_change_first(server, app):
             os.rename(app / "new", app / "metadata.json")
         expect("metadata.json", "MODIFY", "CLOSE_WRITE")
         assert json.loads((app / "metadata.json").read_bytes())["labels"]["n"] == "theirs"
+
+
+def test_hidden_file_loses_no_event(server, mount, app):
+    """Its bytes are on their way to be announced when the name goes."""
+    wait_for(lambda: mount.status()["events"]["state"] == "announced", SECONDS, "the announcer")
+    (pid,) = announcers(mount.process.pid)
+    with watching(app) as expect:
+        os.kill(pid, signal.SIGSTOP)
+        before = published(mount)
+        # The second is one that the kernel doesn't know: that needs no announcer.
+        server.bulk(*({"op": "replace", **stream("two", "v1"), "namespace": namespace}
+                      for namespace in ("work", "quiet")))
+        wait_for(lambda: published(mount) > before, SECONDS, "the second")
+        os.unlink(app / "metadata.json")
+        os.kill(pid, signal.SIGCONT)
+        expect("metadata.json", "CREATE")
+        assert json.loads((app / "metadata.json").read_bytes())["labels"]["n"] == "two"
+    assert mount.status()["events"]["lost"] == 0
