@@ -362,37 +362,48 @@ static void step_text(
 		step_name(path));
 }
 
-/* The place shows the new version; handles follow. False where it did already. */
-static bool flip(struct publish *p, struct transition *t, const struct published_step *step)
+/*
+ * The place shows the new version; handles follow. 0 where it did already. With `made` only while no more things
+ * than that became known: else -EAGAIN.
+ */
+static int flip_unknown(struct publish *p, struct transition *t, const struct published_step *step,
+	const uint64_t *made)
 {
 	struct tree_path path;
+	int r;
 
 	if (step->op == PUBLISHED_ATTRIB)
-		return false;
+		return 0;
 	if (t->returns) {
 		overlay_return(p->parts.overlay, t->place);
-		return true;
+		return 1;
 	}
 	if (p->parts.noopen && step->op == PUBLISHED_DELETE && !tree_nodes[step->kind].directory &&
 		t->change.old)
 		node_keep(
 			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change.old);
-	if (!published_flip(p->parts.published, t->key, step))
-		return false;
+	r = published_flip_unknown(p->parts.published, t->key, step,
+		made ? node_made(p->parts.nodes) : NULL, made ? *made : 0);
+	if (r <= 0)
+		return r;
 	step_path(t->key, step, &path);
 	if (t->change.new)
 		file_follow(p->parts.files, &path, t->change.new);
-	return true;
+	return 1;
 }
 
-/* Shows the step without the announcer. What the kernel keeps of the file is dropped. */
-static void show(struct publish *p, struct transition *t, const struct published_step *step)
+static bool flip(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	return flip_unknown(p, t, step, NULL);
+}
+
+/* What the kernel keeps of what the step changed, and of the directory, is dropped. */
+static void drop_place(struct publish *p, struct transition *t, const struct published_step *step)
 {
 	struct publish_notify notify = get_notify(p);
 	struct tree_path path;
 	uint64_t parent;
 
-	flip(p, t, step);
 	inval_place(p, step->place);
 	if (keeps_name(step) || !notify.inval_inode)
 		return;
@@ -400,6 +411,13 @@ static void show(struct publish *p, struct transition *t, const struct published
 	parent = parent_node(p, &path);
 	if (parent)
 		notify.inval_inode(notify.arg, parent);
+}
+
+/* Shows the step without the announcer. */
+static void show(struct publish *p, struct transition *t, const struct published_step *step)
+{
+	flip(p, t, step);
+	drop_place(p, t, step);
 }
 
 /* ---- names that couldn't be announced ---- */
@@ -608,6 +626,7 @@ static bool advance(struct publish *p, struct transition *t)
 	}
 	while (t->at < t->change.nsteps) {
 		const struct published_step *step = &t->change.steps[t->at];
+		uint64_t made = atomic_load(node_made(p->parts.nodes));
 		int r = 0;
 
 		if (t->states[t->at].done) {
@@ -617,7 +636,9 @@ static bool advance(struct publish *p, struct transition *t)
 		if (!is_visible(p, t, step)) {
 			if (t->under_way)
 				return false; /* in order */
-			show(p, t, step);
+			if (flip_unknown(p, t, step, &made) == -EAGAIN)
+				continue; /* somebody came to know of it meanwhile, maybe */
+			drop_place(p, t, step);
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
 			show(p, t, step);

@@ -911,31 +911,46 @@ static struct item *find_item(const struct stream *s, enum published_op op, enum
 	return i;
 }
 
-bool published_flip(struct published *p, const char *key, const struct published_step *step)
+/* p->lock held. The item that waited, for the caller to free; or NULL. */
+static struct item *flip_locked(struct published *p, const char *namespace, const char *name,
+	const struct published_step *step)
+{
+	struct namespace *n = namespace_get(p, namespace, false);
+	struct stream *s = n ? map_get(&n->streams, name) : NULL;
+	struct item *i = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
+
+	if (!i)
+		return NULL;
+	item_take(s, i);
+	if (step->kind == NODE_STREAM)
+		stream_show(p, n, s, step->op == PUBLISHED_CREATE && s->view);
+	stream_drop_unused(p, n, s);
+	return i;
+}
+
+int published_flip_unknown(struct published *p, const char *key, const struct published_step *step,
+	const atomic_uint_fast64_t *counter, uint64_t value)
 {
 	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
 	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
-	struct namespace *n;
-	struct stream *s;
-	struct item *i;
+	struct item *i = NULL;
+	bool unknown;
 
 	if (step->kind == NODE_NAMESPACE)
 		return flip_namespace(p, key, step->op == PUBLISHED_CREATE);
-
 	pthread_mutex_lock(&p->lock);
-	n = namespace_get(p, namespace, false);
-	s = n ? map_get(&n->streams, name) : NULL;
-	i = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
-	if (i) {
-		item_take(s, i);
-		if (step->kind == NODE_STREAM)
-			stream_show(p, n, s, step->op == PUBLISHED_CREATE && s->view);
-		stream_drop_unused(p, n, s);
-	}
+	unknown = !counter || atomic_load(counter) == value;
+	if (unknown)
+		i = flip_locked(p, namespace, name, step);
 	pthread_mutex_unlock(&p->lock);
 	if (i)
 		item_free(i);
-	return i;
+	return unknown ? i != NULL : -EAGAIN;
+}
+
+bool published_flip(struct published *p, const char *key, const struct published_step *step)
+{
+	return published_flip_unknown(p, key, step, NULL, 0);
 }
 
 bool published_show(struct published *p, const char *key, const struct published_step *step)

@@ -68,6 +68,13 @@ bool published_begin(struct published *p, const char *key, struct object *object
 /* The place shows the newest from now on. False where it does already. For a namespace `key` is its name. */
 bool published_flip(struct published *p, const char *key, const struct published_step *step);
 
+/*
+ * published_flip of what nobody knows: while `counter` (node_made) has the value. -EAGAIN where it hasn't: somebody
+ * may know of the place by now. Else 1, or 0 as published_flip.
+ */
+int published_flip_unknown(struct published *p, const char *key, const struct published_step *step,
+	const atomic_uint_fast64_t *counter, uint64_t value);
+
 /* The same for a file's bytes, whose event is still to come: the announcer may end before it raises it. */
 bool published_show(struct published *p, const char *key, const struct published_step *step);
 

@@ -1149,6 +1149,23 @@ static void test_flip_nothing(void **state)
 	assert_true(published_flip(tree, WEB, &step));
 }
 
+/* What nobody knows is shown only as long as nobody comes to know of anything. */
+static void test_flip_unknown(void **state)
+{
+	_cleanup_change_ struct published_change c = {0};
+	atomic_uint_fast64_t made = 7;
+
+	set_tags(WEB, "u", 1, "a");
+	begin(&c, 2, "b");
+	assert_int_equal(published_flip_unknown(tree, WEB, &c.steps[0], &made, 6), -EAGAIN);
+	assert_list(TAG("shop", "web", "a"), "spec.json");
+	assert_int_equal(published_flip_unknown(tree, WEB, &c.steps[0], &made, 7), 1);
+	assert_list(TAG("shop", "web", "a"), "");
+	assert_int_equal(published_flip_unknown(tree, WEB, &c.steps[0], &made, 7), 0);
+	for (size_t i = 1; i < c.nsteps; i++)
+		published_flip(tree, WEB, &c.steps[i]);
+}
+
 /* ---- what is the caller's own ---- */
 
 static void test_own_file(void **state)
@@ -2016,6 +2033,7 @@ int main(void)
 		TEST(test_begin_again_at_once),
 		TEST(test_flip_moves_namespace),
 		TEST(test_flip_nothing),
+		TEST(test_flip_unknown),
 		TEST(test_own_file),
 		TEST(test_own_file_comes),
 		TEST(test_own_nothing),
