@@ -10,20 +10,21 @@
 #define LOST_MAX 5 /* answers that may be lost in one call */
 
 static void update_init(struct update *e, struct mount *m, const struct api_call *call,
-	const struct layout_path *path)
+	const struct layout_path *path, bool removes)
 {
 	*e = (struct update){.mount = m,
 		.call = call,
 		.namespace = path->namespace,
 		.stream = path->stream,
-		.own = {.tree = path}};
+		.own = {.tree = path, .removed = removes}};
 }
 
-/* Notes a failure. */
+/* Shows what came of it, and notes a failure. */
 static int settle(struct update *e, const struct layout_path *path, int r)
 {
 	_cleanup_free_ char *text = NULL;
 
+	update_end(e, r);
 	if (r == 0)
 		return 0;
 	text = namei_text(path);
@@ -90,7 +91,7 @@ int objects_make_stream(
 	_cleanup_update_ struct update e = {0};
 	int r = -EAGAIN;
 
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	if (!body)
 		return settle(
 			&e, path, update_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
@@ -143,13 +144,14 @@ int objects_remove_stream(
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
 	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0)) {
 		key = update_key(&e);
-		update_forget_stream(m, key, snapshot->object->uid, &e.own);
+		update_forget_stream(m, key, snapshot->object->uid);
+		e.taken = true;
 	}
 	return settle(&e, path, r);
 }
@@ -195,7 +197,7 @@ int objects_make_tag(struct mount *m, const struct api_call *call, const struct 
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	e.uid = snapshot->object->uid;
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
@@ -329,7 +331,7 @@ int objects_remove_tag(struct mount *m, const struct api_call *call, const struc
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	e.uid = snapshot->object->uid;
 	r = set_tag(&e, path, raw);
 	if (r == 0)

@@ -256,7 +256,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.file = {.view = layout[path->kind].view},
 		.decide = merge,
 		.arg = d,
-		.own = {.file = path}};
+		.own = {.file = call->closed ? NULL : path}};
 	if (path->kind < KIND_TAG)
 		return 0;
 	if (layout_unescape(path->tag, d->raw, &len) < 0)
@@ -274,6 +274,7 @@ static int save(struct document *d)
 
 	if (r == 0)
 		r = update_run(&d->edit);
+	update_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
 		return r;
