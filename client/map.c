@@ -45,7 +45,8 @@ static inline void grow(struct map *m, const struct keys *keys)
 
 	m->size = old.size ? old.size * 2 : 16;
 	m->entries = xcalloc(m->size, sizeof(*m->entries));
-	map_foreach(&old, e) m->entries[find_slot(m, keys, e)] = *e;
+	map_foreach(&old, e)
+		m->entries[find_slot(m, keys, e)] = *e;
 	free(old.entries);
 }
 

@@ -1,7 +1,7 @@
 /*
- * map: strings to pointers, idmap: 64-bit numbers to pointers: one hash table with open addressing. A
- * map's keys are borrowed: they have to live as long as their entry (they usually stand in the value).
- * No lock of its own.
+ * map: strings to pointers, idmap: 64-bit numbers to pointers: one hash table with open addressing.
+ * A map's keys are borrowed: they have to live as long as their entry (they usually stand in the
+ * value). No lock of its own.
  */
 #ifndef CLIENT_MAP_H
 #define CLIENT_MAP_H
@@ -36,7 +36,10 @@ void *map_del(struct map *m, const char *key);
 	for (struct map_entry *e = (m)->entries; e && e < (m)->entries + (m)->size; e++)           \
 		if (e->value)
 
-/* By number. The same table, as a type of its own, so that nobody asks a map of strings for a number. */
+/*
+ * By number. The same table, as a type of its own, so that nobody asks a map of strings for a
+ * number.
+ */
 struct idmap {
 	union {
 		struct map map;

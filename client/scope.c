@@ -9,15 +9,15 @@
 #define RELIST_INTERVAL (60 * NSEC_PER_SEC) /* of namespaces: their watch replays nothing */
 
 struct scope *scope_new(
-	struct scope_shared *shared, enum scope_kind kind, const char *namespace, const char *name)
+	struct scope_shared *shared, enum scope_kind kind, const char *ns, const char *name)
 {
 	struct scope *s = xcalloc(1, sizeof(*s));
 
 	s->shared = shared;
 	s->kind = kind;
-	s->namespace = namespace ? xstrdup(namespace) : NULL;
+	s->ns = ns ? xstrdup(ns) : NULL;
 	s->name = name ? xstrdup(name) : NULL;
-	s->path = resource_path(scope_resource(s), namespace, name, NULL);
+	s->path = resource_path(scope_resource(s), ns, name, NULL);
 	s->body.max = HTTP_BODY_MAX;
 	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
 	s->state = SCOPE_LISTING;
@@ -36,7 +36,7 @@ void scope_free(struct scope *s)
 	buf_release(&s->body);
 	frame_release(&s->frame);
 	free(s->question);
-	free(s->namespace);
+	free(s->ns);
 	free(s->name);
 	free(s->path);
 	free(s->version);

@@ -12,17 +12,19 @@ static void list_page(struct scope *s);
 
 /* ---- refusals ---- */
 
-/* Out of the store. An object that only the rights took away may come back: nothing remembers it. */
+/*
+ * Out of the store. An object that only the rights took away may come back: nothing remembers it.
+ */
 static void drop(struct scope *s)
 {
 	struct store *store = s->shared->store;
 	_cleanup_free_ char *key = NULL;
 
 	if (s->kind == SCOPE_STREAM) {
-		key = xasprintf("%s/%s", s->namespace, s->name);
+		key = xasprintf("%s/%s", s->ns, s->name);
 		store_drop_one(store, key);
 	} else if (s->kind == SCOPE_STREAMS && s->synced) { /* else there are those read by name */
-		store_drop(store, s->namespace);
+		store_drop(store, s->ns);
 	}
 }
 
@@ -88,7 +90,7 @@ static void ask_review(struct scope *s)
 	const struct api *api = s->shared->api;
 	struct review review = {.verb = scope_is_single(s) ? "get" : "list",
 		.resource = scope_resource(s),
-		.namespace = s->namespace ? s->namespace : "",
+		.ns = s->ns ? s->ns : "",
 		.name = s->name};
 	_cleanup_json_ json_t *body = review_body(&review);
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
@@ -191,7 +193,7 @@ static void list_done_whole(struct scope *s)
 	struct scope_shared *shared = s->shared;
 
 	if (!scope_is_of_namespaces(s) && !s->unnamed)
-		store_sweep(shared->store, s->namespace, s->list, s->list_version);
+		store_sweep(shared->store, s->ns, s->list, s->list_version);
 	if (s->replaces)
 		take_rollback(s);
 	if (!streq(s->list_version, "0"))
@@ -249,7 +251,7 @@ static void take_missing(struct scope *s, const struct status *status)
 	_cleanup_free_ char *key = NULL;
 
 	if (s->kind == SCOPE_STREAM) {
-		key = xasprintf("%s/%s", s->namespace, s->name);
+		key = xasprintf("%s/%s", s->ns, s->name);
 		store_delete(s->shared->store, key, NULL);
 		s->ended = !s->keep;
 		scope_set_synced(s, true);

@@ -1,6 +1,7 @@
 /*
- * scope_state: what is known of a scope (client/scope.h), and what its lists and its watches share: the
- * state that others see, how long it waits, its transfer. Only the reflector's thread calls this.
+ * scope_state: what is known of a scope (client/scope.h), and what its lists and its watches share:
+ * the state that others see, how long it waits, its transfer. Only the reflector's thread calls
+ * this.
  */
 #ifndef CLIENT_SCOPE_STATE_H
 #define CLIENT_SCOPE_STATE_H
@@ -37,11 +38,14 @@ struct scope;
 struct scope_events {
 	/* A whole list is in the store. */
 	void (*listed)(void *arg, struct scope *s);
-	/* What it covered may surely not be read any more, and is out of the store where it stood alone. */
+	/*
+	 * What it covered may surely not be read any more, and is out of the store where it stood
+	 * alone.
+	 */
 	void (*refused)(void *arg, struct scope *s);
 	/* A namespace was named by the server, or is said to be gone. */
-	void (*seen)(void *arg, const char *namespace);
-	void (*missing)(void *arg, const char *namespace);
+	void (*seen)(void *arg, const char *ns);
+	void (*missing)(void *arg, const char *ns);
 };
 
 /* What the scopes of a reflector share. */
@@ -69,12 +73,12 @@ struct scope {
 	struct scope_shared *shared;
 	struct scope *next;
 	enum scope_kind kind;
-	char *namespace; /* that it is of; NULL: of all */
-	char *name;	 /* of SCOPE_NAMESPACE, SCOPE_STREAM: the only one */
-	char *path;	 /* of the collection, or of the one */
-	bool first;	 /* its answer is waited for before there is a mount */
-	bool keep;	 /* SCOPE_STREAM: also while there is no such stream */
-	bool ended;	 /* it has nothing to do any more; the reflector frees it */
+	char *ns;   /* that it is of; NULL: of all */
+	char *name; /* of SCOPE_NAMESPACE, SCOPE_STREAM: the only one */
+	char *path; /* of the collection, or of the one */
+	bool first; /* its answer is waited for before there is a mount */
+	bool keep;  /* SCOPE_STREAM: also while there is no such stream */
+	bool ended; /* it has nothing to do any more; the reflector frees it */
 
 	/* The transfer under way. */
 	enum { SCOPE_IDLE, SCOPE_LIST, SCOPE_WATCH, SCOPE_REVIEW } doing;
@@ -88,7 +92,7 @@ struct scope {
 	char *list_version; /* of the list under way */
 	char *next_page;
 	uint64_t list;	    /* the store's number of the list under way */
-	int64_t list_asked; /* monotonic ns: when the list under way, or the last one, was asked for */
+	int64_t list_asked; /* monotonic ns: the list under way, or the last one */
 	bool unpaged;	    /* a page expired: the next list comes in one piece */
 	bool relist;	    /* instead of going on with the watch */
 	char *high;	    /* the highest version seen; NULL: none */

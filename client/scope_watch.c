@@ -7,9 +7,8 @@
 #define WATCH_GRACE_S	 30 /* how long after its timeoutSeconds a watch may still be open */
 #define BOOKMARK_GRACE_S 180
 #define QUIET_WATCHES	 3
-#define RESUME_AFTER                                                                               \
-	5 /* seconds; a server that asks for more is listed next, which tells what changed meanwhile */
-#define LIST_ROOM 8 /* transfers that watches leave to lists */
+#define RESUME_AFTER	 5 /* seconds; who asks for more is listed next, which tells what changed */
+#define LIST_ROOM	 8 /* transfers that watches leave to lists */
 
 /* Watches don't work: it is listed from time to time instead. */
 static void start_polling(struct scope *s, int error, const char *message)
@@ -49,7 +48,10 @@ static bool may_resume(const struct scope *s, long retry_after)
 	       retry_after <= RESUME_AFTER && s->quiet + 1 < QUIET_WATCHES;
 }
 
-/* It goes on where it was; three times from one version, and it is listed. After a list that didn't help, once. */
+/*
+ * It goes on where it was; three times from one version, and it is listed. After a list that didn't
+ * help, once.
+ */
 static void watch_interrupted(
 	struct scope *s, long code, int error, const char *message, long retry_after)
 {
@@ -127,7 +129,9 @@ static int take_event(struct scope *s, const char *text, size_t len)
 	return set_version(s, &event) ? 0 : -EREMCHG;
 }
 
-/* The server grants the watch. Whether it works is seen later, unless it was only refused before. */
+/*
+ * The server grants the watch. Whether it works is seen later, unless it was only refused before.
+ */
 static void watch_granted(struct scope *s)
 {
 	if (!s->polls || s->error == EACCES || s->error == ENOENT || s->error == EOPNOTSUPP ||

@@ -263,7 +263,7 @@ static bool may_patch_status(struct update *e)
 	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
 		.resource = &e->mount->api->resources->streams,
 		.subresource = "status",
-		.namespace = e->namespace,
+		.ns = e->namespace,
 		.name = e->stream});
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;
