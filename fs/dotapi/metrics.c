@@ -81,7 +81,7 @@ int metrics_show(struct mount *m, struct buf *out)
 
 	publish_get_counts(m->publisher, &events);
 	store_counts(m->store, &namespaces, &streams, &bytes);
-	scratch_usage(m->scratch, &scratch_bytes, &scratch_nodes);
+	scratch_usage(m->inodes, &scratch_bytes, &scratch_nodes);
 	show_watches(m, out);
 	add(out, "events_received_total", "counter", "Changes that the server told.",
 		events.received);
@@ -95,7 +95,7 @@ int metrics_show(struct mount *m, struct buf *out)
 	add(out, "namespaces", "gauge", "Namespaces listed.", namespaces);
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);
-	add(out, "nodes", "gauge", "Inodes that the kernel knows.", node_count(m->nodes));
+	add(out, "nodes", "gauge", "Inodes that the kernel knows.", inode_count(m->inodes));
 	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->handles));
 	add(out, "scratch_bytes", "gauge", "Bytes in scratch files.", scratch_bytes);
 	add(out, "errors_total", "counter", "Failures noted in .api/errors.",

@@ -14,7 +14,7 @@
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct namei_dir *ret)
 {
-	return node_get(op_mount(req)->nodes, id, &ret->path, &ret->ino);
+	return inode_get(op_mount(req)->inodes, id, &ret->path, &ret->ino);
 }
 
 /* Also by a group that isn't the caller's first: /proc tells. */
@@ -94,7 +94,7 @@ void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_para
 	if (n->scratch)
 		path.kind = KIND_SCRATCH;
 	*ret = (struct fuse_entry_param){
-		.ino = node_lookup(m->nodes, &path, n->ino), .entry_timeout = n->seconds};
+		.ino = inode_lookup(m->inodes, &path, n->ino), .entry_timeout = n->seconds};
 	ret->attr = n->st;
 	/* Read again now that a change would be told to the node. */
 	if (namei_stat(m, &path, n->ino, &again) == 0)
@@ -108,7 +108,7 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
 	uint64_t id = entry->ino;
 
 	if (fuse_reply_entry(req, entry) == -ENOENT && id)
-		node_forget(m->nodes, id, 1); /* interrupted: the kernel doesn't have it */
+		inode_forget(m->inodes, id, 1); /* interrupted: the kernel doesn't have it */
 }
 
 static void reply_negative(fuse_req_t req, double seconds)
@@ -300,14 +300,14 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	node_forget(op_mount(req)->nodes, ino, count);
+	inode_forget(op_mount(req)->inodes, ino, count);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		node_forget(op_mount(req)->nodes, forgets[i].ino, forgets[i].nlookup);
+		inode_forget(op_mount(req)->inodes, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -319,7 +319,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	uint64_t ino, end;
 	double seconds;
 
-	if (!node_get(m->nodes, id, &path, &ino) || namei_stat(m, &path, ino, &st) < 0) {
+	if (!inode_get(m->inodes, id, &path, &ino) || namei_stat(m, &path, ino, &st) < 0) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
@@ -341,7 +341,7 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	uint64_t ino;
 	int r = -ENOENT;
 
-	if (node_get(m->nodes, id, &path, &ino))
+	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
 	if (r == 0)
 		r = op_may(req, path.kind, &st, mask);
@@ -359,23 +359,24 @@ struct handle *op_open_real(
 		.tid = fuse_req_ctx(req)->pid};
 	struct layout_attr attr;
 	struct handle *f;
-	uint64_t slot, pending;
+	uint64_t slot;
+	bool pending = false;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	snapshot = shown_snapshot_at(m->shown, path);
 	if (!snapshot || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = layout_ino(snapshot->object->uid, path->kind, path->tag, 0);
-	pending = snapshot_slot(snapshot, path->kind, path->tag);
 	if (snapshot_attr(snapshot, path->kind, path->tag, &attr) == 0 &&
-		overlay_ino(m->overlay, attr.ino) == ino)
+		inode_at(m->inodes, attr.ino, NULL) == ino)
 		open.place = attr.ino;
-	else if (overlay_pending(m->overlay, pending) == ino)
-		open.pending = true;
+	else if (inode_is_pending(m->inodes, ino, namei_parent(m, path)))
+		pending = true;
 	else
 		return NULL;
-	if (open.pending)
-		overlay_hold_pending(m->overlay, pending, 1);
+	if (pending)
+		inode_hold(m->inodes, ino, 1);
+	open.pending = pending;
 	open.snapshot = snapshot;
 	open.opener = mergebase_caller(m->bases, open.tid);
 	f = handle_open(m->handles, &open);
@@ -391,7 +392,7 @@ struct handle *op_open_real(
 	return f;
 }
 
-struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags)
+struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags)
 {
 	struct mount *m = op_mount(req);
 	pid_t tid = fuse_req_ctx(req)->pid;
@@ -405,7 +406,7 @@ struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags
 
 static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
 {
-	_cleanup_scratch_ struct scratch_node *n = scratch_get(op_mount(req)->scratch, ino);
+	_cleanup_inode_ struct inode *n = scratch_get(op_mount(req)->inodes, ino);
 
 	*ret_error = n ? 0 : -ENOENT;
 	return n ? op_open_scratch(req, n, flags) : NULL;
@@ -488,7 +489,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOSYS); /* from the first one on the kernel asks no more */
 		return;
 	}
-	if (node_get(m->nodes, id, &path, &ino))
+	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
 		open_announced(req, &path, fi);
@@ -518,10 +519,10 @@ void op_close(struct mount *m, struct handle *f)
 	_cleanup_handle_state_ struct handle_state state;
 
 	handle_get_state(m->handles, f, &state);
-	if (handle_is_pending(f) && state.pending)
-		overlay_hold_pending(m->overlay, state.pending, -1);
-	if (handle_is_pending(f))
+	if (handle_is_pending(f)) {
+		inode_hold(m->inodes, state.ino, -1);
 		publish_wake(m->publisher);
+	}
 	if (handle_events(f))
 		events_close(m->events, handle_events(f));
 	handle_close(m->handles, f);
@@ -530,18 +531,18 @@ void op_close(struct mount *m, struct handle *f)
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	struct layout_path path = {0};
 	uint64_t ino;
 
-	if (node_get(m->nodes, id, &path, &ino) && path.kind == KIND_SELECTED) {
+	if (inode_get(m->inodes, id, &path, &ino) && path.kind == KIND_SELECTED) {
 		_cleanup_free_ char *target = layout_target(&path);
 
 		fuse_reply_readlink(req, target);
 		return;
 	}
 	if (path.kind == KIND_SCRATCH)
-		n = scratch_get(m->scratch, ino);
+		n = scratch_get(m->inodes, ino);
 	if (n && scratch_target(n))
 		fuse_reply_readlink(req, scratch_target(n));
 	else
@@ -559,12 +560,12 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 	uint64_t ino;
 	int r = -ENOENT;
 
-	if (node_get(m->nodes, id, &path, &ino)) {
+	if (inode_get(m->inodes, id, &path, &ino)) {
 		snapshot = shown_snapshot_at(m->shown, &path);
 		if (!snapshot || snapshot_attr(snapshot, path.kind, path.tag, &attr) < 0 ||
 			attr.ino != ino) {
 			snapshot_unref(snapshot);
-			snapshot = node_last(m->nodes, ino);
+			snapshot = inode_last(m->inodes, ino);
 		}
 	}
 	if (snapshot)
@@ -636,7 +637,7 @@ bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct lay
 	} else {
 		n = fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0);
 		if (n <= left) {
-			entry.ino = node_lookup(l->mount->nodes, path, st->st_ino);
+			entry.ino = inode_lookup(l->mount->inodes, path, st->st_ino);
 			entry.attr_timeout = attr_seconds(l->mount, path, st->st_ino);
 			/* Again now that a change would be told to the node. */
 			if (path->kind != KIND_SCRATCH)
@@ -673,7 +674,7 @@ static uint64_t parent_ino(struct mount *m, const struct layout_path *path)
 	uint64_t ino =
 		path->kind > KIND_ROOT && path->kind < KIND_SCRATCH ? namei_parent(m, path) : 0;
 
-	return ino ? ino : NODE_ID_ROOT;
+	return ino ? ino : INODE_ROOT;
 }
 
 bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct namei_dir *dir,
@@ -754,10 +755,10 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	struct mount *m = op_mount(req);
 	size_t bytes, nodes;
 
-	scratch_usage(m->scratch, &bytes, &nodes);
+	scratch_usage(m->inodes, &bytes, &nodes);
 	st.f_bfree = bytes < SCRATCH_TOTAL_MAX ? (SCRATCH_TOTAL_MAX - bytes) / 4096 : 0;
 	st.f_bavail = st.f_bfree;
-	st.f_files = node_count(m->nodes);
+	st.f_files = inode_count(m->inodes);
 	fuse_reply_statfs(req, &st);
 }
 

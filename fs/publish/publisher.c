@@ -16,6 +16,7 @@
 #define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
 #define BEFORE_MOUNT  256 /* keys of the first lists that the thread is woken for at once */
 #define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
+#define AGE_NS	      (3600 * NSEC_PER_SEC) /* old scratch is looked for so often */
 #define FORGET_NS     NSEC_PER_SEC /* a thread that can't be made is tried again so often */
 
 struct entry {
@@ -269,7 +270,7 @@ static struct publish_notify get_notify(struct publisher *p)
 /* The node that stands for the place, 0 where the kernel has none. */
 static uint64_t node_at(struct publisher *p, uint64_t place)
 {
-	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
+	return inode_id_at(p->parts.inodes, place);
 }
 
 /* The step says something of a file that is there, and nothing of its name. */
@@ -325,7 +326,7 @@ static uint64_t parent_node(struct publisher *p, const struct layout_path *path)
 
 	parent.kind = layout[path->kind].parent;
 	if (parent.kind == KIND_ROOT)
-		return NODE_ID_ROOT;
+		return INODE_ROOT;
 	if (shown_attr(p->parts.shown, &parent, &attr) < 0)
 		return 0;
 	return node_at(p, attr.ino);
@@ -370,13 +371,12 @@ static bool flip(struct publisher *p, struct transition *t, const struct shown_s
 	if (step->op == SHOWN_ATTRIB)
 		return false;
 	if (t->returns) {
-		overlay_return(p->parts.overlay, t->place);
+		inode_return(p->parts.inodes, t->place);
 		return true;
 	}
 	if (p->parts.noopen && step->op == SHOWN_DELETE && !layout[step->kind].directory &&
 		t->change.old)
-		node_keep(
-			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change.old);
+		inode_keep(p->parts.inodes, step->place, t->change.old);
 	if (!shown_flip(p->parts.shown, t->key, step))
 		return false;
 	step_path(t->key, step, &path);
@@ -497,13 +497,15 @@ static void show_lost(struct publisher *p, struct transition *t, const struct sh
 static bool is_visible(struct publisher *p, struct transition *t, const struct shown_step *step)
 {
 	struct layout_path path;
+	bool hidden;
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
 	if (step->op == SHOWN_ATTRIB)
-		return node_find(p->parts.nodes, step->place);
+		return inode_id(p->parts.inodes, step->place);
 	step_path(t->key, step, &path);
-	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+	inode_at(p->parts.inodes, step->place, &hidden);
+	if (hidden && !t->returns)
 		return false;
 	/* A directory's watch sees its files too, also one that nobody has looked at. */
 	if (step->op == SHOWN_WRITE && node_at(p, step->place))
@@ -664,9 +666,7 @@ static void settle_place(struct publisher *p, const char *key, const struct show
 		note_name(p, key, step);
 	if (step->op != SHOWN_DELETE)
 		return;
-	overlay_forget(p->parts.overlay, step->place);
-	if (step->kind == KIND_STREAM || step->kind == KIND_TAG)
-		scratch_drop(p->parts.scratch, step->place);
+	inode_drop(p->parts.inodes, step->place);
 }
 
 /* The namespace may have to be shown or hidden now. */
@@ -837,7 +837,7 @@ static void publish_namespace(struct publisher *p, const char *name)
 	start(p, transition_new(name, &c));
 }
 
-static void return_hidden(struct publisher *p, const struct overlay_due *due)
+static void return_hidden(struct publisher *p, const struct inode_due *due)
 {
 	struct shown_change c = {0};
 	struct transition *t;
@@ -846,36 +846,36 @@ static void return_hidden(struct publisher *p, const struct overlay_due *due)
 	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
 	c.steps = xcalloc(1, sizeof(*c.steps));
 	c.steps[0] = (struct shown_step){
-		.op = SHOWN_CREATE, .kind = due->path.kind, .place = due->place, .waits = true};
+		.op = SHOWN_CREATE, .kind = due->path.kind, .place = due->first, .waits = true};
 	strcpy(c.steps[0].tag, due->path.tag);
 	c.nsteps = 1;
 	t = transition_new(key, &c);
 	t->returns = true;
-	t->place = due->place;
+	t->place = due->first;
 	start(p, t);
 }
 
-/* A file that was never saved is gone: its directory's listing is another one. */
-static void forget_pending(struct publisher *p, const struct overlay_due *due)
+/* A file that was never saved, or old scratch, has lost its name: the directory's listing is another one. */
+static void drop_listing_of(struct publisher *p, uint64_t dir)
 {
 	struct publish_notify notify = get_notify(p);
-	uint64_t parent = notify.inval_inode ? parent_node(p, &due->path) : 0;
+	uint64_t id = notify.inval_inode ? inode_id(p->parts.inodes, dir) : 0;
 
-	if (parent)
-		notify.inval_inode(notify.arg, parent);
+	if (id)
+		notify.inval_inode(notify.arg, id);
 }
 
 /* When the next one is due (monotonic ns). */
-static int64_t look_at_overlay(struct publisher *p)
+static int64_t look_at_inodes(struct publisher *p)
 {
-	struct overlay_due due;
+	struct inode_due due;
 	int64_t next;
 
-	while (overlay_next_due(p->parts.overlay, &due, &next)) {
-		if (due.place)
+	while (inode_next_due(p->parts.inodes, &due, &next)) {
+		if (due.first)
 			return_hidden(p, &due);
 		else
-			forget_pending(p, &due);
+			drop_listing_of(p, due.dir);
 	}
 	return next;
 }
@@ -1079,7 +1079,10 @@ static void *run(void *arg)
 		serve_line(p);
 		if (p->parts.announce)
 			hear_announcer(p);
-		next = look_at_overlay(p);
+		next = look_at_inodes(p);
+		/* Scratch that is made meanwhile wakes nobody. */
+		if (next > now_monotonic() + AGE_NS)
+			next = now_monotonic() + AGE_NS;
 		if (p->parts.announce)
 			keep_announcer(p, &next);
 		p->wake_at = next;
@@ -1222,7 +1225,7 @@ static uint64_t directory_node(struct publisher *p, const char *namespace)
 	struct layout_attr attr;
 
 	if (!namespace[0])
-		return NODE_ID_ROOT;
+		return INODE_ROOT;
 	snprintf(path.namespace, NAME_SIZE, "%s", namespace);
 	return shown_attr(p->parts.shown, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
 }

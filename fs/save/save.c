@@ -197,7 +197,7 @@ static int parse(struct document *d)
 /* Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a listing. */
 static void tell_kernel(struct mount *m, uint64_t ino)
 {
-	uint64_t id = node_find(m->nodes, ino);
+	uint64_t id = inode_id(m->inodes, ino);
 
 	if (id && m->notify.inval_inode)
 		m->notify.inval_inode(m->notify.arg, id);
@@ -302,11 +302,11 @@ static void settle_pending(struct mount *m, const struct handle_state *state)
 {
 	struct layout_attr attr;
 
-	if (state->place || overlay_pending(m->overlay, state->pending) != state->ino ||
+	if (state->place ||
+		!inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path)) ||
 		shown_attr(m->shown, &state->path, &attr) < 0)
 		return;
-	overlay_show(m->overlay, attr.ino, state->ino);
-	overlay_drop_pending(m->overlay, state->pending);
+	inode_show(m->inodes, attr.ino, state->ino, &state->path);
 	handle_set_place(m->handles, state->ino, attr.ino);
 }
 
@@ -322,10 +322,9 @@ static int check_current(struct document *d, const struct handle_state *state)
 	if (shown_attr(m->shown, &stream, &attr) < 0)
 		return update_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
 	if (!state->place) /* what was begun in a tag that is gone isn't begun in its next one */
-		current = namei_slot(m, &state->path) == state->pending &&
-			  overlay_pending(m->overlay, state->pending) == state->ino;
+		current = inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path));
 	else
-		current = overlay_ino(m->overlay, state->place) == state->ino;
+		current = inode_at(m->inodes, state->place, NULL) == state->ino;
 	if (!current)
 		return update_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
 	/* What only lacks the file is for the merge to say. */
@@ -413,7 +412,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 	draft_decide(state.draft, change, error);
 }
 
-int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct layout_path *path, uint64_t *ret_place)
 {
 	_cleanup_view_ struct snapshot *snapshot =
@@ -426,7 +425,7 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 
 	if (!snapshot)
 		return -ENOENT;
-	text = scratch_read(m->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	text = scratch_read(m->inodes, n, 0, SCRATCH_FILE_MAX, &len);
 	d.text = text;
 	d.len = len;
 	d.opened = scratch_version(n);

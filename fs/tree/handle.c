@@ -28,7 +28,7 @@ struct handle {
 	struct layout_attr attr;   /* of `snapshot` */
 	struct snapshot *snapshot; /* NULL for what was made at its open, and for scratch */
 	struct text *text;	   /* its bytes, once somebody read */
-	struct scratch_node *scratch;
+	struct inode *scratch;
 	struct draft *draft; /* set once */
 	struct base saved;
 	struct list *list;
@@ -36,7 +36,7 @@ struct handle {
 };
 
 struct handle_table {
-	struct scratch *scratch;
+	struct inode_table *inodes;
 	pthread_mutex_t lock;
 	uint64_t serial;   /* lock */
 	size_t writers;	   /* lock; handles with a draft */
@@ -82,11 +82,11 @@ static struct text *text_new(char *data, size_t len)
 	return text_of(&buf);
 }
 
-struct handle_table *handle_table_new(struct scratch *scratch)
+struct handle_table *handle_table_new(struct inode_table *inodes)
 {
 	struct handle_table *t = xcalloc(1, sizeof(*t));
 
-	t->scratch = scratch;
+	t->inodes = inodes;
 	pthread_mutex_init(&t->lock, NULL);
 	return t;
 }
@@ -96,7 +96,7 @@ static void handle_free(struct handle *f)
 	snapshot_unref(f->snapshot);
 	text_unref(f->text);
 	object_unref(f->opened);
-	scratch_unref(f->scratch);
+	inode_unpin(f->scratch);
 	draft_free(f->draft);
 	base_release(&f->saved);
 	free(f);
@@ -206,7 +206,7 @@ struct handle *handle_open(struct handle_table *t, const struct handle_open *ope
 	return f;
 }
 
-struct handle *handle_open_scratch(struct handle_table *t, struct scratch_node *n, bool writable,
+struct handle *handle_open_scratch(struct handle_table *t, struct inode *n, bool writable,
 	pid_t tid, const struct process_id *opener)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
@@ -215,10 +215,10 @@ struct handle *handle_open_scratch(struct handle_table *t, struct scratch_node *
 	f->writable = writable;
 	f->tid = tid;
 	f->opener = *opener;
-	f->scratch = scratch_ref(n);
+	f->scratch = inode_pin(n);
 	f->path.kind = KIND_SCRATCH;
 	f->fixed = true;
-	scratch_hold(t->scratch, n, 1);
+	scratch_hold(t->inodes, n, 1);
 	pthread_mutex_lock(&t->lock);
 	add(t, f, "");
 	pthread_mutex_unlock(&t->lock);
@@ -268,7 +268,7 @@ void handle_close(struct handle_table *t, struct handle *f)
 	t->writers -= f->draft != NULL;
 	pthread_mutex_unlock(&t->lock);
 	if (f->scratch)
-		scratch_hold(t->scratch, f->scratch, -1);
+		scratch_hold(t->inodes, f->scratch, -1);
 	handle_free(f);
 }
 
@@ -306,16 +306,14 @@ bool handle_is_killed(const struct handle *f)
 static void get_state(const struct handle *f, struct handle_state *ret)
 {
 	*ret = (struct handle_state){.path = f->path, .ino = f->ino, .place = f->place};
-	ret->scratch = f->scratch ? scratch_ref(f->scratch) : NULL;
+	ret->scratch = f->scratch ? inode_pin(f->scratch) : NULL;
 	ret->draft = f->draft;
 	ret->opened = f->opened ? object_ref(f->opened) : NULL;
 	if (f->saved.version)
 		ret->saved = (struct base){
 			object_ref(f->saved.version), json_incref(f->saved.text), f->saved.stamp};
-	if (f->snapshot) {
+	if (f->snapshot)
 		ret->slot = layout_ino(f->snapshot->object->uid, f->path.kind, f->path.tag, 0);
-		ret->pending = snapshot_slot(f->snapshot, f->path.kind, f->path.tag);
-	}
 }
 
 void handle_get_state(struct handle_table *t, struct handle *f, struct handle_state *ret)
@@ -327,7 +325,7 @@ void handle_get_state(struct handle_table *t, struct handle *f, struct handle_st
 
 void handle_state_release(struct handle_state *s)
 {
-	scratch_unref(s->scratch);
+	inode_unpin(s->scratch);
 	object_unref(s->opened);
 	base_release(&s->saved);
 }
@@ -390,7 +388,7 @@ int handle_read(struct handle_table *t, struct handle *f, size_t size, uint64_t 
 
 	handle_get_state(t, f, &state);
 	if (state.scratch || (state.draft && draft_is_loaded(state.draft))) {
-		data = state.scratch ? scratch_read(t->scratch, state.scratch, offset, size, &len)
+		data = state.scratch ? scratch_read(t->inodes, state.scratch, offset, size, &len)
 				     : draft_read(state.draft, offset, size, &len);
 		slice(text_new(data, len), len, 0, ret_text, ret, ret_len);
 		return 0;
@@ -427,7 +425,7 @@ int handle_write(struct handle_table *t, struct handle *f, const char *data, siz
 
 	handle_get_state(t, f, &state);
 	if (state.scratch)
-		return scratch_write(t->scratch, state.scratch, data, len, offset, append);
+		return scratch_write(t->inodes, state.scratch, data, len, offset, append);
 	if (!state.draft)
 		return -EBADF;
 	r = load(t, f, state.draft);
@@ -441,7 +439,7 @@ int handle_truncate(struct handle_table *t, struct handle *f, uint64_t size)
 
 	handle_get_state(t, f, &state);
 	if (state.scratch)
-		return scratch_truncate(t->scratch, state.scratch, size);
+		return scratch_truncate(t->inodes, state.scratch, size);
 	if (!state.draft)
 		return -EBADF;
 	if (size == 0)
@@ -469,7 +467,7 @@ int handle_end(struct handle_table *t, struct handle *f, uint64_t *ret)
 
 	handle_get_state(t, f, &state);
 	if (state.scratch) {
-		scratch_stat(t->scratch, state.scratch, &st);
+		scratch_stat(t->inodes, state.scratch, &st);
 		*ret = st.st_size;
 		return 0;
 	}
@@ -640,25 +638,24 @@ static bool is_on_real(const struct handle *f)
 	return !f->scratch && f->snapshot;
 }
 
-void handle_make_scratch(struct handle_table *t, uint64_t ino, struct scratch_node *n)
+void handle_make_scratch(struct handle_table *t, uint64_t ino, struct inode *n)
 {
 	struct handle *f;
 
 	pthread_mutex_lock(&t->lock);
 	while ((f = next_of(t, ino, is_on_real))) {
 		unlist(t, f);
-		f->scratch = scratch_ref(n);
+		f->scratch = inode_pin(n);
 		f->path.kind = KIND_SCRATCH;
 		f->place = 0;
 		snapshot_unref(steal_ptr(f->snapshot));
 		enlist(t, f, "");
-		scratch_hold(t->scratch, n, 1);
+		scratch_hold(t->inodes, n, 1);
 	}
 	pthread_mutex_unlock(&t->lock);
 }
 
-void handle_make_real(
-	struct handle_table *t, const struct handle_open *open, struct scratch_node *n)
+void handle_make_real(struct handle_table *t, const struct handle_open *open, struct inode *n)
 {
 	_cleanup_free_ char *data = NULL;
 	char key[PATH_KEY];
@@ -669,7 +666,7 @@ void handle_make_real(
 	snapshot_attr(
 		open->snapshot, open->path->kind, open->path->tag, &attr); /* outside the lock */
 	path_key(open->path, key);
-	data = scratch_read(t->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	data = scratch_read(t->inodes, n, 0, SCRATCH_FILE_MAX, &len);
 	pthread_mutex_lock(&t->lock);
 	while ((f = next_of(t, scratch_ino(n), is_on_scratch))) {
 		unlist(t, f);
@@ -681,8 +678,8 @@ void handle_make_real(
 		if (f->draft)
 			draft_load(f->draft, data, len, true);
 		enlist(t, f, key);
-		scratch_hold(t->scratch, n, -1);
-		scratch_unref(steal_ptr(f->scratch));
+		scratch_hold(t->inodes, n, -1);
+		inode_unpin(steal_ptr(f->scratch));
 	}
 	pthread_mutex_unlock(&t->lock);
 }

@@ -20,16 +20,16 @@
 struct handle;
 struct handle_table;
 
-struct handle_table *handle_table_new(struct scratch *scratch);
+struct handle_table *handle_table_new(struct inode_table *inodes);
 void handle_table_free(struct handle_table *t);
 
 struct handle_open {
 	const struct layout_path *path;
 	uint64_t ino;	/* the inode's */
-	uint64_t place; /* st_ino of the place (fs/tree/overlay.h); 0: nothing is there yet */
+	uint64_t place; /* st_ino of the place (fs/tree/inode.h: first); 0: nothing is there yet */
 	struct snapshot *snapshot; /* of the stream now; a reference is taken */
 	bool writable;
-	bool pending; /* nothing is there yet, and the handle holds that (fs/tree/overlay.h) */
+	bool pending; /* nothing is there yet, and the handle holds that (inode_hold) */
 	pid_t tid;    /* the opener's thread, and its process */
 	struct process_id opener;
 };
@@ -37,7 +37,7 @@ struct handle_open {
 /* A real file. */
 struct handle *handle_open(struct handle_table *t, const struct handle_open *open);
 /* A scratch file; a reference is taken. */
-struct handle *handle_open_scratch(struct handle_table *t, struct scratch_node *n, bool writable,
+struct handle *handle_open_scratch(struct handle_table *t, struct inode *n, bool writable,
 	pid_t tid, const struct process_id *opener);
 /* A file of .api: its bytes, which are taken over, were made for this open; what is written is kept apart. */
 struct handle *handle_open_api(
@@ -60,13 +60,12 @@ bool handle_is_killed(const struct handle *f);
 /* What a handle is on now. */
 struct handle_state {
 	struct layout_path path;
-	uint64_t ino, place;	      /* place 0: what it was on is gone */
-	uint64_t slot;		      /* of the path, born 0; 0 for scratch and texts */
-	uint64_t pending;	      /* snapshot_slot of the path */
-	struct scratch_node *scratch; /* with a reference, or NULL */
-	struct draft *draft;	      /* the handle's own, or NULL */
-	struct object *opened;	      /* the version of the open, with a reference, or NULL */
-	struct base saved;	      /* what the handle itself saved last, or all 0 */
+	uint64_t ino, place;   /* place 0: what it was on is gone */
+	uint64_t slot;	       /* of the path, born 0; 0 for scratch and texts */
+	struct inode *scratch; /* with a reference, or NULL */
+	struct draft *draft;   /* the handle's own, or NULL */
+	struct object *opened; /* the version of the open, with a reference, or NULL */
+	struct base saved;     /* what the handle itself saved last, or all 0 */
 };
 
 void handle_get_state(struct handle_table *t, struct handle *f, struct handle_state *ret);
@@ -110,10 +109,9 @@ void handle_follow(
 	struct handle_table *t, const struct layout_path *path, struct snapshot *snapshot);
 
 /* The inode was renamed away or unlinked: its handles are on the scratch file now. */
-void handle_make_scratch(struct handle_table *t, uint64_t ino, struct scratch_node *n);
+void handle_make_scratch(struct handle_table *t, uint64_t ino, struct inode *n);
 /* The scratch file took a real name and its bytes are saved: its handles are on the real file. */
-void handle_make_real(
-	struct handle_table *t, const struct handle_open *open, struct scratch_node *n);
+void handle_make_real(struct handle_table *t, const struct handle_open *open, struct inode *n);
 /*
  * The place that the inode stands for now; 0: another one does, and the handles on this one keep
  * their last version.

@@ -423,13 +423,6 @@ static uint64_t ino_of(const struct snapshot *v, enum kind kind, const char *tag
 	return layout_ino(v->object->uid, kind, tag, (uint64_t)v->generation << 32 | born);
 }
 
-uint64_t snapshot_slot(struct snapshot *v, enum kind kind, const char *tag)
-{
-	const struct snapshot_tag *t = snapshot_find_tag(v, tag);
-
-	return t ? ino_of(v, kind, tag, t->born) : 0;
-}
-
 static int file_attr(const struct snapshot *v, enum kind kind, const char *tag,
 	const struct snapshot_file *f, struct layout_attr *ret)
 {
