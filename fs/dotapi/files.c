@@ -107,54 +107,46 @@ static int refresh(struct dotapi_call *c)
 
 /* clang-format off */
 static const struct row {
-	mode_t mode;
 	show_fn *show;	/* what is here: at once */
 	call_fn *fetch;	/* what the server has: at each open */
 	call_fn *store;	/* what is written; then `show` is its answer */
 	struct dotapi_request request;
 } rows[KIND_COUNT] = {
-	[KIND_API_STATUS] =		{0444, show_status},
-	[KIND_API_METRICS] =		{0444, show_metrics},
-	[KIND_API_ERRORS] =		{0444, show_errors},
-	[KIND_API_REFRESH] =		{0600, show_answer, NULL, refresh},
-	[KIND_API_VERSION] =		{0444, NULL, request_get, NULL, {"GET", "", "", NULL}},
-	[KIND_API_EVENTS] =		{0444},
-	[KIND_NAMESPACE_EVENTS] =	{0444},
-	[KIND_STREAM_EVENTS] =		{0444},
+	[KIND_API_STATUS] =		{show_status},
+	[KIND_API_METRICS] =		{show_metrics},
+	[KIND_API_ERRORS] =		{show_errors},
+	[KIND_API_REFRESH] =		{show_answer, NULL, refresh},
+	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", "", "", NULL}},
 
-	[KIND_API_CREATE] =		{0600, show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
-	[KIND_NAMESPACE_CREATE] =	{0600, show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
-	[KIND_NAMESPACE_DELETE] =	{0600, show_answer, NULL, request_delete_collection, {"DELETE", "", "pretty=true", NULL}},
-	[KIND_STREAM_DELETE] =		{0600, show_answer, NULL, request_delete, {"DELETE", "", "pretty=true", NULL}},
-	[KIND_TAG_IMPORT] =		{0600, show_answer, NULL, request_import},
+	[KIND_API_CREATE] =		{show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
+	[KIND_NAMESPACE_CREATE] =	{show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
+	[KIND_NAMESPACE_DELETE] =	{show_answer, NULL, request_delete_collection, {"DELETE", "", "pretty=true", NULL}},
+	[KIND_STREAM_DELETE] =		{show_answer, NULL, request_delete, {"DELETE", "", "pretty=true", NULL}},
+	[KIND_TAG_IMPORT] =		{show_answer, NULL, request_import},
 
-	[KIND_JSON_PATCH] =		{0600, show_answer, NULL, request_change, {"PATCH", "", "pretty=true", JSON_PATCH}},
-	[KIND_MERGE_PATCH] =		{0600, show_answer, NULL, request_change, {"PATCH", "", "pretty=true", MERGE_PATCH}},
-	[KIND_STRATEGIC_MERGE_PATCH] =	{0600, show_answer, NULL, request_change, {"PATCH", "", "pretty=true", STRATEGIC_PATCH}},
-	[KIND_STATUS_JSON_PATCH] =	{0600, show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", JSON_PATCH}},
-	[KIND_STATUS_MERGE_PATCH] =	{0600, show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", MERGE_PATCH}},
-	[KIND_STATUS_STRATEGIC_MERGE_PATCH] = {0600, show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", STRATEGIC_PATCH}},
-	[KIND_STATUS_REPLACE] =		{0600, show_answer, NULL, request_change, {"PUT", "/status", "pretty=true", "application/json"}},
+	[KIND_JSON_PATCH] =		{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", JSON_PATCH}},
+	[KIND_MERGE_PATCH] =		{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", MERGE_PATCH}},
+	[KIND_STRATEGIC_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", STRATEGIC_PATCH}},
+	[KIND_STATUS_JSON_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", JSON_PATCH}},
+	[KIND_STATUS_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", MERGE_PATCH}},
+	[KIND_STATUS_STRATEGIC_PATCH] = {show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", STRATEGIC_PATCH}},
+	[KIND_STATUS_REPLACE] =		{show_answer, NULL, request_change, {"PUT", "/status", "pretty=true", "application/json"}},
 
-	[KIND_EXPORT] =			{0444, NULL, request_export, NULL, {"GET", "", "export=true&pretty=true", NULL}},
-	[KIND_EXPORT_EXACT] =		{0444, NULL, request_export, NULL, {"GET", "", "export=true&exact=true&pretty=true", NULL}},
-	[KIND_FRESH_JSON] =		{0444, NULL, request_get, NULL, {"GET", "", "pretty=true", NULL}},
-	[KIND_FRESH_YAML] =		{0444, NULL, request_get, NULL, {"GET", "", "", "application/yaml"}},
-	[KIND_FRESH_PB] =		{0444, NULL, request_get, NULL, {"GET", "", "", PROTOBUF}},
-	[KIND_FRESH_STATUS] =		{0444, NULL, request_get, NULL, {"GET", "/status", "pretty=true", NULL}},
-	[KIND_SECRETS] =		{0400, NULL, request_get, NULL, {"GET", "/secrets", "", NULL}},
-	[KIND_LAYERS] =			{0444, NULL, request_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
+	[KIND_EXPORT] =			{NULL, request_export, NULL, {"GET", "", "export=true&pretty=true", NULL}},
+	[KIND_EXPORT_EXACT] =		{NULL, request_export, NULL, {"GET", "", "export=true&exact=true&pretty=true", NULL}},
+	[KIND_FRESH_JSON] =		{NULL, request_get, NULL, {"GET", "", "pretty=true", NULL}},
+	[KIND_FRESH_YAML] =		{NULL, request_get, NULL, {"GET", "", "", "application/yaml"}},
+	[KIND_FRESH_PB] =		{NULL, request_get, NULL, {"GET", "", "", PROTOBUF}},
+	[KIND_FRESH_STATUS] =		{NULL, request_get, NULL, {"GET", "/status", "pretty=true", NULL}},
+	[KIND_SECRETS] =		{NULL, request_get, NULL, {"GET", "/secrets", "", NULL}},
+	[KIND_LAYERS] =			{NULL, request_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
 };
 /* clang-format on */
 
-mode_t dotapi_mode(enum kind kind)
-{
-	return rows[kind].mode;
-}
-
 bool dotapi_is_events(enum kind kind)
 {
-	return rows[kind].mode && !rows[kind].show && !rows[kind].fetch;
+	return layout_is_api(kind) && S_ISREG(layout[kind].mode) && !rows[kind].show &&
+	       !rows[kind].fetch;
 }
 
 bool dotapi_is_fetched(enum kind kind)

@@ -7,8 +7,6 @@
 
 #include "fs/dotapi/request.h"
 
-mode_t dotapi_mode(enum kind kind);
-
 /* Whether it is one of the files `events`, whose reads wait. */
 bool dotapi_is_events(enum kind kind);
 /* Whether the server is asked at each open (dotapi_fetch); else dotapi_show has it at once. */

@@ -1,33 +1,16 @@
 #include "fs/mount/modes.h"
 
 #include "client/map.h"
-#include "fs/dotapi/files.h"
 
 #include <sys/stat.h>
-
-/* Any one of these rights gives a place its write bits. 0: it is nobody's to write. */
-static const unsigned writers[KIND_COUNT] = {
-	[KIND_NAMESPACE] = RIGHT_CREATE | RIGHT_DELETE,
-	/* Scratch files can be made where one of the files beside them can be saved. */
-	[KIND_STREAM] = RIGHT_UPDATE | RIGHT_PATCH | RIGHT_PATCH_STATUS,
-	[KIND_IMAGESTREAM_JSON] = RIGHT_UPDATE,
-	[KIND_IMAGESTREAM_YAML] = RIGHT_UPDATE,
-	[KIND_METADATA_JSON] = RIGHT_PATCH,
-	[KIND_SPEC_JSON] = RIGHT_PATCH,
-	[KIND_STATUS_JSON] = RIGHT_PATCH_STATUS,
-	[KIND_TAGS] = RIGHT_PATCH | RIGHT_DELETE_TAG,
-	[KIND_TAG] = RIGHT_PATCH | RIGHT_PATCH_STATUS,
-	[KIND_TAG_SPEC] = RIGHT_PATCH,
-	[KIND_TAG_STATUS] = RIGHT_PATCH_STATUS,
-};
 
 static mode_t mode_by(const struct mount *m, const struct layout_path *path, const struct grants *g)
 {
 	bool namespace = path->kind == KIND_NAMESPACE;
-	mode_t mode = (layout[path->kind].directory ? S_IFDIR | 0777 : S_IFREG | 0666) & ~m->umask;
+	mode_t mode = layout[path->kind].mode & ~m->umask;
 	unsigned rights = grants_of(g, namespace ? NULL : path->stream);
 
-	if (m->read_only || !(rights & writers[path->kind]))
+	if (m->read_only || !(rights & layout[path->kind].rights))
 		mode &= ~0222;
 	/* Who may read streams by name only can't list them, but for those that rules name. */
 	if (namespace && !(rights & RIGHT_LIST) && !grants_name(g))
@@ -37,10 +20,10 @@ static mode_t mode_by(const struct mount *m, const struct layout_path *path, con
 
 static mode_t api_mode(const struct mount *m, enum kind kind)
 {
-	mode_t mode = layout[kind].directory ? S_IFDIR | 0555 : S_IFREG | dotapi_mode(kind);
+	mode_t mode = layout[kind].mode;
 
-	if (kind == KIND_SELECTED)
-		return S_IFLNK | 0777;
+	if (S_ISLNK(mode))
+		return mode;
 	return mode & ~m->umask & (m->read_only ? ~0222 : ~0);
 }
 

@@ -48,7 +48,7 @@ static unsigned subdirectories(enum kind dir)
 	unsigned n = 0;
 
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++)
-		n += layout[kind].parent == dir && layout[kind].directory && layout[kind].name;
+		n += layout[kind].parent == dir && layout_is_directory(kind) && layout[kind].name;
 	return n;
 }
 
@@ -60,7 +60,7 @@ static int api_stat(struct mount *m, const struct layout_path *path, struct stat
 	_cleanup_free_ char *base = NULL, *target = NULL;
 	bool link = path->kind == KIND_SELECTED;
 
-	if (layout[path->kind].directory)
+	if (layout_is_directory(path->kind))
 		attr.nlink = 2 + subdirectories(path->kind);
 	while (layout_is_api(dir.kind))
 		dir.kind = layout[dir.kind].parent;
@@ -112,7 +112,7 @@ int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, st
 	}
 	if (inode_is_pending(m->inodes, ino, namei_parent(m, path)))
 		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
-	else if (layout[path->kind].directory)
+	else if (layout_is_directory(path->kind))
 		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody stands in it */
 	else if ((last = inode_last(m->inodes, ino)) &&
 		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
@@ -331,12 +331,12 @@ int namei_list(
 char *namei_text(const struct layout_path *path)
 {
 	const char *name = layout[path->kind].name;
-	bool tag = (path->kind >= KIND_TAG && path->kind <= KIND_TAG_IMAGE) ||
+	bool tag = path->kind == KIND_TAG || layout_is_tag_file(path->kind) ||
 		   path->kind == KIND_TAG_IMPORT;
 
-	const char *api = !layout_is_api(path->kind) || layout[path->kind].directory ? ""
-			  : path->namespace[0]					     ? "/.api"
-										     : ".api";
+	const char *api = !layout_is_api(path->kind) || layout_is_directory(path->kind) ? ""
+			  : path->namespace[0]						? "/.api"
+											: ".api";
 
 	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
 		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,

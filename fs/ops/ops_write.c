@@ -60,7 +60,7 @@ static bool is_real(const struct name *n)
 
 static bool is_real_directory(const struct name *n)
 {
-	return is_real(n) && layout[n->path.kind].directory;
+	return is_real(n) && layout_is_directory(n->path.kind);
 }
 
 /* Whether the caller may write the real file, also where it is hidden or not there yet. */

@@ -374,7 +374,7 @@ static bool flip(struct publisher *p, struct transition *t, const struct shown_s
 		inode_return(p->parts.inodes, t->place);
 		return true;
 	}
-	if (p->parts.noopen && step->op == SHOWN_DELETE && !layout[step->kind].directory &&
+	if (p->parts.noopen && step->op == SHOWN_DELETE && !layout_is_directory(step->kind) &&
 		t->change.old)
 		inode_keep(p->parts.inodes, step->place, t->change.old);
 	if (!shown_flip(p->parts.shown, t->key, step))
@@ -519,7 +519,7 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 
 static enum announcer_op announcer_op(const struct shown_step *step)
 {
-	bool directory = layout[step->kind].directory;
+	bool directory = layout_is_directory(step->kind);
 
 	switch (step->op) {
 	case SHOWN_CREATE:
@@ -801,7 +801,7 @@ static void settle_own(
 		} else if (!step->waits) {
 			/* A removed directory takes its files along without a word to the kernel, which
 			 * would go on showing their link count to who has them open. */
-			if (step->op == SHOWN_DELETE && !layout[step->kind].directory)
+			if (step->op == SHOWN_DELETE && !layout_is_directory(step->kind))
 				inval_place(p, step->place);
 			settle_place(p, key, step);
 		}

@@ -11,16 +11,6 @@
 	1024 /* of a cause: Strict errors quote the object, and then say what is wrong */
 #define REASON_MAX ((size_t)4 << 20)
 
-static const enum patch_view views[KIND_COUNT] = {
-	[KIND_IMAGESTREAM_JSON] = PATCH_IMAGESTREAM,
-	[KIND_IMAGESTREAM_YAML] = PATCH_IMAGESTREAM,
-	[KIND_METADATA_JSON] = PATCH_METADATA,
-	[KIND_SPEC_JSON] = PATCH_SPEC,
-	[KIND_STATUS_JSON] = PATCH_STATUS,
-	[KIND_TAG_SPEC] = PATCH_TAG_SPEC,
-	[KIND_TAG_STATUS] = PATCH_TAG_STATUS,
-};
-
 struct document {
 	struct mount *mount;
 	const struct save_call *call;
@@ -262,7 +252,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.namespace = path->namespace,
 		.stream = path->stream,
 		.uid = uid,
-		.file = {.view = views[path->kind]},
+		.file = {.view = layout[path->kind].view},
 		.decide = merge,
 		.arg = d,
 		.own = {.file = path}};

@@ -1,11 +1,11 @@
 /*
- * attr: what each file of an object holds: one row a file.
+ * attr: what the files of an object hold, and how that becomes bytes.
  */
 #ifndef FS_TREE_ATTR_H
 #define FS_TREE_ATTR_H
 
 #include "client/buf.h"
-#include "fs/tree/layout.h"
+#include "client/patch.h"
 
 #define ATTR_MAX ((size_t)128 << 20)
 
@@ -14,11 +14,17 @@ struct attr_tag {
 	json_t *spec, *status;
 };
 
+/* A value's bytes, appended. -EFBIG past the buf's maximum. */
+typedef int attr_fn(const json_t *value, struct buf *out);
+attr_fn attr_json, attr_yaml;
+/* Of a tag's status: where its newest image is. -ENOENT where it has none. */
+attr_fn attr_image;
+
 /*
- * Appends the file's bytes. `object` is the whole ImageStream, `tag` is for the files of a tag.
- * -ENOENT where the object has no such file, -EFBIG past the buf's maximum.
+ * What a file of that view shows of the whole ImageStream, as patch_value, which looks for the tag by its name; here
+ * it was found. A new reference, NULL where the object has no such tag.
  */
-int attr_show(enum kind kind, const json_t *object, const struct attr_tag *tag, struct buf *out);
+json_t *attr_value(enum patch_view view, const json_t *object, const struct attr_tag *tag);
 
 /* How many bytes a member of the ImageStream takes in imagestream.json, with what separates it. */
 size_t attr_member_size(const char *key, const json_t *value);

@@ -7,60 +7,18 @@
 
 _Static_assert(OBJECT_NAME_MAX < NAME_SIZE, "the gate lets through what has no room");
 
-/* clang-format off */
 const struct layout_row layout[KIND_COUNT] = {
-	[KIND_ROOT] =					{KIND_ROOT,	 NULL, true, false},
-	[KIND_NAMESPACE] =				{KIND_ROOT,	 NULL, true, false},
-	[KIND_STREAM] =					{KIND_NAMESPACE, NULL, true, false},
-	[KIND_IMAGESTREAM_JSON] =			{KIND_STREAM,	 "imagestream.json", false, false},
-	[KIND_IMAGESTREAM_YAML] =			{KIND_STREAM,	 "imagestream.yaml", false, false},
-	[KIND_METADATA_JSON] =				{KIND_STREAM,	 "metadata.json", false, false},
-	[KIND_SPEC_JSON] =				{KIND_STREAM,	 "spec.json", false, false},
-	[KIND_STATUS_JSON] =				{KIND_STREAM,	 "status.json", false, false},
-	[KIND_TAGS] =					{KIND_STREAM,	 "tags", true, false},
-	[KIND_TAG] =					{KIND_TAGS,	 NULL, true, false},
-	[KIND_TAG_SPEC] =				{KIND_TAG,	 "spec.json", false, false},
-	[KIND_TAG_STATUS] =				{KIND_TAG,	 "status.json", false, false},
-	[KIND_TAG_IMAGE] =				{KIND_TAG,	 "image", false, false},
-	[KIND_API] =					{KIND_ROOT,	 ".api", true, true},
-	[KIND_API_STATUS] =				{KIND_API,	 "status.json", false, false},
-	[KIND_API_METRICS] =				{KIND_API,	 "metrics", false, false},
-	[KIND_API_ERRORS] =				{KIND_API,	 "errors", false, false},
-	[KIND_API_REFRESH] =				{KIND_API,	 "refresh", false, false},
-	[KIND_API_EVENTS] =				{KIND_API,	 "events", false, false},
-	[KIND_API_VERSION] =				{KIND_API,	 "version", false, false},
-	[KIND_API_CREATE] =				{KIND_API,	 "create", false, false},
-	[KIND_API_SELECT] =				{KIND_API,	 "select", true, false},
-	[KIND_SELECTOR] =				{KIND_API_SELECT, NULL, true, false},
-	[KIND_SELECTED] =				{KIND_SELECTOR,	 NULL, false, false},
-	[KIND_NAMESPACE_API] =				{KIND_NAMESPACE, ".api", true, true},
-	[KIND_NAMESPACE_EVENTS] =			{KIND_NAMESPACE_API, "events", false, false},
-	[KIND_NAMESPACE_CREATE] =			{KIND_NAMESPACE_API, "create", false, false},
-	[KIND_NAMESPACE_DELETE] =			{KIND_NAMESPACE_API, "delete", false, false},
-	[KIND_NAMESPACE_SELECT] =			{KIND_NAMESPACE_API, "select", true, false},
-	[KIND_STREAM_API] =				{KIND_STREAM,	 ".api", true, true},
-	[KIND_STREAM_EVENTS] =				{KIND_STREAM_API, "events", false, false},
-	[KIND_STREAM_DELETE] =				{KIND_STREAM_API, "delete", false, false},
-	[KIND_JSON_PATCH] =				{KIND_STREAM_API, "json-patch", false, false},
-	[KIND_MERGE_PATCH] =				{KIND_STREAM_API, "merge-patch", false, false},
-	[KIND_STRATEGIC_MERGE_PATCH] =			{KIND_STREAM_API, "strategic-merge-patch", false, false},
-	[KIND_STATUS_JSON_PATCH] =			{KIND_STREAM_API, "status-json-patch", false, false},
-	[KIND_STATUS_MERGE_PATCH] =			{KIND_STREAM_API, "status-merge-patch", false, false},
-	[KIND_STATUS_STRATEGIC_MERGE_PATCH] =		{KIND_STREAM_API, "status-strategic-merge-patch", false, false},
-	[KIND_STATUS_REPLACE] =				{KIND_STREAM_API, "status-replace", false, false},
-	[KIND_EXPORT] =					{KIND_STREAM_API, "export.json", false, false},
-	[KIND_EXPORT_EXACT] =				{KIND_STREAM_API, "export-exact.json", false, false},
-	[KIND_FRESH_JSON] =				{KIND_STREAM_API, "fresh.json", false, false},
-	[KIND_FRESH_YAML] =				{KIND_STREAM_API, "fresh.yaml", false, false},
-	[KIND_FRESH_PB] =				{KIND_STREAM_API, "fresh.pb", false, false},
-	[KIND_FRESH_STATUS] =				{KIND_STREAM_API, "status.json", false, false},
-	[KIND_SECRETS] =				{KIND_STREAM_API, "secrets.json", false, false},
-	[KIND_LAYERS] =					{KIND_STREAM_API, "layers.json", false, false},
-	[KIND_TAG_API] =				{KIND_TAG,	 ".api", true, true},
-	[KIND_TAG_IMPORT] =				{KIND_TAG_API,	 "import", false, false},
-	[KIND_SCRATCH] =				{KIND_STREAM,	 NULL, false, false},
+#define ROW(kind, parent, ...) [KIND_##kind] = {#kind, KIND_##parent, __VA_ARGS__},
+	LAYOUT(ROW)
+#undef ROW
 };
-/* clang-format on */
+
+int layout_show(enum kind kind, const json_t *object, const struct attr_tag *tag, struct buf *out)
+{
+	_cleanup_json_ json_t *value = attr_value(layout[kind].view, object, tag);
+
+	return value ? layout[kind].show(value, out) : -ENOENT;
+}
 
 enum kind layout_child(enum kind parent, const char *name)
 {
@@ -172,7 +130,7 @@ uint64_t layout_ino(const char *uid, enum kind kind, const char *tag, uint64_t b
 {
 	uint64_t h = hash_str(HASH_INIT, uid);
 
-	h = hash_bytes(h, &kind, sizeof(kind));
+	h = hash_str(h, layout[kind].kind);
 	h = hash_str(h, tag);
 	h = hash_bytes(h, &born, sizeof(born));
 	return h > 1 ? h : 2;

@@ -533,8 +533,8 @@ static void diff_deleted_tags(struct shown_change *c)
 		const char *tag = x->tags[i].name;
 		struct layout_attr attr;
 
-		for (enum kind kind = KIND_TAG_SPEC; kind <= KIND_TAG_IMAGE; kind++)
-			diff_file(c, kind, tag, true);
+		for (unsigned k = 0; k < TAG_FILES; k++)
+			diff_file(c, TAG_FILE + k, tag, true);
 		if (!same_tag(c->old, c->new, tag) &&
 			snapshot_attr(c->old, KIND_TAG, tag, &attr) == 0)
 			add_step(c, SHOWN_DELETE, KIND_TAG, tag, attr.ino);
@@ -554,9 +554,20 @@ static void diff_tags(struct shown_change *c)
 			add_step(c, SHOWN_CREATE, KIND_TAG, tag, attr.ino);
 			continue;
 		}
-		for (enum kind kind = KIND_TAG_SPEC; kind <= KIND_TAG_IMAGE; kind++)
-			diff_file(c, kind, tag, false);
+		for (unsigned k = 0; k < TAG_FILES; k++)
+			diff_file(c, TAG_FILE + k, tag, false);
 	}
+}
+
+/* Whoever waits for the files that every version moves, the whole object's, finds the others moved. */
+static void diff_files(struct shown_change *c)
+{
+	for (unsigned k = 0; k < STREAM_FILES; k++)
+		if (layout[STREAM_FILE + k].view != PATCH_IMAGESTREAM)
+			diff_file(c, STREAM_FILE + k, "", false);
+	for (unsigned k = STREAM_FILES; k-- > 0;)
+		if (layout[STREAM_FILE + k].view == PATCH_IMAGESTREAM)
+			diff_file(c, STREAM_FILE + k, "", false);
 }
 
 static void diff(struct shown_change *c)
@@ -571,15 +582,11 @@ static void diff(struct shown_change *c)
 	diff_deleted_tags(c);
 	if (c->new) {
 		diff_tags(c);
-		for (enum kind kind = KIND_METADATA_JSON; kind <= KIND_STATUS_JSON; kind++)
-			diff_file(c, kind, "", false);
-		/* Whoever waits for the files that every version moves finds the others moved. */
-		diff_file(c, KIND_IMAGESTREAM_YAML, "", false);
-		diff_file(c, KIND_IMAGESTREAM_JSON, "", false);
+		diff_files(c);
 		return;
 	}
-	for (enum kind kind = KIND_IMAGESTREAM_JSON; kind <= KIND_STATUS_JSON; kind++)
-		diff_file(c, kind, "", true);
+	for (unsigned k = 0; k < STREAM_FILES; k++)
+		diff_file(c, STREAM_FILE + k, "", true);
 	snapshot_attr(c->old, KIND_TAGS, "", &attr);
 	add_step(c, SHOWN_DELETE, KIND_TAGS, "", attr.ino);
 	snapshot_attr(c->old, KIND_STREAM, "", &attr);
@@ -1220,7 +1227,7 @@ static int list_fixed(struct shown *p, const struct layout_path *directory, uint
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++) {
 		const struct layout_row *node = &layout[kind];
 
-		if (node->parent != directory->kind || !node->name || node->hidden ||
+		if (node->parent != directory->kind || !node->name || layout_is_hidden(kind) ||
 			kind <= cookie)
 			continue;
 		path.kind = kind;

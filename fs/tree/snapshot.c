@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-#define YAML_FILE (KIND_IMAGESTREAM_YAML - KIND_IMAGESTREAM_JSON)
+#define YAML_FILE (KIND_IMAGESTREAM_YAML - STREAM_FILE)
 
 struct snapshot *snapshot_ref(struct snapshot *v)
 {
@@ -43,7 +43,7 @@ static void measure(struct snapshot_file *f, enum kind kind, const json_t *objec
 {
 	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
 
-	if (attr_show(kind, object, tag, &bytes) < 0)
+	if (layout_show(kind, object, tag, &bytes) < 0)
 		return;
 	f->there = true;
 	f->size = bytes.len;
@@ -140,13 +140,12 @@ static void collect_tags(struct snapshot_index *x, const struct snapshot *v, con
 /* Whether the file is the same in both versions, since the part that it shows is. */
 static bool is_same_part(enum kind kind, const struct object *a, const struct object *b)
 {
-	switch (kind) {
-	case KIND_SPEC_JSON:
-	case KIND_TAG_SPEC:
+	switch (layout[kind].view) {
+	case PATCH_SPEC:
+	case PATCH_TAG_SPEC:
 		return a->spec == b->spec;
-	case KIND_STATUS_JSON:
-	case KIND_TAG_STATUS:
-	case KIND_TAG_IMAGE:
+	case PATCH_STATUS:
+	case PATCH_TAG_STATUS:
 		return a->status == b->status;
 	default:
 		return false;
@@ -221,8 +220,8 @@ static void measure_tag(struct snapshot_index *x, struct snapshot_tag *t, const 
 	t->cookie = ++x->counter;
 	t->mtime = mtime;
 	for (unsigned i = 0; i < TAG_FILES; i++)
-		if (!old || !is_same_part(KIND_TAG_SPEC + i, old, v->object))
-			measure(&t->files[i], KIND_TAG_SPEC + i, object, &tag, mtime);
+		if (!old || !is_same_part(TAG_FILE + i, old, v->object))
+			measure(&t->files[i], TAG_FILE + i, object, &tag, mtime);
 }
 
 /*
@@ -241,9 +240,8 @@ static struct snapshot_index *index_new(const struct snapshot *v,
 	measure_imagestream(
 		x, v, object, old && old->rest == v->object->rest ? before : NULL, old, mtime);
 	for (unsigned i = 1; i < STREAM_FILES; i++)
-		if (i != YAML_FILE &&
-			(!old || !is_same_part(KIND_IMAGESTREAM_JSON + i, old, v->object)))
-			measure(&x->files[i], KIND_IMAGESTREAM_JSON + i, object, NULL, mtime);
+		if (i != YAML_FILE && (!old || !is_same_part(STREAM_FILE + i, old, v->object)))
+			measure(&x->files[i], STREAM_FILE + i, object, NULL, mtime);
 	x->files[YAML_FILE] = x->files[0];
 	if (alone)
 		copy_tags(x, before);
@@ -306,7 +304,7 @@ static void follow_tag(struct snapshot_index *x, struct snapshot_tag *t,
 	t->born = old->born;
 	for (unsigned i = 0; i < TAG_FILES; i++)
 		moved |= follow_part(&t->files[i], &old->files[i], now, &x->counter,
-			is_same_part(KIND_TAG_SPEC + i, old_object, object));
+			is_same_part(TAG_FILE + i, old_object, object));
 	t->mtime = moved ? bump(old->mtime, now) : old->mtime;
 }
 
@@ -328,7 +326,7 @@ static struct snapshot_index *index_follow(const struct snapshot *v,
 	x->mtime = old->mtime; /* the names in STREAM/ are always the same */
 	for (unsigned i = 0; i < STREAM_FILES; i++)
 		follow_part(&x->files[i], &old->files[i], now, &x->counter,
-			is_same_part(KIND_IMAGESTREAM_JSON + i, old_object, v->object));
+			is_same_part(STREAM_FILE + i, old_object, v->object));
 	for (size_t k = 0; k < x->ntags; k++) {
 		const struct snapshot_tag *before = map_get(old->by_name, x->tags[k].name);
 
@@ -439,7 +437,7 @@ static int tag_attr(struct snapshot *v, enum kind kind, const char *tag, struct 
 	if (!t)
 		return -ENOENT;
 	if (kind != KIND_TAG)
-		return file_attr(v, kind, tag, &t->files[kind - KIND_TAG_SPEC], ret);
+		return file_attr(v, kind, tag, &t->files[kind - TAG_FILE], ret);
 	*ret = (struct layout_attr){ino_of(v, kind, tag, t->born), 0, t->mtime, 2};
 	return 0;
 }
@@ -456,7 +454,7 @@ int snapshot_stamp(struct snapshot *v, enum kind kind, const char *tag, struct l
 		return tag_attr(v, kind, tag, ret);
 	x = snapshot_index(v);
 	if (kind != KIND_TAGS)
-		return file_attr(v, kind, "", &x->files[kind - KIND_IMAGESTREAM_JSON], ret);
+		return file_attr(v, kind, "", &x->files[kind - STREAM_FILE], ret);
 	*ret = (struct layout_attr){ino_of(v, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
 	return 0;
 }
@@ -542,5 +540,5 @@ int snapshot_show(struct snapshot *v, enum kind kind, const char *tag, struct bu
 			return -ENOENT;
 		elements = elements_of(t, object);
 	}
-	return attr_show(kind, object, &elements, out);
+	return layout_show(kind, object, &elements, out);
 }

@@ -12,7 +12,7 @@
 
 #include "client/journal.h"
 #include "client/object.h"
-#include "fs/tree/attr.h"
+#include "fs/tree/layout.h"
 
 #include <pthread.h>
 

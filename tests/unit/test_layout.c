@@ -290,21 +290,22 @@ static void test_nodes(void **state)
 	for (enum kind kind = KIND_ROOT; kind < KIND_SCRATCH; kind++) {
 		const struct layout_row *node = &layout[kind];
 
-		assert_true(layout[node->parent].directory);
-		assert_int_equal(node->hidden, node->name && streq(node->name, ".api"));
-		assert_int_equal(layout_is_api(kind), node->hidden || layout_is_api(node->parent));
+		assert_true(layout_is_directory(node->parent));
+		assert_int_equal(layout_is_hidden(kind), node->name && streq(node->name, ".api"));
+		assert_int_equal(
+			layout_is_api(kind), layout_is_hidden(kind) || layout_is_api(node->parent));
 		if (node->name)
 			assert_int_equal(layout_child(node->parent, node->name), kind);
 		else
-			assert_true(node->directory || kind == KIND_SELECTED);
+			assert_true(layout_is_directory(kind) || kind == KIND_SELECTED);
 	}
 	for (int i = 0; i < STREAM_FILES; i++) {
-		assert_int_equal(layout[KIND_IMAGESTREAM_JSON + i].parent, KIND_STREAM);
-		assert_false(layout[KIND_IMAGESTREAM_JSON + i].directory);
+		assert_int_equal(layout[STREAM_FILE + i].parent, KIND_STREAM);
+		assert_false(layout_is_directory(STREAM_FILE + i));
 	}
 	for (int i = 0; i < TAG_FILES; i++) {
-		assert_int_equal(layout[KIND_TAG_SPEC + i].parent, KIND_TAG);
-		assert_false(layout[KIND_TAG_SPEC + i].directory);
+		assert_int_equal(layout[TAG_FILE + i].parent, KIND_TAG);
+		assert_false(layout_is_directory(TAG_FILE + i));
 	}
 }
 

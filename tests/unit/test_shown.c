@@ -790,7 +790,7 @@ static bool dump_child(void *arg, const char *name, uint64_t cookie, const struc
 	assert_same(&same, attr);
 	buf_addf(d->out, "%s ino %" PRIu64 " size %" PRIu64 " mtime %" PRId64 " nlink %u", full,
 		attr->ino, attr->size, attr->mtime, attr->nlink);
-	if (layout[path->kind].directory) {
+	if (layout_is_directory(path->kind)) {
 		buf_addstr(d->out, "\n");
 		assert_int_equal(shown_list(tree, path, 0, dump_child, &below), 0);
 	} else {
@@ -1665,7 +1665,7 @@ static void test_begin_namespace_named(void **state)
 
 static bool is_file(enum kind kind)
 {
-	return !layout[kind].directory;
+	return !layout_is_directory(kind);
 }
 
 /* Each place shows the old snapshot until its own step, or that of the directory it comes with. */
