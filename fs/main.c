@@ -364,7 +364,6 @@ static void make_mount(struct program *p)
 	m->nodelete = p->options.nodelete;
 	m->shown = shown_new(m->cache, m->journal);
 	m->inodes = inode_table_new();
-	m->handles = handle_table_new(m->inodes);
 	m->bases = mergebase_new();
 	m->history = history_new();
 	m->events = events_new();
@@ -374,8 +373,8 @@ static void make_mount(struct program *p)
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
-	m->publisher = publish_new(
-		&(struct publish_parts){m->shown, m->inodes, m->handles, m->announce, m->noopen});
+	m->publisher =
+		publish_new(&(struct publish_parts){m->shown, m->inodes, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -505,7 +504,7 @@ static void release(struct program *p)
 		events_stop(m->events);
 	if (m->publisher)
 		publish_stop(m->publisher);
-	if (m->handles)
+	if (m->inodes)
 		save_keep_unsaved(m);
 	if (p->session) {
 		fuse_session_unmount(p->session);
@@ -520,7 +519,6 @@ static void release(struct program *p)
 	publish_free(m->publisher);
 	announce_free(m->announce);
 	store_free(m->store);
-	handle_table_free(m->handles);
 	mergebase_free(m->bases);
 	history_free(m->history);
 	events_free(m->events);

@@ -96,7 +96,7 @@ int metrics_show(struct mount *m, struct buf *out)
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);
 	add(out, "nodes", "gauge", "Inodes that the kernel knows.", inode_count(m->inodes));
-	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->handles));
+	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->inodes));
 	add(out, "scratch_bytes", "gauge", "Bytes in scratch files.", scratch_bytes);
 	add(out, "errors_total", "counter", "Failures noted in .api/errors.",
 		journal_count(m->journal));

@@ -31,7 +31,6 @@ struct mount {
 	struct object_cache *cache;
 	struct shown *shown;
 	struct inode_table *inodes;
-	struct handle_table *handles;
 	struct mergebases *bases;
 	struct history *history;
 	struct events *events;

@@ -117,7 +117,7 @@ int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, st
 	else if ((last = inode_last(m->inodes, ino)) &&
 		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
 		attr.nlink = 0;
-	else if (!handle_last_attr(m->handles, ino, &attr))
+	else if (!handle_last_attr(m->inodes, ino, &attr))
 		return -ENOENT;
 	fill_stat(m, path, &attr, ino, ret);
 	return 0;

@@ -78,7 +78,7 @@ static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 static double attr_seconds(struct mount *m, const struct layout_path *path, uint64_t ino)
 {
 	if (path->kind == KIND_SCRATCH || layout_is_selected(path->kind) ||
-		handle_has_draft(m->handles, ino))
+		handle_has_draft(m->inodes, ino))
 		return 0;
 	/* Nobody has counted its streams yet. */
 	if (path->kind == KIND_NAMESPACE && !shown_is_ready(m->shown, path->namespace))
@@ -326,7 +326,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	seconds = attr_seconds(m, &path, ino);
 	/* With a handle only for SEEK_END: the end of what the handle itself reads. */
 	if (fi && fi->fh && handle_is_writable(op_file(fi)) &&
-		handle_end(m->handles, op_file(fi), &end) == 0) {
+		handle_end(m->inodes, op_file(fi), &end) == 0) {
 		st.st_size = end;
 		seconds = 0;
 	}
@@ -360,26 +360,21 @@ struct handle *op_open_real(
 	struct layout_attr attr;
 	struct handle *f;
 	uint64_t slot;
-	bool pending = false;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	snapshot = shown_snapshot_at(m->shown, path);
 	if (!snapshot || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = layout_ino(snapshot->object->uid, path->kind, path->tag, 0);
-	if (snapshot_attr(snapshot, path->kind, path->tag, &attr) == 0 &&
-		inode_at(m->inodes, attr.ino, NULL) == ino)
-		open.place = attr.ino;
-	else if (inode_is_pending(m->inodes, ino, namei_parent(m, path)))
-		pending = true;
-	else
+	if (snapshot_attr(snapshot, path->kind, path->tag, &attr) == 0)
+		open.first = attr.ino;
+	else if (!inode_is_pending(m->inodes, ino, namei_parent(m, path)))
 		return NULL;
-	if (pending)
-		inode_hold(m->inodes, ino, 1);
-	open.pending = pending;
 	open.snapshot = snapshot;
 	open.opener = mergebase_caller(m->bases, open.tid);
-	f = handle_open(m->handles, &open);
+	f = handle_open(m->inodes, &open);
+	if (!f)
+		return NULL;
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		mergebase_note(m->bases, &open.opener, slot, snapshot->object);
 	if (path->kind == KIND_IMAGESTREAM_JSON || path->kind == KIND_IMAGESTREAM_YAML)
@@ -387,7 +382,7 @@ struct handle *op_open_real(
 	/* What was shown before the handle stood in the table didn't reach it. */
 	now = shown_snapshot_at(m->shown, path);
 	if (now && now != snapshot)
-		handle_follow(m->handles, path, now);
+		handle_follow(m->inodes, path, now);
 	*ret_error = 0;
 	return f;
 }
@@ -401,7 +396,7 @@ struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags)
 
 	if (writable)
 		opener = mergebase_caller(m->bases, tid);
-	return handle_open_scratch(m->handles, n, writable, tid, &opener);
+	return handle_open_scratch(m->inodes, n, writable, tid, &opener);
 }
 
 static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
@@ -415,7 +410,7 @@ static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int 
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi)
 {
 	fi->fh = (uintptr_t)f;
-	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->handles, ino);
+	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->inodes, ino);
 	fi->keep_cache = m->announce && !fi->direct_io;
 	fi->noflush = !handle_is_writable(f);
 }
@@ -449,7 +444,7 @@ static void open_announced(
 	if (shown_flip(m->shown, key, &step)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
-			handle_follow(m->handles, path, snapshot);
+			handle_follow(m->inodes, path, snapshot);
 	}
 	fi->fh = 0;
 	fi->noflush = 1;
@@ -516,16 +511,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void op_close(struct mount *m, struct handle *f)
 {
-	_cleanup_handle_state_ struct handle_state state;
-
-	handle_get_state(m->handles, f, &state);
-	if (handle_is_pending(f)) {
-		inode_hold(m->inodes, state.ino, -1);
-		publish_wake(m->publisher);
-	}
 	if (handle_events(f))
 		events_close(m->events, handle_events(f));
-	handle_close(m->handles, f);
+	if (handle_close(m->inodes, f))
+		publish_wake(m->publisher);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
@@ -596,7 +585,7 @@ static void op_read(
 		events_read(m->events, handle_events(op_file(fi)), req, size, fi->flags);
 		return;
 	}
-	r = handle_read(m->handles, op_file(fi), size, offset, &text, &data, &len);
+	r = handle_read(m->inodes, op_file(fi), size, offset, &text, &data, &len);
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
 		return;

@@ -339,9 +339,9 @@ void op_create(
 	}
 	touch_dir(m, parent);
 	if (!there)
-		handle_start_empty(m->handles, f);
+		handle_start_empty(m->inodes, f);
 	else if (fi->flags & O_TRUNC)
-		handle_truncate(m->handles, f, 0);
+		handle_truncate(m->inodes, f, 0);
 	op_fill_entry(m, &made, &entry);
 	op_fill_open(m, f, made.ino, fi);
 	if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
@@ -526,16 +526,16 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 /*
  * The inode leaves its real place and is scratch from now on: with the newest text that a handle of it hasn't saved,
- * else with what is shown. `to`: the name that it gets, and then it is kept in the limits of scratch; NULL: none.
+ * else with what is shown. `dir`: st_ino of where it gets a name, and then it is kept in the limits of scratch; 0: it has none.
  * -EFBIG, -ENOSPC, -EISDIR, -ENOENT. Pinned in *ret.
  */
-static int leave_place(struct mount *m, const struct name *n, const struct target *to,
-	const char *new_name, struct inode **ret)
+static int leave_place(struct mount *m, const struct name *n, uint64_t dir, const char *new_name,
+	struct inode **ret)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &n->path);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(to ? SCRATCH_FILE_MAX : ATTR_MAX);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(dir ? SCRATCH_FILE_MAX : ATTR_MAX);
 	_cleanup_free_ char *unsaved = NULL;
-	struct scratch_to made = {.dir = to ? to->dir.ino : 0, .name = new_name};
+	struct scratch_to made = {.dir = dir, .name = new_name};
 	struct scratch_init *init = &made.init;
 	int r = 0;
 
@@ -544,7 +544,7 @@ static int leave_place(struct mount *m, const struct name *n, const struct targe
 		.gid = m->gid,
 		.mtime = n->st.st_mtim.tv_sec * NSEC_PER_SEC + n->st.st_mtim.tv_nsec,
 		.version = snapshot ? snapshot->object : NULL,
-		.past_limit = !to};
+		.past_limit = !dir};
 	unsaved = save_keep_older(m, n->ino, &init->len);
 	init->data = unsaved;
 	if (!unsaved && n->place && snapshot) {
@@ -557,17 +557,55 @@ static int leave_place(struct mount *m, const struct name *n, const struct targe
 		r = scratch_leave(m->inodes, n->ino, n->place, &n->path, &made, ret);
 	if (r < 0)
 		return r;
-	handle_make_scratch(m->handles, n->ino, *ret);
 	publish_wake(m->publisher); /* the name comes back after a while */
 	return 0;
+}
+
+static void leave_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	_cleanup_inode_ struct inode *node = NULL;
+	int r = leave_place(m, &j->moved, j->dir.ino, j->name, &node);
+
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	if (j->new_parent)
+		touch_dir(m, j->new_parent);
+	fuse_reply_err(call->req, -r);
+	job_free(j);
+}
+
+/*
+ * leave_place where several handles have unsaved texts: all but the newest are written to the state directory, and a disk may
+ * be slow. `to` NULL: without a name. False where there is nothing to be written.
+ */
+static bool leave_by_pool(
+	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
+{
+	struct mount *m = op_mount(req);
+	struct job *j;
+
+	if (handle_unsaved(m->inodes, from->name.ino) < 2)
+		return false;
+	j = xcalloc(1, sizeof(*j));
+	j->parent = from->parent;
+	j->moved = from->name;
+	if (to) {
+		j->new_parent = to->parent;
+		j->dir = to->dir;
+	}
+	strcpy(j->name, new_name);
+	pool_submit(m->pool, req, NULL, leave_and_reply, j);
+	return true;
 }
 
 static int unlink_real(struct mount *m, const struct name *n)
 {
 	_cleanup_inode_ struct inode *node = NULL;
 
-	if (handle_is_open(m->handles, n->ino))
-		return leave_place(m, n, NULL, "", &node);
+	if (handle_is_open(m->inodes, n->ino))
+		return leave_place(m, n, 0, "", &node);
 	if (n->place)
 		hide(m, n);
 	else
@@ -611,6 +649,8 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == 0 && layout_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
+		if (leave_by_pool(req, &t, NULL, ""))
+			return;
 		r = unlink_real(m, &t.name);
 	}
 	touch_dir(m, parent);
@@ -623,17 +663,10 @@ static int take_place(
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
-	struct handle_open open = {
-		.path = path, .ino = scratch_ino(n), .place = place, .snapshot = snapshot};
-	uint64_t old = inode_at(m->inodes, place, NULL);
-	int r = snapshot ? scratch_take(m->inodes, n, place, namei_parent(m, path), path) : -ENOENT;
 
-	if (r < 0)
-		return r;
-	if (old != open.ino)
-		handle_set_place(m->handles, old, 0);
-	handle_make_real(m->handles, &open, n);
-	return 0;
+	if (!snapshot)
+		return -ENOENT;
+	return scratch_take(m->inodes, n, namei_parent(m, path), path, place, snapshot);
 }
 
 /* Pages that the kernel kept of the inode when it was this file before, or another. */
@@ -673,7 +706,7 @@ static void save_over(struct pool_call *call, void *arg)
 	r = save_scratch(m, &save, j->scratch, &j->path, &place);
 	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
-		r = leave_place(m, &j->moved, NULL, "", &moved);
+		r = leave_place(m, &j->moved, 0, "", &moved);
 		if (r == 0)
 			r = take_place(m, moved, &j->path, place);
 	} else if (r == 0) {
@@ -765,14 +798,20 @@ static int rename_scratch(struct mount *m, const struct target *from, const char
 		m->inodes, from->dir.ino, name, to->dir.ino, &to->dir.path, new_name, noreplace);
 }
 
+/* 0 when the pool replies, 1 when all is done. */
 static int rename_away(
-	struct mount *m, const struct target *from, const struct target *to, const char *new_name)
+	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
 {
+	struct mount *m = op_mount(req);
 	_cleanup_inode_ struct inode *node = NULL;
+	int r;
 
 	if (!namei_takes_scratch(m, &to->dir))
 		return -EPERM;
-	return leave_place(m, &from->name, to, new_name, &node);
+	if (leave_by_pool(req, from, to, new_name))
+		return 0;
+	r = leave_place(m, &from->name, to->dir.ino, new_name, &node);
+	return r < 0 ? r : 1;
 }
 
 /* 0 when the pool replies, 1 when all is done. */
@@ -804,8 +843,7 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 		return r;
 	if (is_real(&to->name))
 		return rename_real(req, from, name, to);
-	r = rename_away(m, from, to, new_name);
-	return r < 0 ? r : 1;
+	return rename_away(req, from, to, new_name);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
@@ -885,8 +923,8 @@ static int truncate_real(
 	struct mount *m = op_mount(req);
 
 	if (fi)
-		return handle_truncate(m->handles, op_file(fi), size);
-	if (size == 0 && handle_truncate_opened(m->handles, ino, fuse_req_ctx(req)->pid))
+		return handle_truncate(m->inodes, op_file(fi), size);
+	if (size == 0 && handle_truncate_opened(m->inodes, ino, fuse_req_ctx(req)->pid))
 		return 0;
 	return size == 0 || size == shown ? 0 : -EINVAL;
 }
@@ -903,7 +941,7 @@ void op_setattr(
 	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &now);
 	if (r == 0 && (is_announcer(req) || (fi && !op_file(fi)))) {
-		fuse_reply_attr(req, &now, handle_has_draft(m->handles, ino) ? 0 : m->seconds);
+		fuse_reply_attr(req, &now, handle_has_draft(m->inodes, ino) ? 0 : m->seconds);
 		return;
 	}
 	if (r == 0 && m->read_only)
@@ -978,7 +1016,7 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (layout_is_api(state.path.kind))
 		r = !state.draft ? -EBADF
 		    : draft_is_loaded(state.draft) &&
@@ -988,7 +1026,7 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	else if (!state.scratch && is_gone(m, &state, &attr))
 		r = -ESTALE;
 	if (r == 0)
-		r = handle_write(m->handles, f, data, size, offset, fi->flags & O_APPEND);
+		r = handle_write(m->inodes, f, data, size, offset, fi->flags & O_APPEND);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 	} else if (state.scratch || layout_is_api(state.path.kind) || offset + size <= attr.size) {
@@ -1115,7 +1153,7 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
 		submit_written(req, f, &state, OP_FLUSH);
@@ -1130,7 +1168,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	int verdict = 0;
 
 	if (op_file(fi))
-		handle_get_state(m->handles, op_file(fi), &state);
+		handle_get_state(m->inodes, op_file(fi), &state);
 	if (!op_file(fi) || state.scratch) { /* also what was refused before it was renamed away */
 		fuse_reply_err(req, 0);
 		return;
@@ -1163,7 +1201,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
 		submit_written(req, f, &state, OP_RELEASE);
 		return;

@@ -381,7 +381,7 @@ static bool flip(struct publisher *p, struct transition *t, const struct shown_s
 		return false;
 	step_path(t->key, step, &path);
 	if (t->change.new)
-		handle_follow(p->parts.handles, &path, t->change.new);
+		handle_follow(p->parts.inodes, &path, t->change.new);
 	return true;
 }
 
@@ -794,7 +794,7 @@ static void settle_own(
 			keep = !(own && own->file && own->file->kind == step->kind &&
 				 (step->kind < KIND_TAG || streq(own->file->tag, step->tag)));
 			if (keep || !own->renamed)
-				handle_follow(p->parts.handles, &path, c->new);
+				handle_follow(p->parts.inodes, &path, c->new);
 			inval_place(p, step->place);
 			if (keep)
 				shown_expect(p->parts.shown, key, step, true);

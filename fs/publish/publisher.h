@@ -29,7 +29,6 @@ struct publish_notify {
 struct publish_parts {
 	struct shown *shown;
 	struct inode_table *inodes;
-	struct handle_table *handles;
 	struct announce
 		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
 	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */

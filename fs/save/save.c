@@ -297,7 +297,6 @@ static void settle_pending(struct mount *m, const struct handle_state *state)
 		shown_attr(m->shown, &state->path, &attr) < 0)
 		return;
 	inode_show(m->inodes, attr.ino, state->ino, &state->path);
-	handle_set_place(m->handles, state->ino, attr.ino);
 }
 
 /* 0 while the handle's inode still stands for its place; else it is refused. */
@@ -341,7 +340,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 
 	if (is_ending(call))
 		return -ESHUTDOWN;
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (state.scratch || !state.draft)
 		return 0;
 	switch (draft_take(state.draft, &verdict, &text, &len, &change)) {
@@ -371,7 +370,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 		struct base saved = {d.edit.result, d.mine, d.stamp};
 
 		settle_pending(m, &state);
-		handle_set_saved(m->handles, f, &saved);
+		handle_set_saved(m->inodes, f, &saved);
 	}
 	if (r == -ENOENT)
 		r = -ESTALE; /* the file is open */
@@ -390,7 +389,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 	size_t len;
 	int verdict;
 
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (state.scratch || !state.draft ||
 		draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
 		return;
@@ -451,7 +450,7 @@ static void keep_unsaved(void *arg, const struct handle_state *state, const char
 
 void save_keep_unsaved(struct mount *m)
 {
-	handle_foreach_unsaved(m->handles, 0, keep_unsaved, m);
+	handle_foreach_unsaved(m->inodes, 0, keep_unsaved, m);
 }
 
 void save_keep_handle(struct mount *m, struct handle *f)
@@ -462,7 +461,7 @@ void save_keep_handle(struct mount *m, struct handle *f)
 	size_t len;
 	int verdict;
 
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft &&
 		draft_take(state.draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN)
 		keep_unsaved(m, &state, text, len);
@@ -493,7 +492,7 @@ char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len)
 {
 	struct older o = {.mount = m};
 
-	handle_foreach_unsaved(m->handles, ino, keep_older, &o);
+	handle_foreach_unsaved(m->inodes, ino, keep_older, &o);
 	*ret_len = o.len;
 	return o.text;
 }

@@ -98,8 +98,6 @@ uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct layout_pa
 uint64_t inode_pending(struct inode_table *t, uint64_t dir, enum kind kind);
 /* Whether the inode is one that was begun there. */
 bool inode_is_pending(struct inode_table *t, uint64_t ino, uint64_t dir);
-/* A handle more or less on the inode, if it is PENDING. */
-void inode_hold(struct inode_table *t, uint64_t ino, int by);
 /* The inode is GONE, if it is PENDING. */
 void inode_give_up(struct inode_table *t, uint64_t ino);
 

@@ -11,6 +11,7 @@
 #include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/bytes.h"
+#include "fs/tree/handle.h"
 #include "fs/tree/inode.h"
 #include "fs/tree/order.h"
 #include "fs/tree/scratch.h"
@@ -65,6 +66,7 @@ struct own {
 	uint64_t
 		first; /* it stands for what is shown with that st_ino; 0: with its own, or for nothing */
 	unsigned pins;		  /* pointers that others have */
+	uint64_t lost;		  /* GONE: what it stood for, if that went */
 	unsigned open;		  /* handles */
 	struct line *line;	  /* that it stands in, or NULL */
 	int64_t due;		  /* monotonic ns */
@@ -73,6 +75,7 @@ struct own {
 	struct snapshot *last;	  /* inode_keep; NULL */
 	struct entry *entry;	  /* PENDING, SCRATCH: its name; NULL: it has none */
 	struct made *made;	  /* SCRATCH: what it is; kept for who has it pinned */
+	struct handle *handles;	  /* the newest first */
 };
 
 /* A scratch file, directory or symlink. */
@@ -117,6 +120,8 @@ struct inode_table {
 	size_t pending;	   /* of them */
 	size_t scratch;	   /* of them */
 	size_t names_made;
+	size_t writers;	       /* handles for writing */
+	uint64_t handles;      /* ever opened */
 	struct map names;      /* their text -> struct names */
 	struct map groups;     /* namespace -> struct group */
 	struct idmap standing; /* first -> struct inode, where that has another st_ino */
@@ -126,8 +131,23 @@ struct inode_table {
 	struct line old;  /* SCRATCH: with a name, not open, and nothing in it */
 };
 
-/* ---- inode.c ---- */
+/* ---- itable.c ---- */
 
+/* NULL for 0. */
+struct inode *inode_numbered(struct inode_table *t, uint32_t i);
+/* All that exist, NULL first and last. */
+struct inode *inode_next(struct inode_table *t, struct inode *n);
+/* Those whose st_ino may be that one, the newest first. */
+struct inode *inode_first_of(struct inode_table *t, uint64_t ino);
+struct inode *inode_next_of(struct inode_table *t, const struct inode *n);
+/* Those of the same names, scratch left out. */
+struct inode *inode_first_kin(struct inode_table *t, const struct layout_path *path);
+struct inode *inode_next_kin(struct inode_table *t, const struct inode *n);
+/* Where it is, or was. */
+void inode_path(const struct inode *n, struct layout_path *ret);
+struct inode *inode_by_id(struct inode_table *t, uint64_t id);
+/* The newest of that st_ino, GONE or not; NULL. */
+struct inode *inode_find_any(struct inode_table *t, uint64_t ino);
 /* What isn't GONE; NULL. */
 struct inode *inode_find(struct inode_table *t, uint64_t ino);
 struct inode *inode_make(struct inode_table *t, const struct layout_path *path, uint64_t ino,
@@ -137,6 +157,15 @@ void inode_set_state(struct inode_table *t, struct inode *n, enum inode_state st
 void inode_move(struct inode_table *t, struct inode *n, const struct layout_path *path);
 /* To be called when a name, a pin, a handle or a lookup is taken away: frees what nothing needs. */
 void inode_settle(struct inode_table *t, struct inode *n);
+void line_up(struct line *line, struct own *own);
+void line_leave(struct own *own);
+
+/* ---- inode.c ---- */
+
+/* What it stands for, or stood for when that went; 0: nothing, or another inode does. */
+uint64_t inode_first(const struct inode *n);
+/* It is PENDING, and its time isn't over. */
+bool inode_is_begun(const struct inode *n);
 /* The inode that stands for what is shown: the one of that st_ino, where none has an entry: NULL. */
 struct inode *inode_standing(struct inode_table *t, uint64_t first);
 /* It has no name and stands for nothing any more. For the caller to say what it is now, and to settle it. */
@@ -151,9 +180,6 @@ void inode_vacate(struct inode_table *t, uint64_t first);
 void inode_stand(struct inode_table *t, struct inode *n, uint64_t first);
 void inode_hide_name(struct inode_table *t, uint64_t first, const struct layout_path *path);
 
-void line_up(struct line *line, struct own *own);
-void line_leave(struct own *own);
-
 /* ---- scratch.c: names that processes made ---- */
 
 struct entry *entry_find(struct inode_table *t, uint64_t dir, const char *name);
@@ -165,5 +191,14 @@ void made_free(struct inode_table *t, struct own *own);
 /* It was used, or isn't any more: its age counts from now on. */
 void scratch_touch(struct inode_table *t, struct inode *n);
 void scratch_release(struct inode_table *t);
+
+/* ---- handle.c ---- */
+
+void handles_free(struct own *own);
+/* The inode is scratch now: they show no version of the stream any more. */
+void handles_leave(struct inode *n);
+/* Scratch becomes a real file, which has its bytes: writers go on with those. */
+void handles_take(struct inode_table *t, struct inode *n, struct snapshot *snapshot,
+	const struct layout_attr *attr);
 
 #endif

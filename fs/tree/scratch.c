@@ -390,6 +390,7 @@ int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
 		inode_set_state(t, n, INODE_SCRATCH);
 		inode_move(t, n, &scratch);
 		make(t, n, &to->init);
+		handles_leave(n);
 		if (first)
 			inode_hide_name(t, first, path);
 		if (there)
@@ -402,12 +403,14 @@ int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
 	return r;
 }
 
-int scratch_take(struct inode_table *t, struct inode *n, uint64_t first, uint64_t dir,
-	const struct layout_path *path)
+int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir,
+	const struct layout_path *path, uint64_t first, struct snapshot *snapshot)
 {
+	struct layout_attr attr = {.mtime = now_realtime()};
 	struct entry *begun;
 	int r = 0;
 
+	snapshot_attr(snapshot, path->kind, path->tag, &attr); /* outside the lock */
 	pthread_mutex_lock(&t->lock);
 	begun = dir ? entry_find(t, dir, layout[path->kind].name) : NULL;
 	if (n->state != INODE_SCRATCH) {
@@ -415,6 +418,7 @@ int scratch_take(struct inode_table *t, struct inode *n, uint64_t first, uint64_
 	} else {
 		if (begun && begun->inode != n)
 			inode_end(t, begun->inode);
+		handles_take(t, n, snapshot, &attr);
 		inode_take(t, n, first, path);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -544,14 +548,6 @@ uint64_t scratch_moved_from(struct inode_table *t, struct inode *n)
 	from = n->own->made->moved_from;
 	pthread_mutex_unlock(&t->lock);
 	return from;
-}
-
-void scratch_hold(struct inode_table *t, struct inode *n, int by)
-{
-	pthread_mutex_lock(&t->lock);
-	n->own->open += by;
-	scratch_touch(t, n);
-	pthread_mutex_unlock(&t->lock);
 }
 
 char *scratch_read(

@@ -3,7 +3,7 @@
  * editors and people put beside the real files. Never sent to the server, gone with the mount.
  *
  * A directory is named by its st_ino: a real one's (STREAM/ and TAG/), or that of a scratch one. What is
- * unlinked lives as long as somebody holds it (inode_pin, scratch_hold). Thread-safe, under the table's lock.
+ * unlinked lives as long as it is open or pinned. Thread-safe, under the table's lock.
  */
 #ifndef FS_TREE_SCRATCH_H
 #define FS_TREE_SCRATCH_H
@@ -59,11 +59,11 @@ int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
 	const struct layout_path *path, const struct scratch_to *to, struct inode **ret);
 
 /*
- * Scratch stands for `first` at `path` from now on, and loses its name; who stood there is GONE, and so is
+ * Scratch stands for `first`, which `snapshot` shows at `path`, from now on, its handles with it, and loses its name; who stood there is GONE, and so is
  * the file that was begun under that name in the directory (`dir`: its st_ino). -ENOENT: it isn't scratch any more.
  */
-int scratch_take(struct inode_table *t, struct inode *n, uint64_t first, uint64_t dir,
-	const struct layout_path *path);
+int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir,
+	const struct layout_path *path, uint64_t first, struct snapshot *snapshot);
 
 /* -ENOENT, -ENOTDIR, -EISDIR, -ENOTEMPTY as unlink and rmdir. */
 int scratch_unlink(struct inode_table *t, uint64_t dir, const char *name, bool directory);
@@ -91,9 +91,6 @@ const char *scratch_target(const struct inode *n);
 struct object *scratch_version(const struct inode *n);
 /* The place that these very bytes were renamed away from: 0 once they were written to. */
 uint64_t scratch_moved_from(struct inode_table *t, struct inode *n);
-
-/* A count of open handles: what is open isn't removed for its age. */
-void scratch_hold(struct inode_table *t, struct inode *n, int by);
 
 /* Up to `size` bytes from the offset into a new buffer (the caller frees). */
 char *scratch_read(

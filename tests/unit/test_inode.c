@@ -77,7 +77,6 @@ static void test_untouched(void **state)
 	assert_true(inode_at(t, PLACE, NULL) == PLACE);
 	assert_false(is_hidden(PLACE));
 	assert_int_equal(inode_pending(t, DIR, KIND_TAG_SPEC), 0);
-	inode_hold(t, PLACE, 1);
 	inode_give_up(t, PLACE);
 	assert_false(inode_is_returning(t, PLACE));
 	inode_return(t, PLACE);
@@ -289,47 +288,17 @@ static void test_pending(void **state)
 	clock_moved += AFTER - NEARLY;
 	assert_int_equal(pending(DIR), 0);
 	assert_false(inode_is_pending(t, ino, DIR));
-	inode_hold(t, ino, 1); /* too late */
-	assert_int_equal(pending(DIR), 0);
 	assert_due(0, &api);
 	assert_none_due(0);
 	second = inode_begin(t, DIR, &api);
 	assert_true(second != ino && pending(DIR) == second);
 }
 
-/* There while a process has it open, and for 2 s after the last close. */
-static void test_pending_held(void **state)
-{
-	uint64_t ino = inode_begin(t, DIR, &api);
-
-	inode_hold(t, ino, 1);
-	inode_hold(t, ino, 1);
-	clock_moved += 100 * AFTER;
-	assert_none_due(0); /* nobody knows when */
-	assert_true(pending(DIR) == ino);
-	inode_hold(t, ino, -1);
-	clock_moved += AFTER;
-	assert_true(pending(DIR) == ino);
-	inode_hold(t, ino, -1);
-	assert_none_due(AFTER);
-	clock_moved += NEARLY;
-	assert_true(pending(DIR) == ino);
-	inode_hold(t, ino, 1); /* opened anew meanwhile */
-	clock_moved += 2 * AFTER;
-	assert_true(pending(DIR) == ino);
-	inode_hold(t, ino, -1);
-	clock_moved += AFTER;
-	assert_int_equal(pending(DIR), 0);
-	assert_due(0, &api);
-	assert_none_due(0);
-}
-
 static void test_pending_again(void **state)
 {
 	uint64_t first = inode_begin(t, DIR, &api), second, other;
 
-	inode_hold(t, first, 1);
-	second = inode_begin(t, DIR, &api); /* in its place, and nobody has that one open */
+	second = inode_begin(t, DIR, &api); /* in its place */
 	assert_true(pending(DIR) == second);
 	clock_moved += AFTER;
 	assert_int_equal(pending(DIR), 0);
@@ -349,11 +318,9 @@ static void test_pending_saved(void **state)
 {
 	uint64_t ino = inode_begin(t, DIR, &api), id = inode_lookup(t, &api, ino);
 
-	inode_hold(t, ino, 1);
 	inode_show(t, PLACE, ino, &api);
 	assert_true(inode_at(t, PLACE, NULL) == ino);
 	assert_true(inode_id_at(t, PLACE) == id);
-	inode_hold(t, ino, -1);
 	assert_none_due(0);
 	inode_give_up(t, ino); /* nothing is pending there */
 	assert_true(inode_at(t, PLACE, NULL) == ino);
@@ -628,7 +595,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_show, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pending, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pending_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pending_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pending_saved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gone, setup, teardown),

@@ -154,7 +154,6 @@ static void test_uncover(void **state)
 	char wanted[32];
 	uint64_t before;
 
-	parts.handles = handle_table_new(parts.inodes);
 	p = publish_new(&parts);
 	publish_set_notify(p, &notify);
 	shown_set_namespace(parts.shown, "shop", &ns);
@@ -176,7 +175,6 @@ static void test_uncover(void **state)
 	publish_uncover(p, NULL); /* too late for the kernel */
 	assert_told("");
 	publish_free(p);
-	handle_table_free(parts.handles);
 	inode_table_free(parts.inodes);
 	shown_free(parts.shown);
 	object_cache_free(cache);

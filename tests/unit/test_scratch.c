@@ -1,4 +1,5 @@
 /* Scratch: names, limits, renames, what is unlinked and held, listings, times. */
+#include "fs/tree/handle.h"
 #include "fs/tree/scratch.h"
 #include "tests/unit/clock.h"
 
@@ -310,55 +311,6 @@ static void test_leave_pending(void **state)
 	assert_list(DIR_B, "x");
 	assert_int_equal(inode_pending(s, DIR_B, KIND_TAG_SPEC), 0);
 	assert_true(scratch_ino(n) == ino);
-}
-
-/* Saved over a real name: who stood there is GONE, and the scratch name with it. */
-static void test_take(void **state)
-{
-	uint64_t old = inode_lookup(s, &spec, PLACE), id, ino;
-	struct inode *n = make(DIR_A, "x", FILE_MODE, "new");
-	struct layout_path path = {.kind = KIND_SCRATCH};
-
-	id = inode_lookup(s, &path, scratch_ino(n));
-	assert_int_equal(scratch_take(s, n, PLACE, DIR_A, &spec), 0);
-	assert_list(DIR_A, "");
-	assert_true(inode_at(s, PLACE, NULL) == scratch_ino(n));
-	assert_true(inode_id_at(s, PLACE) == id);
-	assert_int_equal(inode_id(s, PLACE), 0);
-	assert_true(inode_get(s, old, &path, &ino)); /* the kernel has it */
-	assert_true(inode_get(s, id, &path, &ino));
-	assert_int_equal(path.kind, KIND_SPEC_JSON);
-	assert_text(n, "new"); /* for who has it pinned */
-	assert_int_equal(scratch_take(s, n, PLACE, DIR_A, &spec), -ENOENT);
-	inode_unpin(n);
-	assert_usage(0, 0);
-	assert_true(inode_id_at(s, PLACE) == id);
-}
-
-/* Renamed away and back: all is as before. */
-static void test_leave_and_take(void **state)
-{
-	uint64_t id = inode_lookup(s, &spec, PLACE);
-	_cleanup_inode_ struct inode *n = NULL;
-
-	assert_int_equal(leave(PLACE, PLACE, DIR_A, "x", &n), 0);
-	assert_int_equal(scratch_take(s, n, PLACE, DIR_A, &spec), 0);
-	assert_false(is_hidden(PLACE));
-	assert_true(inode_at(s, PLACE, NULL) == PLACE);
-	assert_true(inode_id_at(s, PLACE) == id);
-	assert_list(DIR_A, "");
-}
-
-/* What was begun under that name in the directory is GONE with it. */
-static void test_take_over_pending(void **state)
-{
-	struct layout_path begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
-	_cleanup_inode_ struct inode *n = make(DIR_B, "x", FILE_MODE, "new");
-	uint64_t ino = inode_begin(s, DIR_B, &begun);
-
-	assert_int_equal(scratch_take(s, n, PLACE, DIR_B, &begun), 0);
-	assert_false(inode_is_pending(s, ino, DIR_B));
-	assert_list(DIR_B, "");
 }
 
 static void test_names_limit(void **state)
@@ -902,20 +854,22 @@ static void test_age(void **state)
 				     *read = make(DIR_A, "read", FILE_MODE, "3"),
 				     *set = make(DIR_A, "set", FILE_MODE, "4"),
 				     *closed = make(DIR_A, "closed", FILE_MODE, "5");
+	static const struct process_id nobody;
+	struct handle *handles[2];
 	size_t len;
 
 	assert_int_equal(SCRATCH_AGE / NSEC_PER_SEC, 86400);
 	add(DIR_A, "old1", FILE_MODE, "6");
 	add(DIR_A, "old2", LINK_MODE, "7");
-	scratch_hold(s, held, 1);
-	scratch_hold(s, closed, 1);
+	handles[0] = handle_open_scratch(s, held, true, 1, &nobody);
+	handles[1] = handle_open_scratch(s, closed, false, 1, &nobody);
 	clock_moved = SCRATCH_AGE - 61 * NSEC_PER_SEC;
 	assert_int_equal(age(DIR_A), 0);
 	assert_list(DIR_A, "open written read set closed old1 old2");
 	assert_int_equal(scratch_write(s, written, "x", 1, 0, false), 0);
 	free(scratch_read(s, read, 0, 1, &len));
 	scratch_set(s, set, 0600, -1, -1, -1, -1);
-	scratch_hold(s, closed, -1);
+	assert_false(handle_close(s, handles[1]));
 	clock_moved = SCRATCH_AGE + 61 * NSEC_PER_SEC;
 	assert_int_equal(age(DIR_A), 2);
 	assert_list(DIR_A, "open written read set closed");
@@ -926,7 +880,7 @@ static void test_age(void **state)
 	assert_list(DIR_A, "open");
 	assert_int_equal(stat_of(closed).st_nlink, 0);
 	assert_text(closed, "5");
-	scratch_hold(s, held, -1);
+	assert_false(handle_close(s, handles[0]));
 	inode_unpin(held);
 	clock_moved = 5 * SCRATCH_AGE;
 	assert_int_equal(age(DIR_A), 1);
@@ -967,9 +921,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leave_without_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_leave_pending, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_take, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_leave_and_take, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_take_over_pending, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlink, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlinked_and_held, setup, teardown),
