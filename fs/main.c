@@ -4,6 +4,7 @@
  * The process that was started waits for its child to say that the mount is up; threads and curl
  * start in the child, since neither survives a fork.
  */
+#include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
 #include "fs/dotapi/events.h"
@@ -176,7 +177,7 @@ static void on_wake(int signal)
  */
 static void stop(struct program *p)
 {
-	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
+	struct timespec wait = timespec_from_ns(WAKE_INTERVAL * NSEC_PER_MSEC);
 
 	atomic_store(&p->mount.ending, true);
 	login_stop(p->mount.login);
@@ -270,9 +271,9 @@ static int connect_to_server(struct program *p)
 	struct mount *m = &p->mount;
 	int timeout = p->options.request_timeout_ms, r;
 
-	p->start_deadline = now_monotonic() + START_SECONDS * NSEC_PER_SEC;
+	p->start_deadline = deadline_in_ms(START_SECONDS * 1000);
 	if (timeout > START_SECONDS * 1000)
-		p->start_deadline = now_monotonic() + timeout * NSEC_PER_MSEC;
+		p->start_deadline = deadline_in_ms(timeout);
 	m->journal = journal_new();
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
@@ -311,7 +312,7 @@ static void on_covers(void *arg, const char *namespace, bool covers)
 	struct mount *m = arg;
 
 	if (covers)
-		publish_flush(m->publisher); /* what is said to be all has to be shown */
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX); /* what is said to be all has to be shown */
 	shown_set_ready(m->shown, namespace, covers);
 	if (!covers) /* what it kept as missing may be there by now */
 		publish_uncover(m->publisher, namespace);
@@ -403,7 +404,7 @@ static int fill(struct program *p)
 	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
 		return complain(r, "%s", error);
-	publish_flush(m->publisher);
+	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
 		return complain(-EAGAIN, "no thread can be made here");

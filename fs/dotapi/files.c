@@ -1,5 +1,6 @@
 #include "fs/dotapi/files.h"
 
+#include "client/clock.h"
 #include "fs/dotapi/events.h"
 #include "fs/dotapi/metrics.h"
 #include "fs/dotapi/responses.h"
@@ -58,8 +59,8 @@ static int show_status(struct mount *m, const struct layout_path *path, struct b
 	status = json_pack(
 		"{s:s, s:o, s:o, s:s, s:O?, s:s, s:o, s:o, s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o}",
 		"server", m->config->server, "context", string_or_null(m->config->context), "user",
-		string_or_null(m->api->user), "apiRoot", m->api->root, "version", m->api->version,
-		"mounted", time, "credentials", login_status(m->login), "scopes",
+		string_or_null(m->api->user), "apiRoot", m->api->resources->streams.root, "version",
+		m->api->version, "mounted", time, "credentials", login_status(m->login), "scopes",
 		reflector_status(m->reflector), "events", events_status(m), "callers",
 		callers_status(m), "counts", "namespaces", (json_int_t)namespaces, "imagestreams",
 		(json_int_t)streams, "bytes", (json_int_t)bytes, "nodes",
@@ -86,16 +87,13 @@ static int show_answer(struct mount *m, const struct layout_path *path, struct b
 	return responses_show(m->responses, name, out);
 }
 
-static int64_t ms_left(const struct dotapi_call *c)
-{
-	return (c->api->deadline - now_monotonic()) / NSEC_PER_MSEC;
-}
-
 static int refresh(struct dotapi_call *c)
 {
-	int r = reflector_refresh(c->mount->reflector, c->api->check, ms_left(c));
+	int r = reflector_refresh(c->mount->reflector, c->api->check, ms_until(c->api->deadline));
 
-	return r < 0 ? r : publish_settle(c->mount->publisher, c->api->check, ms_left(c));
+	return r < 0 ? r
+		     : publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
+			       c->api->deadline);
 }
 
 #define IMPORT_MS 60000 /* a registry may be slow */
@@ -116,30 +114,30 @@ static const struct row {
 	[KIND_API_METRICS] =		{show_metrics},
 	[KIND_API_ERRORS] =		{show_errors},
 	[KIND_API_REFRESH] =		{show_answer, NULL, refresh},
-	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", "", "", NULL}},
+	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", NULL, "", NULL}},
 
-	[KIND_API_CREATE] =		{show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
-	[KIND_NAMESPACE_CREATE] =	{show_answer, NULL, request_create, {"POST", "", "fieldValidation=Strict&pretty=true", NULL}},
-	[KIND_NAMESPACE_DELETE] =	{show_answer, NULL, request_delete_collection, {"DELETE", "", "pretty=true", NULL}},
-	[KIND_STREAM_DELETE] =		{show_answer, NULL, request_delete, {"DELETE", "", "pretty=true", NULL}},
+	[KIND_API_CREATE] =		{show_answer, NULL, request_create, {"POST", NULL, "fieldValidation=Strict&pretty=true", NULL}},
+	[KIND_NAMESPACE_CREATE] =	{show_answer, NULL, request_create, {"POST", NULL, "fieldValidation=Strict&pretty=true", NULL}},
+	[KIND_NAMESPACE_DELETE] =	{show_answer, NULL, request_delete_collection, {"DELETE", NULL, "pretty=true", NULL}},
+	[KIND_STREAM_DELETE] =		{show_answer, NULL, request_delete, {"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_TAG_IMPORT] =		{show_answer, NULL, request_import},
 
-	[KIND_JSON_PATCH] =		{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", JSON_PATCH}},
-	[KIND_MERGE_PATCH] =		{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", MERGE_PATCH}},
-	[KIND_STRATEGIC_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "", "pretty=true", STRATEGIC_PATCH}},
-	[KIND_STATUS_JSON_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", JSON_PATCH}},
-	[KIND_STATUS_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", MERGE_PATCH}},
-	[KIND_STATUS_STRATEGIC_PATCH] = {show_answer, NULL, request_change, {"PATCH", "/status", "pretty=true", STRATEGIC_PATCH}},
-	[KIND_STATUS_REPLACE] =		{show_answer, NULL, request_change, {"PUT", "/status", "pretty=true", "application/json"}},
+	[KIND_JSON_PATCH] =		{show_answer, NULL, request_change, {"PATCH", NULL, "pretty=true", JSON_PATCH}},
+	[KIND_MERGE_PATCH] =		{show_answer, NULL, request_change, {"PATCH", NULL, "pretty=true", MERGE_PATCH}},
+	[KIND_STRATEGIC_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", NULL, "pretty=true", STRATEGIC_PATCH}},
+	[KIND_STATUS_JSON_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "status", "pretty=true", JSON_PATCH}},
+	[KIND_STATUS_MERGE_PATCH] =	{show_answer, NULL, request_change, {"PATCH", "status", "pretty=true", MERGE_PATCH}},
+	[KIND_STATUS_STRATEGIC_PATCH] = {show_answer, NULL, request_change, {"PATCH", "status", "pretty=true", STRATEGIC_PATCH}},
+	[KIND_STATUS_REPLACE] =		{show_answer, NULL, request_change, {"PUT", "status", "pretty=true", "application/json"}},
 
-	[KIND_EXPORT] =			{NULL, request_export, NULL, {"GET", "", "export=true&pretty=true", NULL}},
-	[KIND_EXPORT_EXACT] =		{NULL, request_export, NULL, {"GET", "", "export=true&exact=true&pretty=true", NULL}},
-	[KIND_FRESH_JSON] =		{NULL, request_get, NULL, {"GET", "", "pretty=true", NULL}},
-	[KIND_FRESH_YAML] =		{NULL, request_get, NULL, {"GET", "", "", "application/yaml"}},
-	[KIND_FRESH_PB] =		{NULL, request_get, NULL, {"GET", "", "", PROTOBUF}},
-	[KIND_FRESH_STATUS] =		{NULL, request_get, NULL, {"GET", "/status", "pretty=true", NULL}},
-	[KIND_SECRETS] =		{NULL, request_get, NULL, {"GET", "/secrets", "", NULL}},
-	[KIND_LAYERS] =			{NULL, request_get, NULL, {"GET", "/layers", "pretty=true", NULL}},
+	[KIND_EXPORT] =			{NULL, request_export, NULL, {"GET", NULL, "export=true&pretty=true", NULL}},
+	[KIND_EXPORT_EXACT] =		{NULL, request_export, NULL, {"GET", NULL, "export=true&exact=true&pretty=true", NULL}},
+	[KIND_FRESH_JSON] =		{NULL, request_get, NULL, {"GET", NULL, "pretty=true", NULL}},
+	[KIND_FRESH_YAML] =		{NULL, request_get, NULL, {"GET", NULL, "", "application/yaml"}},
+	[KIND_FRESH_PB] =		{NULL, request_get, NULL, {"GET", NULL, "", PROTOBUF}},
+	[KIND_FRESH_STATUS] =		{NULL, request_get, NULL, {"GET", "status", "pretty=true", NULL}},
+	[KIND_SECRETS] =		{NULL, request_get, NULL, {"GET", "secrets", "", NULL}},
+	[KIND_LAYERS] =			{NULL, request_get, NULL, {"GET", "layers", "pretty=true", NULL}},
 };
 /* clang-format on */
 

@@ -3,12 +3,13 @@
 #include "client/json.h"
 #include "client/list.h"
 #include "client/yaml.h"
+#include "fs/save/update.h"
 
 #include <errno.h>
 
 #define IMPORT_TRIES  10
-#define SHOWN_MS      500 /* after that many a big deletion's events may still come */
-#define EXPORT_MINORS 20  /* Kubernetes 1.21 answers 400 to export=true */
+#define SHOWN_NS      (NSEC_PER_SEC / 2) /* after that a big deletion's events may still come */
+#define EXPORT_MINORS 20		 /* Kubernetes 1.21 answers 400 to export=true */
 
 /* ---- requests ---- */
 
@@ -60,24 +61,37 @@ static char *stream_url(const struct dotapi_call *c, const char *query)
 	_cleanup_free_ char *base =
 		path->kind == KIND_API_VERSION
 			? xstrdup("/version")
-			: api_stream_path(c->mount->api, path->namespace, path->stream);
+			: resource_path(&c->mount->api->resources->streams, path->namespace,
+				  path->stream, c->file->subresource);
 
-	return xasprintf("%s%s%s%s", base, c->file->subresource, *query ? "?" : "", query);
+	return xasprintf("%s%s%s", base, *query ? "?" : "", query);
 }
 
+/* `namespace` "": of all of them. */
 static char *collection_url(const struct dotapi_call *c, const char *namespace)
 {
-	return *namespace ? api_stream_path(c->mount->api, namespace, NULL)
-			  : xasprintf("%s/imagestreams", c->mount->api->root);
+	return api_stream_path(c->mount->api, *namespace ? namespace : NULL, NULL);
 }
 
 /* ---- what answers say of streams ---- */
+
+static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
+{
+	update_forget_stream(c->mount, key, uid);
+	publish_now(c->mount->publisher, key, NULL);
+}
+
+static void wait_for_events(struct dotapi_call *c, const char *key)
+{
+	publish_wait(c->mount->publisher, key, PUBLISH_ANNOUNCED, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
+}
 
 /* The watch may have told of it first: either way it is shown, and announced, when the call returns. */
 static void show_stream(struct dotapi_call *c, const char *key)
 {
 	publish_now(c->mount->publisher, key, NULL);
-	publish_wait_quiet(c->mount->publisher, key);
+	wait_for_events(c, key);
 }
 
 /* What a request asked for; NULL: whatever the server chose. */
@@ -111,7 +125,7 @@ static int take_stream(struct dotapi_call *c, const json_t *json, struct asked a
 	_cleanup_object_ struct object *o = NULL;
 	_cleanup_free_ char *why = check_asked(json, &asked), *message = NULL;
 
-	if (why || object_from_json(json, c->mount->api->api_version, &o) < 0) {
+	if (why || object_from_json(json, c->mount->api->resources->streams.api_version, &o) < 0) {
 		message = xasprintf("the server's answer isn't the ImageStream: %s",
 			why ? why : "it is of another kind or too large");
 		return refuse(c, EIO, message);
@@ -119,15 +133,6 @@ static int take_stream(struct dotapi_call *c, const json_t *json, struct asked a
 	store_put(c->mount->store, object_ref(o), 0);
 	show_stream(c, o->key);
 	return 0;
-}
-
-static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
-{
-	_cleanup_object_ struct object *held = store_get(c->mount->store, key);
-
-	if (held && (!uid || streq(held->uid, uid)))
-		store_delete(c->mount->store, key, held->resource_version);
-	publish_now(c->mount->publisher, key, NULL);
 }
 
 /* ---- reading ---- */
@@ -166,7 +171,7 @@ int request_get(struct dotapi_call *c)
 	/* The server has no such media type, or no such subresource: then it names nothing. */
 	details = json_object_get(c->status.body, "details");
 	if (c->status.code == 406 ||
-		(r == -ENOENT && *c->file->subresource && !json_str(details, "name")))
+		(r == -ENOENT && c->file->subresource && !json_str(details, "name")))
 		return -EOPNOTSUPP;
 	return r == 0 ? check_read(c) : r;
 }
@@ -411,7 +416,7 @@ int request_delete(struct dotapi_call *c)
 		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
 		forget_stream(c, key, held ? held->uid : NULL);
-	publish_wait_quiet(c->mount->publisher, key);
+	wait_for_events(c, key);
 	return r;
 }
 
@@ -485,7 +490,8 @@ int request_delete_collection(struct dotapi_call *c)
 	if (r < 0 || is_dry(options))
 		return r;
 	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
-	publish_settle(c->mount->publisher, c->api->check, SHOWN_MS);
+	publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
+		now_monotonic() + SHOWN_NS);
 	return 0;
 }
 
@@ -531,13 +537,14 @@ static json_t *import_of(
 {
 	json_t *image = json_pack("{s:O, s:{s:O}}", "from", json_object_get(tag, "from"), "to",
 		"name", json_object_get(tag, "name"));
+	const struct api_resource *imports = &c->mount->api->resources->imports;
 	static const char *const policies[] = {"importPolicy", "referencePolicy"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(policies); i++)
 		if (json_is_object(json_object_get(tag, policies[i])))
 			json_object_set(image, policies[i], json_object_get(tag, policies[i]));
 	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
-		"ImageStreamImport", "apiVersion", c->mount->api->api_version, "metadata", "name",
+		imports->kind, "apiVersion", imports->api_version, "metadata", "name",
 		c->path->stream, "namespace", c->path->namespace, "uid", stream->uid, "spec",
 		"import", true, "images", image, "status");
 }
@@ -558,9 +565,8 @@ static int take_import(struct dotapi_call *c, const json_t *answer)
 
 static int import(struct dotapi_call *c, const json_t *body)
 {
-	_cleanup_free_ char *streams = api_stream_path(c->mount->api, c->path->namespace, NULL);
-	_cleanup_free_ char *url = xasprintf(
-		"%.*s/imagestreamimports", (int)(strrchr(streams, '/') - streams), streams);
+	_cleanup_free_ char *url =
+		resource_path(&c->mount->api->resources->imports, c->path->namespace, NULL, NULL);
 	_cleanup_json_ json_t *answer = NULL;
 	int r = -ESTALE;
 

@@ -10,7 +10,7 @@
 
 #include "fs/mount/mount.h"
 
-/* What the file sends; the last part of the URL's path, a query without its '?'. */
+/* What the file sends; `subresource` NULL: to the stream itself; a query without its '?'. */
 struct dotapi_request {
 	const char *method, *subresource, *query, *media;
 };

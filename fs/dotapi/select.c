@@ -1,5 +1,6 @@
 #include "fs/dotapi/select.h"
 
+#include "client/clock.h"
 #include "client/list.h"
 #include "fs/mount/namei.h"
 
@@ -214,8 +215,7 @@ static int ask_each(struct question *q)
 static int ask_all(struct question *q, const struct layout_path *path)
 {
 	_cleanup_free_ char *collection =
-		q->whole ? xasprintf("%s/imagestreams", q->mount->api->root)
-			 : api_stream_path(q->mount->api, path->namespace, NULL);
+		api_stream_path(q->mount->api, q->whole ? NULL : path->namespace, NULL);
 	int r = q->whole && q->mount->narrowed ? -EACCES : ask(q, collection);
 
 	return r == -EACCES && q->whole ? ask_each(q) : r;

@@ -1,5 +1,7 @@
 #include "fs/mount/discover.h"
 
+#include "client/clock.h"
+
 #include <errno.h>
 
 #define RIGHTS_WAIT_NS NSEC_PER_SEC
@@ -34,7 +36,7 @@ int discover_streams(struct mount *m, struct pool_call *call, const char *namesp
 		shown_set_ready(m->shown, NULL, false);
 	r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
 	if (r == 0) {
-		publish_flush(m->publisher);
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 		shown_set_ready(m->shown, namespace, true);
 	}
 	if (r == 0 || r == -EACCES)
@@ -66,7 +68,7 @@ static int get_stream(
 		/* Who asks holds the directory: it is shown, not announced. */
 		shown_set_ready(m->shown, namespace, false);
 		store_put(m->store, object, 0);
-		publish_flush(m->publisher);
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	}
 	if (r == 0 || (r == -ENOENT && keep))
 		reflector_add_stream(m->reflector, namespace, name, keep);

@@ -40,30 +40,22 @@ mode_t modes_of(const struct mount *m, const struct layout_path *path)
 
 /* ---- changes ---- */
 
-/* The steps of one key of fs/publish. */
-struct changed {
-	struct shown_step *steps;
-	size_t count, size;
-	char key[];
-};
-
 struct search {
 	const struct mount *mount;
 	const struct grants *old, *new;
-	struct map keys; /* -> struct changed */
+	struct map changes; /* by key -> struct change */
 };
 
-static struct changed *changed_get(struct search *s, const struct layout_path *path)
+static struct change *change_of(struct search *s, const struct layout_path *path)
 {
 	_cleanup_free_ char *key = path->kind == KIND_NAMESPACE
 					   ? xstrdup(path->namespace)
 					   : xasprintf("%s/%s", path->namespace, path->stream);
-	struct changed *c = map_get(&s->keys, key);
+	struct change *c = map_get(&s->changes, key);
 
 	if (!c) {
-		c = xcalloc(1, sizeof(*c) + strlen(key) + 1);
-		strcpy(c->key, key);
-		map_set(&s->keys, c->key, c);
+		c = change_new(key);
+		map_set(&s->changes, c->key, c);
 	}
 	return c;
 }
@@ -71,20 +63,11 @@ static struct changed *changed_get(struct search *s, const struct layout_path *p
 static void find_changed(void *arg, const struct layout_path *path, uint64_t ino)
 {
 	struct search *s = arg;
-	struct shown_step *step;
-	struct changed *c;
 
 	if (path->kind == KIND_ROOT || layout_is_api(path->kind) || path->kind == KIND_SCRATCH ||
 		mode_by(s->mount, path, s->old) == mode_by(s->mount, path, s->new))
 		return;
-	c = changed_get(s, path);
-	if (c->count == c->size) {
-		c->size = c->size ? 2 * c->size : 8;
-		c->steps = xrealloc(c->steps, c->size * sizeof(*c->steps));
-	}
-	step = &c->steps[c->count++];
-	*step = (struct shown_step){.op = SHOWN_ATTRIB, .kind = path->kind, .place = ino};
-	strcpy(step->tag, path->tag);
+	change_add(change_of(s, path), STEP_ATTRIB, path->kind, path->tag, ino);
 }
 
 void modes_changed(
@@ -96,12 +79,6 @@ void modes_changed(
 	if (old && ((grants_of(old, NULL) ^ grants_of(new, NULL)) & (RIGHT_GET | RIGHT_LIST)))
 		reflector_doubt(m->reflector, namespace);
 	inode_foreach(m->inodes, namespace, find_changed, &s);
-	map_foreach(&s.keys, e)
-	{
-		struct changed *c = e->value;
-
-		publish_attributes(m->publisher, c->key, c->steps, c->count);
-		free(c);
-	}
-	map_release(&s.keys);
+	map_foreach(&s.changes, e) publish_attributes(m->publisher, e->value);
+	map_release(&s.changes);
 }

@@ -1,5 +1,6 @@
 #include "fs/mount/namei.h"
 
+#include "client/clock.h"
 #include "fs/mount/modes.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ static void fill_stat(const struct mount *m, const struct layout_path *path,
 		.st_size = attr->size,
 		.st_blocks = (attr->size + 511) / 512,
 		.st_blksize = 4096,
-		.st_mtim = {attr->mtime / NSEC_PER_SEC, attr->mtime % NSEC_PER_SEC},
+		.st_mtim = timespec_from_ns(attr->mtime),
 	};
 	st->st_atim = st->st_ctim = st->st_mtim;
 }
@@ -32,8 +33,8 @@ static void add_scratch(struct mount *m, struct stat *st)
 	int64_t mtime = scratch_dir_mtime(m->inodes, st->st_ino, &subdirs);
 
 	st->st_nlink += subdirs;
-	if (mtime > st->st_mtim.tv_sec * NSEC_PER_SEC + st->st_mtim.tv_nsec) {
-		st->st_mtim = (struct timespec){mtime / NSEC_PER_SEC, mtime % NSEC_PER_SEC};
+	if (mtime > timespec_to_ns(&st->st_mtim)) {
+		st->st_mtim = timespec_from_ns(mtime);
 		st->st_atim = st->st_ctim = st->st_mtim;
 	}
 }

@@ -1,5 +1,6 @@
 #include "fs/mount/pool.h"
 
+#include "client/clock.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "fs/tree/process.h"
@@ -47,7 +48,6 @@ int pool_new(struct login *login, struct counts *counts, size_t threads, int64_t
 	struct pool **ret)
 {
 	struct pool *p = xcalloc(1, sizeof(*p));
-	pthread_condattr_t attr;
 	int r;
 
 	p->max = threads;
@@ -56,10 +56,7 @@ int pool_new(struct login *login, struct counts *counts, size_t threads, int64_t
 	p->counts = counts;
 	p->last = &p->first;
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->work, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&p->work);
 	pthread_mutex_lock(&p->lock);
 	r = add_thread(p);
 	pthread_mutex_unlock(&p->lock);
@@ -132,13 +129,8 @@ static struct job *find_runnable(struct pool *p)
 /* p->lock held. */
 static void wait_for_work(struct pool *p)
 {
-	int64_t until = now_monotonic() + LOOK_NS;
-	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-
-	if (p->first) /* its turn may never come: its deadline does */
-		pthread_cond_timedwait(&p->work, &p->lock, &ts);
-	else
-		pthread_cond_wait(&p->work, &p->lock);
+	/* The turn of what stands in line may never come: its deadline does. */
+	cond_wait_until(&p->work, &p->lock, p->first ? now_monotonic() + LOOK_NS : INT64_MAX);
 }
 
 static struct job *next_job(struct pool *p)
@@ -278,7 +270,7 @@ void pool_submit(struct pool *p, fuse_req_t req, const char *key, pool_fn *fn, v
 		strcpy(job->key, key);
 	job->call = (struct pool_call){.req = req,
 		.check = {job_check, job},
-		.deadline = now_monotonic() + p->timeout_ms * NSEC_PER_MSEC,
+		.deadline = deadline_in_ms(p->timeout_ms),
 		.tid = fuse_req_ctx(req)->pid};
 	job->pool = p;
 	job->fn = fn;

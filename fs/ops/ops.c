@@ -220,14 +220,6 @@ static void reply_waited_lookup(fuse_req_t req, const struct waiting *w)
 	reply_lookup(req, &w->dir, w->name, w->coverage);
 }
 
-static bool is_dns_label(const char *s)
-{
-	static const char inner[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
-	size_t len = strlen(s);
-
-	return len > 0 && len < 64 && s[0] != '-' && s[len - 1] != '-' && strspn(s, inner) == len;
-}
-
 /* A namespace that isn't listed: the server knows whether its streams may be read. */
 static void find_and_reply(struct pool_call *call, void *arg)
 {
@@ -256,7 +248,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct waiting *asked)
 	struct layout_attr attr;
 	struct waiting *w;
 
-	if (dir->path.kind != KIND_ROOT || !is_dns_label(name) || m->narrowed ||
+	if (dir->path.kind != KIND_ROOT || !str_is_dns_label(name) || m->narrowed ||
 		reflector_covers_cluster(m->reflector))
 		return false;
 	strcpy(path.namespace, name);
@@ -432,16 +424,16 @@ static void open_announced(
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
-	struct shown_step step = {.op = SHOWN_WRITE, .kind = path->kind};
+	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (!shown_is_expected(m->shown, path, SHOWN_WRITE)) {
+	if (!shown_is_expected(m->shown, path, STEP_WRITE)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	strcpy(step.tag, path->tag);
+	step_init(&step, STEP_WRITE, path->kind, path->tag, 0);
 	op_key(path, key);
-	if (shown_flip(m->shown, key, &step)) {
+	if (shown_show(m->shown, key, &step)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->inodes, path, snapshot);

@@ -1,4 +1,5 @@
 /* The FUSE requests on .api: files that are made at each open, requests that are written, selections. */
+#include "client/clock.h"
 #include "fs/dotapi/events.h"
 #include "fs/dotapi/files.h"
 #include "fs/dotapi/select.h"
@@ -126,7 +127,7 @@ static int send_written(struct pool_call *call, const struct job *j)
 	int verdict, r;
 
 	if (dotapi_timeout(j->path.kind))
-		call->deadline = now_monotonic() + dotapi_timeout(j->path.kind) * NSEC_PER_MSEC;
+		call->deadline = deadline_in_ms(dotapi_timeout(j->path.kind));
 	api = op_api_call(call);
 	handle_get_state(m->inodes, j->file, &state);
 	if (draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)

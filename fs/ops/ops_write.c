@@ -1,4 +1,5 @@
 /* The FUSE requests that make and change things. What waits for the server goes to the pool. */
+#include "client/clock.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/modes.h"
 #include "fs/ops/ops.h"
@@ -165,22 +166,24 @@ static bool is_announcer(fuse_req_t req)
 	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
 }
 
-/* The step at the name, or a hidden name that comes back. False where nothing is to be known. */
-static bool flip_announced(struct mount *m, const struct name *n, enum shown_op op)
+/*
+ * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known; -ENOENT where
+ * what was to go went by somebody's own call, and what stands there is another.
+ */
+static int flip_announced(struct mount *m, const struct name *n, enum step_op op)
 {
-	struct shown_step step = {.op = op, .kind = n->path.kind};
+	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (op == SHOWN_CREATE && n->hidden && inode_is_returning(m->inodes, n->place)) {
+	if (op == STEP_CREATE && n->hidden && inode_is_returning(m->inodes, n->place)) {
 		inode_return(m->inodes, n->place);
-		return true;
+		return 0;
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
-		return false;
-	strcpy(step.tag, n->path.tag);
+		return -EPERM;
+	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
-	shown_flip(m->shown, key, &step);
-	return true;
+	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;
 }
 
 /* `fi` NULL: a directory. */
@@ -193,7 +196,7 @@ static void make_announced(
 	struct namei_dir dir;
 
 	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, SHOWN_CREATE) || namei_find(m, &dir, name, &made) < 0 ||
+		flip_announced(m, &n, STEP_CREATE) < 0 || namei_find(m, &dir, name, &made) < 0 ||
 		!made.ino) {
 		fuse_reply_err(req, EPERM);
 		return;
@@ -215,14 +218,13 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 	struct mount *m = op_mount(req);
 	_cleanup_name_ struct name n = {0};
 	struct namei_dir dir;
+	int r = -EPERM;
 
-	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, SHOWN_DELETE)) {
-		fuse_reply_err(req, EPERM);
-		return;
-	}
-	touch_dir(m, parent);
-	fuse_reply_err(req, 0);
+	if (op_directory(req, parent, &dir) && namei_find(m, &dir, name, &n) == 0)
+		r = flip_announced(m, &n, STEP_DELETE);
+	if (r == 0)
+		touch_dir(m, parent);
+	fuse_reply_err(req, -r);
 }
 
 /* ---- making ---- */
@@ -871,7 +873,7 @@ static int64_t set_time(bool now, bool given, const struct timespec *t)
 {
 	if (now)
 		return now_realtime();
-	return given ? t->tv_sec * NSEC_PER_SEC + t->tv_nsec : -1;
+	return given ? timespec_to_ns(t) : -1;
 }
 
 static void set_scratch(struct mount *m, struct inode *n, const struct stat *st, int to_set)
@@ -1064,6 +1066,7 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	struct save_call save = save_call(call);
 	int r = 0;
 
+	save.closed = true;
 	begin_change(m, j);
 	if (j->killed)
 		save_refuse_handle(m, j->file, EINTR,

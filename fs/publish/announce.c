@@ -1,13 +1,14 @@
 #include "fs/publish/announce.h"
 
+#include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
+#include "client/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -122,33 +123,20 @@ static int make_sockets(struct announce *a, int theirs[ANNOUNCER_WORKERS])
 	return 0;
 }
 
-static int spawn(struct announce *a, const int theirs[ANNOUNCER_WORKERS], pid_t *ret)
+/* Who waits for the end of our output doesn't wait for the process: it gets none of that. */
+static int start_process(struct announce *a, const int theirs[ANNOUNCER_WORKERS], pid_t *ret)
 {
 	char workers[16];
-	char *argv[] = {ANNOUNCER_ARGV0, a->mountpoint, workers, NULL};
 	extern char **environ;
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	int r;
+	struct spawn s = {.file = "/proc/self/exe",
+		.argv = (char *[]){ANNOUNCER_ARGV0, a->mountpoint, workers, NULL},
+		.env = environ,
+		.fds = theirs,
+		.nfds = (int)a->count,
+		.first_fd = ANNOUNCER_FD};
 
 	snprintf(workers, sizeof(workers), "%u", a->count);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attr);
-	/* Who waits for the end of our output doesn't wait for the process. */
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-	for (unsigned i = 0; i < a->count; i++)
-		posix_spawn_file_actions_adddup2(&actions, theirs[i], ANNOUNCER_FD + i);
-	posix_spawn_file_actions_addclosefrom_np(&actions, ANNOUNCER_FD + a->count);
-	sigemptyset(&none);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	r = posix_spawn(ret, "/proc/self/exe", &actions, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
+	return spawn(&s, ret);
 }
 
 /* A name for each: the kernel asks once for a name that several look up at once. */
@@ -183,7 +171,7 @@ static int start(struct announce *a)
 	if (r == 0)
 		r = make_sockets(a, theirs);
 	if (r == 0)
-		r = spawn(a, theirs, &pid);
+		r = start_process(a, theirs, &pid);
 	for (int i = 0; i < ANNOUNCER_WORKERS; i++)
 		if (theirs[i] >= 0)
 			close(theirs[i]);

@@ -1,5 +1,6 @@
 #include "fs/publish/publisher.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
@@ -11,13 +12,12 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
-#define BUSY_NS	      NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
-#define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
-#define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
-#define BEFORE_MOUNT  256 /* keys of the first lists that the thread is woken for at once */
-#define NAMES_WAIT_NS (NSEC_PER_SEC / 2)
-#define AGE_NS	      (3600 * NSEC_PER_SEC) /* old scratch is looked for so often */
-#define FORGET_NS     NSEC_PER_SEC /* a thread that can't be made is tried again so often */
+#define BUSY_NS	     NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
+#define ANSWER_NS    (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
+#define LOOK_NS	     (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
+#define BEFORE_MOUNT 256 /* keys of the first lists that the thread is woken for at once */
+#define AGE_NS	     (3600 * NSEC_PER_SEC) /* old scratch is looked for so often */
+#define FORGET_NS    NSEC_PER_SEC	   /* a thread that can't be made is tried again so often */
 
 struct entry {
 	struct entry *next;
@@ -29,21 +29,16 @@ struct transition {
 	struct transition *next, **link; /* what points at it */
 	struct transition *next_heard;
 	bool heard; /* it is in that list */
-	struct shown_change change;
-	struct step_state {
-		uint64_t id; /* at the announcer; 0: not there */
-		bool done;
-	} * states;
+	struct change *change;
 	size_t at;			/* the next step */
 	unsigned under_way;		/* at the announcer */
 	char directory[ANNOUNCER_PATH]; /* of those */
 	int64_t not_before;		/* monotonic ns; 0: now */
-	bool returns; /* one hidden name that comes back; shown knows nothing of it */
+	uint64_t
+		returns; /* place of one hidden name that comes back, of which shown knows nothing; or 0 */
 	bool names;   /* it makes or removes names that the announcer tells of */
 	bool ordered; /* it waits for its turn among those of its key */
 	unsigned turn;
-	uint64_t place;
-	char key[];
 };
 
 /* A key that can't be shown now. */
@@ -114,15 +109,14 @@ struct publisher *publish_new(const struct publish_parts *parts)
 	if (p->wake_fd < 0)
 		abort();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->changed, NULL);
+	cond_init(&p->changed);
 	pthread_cond_init(&p->forget, NULL);
 	return p;
 }
 
 static void transition_free(struct transition *t)
 {
-	shown_change_release(&t->change);
-	free(t->states);
+	change_unref(t->change);
 	free(t);
 }
 
@@ -273,12 +267,6 @@ static uint64_t node_at(struct publisher *p, uint64_t place)
 	return inode_id_at(p->parts.inodes, place);
 }
 
-/* The step says something of a file that is there, and nothing of its name. */
-static bool keeps_name(const struct shown_step *step)
-{
-	return step->op == SHOWN_WRITE || step->op == SHOWN_ATTRIB;
-}
-
 static void inval_place(struct publisher *p, uint64_t place)
 {
 	struct publish_notify notify = get_notify(p);
@@ -307,7 +295,7 @@ static void count(struct publisher *p, uint64_t *counter)
 
 /* ---- steps ---- */
 
-static void step_path(const char *key, const struct shown_step *step, struct layout_path *ret)
+static void step_path(const char *key, const struct step *step, struct layout_path *ret)
 {
 	const char *slash = strchr(key, '/');
 
@@ -315,7 +303,7 @@ static void step_path(const char *key, const struct shown_step *step, struct lay
 	snprintf(ret->namespace, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
 	if (slash)
 		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
-	strcpy(ret->tag, step->tag);
+	strcpy(ret->tag, step_tag(step));
 }
 
 /* The directory that the step's name stands in: its node at the kernel, or 0. */
@@ -363,43 +351,61 @@ static void step_text(
 		step_name(path));
 }
 
-/* The place shows the new version; handles follow. False where it did already. */
-static bool flip(struct publisher *p, struct transition *t, const struct shown_step *step)
+/*
+ * The place shows the new version; handles follow. 0 where it did already. With `made` only while no more things
+ * than that became known: else -EAGAIN.
+ */
+static int flip_unknown(
+	struct publisher *p, struct transition *t, const struct step *step, const uint64_t *made)
 {
 	struct layout_path path;
+	int r;
 
-	if (step->op == SHOWN_ATTRIB)
-		return false;
+	if (step->op == STEP_ATTRIB)
+		return 0;
 	if (t->returns) {
-		inode_return(p->parts.inodes, t->place);
-		return true;
+		inode_return(p->parts.inodes, t->returns);
+		return 1;
 	}
-	if (p->parts.noopen && step->op == SHOWN_DELETE && !layout_is_directory(step->kind) &&
-		t->change.old)
-		inode_keep(p->parts.inodes, step->place, t->change.old);
-	if (!shown_flip(p->parts.shown, t->key, step))
-		return false;
-	step_path(t->key, step, &path);
-	if (t->change.new)
-		handle_follow(p->parts.inodes, &path, t->change.new);
-	return true;
+	if (p->parts.noopen && step->op == STEP_DELETE && !layout_is_directory(step->kind) &&
+		t->change->old)
+		inode_keep(p->parts.inodes, step->place, t->change->old);
+	r = shown_flip_unknown(p->parts.shown, t->change->key, step,
+		made ? inode_known(p->parts.inodes) : NULL, made ? *made : 0);
+	if (r <= 0)
+		return r;
+	step_path(t->change->key, step, &path);
+	if (t->change->new)
+		handle_follow(p->parts.inodes, &path, t->change->new);
+	return 1;
 }
 
-/* Shows the step without the announcer. What the kernel keeps of the file is dropped. */
-static void show(struct publisher *p, struct transition *t, const struct shown_step *step)
+static bool flip(struct publisher *p, struct transition *t, const struct step *step)
+{
+	return flip_unknown(p, t, step, NULL);
+}
+
+/* What the kernel keeps of what the step changed, and of the directory, is dropped. */
+static void drop_place(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct publish_notify notify = get_notify(p);
 	struct layout_path path;
 	uint64_t parent;
 
-	flip(p, t, step);
 	inval_place(p, step->place);
-	if (keeps_name(step) || !notify.inval_inode)
+	if (step_keeps_name(step) || !notify.inval_inode)
 		return;
-	step_path(t->key, step, &path);
+	step_path(t->change->key, step, &path);
 	parent = parent_node(p, &path);
 	if (parent)
 		notify.inval_inode(notify.arg, parent);
+}
+
+/* Shows the step without the announcer. */
+static void show(struct publisher *p, struct transition *t, const struct step *step)
+{
+	flip(p, t, step);
+	drop_place(p, t, step);
 }
 
 /* ---- names that couldn't be announced ---- */
@@ -459,12 +465,12 @@ static void forget_name(struct publisher *p, uint64_t parent, const char *name)
 }
 
 /* The kernel knew of the name before the announcer told it: its listings may be older. */
-static void drop_listing(struct publisher *p, struct transition *t, const struct shown_step *step)
+static void drop_listing(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct layout_path path;
 	uint64_t parent;
 
-	step_path(t->key, step, &path);
+	step_path(t->change->key, step, &path);
 	parent = parent_node(p, &path);
 	if (!parent || !get_notify(p).inval_entry)
 		return;
@@ -474,70 +480,80 @@ static void drop_listing(struct publisher *p, struct transition *t, const struct
 	start_forgetting(p);
 }
 
-/* The event is lost. */
-static void show_lost(struct publisher *p, struct transition *t, const struct shown_step *step)
+/* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
+static void show_name(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct layout_path path;
 	uint64_t parent;
 
 	show(p, t, step);
-	count(p, &p->counts.lost);
-	step_path(t->key, step, &path);
+	step_path(t->change->key, step, &path);
 	parent = parent_node(p, &path);
-	if (keeps_name(step) || !parent || !get_notify(p).inval_entry)
+	if (step_keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
-	log_info("an event is lost: %s", t->key);
 	pthread_mutex_lock(&p->lock);
 	forget_name(p, parent, step_name(&path));
 	pthread_mutex_unlock(&p->lock);
 	start_forgetting(p);
 }
 
+static void show_lost(struct publisher *p, struct transition *t, const struct step *step)
+{
+	log_info("an event is lost: %s", t->change->key);
+	count(p, &p->counts.lost);
+	show_name(p, t, step);
+}
+
 /* Whether somebody could see the step. */
-static bool is_visible(struct publisher *p, struct transition *t, const struct shown_step *step)
+static bool is_visible(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct layout_path path;
+	struct layout_attr attr;
 	bool hidden;
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
-	if (step->op == SHOWN_ATTRIB)
+	if (step->op == STEP_ATTRIB)
 		return inode_id(p->parts.inodes, step->place);
-	step_path(t->key, step, &path);
+	step_path(t->change->key, step, &path);
 	inode_at(p->parts.inodes, step->place, &hidden);
 	if (hidden && !t->returns)
 		return false;
+	/* What stands there is another one, which somebody's own call made meanwhile. */
+	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
+		attr.ino != step->place)
+		return false;
 	/* A directory's watch sees its files too, also one that nobody has looked at. */
-	if (step->op == SHOWN_WRITE && node_at(p, step->place))
+	if (step->op == STEP_WRITE && node_at(p, step->place))
 		return true;
 	/* Whoever asks for a namespace that isn't listed yet waits for all of it. */
-	if (step->kind == KIND_STREAM && step->op == SHOWN_CREATE &&
+	if (step->kind == KIND_STREAM && step->op == STEP_CREATE &&
 		!shown_is_ready(p->parts.shown, path.namespace))
 		return false;
 	return parent_node(p, &path);
 }
 
-static enum announcer_op announcer_op(const struct shown_step *step)
+static enum announcer_op announcer_op(const struct step *step)
 {
 	bool directory = layout_is_directory(step->kind);
 
 	switch (step->op) {
-	case SHOWN_CREATE:
+	case STEP_CREATE:
 		return directory ? ANNOUNCER_MKDIR : ANNOUNCER_CREATE;
-	case SHOWN_DELETE:
+	case STEP_DELETE:
 		return directory ? ANNOUNCER_RMDIR : ANNOUNCER_UNLINK;
-	case SHOWN_ATTRIB:
+	case STEP_ATTRIB:
 		return ANNOUNCER_ATTRIB;
 	default:
 		return ANNOUNCER_WRITE;
 	}
 }
 
-static uint64_t step_size(const struct transition *t, const struct shown_step *step)
+static uint64_t step_size(const struct transition *t, const struct step *step)
 {
 	struct layout_attr attr;
 
-	if (!t->change.new || snapshot_attr(t->change.new, step->kind, step->tag, &attr) < 0)
+	if (!t->change->new || snapshot_attr(t->change->new, step->kind, step_tag(step), &attr) < 0)
 		return 0;
 	return attr.size;
 }
@@ -545,18 +561,18 @@ static uint64_t step_size(const struct transition *t, const struct shown_step *s
 /* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
 static int announce(struct publisher *p, struct transition *t, size_t i)
 {
-	const struct shown_step *step = &t->change.steps[i];
+	struct step *step = &t->change->steps[i];
 	char directory[ANNOUNCER_PATH], text[ANNOUNCER_PATH];
 	struct layout_path path;
 	struct sent *sent;
 	uint64_t id = p->last_id + 1;
 	int r;
 
-	step_path(t->key, step, &path);
+	step_path(t->change->key, step, &path);
 	step_text(&path, directory, text);
 	if (t->under_way && !streq(directory, t->directory))
 		return -EAGAIN; /* in order: what is under way elsewhere first */
-	if (p->parts.noopen && step->op == SHOWN_WRITE) {
+	if (p->parts.noopen && step->op == STEP_WRITE) {
 		flip(p, t, step);
 		inval_place(p, step->place);
 	}
@@ -566,7 +582,7 @@ static int announce(struct publisher *p, struct transition *t, size_t i)
 		return r;
 	p->last_id = id;
 	strcpy(t->directory, directory);
-	t->states[i].id = id;
+	step->id = id;
 	t->under_way++;
 	sent = xcalloc(1, sizeof(*sent));
 	*sent = (struct sent){t, i};
@@ -582,7 +598,7 @@ static bool is_its_turn(struct publisher *p, const struct transition *t)
 	if (!t->ordered)
 		return true;
 	pthread_mutex_lock(&p->lock);
-	b = map_get(&p->busy, t->key);
+	b = map_get(&p->busy, t->change->key);
 	yes = b->turn == t->turn;
 	pthread_mutex_unlock(&p->lock);
 	return yes;
@@ -598,18 +614,21 @@ static bool advance(struct publisher *p, struct transition *t)
 			p->wake_at = t->not_before;
 		return false;
 	}
-	while (t->at < t->change.nsteps) {
-		const struct shown_step *step = &t->change.steps[t->at];
+	while (t->at < t->change->nsteps) {
+		const struct step *step = &t->change->steps[t->at];
+		uint64_t made = atomic_load(inode_known(p->parts.inodes));
 		int r = 0;
 
-		if (t->states[t->at].done) {
+		if (step->done) {
 			t->at++;
 			continue;
 		}
 		if (!is_visible(p, t, step)) {
 			if (t->under_way)
 				return false; /* in order */
-			show(p, t, step);
+			if (flip_unknown(p, t, step, &made) == -EAGAIN)
+				continue; /* somebody came to know of it meanwhile, maybe */
+			drop_place(p, t, step);
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
 			show(p, t, step);
@@ -634,37 +653,35 @@ static bool advance(struct publisher *p, struct transition *t)
 
 /* ---- transitions ---- */
 
-static struct transition *transition_new(const char *key, struct shown_change *change)
+/* Takes the reference over. */
+static struct transition *transition_new(struct change *change)
 {
-	struct transition *t = xcalloc(1, sizeof(*t) + strlen(key) + 1);
+	struct transition *t = xcalloc(1, sizeof(*t));
 
-	strcpy(t->key, key);
-	t->change = *change;
-	t->states = xcalloc(change->nsteps, sizeof(*t->states));
-	*change = (struct shown_change){0};
+	t->change = change;
 	return t;
 }
 
 /* The name isn't missing any more; or the directory is, in which names are. */
-static void note_name(struct publisher *p, const char *key, const struct shown_step *step)
+static void note_name(struct publisher *p, const char *key, const struct step *step)
 {
 	struct layout_path path;
 
 	step_path(key, step, &path);
-	if (step->op == SHOWN_CREATE && step->kind == KIND_NAMESPACE)
+	if (step->op == STEP_CREATE && step->kind == KIND_NAMESPACE)
 		negatives_del(p->negatives, "", path.namespace);
-	else if (step->op == SHOWN_CREATE && step->kind == KIND_STREAM)
+	else if (step->op == STEP_CREATE && step->kind == KIND_STREAM)
 		negatives_del(p->negatives, path.namespace, path.stream);
-	else if (step->op == SHOWN_DELETE && step->kind == KIND_NAMESPACE)
+	else if (step->op == STEP_DELETE && step->kind == KIND_NAMESPACE)
 		negatives_del_dir(p->negatives, path.namespace);
 }
 
 /* Of a step that is shown. A place that is gone never comes back: what people did to its name, or made in it, is over. */
-static void settle_place(struct publisher *p, const char *key, const struct shown_step *step)
+static void settle_place(struct publisher *p, const char *key, const struct step *step)
 {
 	if (step->kind <= KIND_STREAM)
 		note_name(p, key, step);
-	if (step->op != SHOWN_DELETE)
+	if (step->op != STEP_DELETE)
 		return;
 	inode_drop(p->parts.inodes, step->place);
 }
@@ -673,7 +690,7 @@ static void settle_place(struct publisher *p, const char *key, const struct show
 static void check_namespace(struct publisher *p, const char *key)
 {
 	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
-	struct shown_step step;
+	struct step step;
 
 	if (!shown_namespace_step(p->parts.shown, namespace, &step))
 		return;
@@ -687,22 +704,24 @@ static void finish(struct publisher *p, struct transition *t)
 {
 	struct busy *b;
 
-	for (size_t i = 0; i < t->change.nsteps; i++) {
-		if (!t->returns && t->change.steps[i].kind != KIND_NAMESPACE)
-			shown_expect(p->parts.shown, t->key, &t->change.steps[i], false);
-		settle_place(p, t->key, &t->change.steps[i]);
-	}
-	if (strchr(t->key, '/'))
-		check_namespace(p, t->key);
+	bool stream = strchr(t->change->key, '/');
+
+	if (stream && !t->returns)
+		shown_end(p->parts.shown, t->change);
+	for (size_t i = 0; i < t->change->nsteps; i++)
+		if (!t->change->steps[i].own)
+			settle_place(p, t->change->key, &t->change->steps[i]);
+	if (stream)
+		check_namespace(p, t->change->key);
 	pthread_mutex_lock(&p->lock);
 	p->counts.shown++;
-	b = map_get(&p->busy, t->key);
+	b = map_get(&p->busy, t->change->key);
 	b->transitions--;
 	p->moving--;
 	b->turn += t->ordered;
 	b->names -= t->names;
 	pthread_cond_broadcast(&p->changed);
-	if (t->change.again)
+	if (t->change->again)
 		b->again = true;
 	busy_drop_unused(p, b);
 	pthread_mutex_unlock(&p->lock);
@@ -713,12 +732,12 @@ static void finish(struct publisher *p, struct transition *t)
 /* From here on its key waits for it. p->lock held. */
 static void count_in(struct publisher *p, struct transition *t)
 {
-	struct busy *b = busy_get(p, t->key);
+	struct busy *b = busy_get(p, t->change->key);
 
-	for (size_t i = 0; i < t->change.nsteps && !t->returns; i++)
-		t->names =
-			t->names || (t->change.steps[i].waits && !keeps_name(&t->change.steps[i]));
-	t->ordered = !t->returns && t->change.nsteps && t->change.steps[0].op != SHOWN_ATTRIB;
+	for (size_t i = 0; i < t->change->nsteps && !t->returns; i++)
+		t->names = t->names ||
+			   (t->change->steps[i].waits && !step_keeps_name(&t->change->steps[i]));
+	t->ordered = !t->returns && t->change->nsteps && t->change->steps[0].op != STEP_ATTRIB;
 	t->turn = b->turns;
 	b->turns += t->ordered;
 	b->transitions++;
@@ -779,79 +798,66 @@ static void advance_all(struct publisher *p)
 }
 
 /* What the caller's own call changed is shown already; the events of the rest are still to come. */
-static void settle_own(
-	struct publisher *p, const char *key, const struct shown_own *own, struct shown_change *c)
+static void settle_own(struct publisher *p, const struct change_own *own, struct change *c)
 {
-	size_t n = 0;
-
 	for (size_t i = 0; i < c->nsteps; i++) {
-		struct shown_step *step = &c->steps[i];
+		struct step *step = &c->steps[i];
 		struct layout_path path;
-		bool keep = step->waits;
 
-		if (!step->waits && step->op == SHOWN_WRITE) {
-			step_path(key, step, &path);
-			keep = !(own && own->file && own->file->kind == step->kind &&
-				 (step->kind < KIND_TAG || streq(own->file->tag, step->tag)));
-			if (keep || !own->renamed)
+		step->done = step->own;
+		if (step->waits)
+			continue;
+		if (step->op == STEP_WRITE) {
+			step_path(c->key, step, &path);
+			if (!step->own || !own->renamed)
 				handle_follow(p->parts.inodes, &path, c->new);
 			inval_place(p, step->place);
-			if (keep)
-				shown_expect(p->parts.shown, key, step, true);
-		} else if (!step->waits) {
-			/* A removed directory takes its files along without a word to the kernel, which
-			 * would go on showing their link count to who has them open. */
-			if (step->op == SHOWN_DELETE && !layout_is_directory(step->kind))
-				inval_place(p, step->place);
-			settle_place(p, key, step);
+			continue;
 		}
-		if (keep)
-			c->steps[n++] = *step;
+		/* A removed directory takes its files along without a word to the kernel, which
+		 * would go on showing their link count to who has them open. */
+		if (step->op == STEP_DELETE && !layout_is_directory(step->kind))
+			inval_place(p, step->place);
+		settle_place(p, c->key, step);
 	}
-	c->nsteps = n;
 }
 
 static void publish_stream(struct publisher *p, const char *key)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
-	struct shown_change c;
+	struct change *c = shown_begin(p->parts.shown, key, object, NULL);
 
-	if (shown_begin(p->parts.shown, key, object, NULL, &c))
-		start(p, transition_new(key, &c));
+	if (c)
+		start(p, transition_new(c));
 }
 
 static void publish_namespace(struct publisher *p, const char *name)
 {
-	struct shown_change c = {0};
 	struct store_namespace ns;
-	struct shown_step step;
+	struct change *c;
+	struct step step;
 
 	shown_begin_namespace(
 		p->parts.shown, name, store_get_namespace(p->store, name, &ns) ? &ns : NULL);
 	if (!shown_namespace_step(p->parts.shown, name, &step))
 		return;
-	c.steps = xmalloc(sizeof(step));
-	c.steps[0] = step;
-	c.nsteps = 1;
-	c.again = step.op == SHOWN_DELETE && store_get_namespace(p->store, name, &ns);
-	start(p, transition_new(name, &c));
+	c = change_new(name);
+	change_add(c, step.op, step.kind, "", step.place);
+	c->again = step.op == STEP_DELETE && store_get_namespace(p->store, name, &ns);
+	start(p, transition_new(c));
 }
 
 static void return_hidden(struct publisher *p, const struct inode_due *due)
 {
-	struct shown_change c = {0};
-	struct transition *t;
 	char key[2 * NAME_SIZE];
+	struct transition *t;
+	struct change *c;
 
 	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
-	c.steps = xcalloc(1, sizeof(*c.steps));
-	c.steps[0] = (struct shown_step){
-		.op = SHOWN_CREATE, .kind = due->path.kind, .place = due->first, .waits = true};
-	strcpy(c.steps[0].tag, due->path.tag);
-	c.nsteps = 1;
-	t = transition_new(key, &c);
-	t->returns = true;
-	t->place = due->first;
+	c = change_new(key);
+	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->first);
+	t = transition_new(c);
+	t->returns = due->first;
 	start(p, t);
 }
 
@@ -885,17 +891,17 @@ static int64_t look_at_inodes(struct publisher *p)
 static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 {
 	struct sent *sent = idmap_del(&p->sent, ack->id);
-	const struct shown_step *step;
 	struct transition *t;
+	struct step *step;
 	size_t sent_step;
 
 	if (!sent)
 		return;
 	t = sent->transition;
 	sent_step = sent->step;
-	step = &t->change.steps[sent_step];
-	t->states[sent_step].id = 0;
-	t->states[sent_step].done = true;
+	step = &t->change->steps[sent_step];
+	step->id = 0;
+	step->done = true;
 	t->under_way--;
 	free(sent);
 	if (!t->heard) {
@@ -909,25 +915,29 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 			inval_place(p, step->place); /* it arrived without having been known */
 		return;
 	}
-	if ((ack->error == EEXIST && step->op == SHOWN_CREATE) ||
-		(ack->error == ENOENT && step->op == SHOWN_DELETE)) {
-		flip(p, t, step);
+	if ((ack->error == EEXIST && step->op == STEP_CREATE) ||
+		(ack->error == ENOENT && step->op == STEP_DELETE)) {
+		if (flip(p, t, step))
+			log_info("an event never was: %s", t->change->key);
 		drop_listing(p, t, step);
 		return;
 	}
-	if (ack->error == EBUSY && step->op == SHOWN_DELETE) {
+	if (ack->error == EBUSY && step->op == STEP_DELETE) {
 		/* Something is mounted there, and goes on standing there. */
-		t->states[sent_step].done = false;
+		step->done = false;
 		if (t->at > sent_step)
 			t->at = sent_step;
 		t->not_before = now_monotonic() + BUSY_NS;
 		return;
 	}
-	log_debug("announcing %s: %s", t->key, strerror(ack->error));
-	if (ack->error == ENOENT && step->op == SHOWN_ATTRIB)
-		show(p, t, step); /* its name is gone, but somebody may hold it */
-	else
+	log_debug("announcing %s: %s", t->change->key, strerror(ack->error));
+	if (ack->error == ENOENT) {
+		/* People have removed its name, or a directory above: nothing is to be seen. */
+		count(p, &p->counts.silent);
+		show_name(p, t, step);
+	} else {
 		show_lost(p, t, step);
+	}
 }
 
 /* What was under way is sent again: every step may be done twice. */
@@ -938,8 +948,8 @@ static void forget_sent(struct publisher *p)
 	for (struct transition *t = p->transitions; t; t = t->next) {
 		t->under_way = 0;
 		t->at = 0;
-		for (size_t i = 0; i < t->change.nsteps; i++)
-			t->states[i].id = 0;
+		for (size_t i = 0; i < t->change->nsteps; i++)
+			t->change->steps[i].id = 0;
 	}
 }
 
@@ -1059,10 +1069,9 @@ static void wait_for_something(struct publisher *p, int64_t until)
 {
 	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
 		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
-	int64_t left = until == INT64_MAX ? -1 : (until - now_monotonic()) / NSEC_PER_MSEC + 1;
 	uint64_t counter;
 
-	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : left > 0 ? (int)left : 0);
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : (int)ms_until(until));
 	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
@@ -1151,22 +1160,22 @@ static bool hand_over(struct publisher *p, struct transition *t)
 	return names;
 }
 
-void publish_now(struct publisher *p, const char *key, const struct shown_own *own)
+void publish_now(struct publisher *p, const char *key, const struct change_own *own)
 {
-	static const struct shown_own none = {0};
+	static const struct change_own none = {0};
 	_cleanup_object_ struct object *object = NULL;
-	struct shown_change c;
 	bool again = true, wake = false;
+	struct change *c;
 	struct busy *b;
 
 	publish_hold(p, key); /* first: what comes after the look is shown after us */
 	object = store_get(p->store, key);
 	own = own ? own : &none;
-	while (again && shown_begin(p->parts.shown, key, object, own, &c)) {
-		again = c.again;
-		c.again = false;
-		settle_own(p, key, own, &c);
-		wake = hand_over(p, transition_new(key, &c)) || wake;
+	while (again && (c = shown_begin(p->parts.shown, key, object, own))) {
+		again = c->again;
+		c->again = false;
+		settle_own(p, own, c);
+		wake = hand_over(p, transition_new(c)) || wake;
 	}
 	pthread_mutex_lock(&p->lock);
 	b = map_get(&p->busy, key);
@@ -1177,13 +1186,9 @@ void publish_now(struct publisher *p, const char *key, const struct shown_own *o
 		publish_wake(p);
 }
 
-void publish_attributes(
-	struct publisher *p, const char *key, struct shown_step *steps, size_t nsteps)
+void publish_attributes(struct publisher *p, struct change *change)
 {
-	struct shown_change change = {.steps = steps, .nsteps = nsteps};
-	struct transition *t = transition_new(key, &change);
-
-	hand_over(p, t);
+	hand_over(p, transition_new(change));
 	publish_wake(p);
 }
 
@@ -1250,69 +1255,43 @@ void publish_uncover(struct publisher *p, const char *namespace)
 	start_forgetting(p);
 }
 
-/* p->lock held. False when it is too late. */
-static bool wait_until(struct publisher *p, int64_t until)
-{
-	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
+/* ---- waiting ---- */
 
-	return pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &ts) == 0;
+/* p->lock held. `target`: how many keys had been put in line. */
+static bool is_reached(
+	struct publisher *p, const char *key, enum publish_until until, uint64_t target)
+{
+	const struct busy *b = key ? map_get(&p->busy, key) : NULL;
+
+	if (key && until == PUBLISH_SHOWN)
+		return !b || !b->names;
+	if (p->done < target)
+		return false; /* what is taken from the line isn't under way yet */
+	if (until == PUBLISH_SHOWN)
+		return true;
+	return key ? !b || !b->transitions : !p->moving;
 }
 
-void publish_wait_names(struct publisher *p, const char *key)
+int publish_wait(struct publisher *p, const char *key, enum publish_until until,
+	const struct http_check *check, int64_t deadline)
 {
-	int64_t until = now_monotonic() + NAMES_WAIT_NS;
-	const struct busy *b;
-
-	pthread_mutex_lock(&p->lock);
-	while (!p->stop && (b = map_get(&p->busy, key)) && b->names)
-		if (!wait_until(p, until))
-			break;
-	pthread_mutex_unlock(&p->lock);
-}
-
-void publish_wait_quiet(struct publisher *p, const char *key)
-{
-	int64_t until = now_monotonic() + NAMES_WAIT_NS;
-	const struct busy *b;
-	uint64_t target;
-
-	publish_wake(p);
-	pthread_mutex_lock(&p->lock);
-	target = p->added; /* what is taken from the line isn't under way yet */
-	while (!p->stop && (p->done < target || ((b = map_get(&p->busy, key)) && b->transitions)))
-		if (!wait_until(p, until))
-			break;
-	pthread_mutex_unlock(&p->lock);
-}
-
-int publish_settle(struct publisher *p, const struct http_check *check, int64_t timeout_ms)
-{
-	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
 	uint64_t target;
 	int r = 0;
 
+	publish_wake(p);
 	pthread_mutex_lock(&p->lock);
 	target = p->added;
-	while (r == 0 && (p->done < target || p->moving) && !p->stop) {
-		wait_until(p, now_monotonic() + LOOK_NS);
+	while (r == 0 && !p->stop && !is_reached(p, key, until, target)) {
+		int64_t now = now_monotonic(),
+			look = deadline < now + LOOK_NS ? deadline : now + LOOK_NS;
+
+		cond_wait_until(&p->changed, &p->lock, look);
 		pthread_mutex_unlock(&p->lock);
-		r = now_monotonic() >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
+		r = now >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
 		pthread_mutex_lock(&p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return r;
-}
-
-void publish_flush(struct publisher *p)
-{
-	uint64_t target;
-
-	publish_wake(p);
-	pthread_mutex_lock(&p->lock);
-	target = p->added;
-	while (p->done < target && !p->stop)
-		pthread_cond_wait(&p->changed, &p->lock);
-	pthread_mutex_unlock(&p->lock);
 }
 
 void publish_get_counts(struct publisher *p, struct publish_counts *ret)

@@ -67,27 +67,10 @@ void publish_release(struct publisher *p, const char *key);
  * waits for: after publish_release, where the key is held and no names are among them. `own` (NULL:
  * nothing is) only has to live until this returns.
  */
-void publish_now(struct publisher *p, const char *key, const struct shown_own *own);
+void publish_now(struct publisher *p, const char *key, const struct change_own *own);
 
-/*
- * Waits, half a second at most, until the names that publish_now left to the announcer are there: whoever
- * saved a tag into spec.json lists tags/ next. The announcer may need a directory that the caller's own call
- * holds (a rename's), which is why the wait ends.
- */
-void publish_wait_names(struct publisher *p, const char *key);
-
-/*
- * Waits, half a second at most, until all of the key is shown and announced: before that, a truncation that the
- * announcer has begun keeps the kernel at the old size. For callers that hold no directory.
- */
-void publish_wait_quiet(struct publisher *p, const char *key);
-
-/*
- * The modes of these places of the key are others: SHOWN_ATTRIB steps, whose `place` is the st_ino
- * that the kernel knows. Takes `steps` over.
- */
-void publish_attributes(
-	struct publisher *p, const char *key, struct shown_step *steps, size_t nsteps);
+/* STEP_ATTRIB: other modes, where `place` is the st_ino that the kernel knows. Takes the reference over. */
+void publish_attributes(struct publisher *p, struct change *change);
 
 /*
  * A name at the root (`namespace` "") or in a namespace is missing, and a watch covers it: whether the kernel
@@ -105,14 +88,29 @@ bool publish_keeps_missing(
  */
 void publish_uncover(struct publisher *p, const char *namespace);
 
-/* Waits until everything in line at the call is shown or on its way to the announcer. */
-void publish_flush(struct publisher *p);
+/* How far it is waited for. */
+enum publish_until {
+	/*
+	 * Of a key: the names that publish_now left to the announcer are there: whoever saved a tag into spec.json lists
+	 * tags/ next. Of all: what was received before the call is shown or on its way to the announcer.
+	 */
+	PUBLISH_SHOWN,
+	/*
+	 * What was received before the call is shown, and its events are raised. Before that, a truncation that the
+	 * announcer has begun keeps the kernel at the old size.
+	 */
+	PUBLISH_ANNOUNCED,
+};
+
+/* How long a call that holds a directory, which the announcer may need, waits at most. */
+#define PUBLISH_WAIT_NS (NSEC_PER_SEC / 2)
 
 /*
- * Waits until everything received before the call is shown, and its events are raised; `check` as for http_call. 0,
- * -ETIMEDOUT after timeout_ms, or what check said.
+ * Waits for the key (NULL: for all), until the deadline (monotonic ns; INT64_MAX: none) or the end of the
+ * publisher. `check` as for http_call, or NULL. 0, -ETIMEDOUT, or what check said.
  */
-int publish_settle(struct publisher *p, const struct http_check *check, int64_t timeout_ms);
+int publish_wait(struct publisher *p, const char *key, enum publish_until until,
+	const struct http_check *check, int64_t deadline);
 
 /* Something may be due (fs/tree/inode.h). */
 void publish_wake(struct publisher *p);

@@ -14,20 +14,21 @@ int objects_path_errno(int r)
 }
 
 static void update_init(struct update *e, struct mount *m, const struct api_call *call,
-	const struct layout_path *path)
+	const struct layout_path *path, bool removes)
 {
 	*e = (struct update){.mount = m,
 		.call = call,
 		.namespace = path->namespace,
 		.stream = path->stream,
-		.own = {.tree = path}};
+		.own = {.tree = path, .removed = removes}};
 }
 
-/* Notes a failure. */
+/* Shows what came of it, and notes a failure. */
 static int settle(struct update *e, const struct layout_path *path, int r)
 {
 	_cleanup_free_ char *text = NULL;
 
+	update_end(e, r);
 	if (r == 0)
 		return 0;
 	text = namei_text(path);
@@ -44,12 +45,6 @@ static int send_request(struct update *e, const char *method, const char *path, 
 		.method = method, .path = path, .content_type = "application/json", .body = body};
 
 	return update_send(e, &request, ret_answer);
-}
-
-/* The request may have arrived, though no answer came, or one too large to be taken. */
-static bool is_lost(const struct update *e)
-{
-	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
 }
 
 /* Nothing came of a request whose answer was lost. (503 and the like are -EAGAIN with a code.) */
@@ -83,7 +78,7 @@ static int post_stream(struct update *e, const char *url, const json_t *body)
 	_cleanup_buf_ struct buf answer = {0};
 	int r = send_request(e, "POST", url, body, &answer);
 
-	if (r == 0 ? update_take_answer(e, &answer, NULL) < 0 : is_lost(e))
+	if (r == 0 ? update_take_answer(e, &answer, NULL) < 0 : update_is_lost(e))
 		r = look_for_stream(e);
 	return r;
 }
@@ -93,13 +88,14 @@ int objects_make_stream(
 {
 	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
 	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
-	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", "ImageStream",
-		"apiVersion", m->api->api_version, "metadata", "name", path->stream, "namespace",
-		path->namespace);
+	_cleanup_json_ json_t *body =
+		json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", m->api->resources->streams.kind,
+			"apiVersion", m->api->resources->streams.api_version, "metadata", "name",
+			path->stream, "namespace", path->namespace);
 	_cleanup_update_ struct update e = {0};
 	int r = -EAGAIN;
 
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	if (!body)
 		return settle(
 			&e, path, update_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
@@ -114,17 +110,6 @@ static json_t *delete_options(const char *uid)
 {
 	return json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
 		"preconditions", "uid", uid);
-}
-
-/* The object is gone for us, unless it was made again. */
-static void forget_stream(struct update *e, const char *uid)
-{
-	_cleanup_free_ char *key = update_key(e);
-	_cleanup_object_ struct object *held = store_get(e->mount->store, key);
-
-	if (held && streq(held->uid, uid))
-		store_delete(e->mount->store, key, held->resource_version);
-	publish_now(e->mount->publisher, key, &e->own);
 }
 
 /* After a lost answer: 0 when it is gone, -EAGAIN when it isn't. */
@@ -145,7 +130,7 @@ static int delete_stream(struct update *e, const char *url, const char *uid, str
 
 	for (int i = 0; i < LOST_MAX && is_to_repeat(r, e); i++) {
 		r = send_request(e, "DELETE", url, options, ret_answer);
-		if (r < 0 && is_lost(e))
+		if (r < 0 && update_is_lost(e))
 			r = look_for_deletion(e, uid);
 	}
 	return r;
@@ -157,18 +142,21 @@ int objects_remove_stream(
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
 	_cleanup_buf_ struct buf answer = {0};
-	_cleanup_free_ char *url = NULL;
+	_cleanup_free_ char *url = NULL, *key = NULL;
 	_cleanup_update_ struct update e = {0};
 	int r;
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
-	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0))
-		forget_stream(&e, snapshot->object->uid);
+	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0)) {
+		key = update_key(&e);
+		update_forget_stream(m, key, snapshot->object->uid);
+		e.taken = true;
+	}
 	return settle(&e, path, r);
 }
 
@@ -213,7 +201,7 @@ int objects_make_tag(struct mount *m, const struct api_call *call, const struct 
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	e.uid = snapshot->object->uid;
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
@@ -248,18 +236,11 @@ static int delete_imagestreamtag(struct update *e, const char *uid)
 {
 	_cleanup_json_ json_t *options = delete_options(uid);
 	_cleanup_buf_ struct buf answer = {0};
-	struct buf path = BUF_INIT(8192);
-	int r;
+	_cleanup_free_ char *name = xasprintf("%s:%s", e->stream, e->file.tag);
+	_cleanup_free_ char *path =
+		resource_path(&e->mount->api->resources->tags, e->namespace, name, NULL);
 
-	buf_addf(&path, "%s/namespaces/", e->mount->api->root);
-	buf_addurl(&path, e->namespace);
-	buf_addstr(&path, "/imagestreamtags/");
-	buf_addurl(&path, e->stream);
-	buf_addstr(&path, ":");
-	buf_addurl(&path, e->file.tag);
-	r = send_request(e, "DELETE", path.data, options, &answer);
-	buf_release(&path);
-	return r;
+	return send_request(e, "DELETE", path, options, &answer);
 }
 
 /* After a lost answer: 0 when the tag is gone, -EAGAIN when it isn't. */
@@ -283,14 +264,14 @@ static bool may_patch_status(struct update *e)
 {
 	_cleanup_json_ json_t *answer = NULL;
 	_cleanup_buf_ struct buf text = {0};
-	_cleanup_json_ json_t *body = json_pack("{s:s, s:s, s:{s:{s:s, s:s, s:s, s:s, s:s, s:s}}}",
-		"kind", "SelfSubjectAccessReview", "apiVersion", "authorization.k8s.io/v1", "spec",
-		"resourceAttributes", "namespace", e->namespace, "verb", "patch", "group",
-		"image.openshift.io", "resource", "imagestreams", "subresource", "status", "name",
-		e->stream);
+	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
+		.resource = &e->mount->api->resources->streams,
+		.subresource = "status",
+		.namespace = e->namespace,
+		.name = e->stream});
+	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;
-	int r = send_request(
-		e, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, &text);
+	int r = send_request(e, "POST", path, body, &text);
 
 	answer = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
 	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
@@ -336,7 +317,7 @@ static int remove_tag(struct update *e)
 			return remove_by_patch(e, &tag);
 		if (r == 0)
 			r = update_refresh(e);
-		else if (is_lost(e))
+		else if (update_is_lost(e))
 			r = look_for_tag(e);
 		else if (r == -ENOENT && update_refresh(e) < 0)
 			r = -ENOENT; /* shown, but gone on the server */
@@ -354,7 +335,7 @@ int objects_remove_tag(struct mount *m, const struct api_call *call, const struc
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	e.uid = snapshot->object->uid;
 	r = set_tag(&e, path, raw);
 	if (r == 0)

@@ -255,7 +255,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.file = {.view = layout[path->kind].view},
 		.decide = merge,
 		.arg = d,
-		.own = {.file = path}};
+		.own = {.file = call->closed ? NULL : path}};
 	if (path->kind < KIND_TAG)
 		return 0;
 	if (layout_unescape(path->tag, d->raw, &len) < 0)
@@ -273,6 +273,7 @@ static int save(struct document *d)
 
 	if (r == 0)
 		r = update_run(&d->edit);
+	update_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
 		return r;
@@ -283,7 +284,8 @@ static int save(struct document *d)
 		tell_kernel(d->mount, dir);
 	d->stamp = mergebase_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
-	publish_wait_names(d->mount->publisher, d->edit.result->key);
+	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
 	return 0;
 }
 

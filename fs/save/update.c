@@ -9,6 +9,14 @@
 #define CONFLICT_TOP 8	/* and no longer after so many times */
 #define LOST_MAX     5	/* answers that may be lost in one save */
 
+void update_forget_stream(struct mount *m, const char *key, const char *uid)
+{
+	_cleanup_object_ struct object *held = store_get(m->store, key);
+
+	if (held && (!uid || streq(held->uid, uid)))
+		store_delete(m->store, key, held->resource_version);
+}
+
 char *update_key(const struct update *e)
 {
 	return xasprintf("%s/%s", e->namespace, e->stream);
@@ -44,8 +52,8 @@ static int read_answer(const struct update *e, const struct buf *answer, struct 
 	json_t **ret_tree, char **ret_why)
 {
 	_cleanup_object_ struct object *o = NULL;
-	int r = object_from_text(
-		answer->data, answer->len, e->mount->api->api_version, &o, ret_tree, ret_why);
+	int r = object_from_text(answer->data, answer->len,
+		e->mount->api->resources->streams.api_version, &o, ret_tree, ret_why);
 
 	if (r < 0)
 		return -EINVAL;
@@ -73,8 +81,16 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 	e->result = object_ref(o);
 	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
-	publish_now(e->mount->publisher, e->result->key, &e->own);
+	e->taken = true;
 	return 0;
+}
+
+void update_end(struct update *e, int r)
+{
+	_cleanup_free_ char *key = update_key(e);
+
+	if (e->taken)
+		publish_now(e->mount->publisher, key, r == 0 ? &e->own : NULL);
 }
 
 int update_refresh(struct update *e)
@@ -134,8 +150,8 @@ static int update_conflict(struct update *e)
 static int send_form(struct update *e, enum patch_form form, const json_t *current,
 	const json_t *merged, struct buf *ret_answer)
 {
-	_cleanup_free_ char *stream = api_stream_path(e->mount->api, e->namespace, e->stream);
-	_cleanup_free_ char *base = xasprintf("%s%s", stream, is_status(e) ? "/status" : "");
+	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->namespace,
+		e->stream, is_status(e) ? "status" : NULL);
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
 	_cleanup_json_ json_t *stored = NULL, *body = NULL;
 	_cleanup_buf_ struct buf text = {0};
@@ -175,8 +191,7 @@ static bool is_conflict(const struct update *e)
 	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);
 }
 
-/* No answer, or one that is none, though the request may have arrived. */
-static bool is_lost(const struct update *e)
+bool update_is_lost(const struct update *e)
 {
 	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
 }
@@ -185,7 +200,7 @@ static bool is_lost(const struct update *e)
 static bool is_in_doubt(const struct update *e)
 {
 	return e->status.code == 0 &&
-	       (is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
+	       (update_is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
 		       e->status.error == ESHUTDOWN);
 }
 
@@ -283,9 +298,9 @@ static int attempt(struct update *e, bool *ret_again)
 		r = update_refuse(
 			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
 	if (r < 0) {
-		e->lost = is_lost(e);
+		e->lost = update_is_lost(e);
 		e->in_doubt = is_in_doubt(e);
-		*ret_again = is_conflict(e) || is_lost(e);
+		*ret_again = is_conflict(e) || update_is_lost(e);
 		return r;
 	}
 	e->sent = true;

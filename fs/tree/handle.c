@@ -1,5 +1,6 @@
 #include "fs/tree/handle.h"
 
+#include "client/clock.h"
 #include "fs/tree/itable.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
 #include "fs/tree/history.h"
 
+#include "client/clock.h"
 #include "client/map.h"
 #include "client/patch.h"
 

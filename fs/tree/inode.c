@@ -11,7 +11,10 @@ uint64_t inode_lookup(struct inode_table *t, const struct layout_path *path, uin
 	n = inode_find(t, ino);
 	if (!n)
 		n = inode_make(t, path, ino, path->kind == KIND_SCRATCH ? INODE_GONE : INODE_SHOWN);
-	t->known += n->lookups++ == 0;
+	if (n->lookups++ == 0) {
+		t->known++;
+		t->met++;
+	}
 	id = n->id;
 	pthread_mutex_unlock(&t->lock);
 	return id;
@@ -68,6 +71,11 @@ size_t inode_count(struct inode_table *t)
 	count = t->known;
 	pthread_mutex_unlock(&t->lock);
 	return count;
+}
+
+const atomic_uint_fast64_t *inode_known(struct inode_table *t)
+{
+	return &t->met;
 }
 
 void inode_foreach(struct inode_table *t, const char *namespace, inode_fn *fn, void *arg)

@@ -17,6 +17,7 @@
 #ifndef FS_TREE_INODE_H
 #define FS_TREE_INODE_H
 
+#include "client/clock.h"
 #include "fs/tree/snapshot.h"
 
 #define INODE_ROOT 1 /* its id, and its st_ino */
@@ -60,6 +61,12 @@ uint64_t inode_id(struct inode_table *t, uint64_t ino);
 uint64_t inode_id_at(struct inode_table *t, uint64_t first);
 /* How many the kernel knows. */
 size_t inode_count(struct inode_table *t);
+/*
+ * How often an inode has become known so far; it grows before inode_lookup returns. Borrowed. Where it is the same
+ * under another module's lock as before an inode_id that found nothing, all that is asked of that inode from now on
+ * comes after what is done under that lock.
+ */
+const atomic_uint_fast64_t *inode_known(struct inode_table *t);
 
 /* Calls fn for each inode of the namespace that the kernel may know, under the lock: fn may take no other one. */
 typedef void inode_fn(void *arg, const struct layout_path *path, uint64_t ino);

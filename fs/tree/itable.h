@@ -117,8 +117,10 @@ struct inode_table {
 	size_t size;	   /* of them, a power of two */
 	size_t count;	   /* inodes */
 	size_t known;	   /* by the kernel */
-	size_t pending;	   /* of them */
-	size_t scratch;	   /* of them */
+	atomic_uint_fast64_t
+		met; /* how often one became known; it only grows, and is read without the lock */
+	size_t pending; /* of them */
+	size_t scratch; /* of them */
 	size_t names_made;
 	size_t writers;	       /* handles for writing */
 	uint64_t handles;      /* ever opened */

@@ -1,5 +1,6 @@
 #include "fs/tree/mergebase.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/log.h"
 

@@ -33,19 +33,29 @@ void order_put(struct order *o, uint64_t cookie, void *child)
 		o->counter = cookie;
 }
 
-size_t order_after(const struct order *o, uint64_t cookie)
+size_t order_search(const void *items, size_t count, order_cookie_fn *cookie_at, uint64_t cookie)
 {
-	size_t low = 0, high = o->count;
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 
-		if (o->places[middle].cookie <= cookie)
+		if (cookie_at(items, middle) <= cookie)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	return low;
+}
+
+static uint64_t place_cookie(const void *places, size_t i)
+{
+	return ((const struct order_place *)places)[i].cookie;
+}
+
+size_t order_after(const struct order *o, uint64_t cookie)
+{
+	return order_search(o->places, o->count, place_cookie, cookie);
 }
 
 /* Where the child stands; o->count where it doesn't. Several may be at one cookie. */

@@ -1,5 +1,6 @@
 #include "fs/tree/scratch.h"
 
+#include "client/clock.h"
 #include "fs/tree/itable.h"
 
 #include <errno.h>
@@ -441,11 +442,6 @@ int64_t scratch_dir_mtime(struct inode_table *t, uint64_t dir, unsigned *ret_sub
 	return mtime;
 }
 
-static struct timespec timespec(int64_t ns)
-{
-	return (struct timespec){ns / NSEC_PER_SEC, ns % NSEC_PER_SEC};
-}
-
 /* t->lock held. */
 static void fill_stat(struct inode_table *t, const struct inode *n, struct stat *ret)
 {
@@ -462,9 +458,9 @@ static void fill_stat(struct inode_table *t, const struct inode *n, struct stat 
 		.st_size = made->target ? strlen(made->target) : len,
 		.st_blocks = (len + 511) / 512,
 		.st_blksize = 4096,
-		.st_atim = timespec(made->atime),
-		.st_mtim = timespec(mtime),
-		.st_ctim = timespec(made->ctime > mtime ? made->ctime : mtime)};
+		.st_atim = timespec_from_ns(made->atime),
+		.st_mtim = timespec_from_ns(mtime),
+		.st_ctim = timespec_from_ns(made->ctime > mtime ? made->ctime : mtime)};
 	if (S_ISDIR(made->mode) && n->own->entry)
 		ret->st_nlink = 2 + (d ? d->subdirs : 0);
 }

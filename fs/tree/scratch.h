@@ -8,6 +8,7 @@
 #ifndef FS_TREE_SCRATCH_H
 #define FS_TREE_SCRATCH_H
 
+#include "client/clock.h"
 #include "client/object.h"
 #include "fs/tree/inode.h"
 

@@ -1,29 +1,16 @@
 #include "fs/tree/shown.h"
 
+#include "client/clock.h"
 #include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/order.h"
 
 #include <errno.h>
 
-/* A place that waits, or whose event is still to come. */
-struct item {
-	struct item *next; /* of the same place, newer */
-	uint64_t serial;   /* the oldest has the lowest */
-	enum shown_op op;
-	enum kind kind;
-	bool waits;
-	uint64_t change;
-	unsigned cookie;	/* of a tag that goes: its place in listings */
-	struct snapshot *shows; /* while it waits; NULL: nothing */
-	const char *tag;	/* in the key */
-	char key[];
-};
-
 /* Names in tags/ that wait: those that are to come aren't shown yet, those that are to go still are. */
 struct tags_waiting {
 	size_t coming;
-	struct order going; /* by cookie -> struct item */
+	struct order going; /* by cookie -> struct step */
 	bool moved;	    /* one of them, or of the caller's own, came or went */
 	int64_t mtime;	    /* of tags/ until then */
 };
@@ -32,8 +19,9 @@ struct stream {
 	unsigned cookie;
 	bool shown;		   /* in the namespace's listing and count */
 	struct snapshot *snapshot; /* the newest; NULL: gone, but not yet shown so */
-	struct map items;	   /* place -> the oldest struct item: of several that one counts */
-	uint64_t serial;	   /* of the newest item */
+	struct map
+		steps; /* place -> the oldest struct step that is linked: of several that one counts */
+	uint64_t serial; /* of the newest step */
 	struct tags_waiting tags;
 	char name[];
 };
@@ -92,22 +80,16 @@ struct shown *shown_new(struct object_cache *cache, struct journal *journal)
 	return p;
 }
 
-static void item_free(struct item *i)
-{
-	snapshot_unref(i->shows);
-	free(i);
-}
-
 static void stream_free(struct stream *s)
 {
-	map_foreach(&s->items, e)
+	map_foreach(&s->steps, e)
 	{
-		for (struct item *i = e->value, *next; i; i = next) {
+		for (struct step *i = e->value, *next; i; i = next) {
 			next = i->next;
-			item_free(i);
+			change_unref(i->change);
 		}
 	}
-	map_release(&s->items);
+	map_release(&s->steps);
 	order_release(&s->tags.going);
 	snapshot_unref(s->snapshot);
 	free(s);
@@ -276,7 +258,7 @@ static struct namespace *namespace_that_differs(struct shown *p, const char *nam
 	return n && n->visible != is_wanted(n) ? n : NULL;
 }
 
-bool shown_namespace_step(struct shown *p, const char *name, struct shown_step *ret)
+bool shown_namespace_step(struct shown *p, const char *name, struct step *ret)
 {
 	struct layout_attr attr;
 	struct namespace *n;
@@ -285,10 +267,8 @@ bool shown_namespace_step(struct shown *p, const char *name, struct shown_step *
 	n = namespace_that_differs(p, name);
 	if (n) {
 		namespace_attr(p, n, &attr);
-		*ret = (struct shown_step){.op = n->visible ? SHOWN_DELETE : SHOWN_CREATE,
-			.kind = KIND_NAMESPACE,
-			.place = attr.ino,
-			.waits = true};
+		step_init(
+			ret, n->visible ? STEP_DELETE : STEP_CREATE, KIND_NAMESPACE, "", attr.ino);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return n;
@@ -309,22 +289,6 @@ static bool flip_namespace(struct shown *p, const char *name, bool show)
 	}
 	pthread_mutex_unlock(&p->lock);
 	return flips;
-}
-
-static void settle_namespace(struct shown *p, const char *name)
-{
-	if (!flip_namespace(p, name, true))
-		flip_namespace(p, name, false);
-}
-
-void shown_set_namespace(struct shown *p, const char *name, const struct store_namespace *ns)
-{
-	shown_begin_namespace(p, name, ns);
-	settle_namespace(p, name);
-	if (!ns)
-		return;
-	shown_begin_namespace(p, name, ns); /* another one of that name is gone now */
-	settle_namespace(p, name);
 }
 
 void shown_add_named(struct shown *p, const char *name)
@@ -369,33 +333,24 @@ static struct stream *stream_get(struct shown *p, const char *namespace, const c
 	return n ? map_get(&n->streams, name) : NULL;
 }
 
-/* A place as the key of its items. */
-#define ITEM_KEY (1 + NAME_SIZE)
-
-static void item_key(enum kind kind, const char *tag, char ret[ITEM_KEY])
+/* The oldest step of the place itself that is linked, or NULL. */
+static struct step *steps_at(const struct stream *s, enum kind kind, const char *tag)
 {
-	ret[0] = (char)(1 + kind);
-	strcpy(ret + 1, kind < KIND_TAG ? "" : tag);
-}
+	struct step place;
 
-/* The oldest item of the place itself, or NULL. */
-static struct item *items_at(const struct stream *s, enum kind kind, const char *tag)
-{
-	char key[ITEM_KEY];
-
-	if (s->items.count == 0)
+	if (s->steps.count == 0)
 		return NULL;
-	item_key(kind, tag, key);
-	return map_get(&s->items, key);
+	step_init(&place, STEP_WRITE, kind, tag, 0);
+	return map_get(&s->steps, place.at);
 }
 
-/* The older of `found` and the oldest item of the place that waits; `creates`: to be made. */
-static const struct item *older(const struct stream *s, const struct item *found, enum kind kind,
+/* The older of `found` and the oldest step of the place that is pending; `creates`: that makes it. */
+static const struct step *older(const struct stream *s, const struct step *found, enum kind kind,
 	const char *tag, bool creates)
 {
-	const struct item *i = items_at(s, kind, tag);
+	const struct step *i = steps_at(s, kind, tag);
 
-	while (i && (!i->waits || (creates && i->op != SHOWN_CREATE)))
+	while (i && (i->state != STEP_PENDING || (creates && i->op != STEP_CREATE)))
 		i = i->next;
 	return i && (!found || i->serial < found->serial) ? i : found;
 }
@@ -403,12 +358,12 @@ static const struct item *older(const struct stream *s, const struct item *found
 /* p->lock held. What the place shows; borrowed, or NULL. A directory above that comes whole speaks for it. */
 static struct snapshot *view_at(const struct stream *s, enum kind kind, const char *tag)
 {
-	const struct item *i = older(s, NULL, kind, tag, false);
+	const struct step *i = older(s, NULL, kind, tag, false);
 
 	i = older(s, i, KIND_STREAM, "", true);
 	if (kind > KIND_TAG)
 		i = older(s, i, KIND_TAG, tag, true);
-	return i ? i->shows : s->snapshot;
+	return !i ? s->snapshot : i->bare ? NULL : i->change->old;
 }
 
 struct snapshot *shown_snapshot_at(struct shown *p, const struct layout_path *path)
@@ -480,202 +435,56 @@ static void stream_show(struct shown *p, struct namespace *n, struct stream *s, 
 /* p->lock held. A stream that is gone and shown so is forgotten. */
 static void stream_drop_unused(struct shown *p, struct namespace *n, struct stream *s)
 {
-	if (s->snapshot || s->items.count || s->shown)
+	if (s->snapshot || s->steps.count || s->shown)
 		return;
 	map_del(&n->streams, s->name);
 	stream_free(s);
 	namespace_drop_unused(p, n);
 }
 
-/* ---- what a new version changes ---- */
+/* ---- steps; p->lock held in all of these ---- */
 
-static void add_step(
-	struct shown_change *c, enum shown_op op, enum kind kind, const char *tag, uint64_t place)
+static bool step_is_linked(const struct step *step)
 {
-	struct shown_step *step;
-
-	if ((c->nsteps & (c->nsteps + 1)) == 0) /* grows by powers of two */
-		c->steps = xrealloc(c->steps, (2 * c->nsteps + 1) * sizeof(*c->steps));
-	step = &c->steps[c->nsteps++];
-	*step = (struct shown_step){.op = op, .kind = kind, .place = place, .waits = true};
-	strcpy(step->tag, tag);
+	return step->serial;
 }
 
-/* One file: it came, went, changed or didn't. `deletions` picks what is looked for. */
-static void diff_file(struct shown_change *c, enum kind kind, const char *tag, bool deletions)
+/* A name in tags/ that is pending is counted, or not any more. */
+static void step_count(struct stream *s, struct step *i, bool pending)
 {
-	struct layout_attr before, after;
-	bool was = c->old && snapshot_stamp(c->old, kind, tag, &before) == 0;
-	bool is = c->new &&snapshot_stamp(c->new, kind, tag, &after) == 0;
-	bool same = was && is && before.ino == after.ino;
-
-	if (deletions && was && !same)
-		add_step(c, SHOWN_DELETE, kind, tag, before.ino);
-	else if (!deletions && is && !same)
-		add_step(c, SHOWN_CREATE, kind, tag, after.ino);
-	else if (!deletions && same && before.mtime != after.mtime)
-		add_step(c, SHOWN_WRITE, kind, tag, after.ino);
-}
-
-static bool same_tag(struct snapshot *a, struct snapshot *b, const char *tag)
-{
-	struct layout_attr x, y;
-
-	return a && b && snapshot_attr(a, KIND_TAG, tag, &x) == 0 &&
-	       snapshot_attr(b, KIND_TAG, tag, &y) == 0 && x.ino == y.ino;
-}
-
-static void diff_deleted_tags(struct shown_change *c)
-{
-	const struct snapshot_index *x = snapshot_index(c->old);
-
-	for (size_t i = 0; i < x->ntags; i++) {
-		const char *tag = x->tags[i].name;
-		struct layout_attr attr;
-
-		for (unsigned k = 0; k < TAG_FILES; k++)
-			diff_file(c, TAG_FILE + k, tag, true);
-		if (!same_tag(c->old, c->new, tag) &&
-			snapshot_attr(c->old, KIND_TAG, tag, &attr) == 0)
-			add_step(c, SHOWN_DELETE, KIND_TAG, tag, attr.ino);
-	}
-}
-
-static void diff_tags(struct shown_change *c)
-{
-	const struct snapshot_index *x = snapshot_index(c->new);
-
-	for (size_t i = 0; i < x->ntags; i++) {
-		const char *tag = x->tags[i].name;
-		struct layout_attr attr;
-
-		if (!same_tag(c->old, c->new, tag)) {
-			snapshot_attr(c->new, KIND_TAG, tag, &attr);
-			add_step(c, SHOWN_CREATE, KIND_TAG, tag, attr.ino);
-			continue;
-		}
-		for (unsigned k = 0; k < TAG_FILES; k++)
-			diff_file(c, TAG_FILE + k, tag, false);
-	}
-}
-
-/* Whoever waits for the files that every version moves, the whole object's, finds the others moved. */
-static void diff_files(struct shown_change *c)
-{
-	for (unsigned k = 0; k < STREAM_FILES; k++)
-		if (layout[STREAM_FILE + k].view != PATCH_IMAGESTREAM)
-			diff_file(c, STREAM_FILE + k, "", false);
-	for (unsigned k = STREAM_FILES; k-- > 0;)
-		if (layout[STREAM_FILE + k].view == PATCH_IMAGESTREAM)
-			diff_file(c, STREAM_FILE + k, "", false);
-}
-
-static void diff(struct shown_change *c)
-{
-	struct layout_attr attr;
-
-	if (!c->old) {
-		snapshot_attr(c->new, KIND_STREAM, "", &attr);
-		add_step(c, SHOWN_CREATE, KIND_STREAM, "", attr.ino);
+	if (i->kind != KIND_TAG)
 		return;
-	}
-	diff_deleted_tags(c);
-	if (c->new) {
-		diff_tags(c);
-		diff_files(c);
-		return;
-	}
-	for (unsigned k = 0; k < STREAM_FILES; k++)
-		diff_file(c, STREAM_FILE + k, "", true);
-	snapshot_attr(c->old, KIND_TAGS, "", &attr);
-	add_step(c, SHOWN_DELETE, KIND_TAGS, "", attr.ino);
-	snapshot_attr(c->old, KIND_STREAM, "", &attr);
-	add_step(c, SHOWN_DELETE, KIND_STREAM, "", attr.ino);
-}
-
-static void number_steps(struct shown_change *c)
-{
-	static atomic_uint_fast64_t last;
-	uint64_t number = ++last;
-
-	for (size_t i = 0; i < c->nsteps; i++)
-		c->steps[i].change = number;
-}
-
-static bool is_own(const struct shown_step *step, const struct shown_own *own)
-{
-	if (own->file)
-		return step->kind == own->file->kind &&
-		       (step->kind < KIND_TAG || streq(step->tag, own->file->tag));
-	return own->tree && (own->tree->kind == KIND_STREAM ||
-				    (step->kind >= KIND_TAG && streq(step->tag, own->tree->tag)));
-}
-
-static void leave_own(struct shown_change *c, const struct shown_own *own)
-{
-	if (!own)
-		return;
-	for (size_t i = 0; i < c->nsteps; i++) {
-		struct shown_step *step = &c->steps[i];
-
-		if (step->op == SHOWN_WRITE || is_own(step, own))
-			step->waits = false;
-	}
-}
-
-/* ---- items; p->lock held in all of them ---- */
-
-/* A name in tags/ that waits is counted, or not any more. */
-static void item_count(struct stream *s, struct item *i, bool waits)
-{
-	if (i->kind != KIND_TAG || i->waits == waits)
-		return;
-	if (i->op == SHOWN_CREATE)
-		s->tags.coming += waits ? 1 : -1;
-	else if (waits)
+	if (i->op == STEP_CREATE)
+		s->tags.coming += pending ? 1 : -1;
+	else if (pending)
 		order_put(&s->tags.going, i->cookie, i);
 	else
 		order_del(&s->tags.going, i->cookie, i);
-	s->tags.moved = s->tags.moved || !waits;
+	s->tags.moved = s->tags.moved || !pending;
 }
 
-static void item_wait(struct stream *s, struct item *i, struct snapshot *shows)
+/* Its place shows the newest from now on; its event may be still to come. */
+static void step_show(struct stream *s, struct step *i)
+{
+	if (i->state == STEP_PENDING)
+		step_count(s, i, false);
+	i->state = STEP_SHOWN;
+}
+
+static void step_link(struct stream *s, struct step *i)
 {
 	const struct snapshot_tag *t = NULL;
+	struct step *last = map_get(&s->steps, i->at);
 
-	if (i->kind == KIND_TAG && i->op == SHOWN_DELETE && shows)
-		t = snapshot_find_tag(shows, i->tag);
-	i->cookie = t ? t->cookie : 0;
-	item_count(s, i, true);
-	i->waits = true;
-	i->shows = snapshot_ref_or_null(shows);
-}
-
-static void item_stop(struct stream *s, struct item *i)
-{
-	item_count(s, i, false);
-	i->waits = false;
-	snapshot_unref(steal_ptr(i->shows));
-}
-
-static void add_item(struct stream *s, const struct shown_step *step, struct snapshot *shows)
-{
-	char key[ITEM_KEY];
-	struct item *i, *last;
-
-	item_key(step->kind, step->tag, key);
-	i = xcalloc(1, sizeof(*i) + strlen(key) + 1);
-	strcpy(i->key, key);
-	i->tag = i->key + 1;
+	change_ref(i->change);
 	i->serial = ++s->serial;
-	i->op = step->op;
-	i->kind = step->kind;
-	i->change = step->change;
-	if (step->waits)
-		item_wait(s, i, shows);
-	last = map_get(&s->items, key);
+	if (i->state == STEP_PENDING && i->kind == KIND_TAG && i->op == STEP_DELETE)
+		t = snapshot_find_tag(i->change->old, step_tag(i));
+	i->cookie = t ? t->cookie : 0;
+	if (i->state == STEP_PENDING)
+		step_count(s, i, true);
 	if (!last) {
-		map_set(&s->items, i->key, i);
+		map_set(&s->steps, i->at, i);
 		return;
 	}
 	while (last->next)
@@ -683,39 +492,67 @@ static void add_item(struct stream *s, const struct shown_step *step, struct sna
 	last->next = i;
 }
 
-/* Takes it out; the caller frees it. */
-static void item_take(struct stream *s, struct item *i)
+/* The place is done with it. The caller gives its reference back, without the lock. */
+static struct change *step_unlink(struct stream *s, struct step *i)
 {
-	struct item *before = map_get(&s->items, i->key);
+	struct step *before = map_get(&s->steps, i->at);
 
-	item_count(s, i, false);
+	step_show(s, i);
 	if (before == i && i->next) {
-		map_set(&s->items, i->next->key, i->next);
+		map_set(&s->steps, i->next->at, i->next);
 	} else if (before == i) {
-		map_del(&s->items, i->key);
+		map_del(&s->steps, i->at);
 	} else {
 		while (before->next != i)
 			before = before->next;
 		before->next = i->next;
 	}
+	i->next = NULL;
+	i->serial = 0;
+	return i->change;
 }
 
-/* The file that was saved shows the newest, whatever was still on its way there. */
-static void stop_own(struct stream *s, const struct shown_own *own)
+/*
+ * What the call saved or made shows the newest, whatever was still on its way there: a tag that somebody else had
+ * made and lost again may be still to come.
+ */
+static void show_own(struct stream *s, const struct change_own *own)
 {
-	for (struct item *i = items_at(s, own->file->kind, own->file->tag); i; i = i->next)
-		item_stop(s, i);
+	const struct layout_path *path = own->file ? own->file : own->tree;
+
+	if (!path || own->removed || path->kind == KIND_STREAM)
+		return;
+	for (struct step *i = steps_at(s, path->kind, path->tag); i; i = i->next)
+		if (i->op != STEP_DELETE)
+			step_show(s, i);
 }
 
 /*
  * An earlier change of the place that is still on its way: what is the newest is shown now. A file that
  * is only written to now doesn't show the name of one that is still to come.
  */
-static void stop_waiting(struct stream *s, const struct shown_step *step)
+static void show_earlier(struct stream *s, const struct step *step)
 {
-	for (struct item *i = items_at(s, step->kind, step->tag); i; i = i->next)
-		if (step->op != SHOWN_WRITE || i->op == SHOWN_WRITE)
-			item_stop(s, i);
+	for (struct step *i = steps_at(s, step->kind, step_tag(step)); i; i = i->next)
+		if (step->op != STEP_WRITE || i->op == STEP_WRITE)
+			step_show(s, i);
+}
+
+static void show_all(struct stream *s, struct step *first)
+{
+	for (struct step *i = first; i; i = i->next)
+		step_show(s, i);
+}
+
+/* The caller made the directory: what is in it is its own, and no earlier one's that is still to go. */
+static void show_below(struct stream *s, const struct step *step)
+{
+	if (step->op != STEP_CREATE)
+		return;
+	if (step->kind == KIND_STREAM)
+		map_foreach(&s->steps, e) show_all(s, e->value);
+	for (unsigned k = 0; step->kind == KIND_TAG && k < TAG_FILES; k++)
+		show_all(s, steps_at(s, TAG_FILE + k, step_tag(step)));
 }
 
 static bool tags_wait(const struct stream *s)
@@ -723,16 +560,28 @@ static bool tags_wait(const struct stream *s)
 	return s->tags.coming || s->tags.going.count > s->tags.going.gone;
 }
 
-/* One step of a change that begins: its place waits, or shows the newest at once. */
-static void begin_step(struct stream *s, const struct shown_step *step, struct snapshot *old)
+/* A tag comes where the caller removed another of its name, which isn't shown any more. */
+static bool is_remade(const struct step *step)
 {
-	if (step->waits) {
-		add_item(s, step, old);
-		return;
+	return step->op == STEP_CREATE && step->kind == KIND_TAG &&
+	       snapshot_find_tag(step->change->old, step_tag(step));
+}
+
+/*
+ * One step of a change that begins: its place waits, or shows the newest at once. The bytes of a file that isn't
+ * the caller's own are to be announced, too.
+ */
+static void begin_step(struct stream *s, struct step *step)
+{
+	if (!step->waits) {
+		show_earlier(s, step);
+		show_below(s, step);
+		if (step->kind == KIND_TAG)
+			s->tags.moved = true;
 	}
-	stop_waiting(s, step);
-	if (step->kind == KIND_TAG)
-		s->tags.moved = true;
+	step->bare = step->waits && is_remade(step);
+	if (step->waits || (step->op == STEP_WRITE && !step->own))
+		step_link(s, step);
 }
 
 /* The st_ino of its directory where it never went. */
@@ -742,8 +591,7 @@ static uint64_t stream_plain(const struct object *object)
 }
 
 /* p->lock held. Takes over the change's new snapshot for the tree, and hands the old one back. */
-static void begin_locked(
-	struct shown *p, const char *namespace, const char *name, const struct shown_change *c)
+static void begin_locked(struct shown *p, const char *namespace, const char *name, struct change *c)
 {
 	struct namespace *n = namespace_get(p, namespace, c->new != NULL);
 	struct stream *s = n ? map_get(&n->streams, name) : NULL;
@@ -764,7 +612,7 @@ static void begin_locked(
 		s->tags.mtime = c->old ? snapshot_index(c->old)->tags_mtime : 0;
 	}
 	for (size_t i = 0; i < c->nsteps; i++) {
-		begin_step(s, &c->steps[i], c->old);
+		begin_step(s, &c->steps[i]);
 		if (!c->steps[i].waits && c->steps[i].kind == KIND_STREAM)
 			shown_at_once = true;
 	}
@@ -794,137 +642,169 @@ static struct snapshot *first_view(struct shown *p, struct object *object)
 	pthread_mutex_lock(&p->lock);
 	generation = gone_generation(&p->gone, stream_plain(object));
 	pthread_mutex_unlock(&p->lock);
-	return snapshot_new(object, NULL, generation, now_realtime(), p->cache, p->journal);
+	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->cache, p->journal);
 }
 
 static void begin_own(
-	struct shown *p, const char *namespace, const char *name, const struct shown_own *own)
+	struct shown *p, const char *namespace, const char *name, const struct change_own *own)
 {
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, namespace, name);
 	if (s)
-		stop_own(s, own);
+		show_own(s, own);
 	pthread_mutex_unlock(&p->lock);
 }
 
-bool shown_begin(struct shown *p, const char *key, struct object *object,
-	const struct shown_own *own, struct shown_change *ret)
+/* The tag that the caller removed, or NULL. */
+static const char *tag_that_went(const struct change_own *own)
+{
+	return own && own->removed && own->tree->kind == KIND_TAG ? own->tree->tag : NULL;
+}
+
+/* The change to the object from what is the newest now; NULL where that is newer. */
+static struct change *change_to(struct shown *p, const char *key, struct snapshot *old,
+	struct object *object, const struct change_own *own)
+{
+	bool again = object && old && !streq(old->object->uid, object->uid);
+	struct snapshot *new = NULL;
+	struct change *c;
+
+	if ((!old && !object) || is_older(object, old)) {
+		snapshot_unref(old);
+		return NULL;
+	}
+	if (object && !old)
+		new = first_view(p, object);
+	else if (object && !again)
+		new = snapshot_new(
+			object, old, tag_that_went(own), 0, now_realtime(), p->cache, p->journal);
+	c = change_between(key, old, new, own);
+	c->again = again;
+	return c;
+}
+
+struct change *shown_begin(
+	struct shown *p, const char *key, struct object *object, const struct change_own *own)
 {
 	const char *name = strchr(key, '/') + 1;
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
 	bool done = false;
+	struct change *c;
 
-	if (own && own->file)
+	if (own)
 		begin_own(p, namespace, name, own);
-	while (!done) {
-		struct shown_change c = {.old = newest_view(p, namespace, name)};
+	for (;;) {
 		struct stream *s;
 
-		if ((!c.old && !object) || is_older(object, c.old)) {
-			shown_change_release(&c);
-			return false;
-		}
-		c.again = object && c.old && !streq(c.old->object->uid, object->uid);
-		if (object && !c.old)
-			c.new = first_view(p, object);
-		else if (object && !c.again)
-			c.new = snapshot_new(
-				object, c.old, 0, now_realtime(), p->cache, p->journal);
-		diff(&c);
-		number_steps(&c);
-		leave_own(&c, own);
+		c = change_to(p, key, newest_view(p, namespace, name), object, own);
+		if (!c)
+			return NULL;
 		pthread_mutex_lock(&p->lock);
 		s = stream_get(p, namespace, name);
-		done = (s ? s->snapshot : NULL) == c.old;
+		done = (s ? s->snapshot : NULL) == c->old;
 		if (done)
-			begin_locked(p, namespace, name, &c);
+			begin_locked(p, namespace, name, c);
 		pthread_mutex_unlock(&p->lock);
-		if (done) {
-			snapshot_unref(
-				c.old); /* the tree's own reference; the caller has another */
-			*ret = c;
-		} else { /* somebody else shown meanwhile: look again */
-			shown_change_release(&c);
-		}
+		if (done)
+			break;
+		change_unref(c); /* another thread showed something meanwhile: look again */
 	}
-	return true;
+	snapshot_unref(c->old); /* the tree's own reference; the change has another */
+	return c;
 }
 
-void shown_change_release(struct shown_change *c)
+/* p->lock held. The step of the place with that op, PENDING or not; or NULL. */
+static struct step *find_step(
+	const struct stream *s, enum step_op op, enum kind kind, const char *tag, bool pending)
 {
-	snapshot_unref(c->old);
-	snapshot_unref(c->new);
-	free(c->steps);
-	*c = (struct shown_change){0};
-}
+	struct step *i = steps_at(s, kind, tag);
 
-/* p->lock held. The item of the step, one that waits or one that doesn't; or NULL. */
-static struct item *find_item(
-	const struct stream *s, enum shown_op op, enum kind kind, const char *tag, bool waits)
-{
-	struct item *i = items_at(s, kind, tag);
-
-	while (i && (i->op != op || i->waits != waits))
+	while (i && (i->op != op || (i->state == STEP_PENDING) != pending))
 		i = i->next;
 	return i;
 }
 
-bool shown_flip(struct shown *p, const char *key, const struct shown_step *step)
+/* p->lock held. The change whose step was PENDING, for the caller to give back; or NULL. */
+static struct change *flip_locked(
+	struct shown *p, const char *namespace, const char *name, const struct step *step)
+{
+	struct namespace *n = namespace_get(p, namespace, false);
+	struct stream *s = n ? map_get(&n->streams, name) : NULL;
+	struct step *i = s ? find_step(s, step->op, step->kind, step_tag(step), true) : NULL;
+	struct change *change;
+
+	if (!i)
+		return NULL;
+	change = step_unlink(s, i);
+	if (step->kind == KIND_STREAM)
+		stream_show(p, n, s, step->op == STEP_CREATE && s->snapshot);
+	stream_drop_unused(p, n, s);
+	return change;
+}
+
+int shown_flip_unknown(struct shown *p, const char *key, const struct step *step,
+	const atomic_uint_fast64_t *counter, uint64_t value)
 {
 	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
 	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
-	struct namespace *n;
-	struct stream *s;
-	struct item *i;
+	_cleanup_change_ struct change *change = NULL;
+	bool unknown;
 
 	if (step->kind == KIND_NAMESPACE)
-		return flip_namespace(p, key, step->op == SHOWN_CREATE);
-
+		return flip_namespace(p, key, step->op == STEP_CREATE);
 	pthread_mutex_lock(&p->lock);
-	n = namespace_get(p, namespace, false);
-	s = n ? map_get(&n->streams, name) : NULL;
-	i = s ? find_item(s, step->op, step->kind, step->tag, true) : NULL;
-	if (i) {
-		item_take(s, i);
-		if (step->kind == KIND_STREAM)
-			stream_show(p, n, s, step->op == SHOWN_CREATE && s->snapshot);
-		stream_drop_unused(p, n, s);
-	}
+	unknown = !counter || atomic_load(counter) == value;
+	if (unknown)
+		change = flip_locked(p, namespace, name, step);
 	pthread_mutex_unlock(&p->lock);
-	if (i)
-		item_free(i);
-	return i;
+	return unknown ? change != NULL : -EAGAIN;
 }
 
-void shown_expect(struct shown *p, const char *key, const struct shown_step *step, bool on)
+bool shown_flip(struct shown *p, const char *key, const struct step *step)
+{
+	return shown_flip_unknown(p, key, step, NULL, 0);
+}
+
+bool shown_show(struct shown *p, const char *key, const struct step *step)
 {
 	const char *name = strchr(key, '/') + 1;
 	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
-	struct item *i = NULL;
+	struct step *i = NULL;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, namespace, name);
-	if (s && on) {
-		add_item(s, step, NULL);
-	} else if (s) {
-		i = items_at(s, step->kind, step->tag);
-		while (i && (i->change != step->change || i->op != step->op))
-			i = i->next;
-		if (i)
-			item_take(s, i);
-		stream_drop_unused(p, namespace_get(p, namespace, false), s);
-	}
-	pthread_mutex_unlock(&p->lock);
+	if (s)
+		i = find_step(s, step->op, step->kind, step_tag(step), true);
 	if (i)
-		item_free(i);
+		step_show(s, i);
+	pthread_mutex_unlock(&p->lock);
+	return i;
 }
 
-bool shown_is_expected(struct shown *p, const struct layout_path *path, enum shown_op op)
+void shown_end(struct shown *p, struct change *c)
 {
-	struct shown_step step;
+	const char *name = strchr(c->key, '/') + 1;
+	_cleanup_free_ char *namespace = xstrndup(c->key, name - 1 - c->key);
+	struct stream *s;
+
+	pthread_mutex_lock(&p->lock);
+	s = stream_get(p, namespace, name);
+	for (size_t i = 0; i < c->nsteps; i++) {
+		if (step_is_linked(&c->steps[i]))
+			change_unref(step_unlink(s, &c->steps[i]));
+		c->steps[i].state = STEP_ANNOUNCED;
+	}
+	if (s)
+		stream_drop_unused(p, namespace_get(p, namespace, false), s);
+	pthread_mutex_unlock(&p->lock);
+}
+
+bool shown_is_expected(struct shown *p, const struct layout_path *path, enum step_op op)
+{
+	struct step step;
 	struct stream *s;
 	bool expected;
 
@@ -932,38 +812,10 @@ bool shown_is_expected(struct shown *p, const struct layout_path *path, enum sho
 		return shown_namespace_step(p, path->namespace, &step) && step.op == op;
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, path->namespace, path->stream);
-	expected = s && (find_item(s, op, path->kind, path->tag, true) ||
-				find_item(s, op, path->kind, path->tag, false));
+	expected = s && (find_step(s, op, path->kind, path->tag, true) ||
+				find_step(s, op, path->kind, path->tag, false));
 	pthread_mutex_unlock(&p->lock);
 	return expected;
-}
-
-/* One change, shown at once. */
-static bool set_stream(
-	struct shown *p, const char *key, struct object *object, struct shown_change *ret)
-{
-	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
-
-	if (!shown_begin(p, key, object, NULL, ret))
-		return false;
-	for (size_t i = 0; i < ret->nsteps; i++)
-		shown_flip(p, key, &ret->steps[i]);
-	settle_namespace(p, namespace);
-	return true;
-}
-
-bool shown_set_stream(struct shown *p, const char *key, struct object *object,
-	struct snapshot **ret_old, struct snapshot **ret_new)
-{
-	_cleanup_change_ struct shown_change first = {0}, second = {0};
-
-	if (!set_stream(p, key, object, &first))
-		return false;
-	if (first.again)
-		set_stream(p, key, object, &second);
-	*ret_old = snapshot_ref_or_null(first.old);
-	*ret_new = snapshot_ref_or_null(first.again ? second.new : first.new);
-	return true;
 }
 
 static void namespace_attr(struct shown *p, struct namespace *n, struct layout_attr *ret)
@@ -1028,41 +880,6 @@ int shown_attr(struct shown *p, const struct layout_path *path, struct layout_at
 		return tags_attr(p, path, ret);
 	v = shown_snapshot_at(p, path);
 	return v ? snapshot_attr(v, path->kind, path->tag, ret) : -ENOENT;
-}
-
-int shown_lookup(struct shown *p, const struct layout_path *directory, const char *name,
-	struct layout_path *ret_path, struct layout_attr *ret_attr)
-{
-	struct layout_path path = *directory;
-	char *target = NULL;
-	int r;
-
-	path.kind = layout_child(directory->kind, name);
-	if (path.kind == KIND_COUNT) {
-		switch (directory->kind) {
-		case KIND_ROOT:
-			path.kind = KIND_NAMESPACE;
-			target = path.namespace;
-			break;
-		case KIND_NAMESPACE:
-			path.kind = KIND_STREAM;
-			target = path.stream;
-			break;
-		case KIND_TAGS:
-			path.kind = KIND_TAG;
-			target = path.tag;
-			break;
-		default:
-			return -ENOENT;
-		}
-		if (strlen(name) >= NAME_SIZE)
-			return -ENAMETOOLONG;
-		strcpy(target, name);
-	}
-	r = shown_attr(p, &path, ret_attr);
-	if (r == 0)
-		*ret_path = path;
-	return r;
 }
 
 /* ---- listings: what is asked for is copied under the lock and given outside it ---- */
@@ -1174,12 +991,12 @@ static size_t batch_going(struct shown *p, const struct layout_path *directory, 
 		*ret_newest = snapshot_ref_or_null(s->snapshot);
 	for (size_t i = s ? order_after(&s->tags.going, cookie) : 0;
 		s && i < s->tags.going.count && n < BATCH; i++) {
-		const struct item *item = s->tags.going.places[i].child;
+		const struct step *step = s->tags.going.places[i].child;
 
-		if (!item)
+		if (!step)
 			continue;
-		batch[n].cookie = item->cookie;
-		strcpy(batch[n++].name, item->tag);
+		batch[n].cookie = step->cookie;
+		strcpy(batch[n++].name, step_tag(step));
 	}
 	pthread_mutex_unlock(&p->lock);
 	return n;

@@ -44,7 +44,7 @@ static struct snapshot *next(struct snapshot *old, const char *version, const ch
 	_cleanup_object_ struct object *o = NULL;
 
 	assert_int_equal(object_from_json(json, "image.openshift.io/v1", &o), 0);
-	return snapshot_new(o, old, 0, 1, cache, journal);
+	return snapshot_new(o, old, NULL, 0, 1, cache, journal);
 }
 
 static uint64_t first_of(struct snapshot *s)

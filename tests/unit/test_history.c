@@ -1,4 +1,5 @@
 /* The versions of streams: what is kept, for how long, and whose the changes between them are. */
+#include "client/clock.h"
 #include "fs/tree/history.h"
 #include "tests/unit/clock.h"
 

@@ -1,4 +1,5 @@
 /* The table of inodes: what the kernel knows, what stands for what is shown, what is due. */
+#include "client/clock.h"
 #include "fs/tree/inode.h"
 #include "tests/unit/clock.h"
 

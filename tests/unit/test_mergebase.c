@@ -1,4 +1,5 @@
 /* What a process saw of a file: who it is, its saved text, and who is forgotten. */
+#include "client/clock.h"
 #include "fs/tree/mergebase.h"
 #include "tests/unit/clock.h"
 

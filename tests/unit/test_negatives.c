@@ -2,6 +2,7 @@
 #include "fs/tree/negatives.h"
 
 #include "fs/publish/publisher.h"
+#include "tests/unit/at_once.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -156,8 +157,8 @@ static void test_uncover(void **state)
 
 	p = publish_new(&parts);
 	publish_set_notify(p, &notify);
-	shown_set_namespace(parts.shown, "shop", &ns);
-	shown_set_namespace(parts.shown, "dev", &ns);
+	set_namespace(parts.shown, "shop", &ns);
+	set_namespace(parts.shown, "dev", &ns);
 	assert_int_equal(shown_attr(parts.shown, &shop, &attr), 0);
 	sprintf(wanted, "1/no %d/web", (int)inode_lookup(parts.inodes, &shop, attr.ino));
 	before = publish_coverage(p);

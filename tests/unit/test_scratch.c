@@ -1,4 +1,5 @@
 /* Scratch: names, limits, renames, what is unlinked and held, listings, times. */
+#include "client/clock.h"
 #include "fs/tree/handle.h"
 #include "fs/tree/scratch.h"
 #include "tests/unit/clock.h"

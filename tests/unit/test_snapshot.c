@@ -1,5 +1,6 @@
 /* Objects, snapshots and the shown tree. */
-#include "fs/tree/shown.h"
+#include "client/clock.h"
+#include "tests/unit/at_once.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -38,7 +39,7 @@ static struct snapshot *next_view(struct snapshot *old, const char *version, con
 {
 	_cleanup_object_ struct object *o = object(version, spec_tags, status_tags);
 
-	return snapshot_new(o, old, 0, now, cache, journal);
+	return snapshot_new(o, old, NULL, 0, now, cache, journal);
 }
 
 static struct layout_attr attr(struct snapshot *v, enum kind kind, const char *tag)
@@ -132,9 +133,9 @@ static void test_size_of_parts(void **state)
 		struct snapshot *next, *first;
 
 		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL, NULL), 0);
-		first = snapshot_new(o, NULL, 0, 0, cache, journal);
+		first = snapshot_new(o, NULL, NULL, 0, 0, cache, journal);
 		assert_size(first);
-		next = snapshot_new(o, v, 0, i, cache, journal);
+		next = snapshot_new(o, v, NULL, 0, i, cache, journal);
 		assert_size(next);
 		snapshot_unref(first);
 		snapshot_unref(v);
@@ -508,7 +509,7 @@ static void publish(struct shown *p, int i, bool there)
 	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
 
 	assert_int_equal(object_from_json(json, "v1", &o), 0);
-	assert_true(shown_set_stream(p, key, there ? o : NULL, &old, &new));
+	assert_true(set_stream(p, key, there ? o : NULL, &old, &new));
 	assert_true((new != NULL) == there && (old != NULL) == !there);
 }
 
