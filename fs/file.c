@@ -458,29 +458,15 @@ void file_start_empty(struct file_table *t, struct file *f)
 		draft_load(state.draft, "", 0, false);
 }
 
-int file_end(struct file_table *t, struct file *f, uint64_t *ret)
+bool file_draft_end(struct file_table *t, struct file *f, uint64_t *ret)
 {
 	_cleanup_file_state_ struct file_state state;
-	struct text *text;
-	struct stat st;
-	int r;
 
 	file_get_state(t, f, &state);
-	if (state.scratch) {
-		scratch_stat(t->scratch, state.scratch, &st);
-		*ret = st.st_size;
-		return 0;
-	}
-	if (state.draft && draft_is_loaded(state.draft)) {
-		*ret = draft_size(state.draft);
-		return 0;
-	}
-	r = get_text(t, f, &text);
-	if (r == 0) {
-		*ret = text->len;
-		text_unref(text);
-	}
-	return r;
+	if (state.scratch || !state.draft || !draft_is_loaded(state.draft))
+		return false;
+	*ret = draft_size(state.draft);
+	return true;
 }
 
 /* ---- all handles of an inode; few files are open at a time ---- */

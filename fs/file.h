@@ -84,8 +84,8 @@ int file_write(struct file_table *t, struct file *f, const char *data, size_t le
 int file_truncate(struct file_table *t, struct file *f, uint64_t size);
 /* A file that was just created over what is published: it starts empty. */
 void file_start_empty(struct file_table *t, struct file *f);
-/* Where SEEK_END goes: the end of what the handle itself would read. */
-int file_end(struct file_table *t, struct file *f, uint64_t *ret);
+/* Where SEEK_END goes in a handle that has written: the end of its draft. False: to the published size. */
+bool file_draft_end(struct file_table *t, struct file *f, uint64_t *ret);
 
 /*
  * open(O_TRUNC): the newest handle for writing that the thread opened on the inode, if it has no

@@ -323,9 +323,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	seconds = attr_seconds(m, &path, ino);
-	/* With a handle only for SEEK_END: the end of what the handle itself reads. */
-	if (fi && fi->fh && file_is_writable(op_file(fi)) &&
-		file_end(m->files, op_file(fi), &end) == 0) {
+	/* With a handle only for SEEK_END: the end of what the handle itself has written. */
+	if (fi && fi->fh && file_draft_end(m->files, op_file(fi), &end)) {
 		st.st_size = end;
 		seconds = 0;
 	}
@@ -427,10 +426,11 @@ void op_key(const struct tree_path *path, char ret[2 * NAME_SIZE])
 }
 
 /*
- * The announcer makes a file's new bytes known: it opens the file for writing, sets its size and
- * closes it. From here on they are shown, and the kernel drops the pages of the old ones.
+ * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it has and
+ * closes it. From here on they are shown, in their size, and the kernel drops the pages of the old ones.
  */
-static void open_announced(fuse_req_t req, const struct tree_path *path, struct fuse_file_info *fi)
+static void open_announced(
+	fuse_req_t req, fuse_ino_t id, const struct tree_path *path, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct view *view = NULL;
@@ -447,6 +447,7 @@ static void open_announced(fuse_req_t req, const struct tree_path *path, struct 
 		view = published_view_at(m->published, path);
 		if (view)
 			file_follow(m->files, path, view);
+		m->notify.inval_attr(m->notify.arg, id);
 	}
 	fi->fh = 0;
 	fi->noflush = 1;
@@ -489,7 +490,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	if (node_get(m->nodes, id, &path, &ino))
 		r = names_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
-		open_announced(req, &path, fi);
+		open_announced(req, id, &path, fi);
 		return;
 	}
 	if (r == 0)
@@ -780,6 +781,7 @@ const struct fuse_lowlevel_ops ops = {
 	.read = op_read,
 	.poll = op_poll,
 	.write = op_write,
+	.fallocate = op_fallocate,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

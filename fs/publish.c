@@ -531,15 +531,6 @@ static enum announcer_op announcer_op(const struct published_step *step)
 	}
 }
 
-static uint64_t step_size(const struct transition *t, const struct published_step *step)
-{
-	struct tree_attr attr;
-
-	if (!t->change.new || view_attr(t->change.new, step->kind, step->tag, &attr) < 0)
-		return 0;
-	return attr.size;
-}
-
 /* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
 static int announce(struct publish *p, struct transition *t, size_t i)
 {
@@ -558,8 +549,7 @@ static int announce(struct publish *p, struct transition *t, size_t i)
 		flip(p, t, step);
 		inval_place(p, step->place);
 	}
-	r = announce_send(
-		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
+	r = announce_send(p->parts.announce, announcer_op(step), id, directory, text);
 	if (r < 0)
 		return r;
 	p->last_id = id;
@@ -912,6 +902,7 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
 		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
 		flip(p, t, step);
+		inval_place(p, step->place); /* below a hidden tags/ its links are still counted */
 		drop_listing(p, t, step);
 		return;
 	}

@@ -23,6 +23,8 @@ struct publish;
 struct publish_notify {
 	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
 	int (*inval_inode)(void *arg, uint64_t node_id);
+	/* The attributes alone: waits for nothing, not for a page that is being read either. */
+	void (*inval_attr)(void *arg, uint64_t node_id);
 	/* May wait for a call that holds the directory. */
 	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
@@ -82,8 +84,7 @@ void publish_now(struct publish *p, const char *key, const struct published_own 
 void publish_wait_names(struct publish *p, const char *key);
 
 /*
- * Waits, half a second at most, until all of the key is shown and announced: before that, a truncation that the
- * announcer has begun keeps the kernel at the old size. For callers that hold no directory.
+ * Waits, half a second at most, until all of the key is shown and announced. For callers that hold no directory.
  */
 void publish_wait_quiet(struct publish *p, const char *key);
 

@@ -601,8 +601,8 @@ static void number_steps(struct published_change *c)
 
 static bool is_own(const struct published_step *step, const struct published_own *own)
 {
-	if (own->file)
-		return step->kind == own->file->kind &&
+	if (own->file) /* that the file goes by what was saved the kernel doesn't know */
+		return step->kind == own->file->kind && step->op != PUBLISHED_DELETE &&
 		       (step->kind < NODE_TAG || streq(step->tag, own->file->tag));
 	return own->tree && (own->tree->kind == NODE_STREAM ||
 				    (step->kind >= NODE_TAG && streq(step->tag, own->tree->tag)));

@@ -508,6 +508,17 @@ def test_hidden_comes_back(stream, way):
         assert (stream / name).read_text() == text(shown(obj, name))
 
 
+def test_deleted_while_its_tags_are_hidden(stream):
+    """The announcer finds no way there, and yet who has a file open is told."""
+    fds = [os.open(stream / name, os.O_RDONLY) for name in ("tags/v1/spec.json", "tags/v1/image", "spec.json")]
+    assert [os.fstat(fd).st_nlink for fd in fds] == [1, 1, 1]
+    os.rmdir(stream / "tags")
+    stream.server.delete(stream.namespace, stream.name)
+    for fd in fds:
+        wait_for(lambda fd=fd: os.fstat(fd).st_nlink == 0, 60, "the end of the file")
+        os.close(fd)
+
+
 def test_unlinked_while_somebody_reads(stream):
     path, content = stream / "spec.json", text(stream.value("spec.json"))
     fd = os.open(path, os.O_RDONLY)

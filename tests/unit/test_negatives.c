@@ -127,6 +127,10 @@ static int inval_inode(void *arg, uint64_t id)
 	return 0;
 }
 
+static void inval_attr(void *arg, uint64_t id)
+{
+}
+
 static void inval_entry(void *arg, uint64_t parent, const char *name)
 {
 	char dir[32];
@@ -148,7 +152,8 @@ static void test_uncover(void **state)
 		.nodes = node_table_new(),
 		.overlay = overlay_new(),
 		.scratch = scratch_new()};
-	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct publish_notify notify = {
+		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
 	struct tree_path shop = {.kind = NODE_NAMESPACE, .namespace = "shop"};
 	struct tree_attr attr;
