@@ -16,8 +16,9 @@ struct list;
 
 struct handle {
 	uint64_t ino;
-	uint64_t serial;	       /* the newest has the highest */
-	bool fixed, writable, pending; /* fixed: goes on showing the version of its open */
+	uint64_t serial; /* the newest has the highest */
+	bool writable, pending;
+	atomic_bool fixed; /* goes on showing the version of its open */
 	pid_t tid;
 	struct process_id opener;
 	struct object *opened;
@@ -664,6 +665,7 @@ void handle_make_real(
 		text_unref(steal_ptr(f->text));
 		object_unref(f->opened);
 		f->opened = object_ref(open->snapshot->object);
+		f->fixed = f->writable || attr.size > HANDLE_SNAPSHOT_SIZE;
 		give_draft(t, f);
 		if (f->draft)
 			draft_load(f->draft, data, len, true);

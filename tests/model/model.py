@@ -164,7 +164,7 @@ class Model:
         self.modified = set()  # (watch, name)
         self.announced = set()  # those of them that the announcer modifies
         self.closes = Counter()  # (watch, name) -> descriptors that wrote and were closed
-        self.loose = False  # something was closed whose name is gone: the kernel may know it by that still
+        self.loose = False  # something was closed or truncated whose name is gone: the kernel may know it by that still
         self.vague = set()  # (watch, name): no rule says what is raised
         self.watched = {}  # directory -> its watch
         self.listings = {}  # name -> (directory, names that stay, names that may be there)

@@ -336,6 +336,7 @@ def ftruncate(m, name, size):
     target = handle.scratch or handle.target()
     if not (handle.gone and not handle.scratch):
         touched(m, target)
+    m.loose |= path_of(m, target) is None
     yield Call(handle.worker, "ftruncate", name, size)
 
 

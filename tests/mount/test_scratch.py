@@ -567,6 +567,19 @@ def test_inode_comes_along(stream):
     assert os.stat(path).st_ino == mine  # a remote change
 
 
+def test_reader_of_what_became_real(stream):
+    """It reads what is there, as every reader does: also after later changes."""
+    scratch, value = stream / "metadata.json~", stream.value("metadata.json")
+    save(scratch, text(value), NEW)
+    fd = os.open(scratch, os.O_RDONLY)
+    os.rename(scratch, stream / "metadata.json")
+    value["labels"] = {"longer": "x" * 60}
+    save(stream / "metadata.json", text(value))
+    data = os.pread(fd, LIMIT, 0)
+    assert b"longer" in data and len(data) == os.fstat(fd).st_size
+    os.close(fd)
+
+
 def test_still_open_while_renamed_onto(stream):
     """gio: the rename saves, and the close of that handle has nothing left to do."""
     value = edited(stream, "spec.json")
