@@ -67,7 +67,7 @@ def run_some(arguments):
     runner = Runner(selector)
     begin, late, failed = time.monotonic(), 0, False
     for seed in range(arguments.seed, arguments.seed + arguments.sequences):
-        error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 5 == 0)
+        error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 10 == 0)
         late += error == "late"
         if error and error != "late":
             failed = True

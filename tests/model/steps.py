@@ -299,7 +299,7 @@ def write(m, name, change, offset):
         raise Skip
     data = bytes_of(m, handle, change)
     target = handle.scratch or handle.target()
-    if not handle.scratch and m.is_gone(handle):
+    if data and not handle.scratch and m.is_gone(handle):  # nothing is written without a request
         yield Call(handle.worker, "write", name, data, offset, result=failed(E.ESTALE))
         return
     put(m, handle, data, offset)
