@@ -265,6 +265,44 @@ int scratch_create(struct scratch *s, uint64_t dir, const char *name,
 	return r;
 }
 
+/* s->lock held. The entries of the one directory become the other's; it itself is over. */
+static void move_entries(struct scratch *s, uint64_t from, struct dir *to)
+{
+	struct dir *d = idmap_get(&s->dirs, from);
+
+	for (size_t i = 0; d && i < d->order.count; i++) {
+		struct entry *e = d->order.places[i].child;
+
+		if (e)
+			e->cookie = order_add(&to->order, e);
+	}
+	if (d)
+		dir_free(s, from);
+}
+
+/* s->lock held. All that is in the directory, and below, loses its name. */
+static void drop(struct scratch *s, uint64_t dir)
+{
+	struct dir *d;
+
+	d = idmap_get(&s->dirs, dir);
+	for (size_t i = 0; d && i < d->order.count; i++) { /* more come while it runs */
+		struct entry *e = d->order.places[i].child;
+		struct scratch_node *n = e ? e->node : NULL;
+
+		free(e);
+		if (!n)
+			continue;
+		n->ctime = now_realtime();
+		n->named = false;
+		if (S_ISDIR(n->mode))
+			move_entries(s, n->ino, d); /* they lose theirs next */
+		if (unref_locked(n))
+			node_free(n);
+	}
+	dir_free(s, dir);
+}
+
 void scratch_put(struct scratch *s, uint64_t dir, const char *name, const struct scratch_init *init)
 {
 	struct scratch_node *old = NULL;
@@ -274,6 +312,8 @@ void scratch_put(struct scratch *s, uint64_t dir, const char *name, const struct
 	e = find(s, dir, name);
 	if (e)
 		old = take_entry(s, dir, e);
+	if (old && S_ISDIR(old->mode))
+		drop(s, old->ino);
 	if (old && !unref_locked(old))
 		old = NULL; /* somebody holds it */
 	add_entry(s, dir, name, node_new(s, init));
@@ -406,42 +446,10 @@ int scratch_rename(struct scratch *s, uint64_t dir, const char *name, uint64_t n
 	return r;
 }
 
-/* s->lock held. The entries of the one directory become the other's; it itself is over. */
-static void move_entries(struct scratch *s, uint64_t from, struct dir *to)
-{
-	struct dir *d = idmap_get(&s->dirs, from);
-
-	for (size_t i = 0; d && i < d->order.count; i++) {
-		struct entry *e = d->order.places[i].child;
-
-		if (e)
-			e->cookie = order_add(&to->order, e);
-	}
-	if (d)
-		dir_free(s, from);
-}
-
 void scratch_drop(struct scratch *s, uint64_t dir)
 {
-	struct dir *d;
-
 	pthread_mutex_lock(&s->lock);
-	d = idmap_get(&s->dirs, dir);
-	for (size_t i = 0; d && i < d->order.count; i++) { /* more come while it runs */
-		struct entry *e = d->order.places[i].child;
-		struct scratch_node *n = e ? e->node : NULL;
-
-		free(e);
-		if (!n)
-			continue;
-		n->ctime = now_realtime();
-		n->named = false;
-		if (S_ISDIR(n->mode))
-			move_entries(s, n->ino, d); /* they lose theirs next */
-		if (unref_locked(n))
-			node_free(n);
-	}
-	dir_free(s, dir);
+	drop(s, dir);
 	pthread_mutex_unlock(&s->lock);
 }
 

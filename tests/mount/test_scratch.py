@@ -273,6 +273,20 @@ def test_limits(rig, stream, tidy):
     assert stream.sent() == []
 
 
+def test_directory_at_the_name_of_a_refused_text(stream):
+    """It makes room, and what is in it has no name any more."""
+    kept = stream / "spec.json.rejected"
+    kept.mkdir()
+    (kept / "deep").mkdir()
+    fds = [os.open(kept / name, os.O_CREAT | os.O_RDWR) for name in ("one", "deep/two")]
+    with fails(errno.EINVAL):
+        save(stream / "spec.json", "{")
+    assert kept.read_text() == "{"
+    assert [os.fstat(fd).st_nlink for fd in fds] == [0, 0]
+    for fd in fds:
+        os.close(fd)
+
+
 def test_gone_with_the_mount(rig, start_mount):
     name = next(rig.names)
     for _ in range(2):
