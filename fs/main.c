@@ -417,6 +417,11 @@ static int inval_inode(void *arg, uint64_t node_id)
 	return fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
 }
 
+static void inval_attr(void *arg, uint64_t node_id)
+{
+	fuse_lowlevel_notify_inval_inode(arg, node_id, -1, 0);
+}
+
 static void inval_entry(void *arg, uint64_t parent_id, const char *name)
 {
 	fuse_lowlevel_notify_inval_entry(arg, parent_id, name, strlen(name));
@@ -435,7 +440,8 @@ static char *name_options(const char *server)
 
 static int open_session(struct program *p)
 {
-	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct publish_notify notify = {
+		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	_cleanup_free_ char *name = name_options(p->mount.config->server);
 
 	fuse_opt_add_arg(&p->options.fuse, name);

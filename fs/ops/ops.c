@@ -316,9 +316,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	seconds = attr_seconds(m, &path, ino);
-	/* With a handle only for SEEK_END: the end of what the handle itself reads. */
-	if (fi && fi->fh && handle_is_writable(op_file(fi)) &&
-		handle_end(m->inodes, op_file(fi), &end) == 0) {
+	/* With a handle only for SEEK_END: the end of what the handle itself has written. */
+	if (fi && fi->fh && handle_draft_end(m->inodes, op_file(fi), &end)) {
 		st.st_size = end;
 		seconds = 0;
 	}
@@ -416,11 +415,11 @@ void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE])
 }
 
 /*
- * The announcer makes a file's new bytes known: it opens the file for writing, sets its size and
- * closes it. From here on they are shown, and the kernel drops the pages of the old ones.
+ * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it has and
+ * closes it. From here on they are shown, in their size, and the kernel drops the pages of the old ones.
  */
 static void open_announced(
-	fuse_req_t req, const struct layout_path *path, struct fuse_file_info *fi)
+	fuse_req_t req, fuse_ino_t id, const struct layout_path *path, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
@@ -437,6 +436,7 @@ static void open_announced(
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->inodes, path, snapshot);
+		m->notify.inval_attr(m->notify.arg, id);
 	}
 	fi->fh = 0;
 	fi->noflush = 1;
@@ -479,7 +479,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
-		open_announced(req, &path, fi);
+		open_announced(req, id, &path, fi);
 		return;
 	}
 	if (r == 0)
@@ -765,6 +765,7 @@ const struct fuse_lowlevel_ops ops = {
 	.read = op_read,
 	.poll = op_poll,
 	.write = op_write,
+	.fallocate = op_fallocate,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

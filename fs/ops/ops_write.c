@@ -709,11 +709,14 @@ static void save_over(struct pool_call *call, void *arg)
 	r = save_scratch(m, &save, j->scratch, &j->path, &place);
 	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
-		r = leave_place(m, &j->moved, 0, "", &moved);
+		r = place ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
 		if (r == 0)
 			r = take_place(m, moved, &j->path, place);
-	} else if (r == 0) {
-		r = take_place(m, j->scratch, &j->path, place);
+	} else if (r == 0) { /* what is saved is no failure, also where the file has gone by it */
+		if (place)
+			take_place(m, j->scratch, &j->path, place);
+		else
+			scratch_unlink(m->inodes, j->dir.ino, j->name, false);
 	}
 	if (r == 0)
 		drop_pages_of(m, j->moved.ino ? j->moved.ino : scratch_ino(j->scratch));
@@ -1039,6 +1042,13 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 		*w = (struct written){state.ino, size};
 		pool_submit(m->notifier, req, NULL, drop_pages, w);
 	}
+}
+
+/* The announcer's, for its event (fs/announcer.c). Nobody else allocates anything. */
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length,
+	struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, is_announcer(req) ? 0 : EOPNOTSUPP);
 }
 
 static void save_and_reply(struct pool_call *call, void *arg)

@@ -550,15 +550,6 @@ static enum announcer_op announcer_op(const struct step *step)
 	}
 }
 
-static uint64_t step_size(const struct transition *t, const struct step *step)
-{
-	struct layout_attr attr;
-
-	if (!t->change->new || snapshot_attr(t->change->new, step->kind, step_tag(step), &attr) < 0)
-		return 0;
-	return attr.size;
-}
-
 /* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
 static int announce(struct publisher *p, struct transition *t, size_t i)
 {
@@ -577,8 +568,7 @@ static int announce(struct publisher *p, struct transition *t, size_t i)
 		flip(p, t, step);
 		inval_place(p, step->place);
 	}
-	r = announce_send(
-		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
+	r = announce_send(p->parts.announce, announcer_op(step), id, directory, text);
 	if (r < 0)
 		return r;
 	p->last_id = id;
@@ -920,6 +910,7 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 		(ack->error == ENOENT && step->op == STEP_DELETE)) {
 		if (flip(p, t, step))
 			log_info("an event never was: %s", t->change->key);
+		inval_place(p, step->place); /* below a hidden tags/ its links are still counted */
 		drop_listing(p, t, step);
 		return;
 	}

@@ -21,6 +21,8 @@ struct publisher;
 struct publish_notify {
 	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
 	int (*inval_inode)(void *arg, uint64_t node_id);
+	/* The attributes alone: waits for nothing, not for a page that is being read either. */
+	void (*inval_attr)(void *arg, uint64_t node_id);
 	/* May wait for a call that holds the directory. */
 	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
@@ -95,10 +97,7 @@ enum publish_until {
 	 * tags/ next. Of all: what was received before the call is shown or on its way to the announcer.
 	 */
 	PUBLISH_SHOWN,
-	/*
-	 * What was received before the call is shown, and its events are raised. Before that, a truncation that the
-	 * announcer has begun keeps the kernel at the old size.
-	 */
+	/* What was received before the call is shown, and its events are raised. */
 	PUBLISH_ANNOUNCED,
 };
 

@@ -428,10 +428,8 @@ int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	}
 	d.edit.own.renamed = true;
 	r = save(&d);
-	if (r == 0 && shown_attr(m->shown, path, &attr) == 0)
-		*ret_place = attr.ino;
-	else if (r == 0)
-		r = -ENOENT;
+	if (r == 0)
+		*ret_place = shown_attr(m->shown, path, &attr) == 0 ? attr.ino : 0;
 	return r;
 }
 

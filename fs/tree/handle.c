@@ -17,8 +17,8 @@ struct handle {
 	uint64_t ino;
 	uint64_t serial; /* the newest has the highest */
 	bool api;	 /* a file of .api */
-	bool fixed;	 /* goes on showing the version of its open */
 	bool writable;
+	atomic_bool fixed; /* goes on showing the version of its open */
 	pid_t tid;
 	struct process_id opener;
 	atomic_bool killed;
@@ -432,29 +432,15 @@ void handle_start_empty(struct inode_table *t, struct handle *f)
 		draft_load(state.draft, "", 0, false);
 }
 
-int handle_end(struct inode_table *t, struct handle *f, uint64_t *ret)
+bool handle_draft_end(struct inode_table *t, struct handle *f, uint64_t *ret)
 {
 	_cleanup_handle_state_ struct handle_state state;
-	struct text *text;
-	struct stat st;
-	int r;
 
 	handle_get_state(t, f, &state);
-	if (state.scratch) {
-		scratch_stat(t, state.scratch, &st);
-		*ret = st.st_size;
-		return 0;
-	}
-	if (state.draft && draft_is_loaded(state.draft)) {
-		*ret = draft_size(state.draft);
-		return 0;
-	}
-	r = get_text(t, f, &text);
-	if (r == 0) {
-		*ret = text->len;
-		text_unref(text);
-	}
-	return r;
+	if (state.scratch || !state.draft || !draft_is_loaded(state.draft))
+		return false;
+	*ret = draft_size(state.draft);
+	return true;
 }
 
 /* ---- all handles of an inode ---- */
@@ -644,6 +630,7 @@ void handles_take(struct inode_table *t, struct inode *n, struct snapshot *snaps
 		text_unref(steal_ptr(f->text));
 		object_unref(f->opened);
 		f->opened = object_ref(snapshot->object);
+		f->fixed = f->writable || attr->size > HANDLE_SNAPSHOT_SIZE;
 		give_draft(t, f);
 		if (f->draft)
 			draft_load(f->draft, bytes->len ? bytes->data : "", bytes->len, true);

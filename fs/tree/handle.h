@@ -80,8 +80,8 @@ int handle_write(struct inode_table *t, struct handle *f, const char *data, size
 int handle_truncate(struct inode_table *t, struct handle *f, uint64_t size);
 /* A file that was just created over what is shown: it starts empty. */
 void handle_start_empty(struct inode_table *t, struct handle *f);
-/* Where SEEK_END goes: the end of what the handle itself would read. */
-int handle_end(struct inode_table *t, struct handle *f, uint64_t *ret);
+/* Where SEEK_END goes in a handle that has written: the end of its draft. False: to the file's. */
+bool handle_draft_end(struct inode_table *t, struct handle *f, uint64_t *ret);
 
 /*
  * open(O_TRUNC): the newest handle for writing that the thread opened on the inode, if it has no

@@ -128,6 +128,10 @@ static int inval_inode(void *arg, uint64_t id)
 	return 0;
 }
 
+static void inval_attr(void *arg, uint64_t id)
+{
+}
+
 static void inval_entry(void *arg, uint64_t parent, const char *name)
 {
 	char dir[32];
@@ -147,7 +151,8 @@ static void test_uncover(void **state)
 	struct object_cache *cache = object_cache_new();
 	struct publish_parts parts = {
 		.shown = shown_new(cache, journal), .inodes = inode_table_new()};
-	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct publish_notify notify = {
+		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
 	struct layout_path shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
 	struct layout_attr attr;
