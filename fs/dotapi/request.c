@@ -75,6 +75,12 @@ static char *collection_url(const struct dotapi_call *c, const char *namespace)
 
 /* ---- what answers say of streams ---- */
 
+static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
+{
+	update_forget_stream(c->mount, key, uid);
+	publish_now(c->mount->publisher, key, NULL);
+}
+
 static void wait_for_events(struct dotapi_call *c, const char *key)
 {
 	publish_wait(c->mount->publisher, key, PUBLISH_ANNOUNCED, NULL,
@@ -409,7 +415,7 @@ int request_delete(struct dotapi_call *c)
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
 	else if (r == 0 && !is_dry(options))
-		update_forget_stream(c->mount, key, held ? held->uid : NULL, NULL);
+		forget_stream(c, key, held ? held->uid : NULL);
 	wait_for_events(c, key);
 	return r;
 }
@@ -463,7 +469,7 @@ static void forget_item(void *arg, const char *text, size_t len)
 		!streq(json_str(metadata, "namespace"), c->path->namespace))
 		return;
 	key = xasprintf("%s/%s", c->path->namespace, json_str(metadata, "name"));
-	update_forget_stream(c->mount, key, json_str(metadata, "uid"), NULL);
+	forget_stream(c, key, json_str(metadata, "uid"));
 }
 
 int request_delete_collection(struct dotapi_call *c)

@@ -436,7 +436,7 @@ static void open_announced(
 	}
 	step_init(&step, STEP_WRITE, path->kind, path->tag, 0);
 	op_key(path, key);
-	if (shown_flip(m->shown, key, &step)) {
+	if (shown_show(m->shown, key, &step)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->handles, path, snapshot);

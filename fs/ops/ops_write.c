@@ -5,6 +5,7 @@
 #include "fs/ops/ops.h"
 #include "fs/save/objects.h"
 #include "fs/save/save.h"
+#include "fs/save/verdict.h"
 #include "fs/tree/process.h"
 
 #include <errno.h>
@@ -175,22 +176,24 @@ static bool is_announcer(fuse_req_t req)
 	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
 }
 
-/* The step at the name, or a hidden name that comes back. False where nothing is to be known. */
-static bool flip_announced(struct mount *m, const struct name *n, enum step_op op)
+/*
+ * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known; -ENOENT where
+ * what was to go went by somebody's own call, and what stands there is another.
+ */
+static int flip_announced(struct mount *m, const struct name *n, enum step_op op)
 {
 	struct step step;
 	char key[2 * NAME_SIZE];
 
 	if (op == STEP_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
 		overlay_return(m->overlay, n->place);
-		return true;
+		return 0;
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
-		return false;
+		return -EPERM;
 	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
-	shown_flip(m->shown, key, &step);
-	return true;
+	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;
 }
 
 /* `fi` NULL: a directory. */
@@ -203,7 +206,7 @@ static void make_announced(
 	struct namei_dir dir;
 
 	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, STEP_CREATE) || namei_find(m, &dir, name, &made) < 0 ||
+		flip_announced(m, &n, STEP_CREATE) < 0 || namei_find(m, &dir, name, &made) < 0 ||
 		!made.ino) {
 		fuse_reply_err(req, EPERM);
 		return;
@@ -225,14 +228,13 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 	struct mount *m = op_mount(req);
 	_cleanup_name_ struct name n = {0};
 	struct namei_dir dir;
+	int r = -EPERM;
 
-	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		!flip_announced(m, &n, STEP_DELETE)) {
-		fuse_reply_err(req, EPERM);
-		return;
-	}
-	touch_dir(m, parent);
-	fuse_reply_err(req, 0);
+	if (op_directory(req, parent, &dir) && namei_find(m, &dir, name, &n) == 0)
+		r = flip_announced(m, &n, STEP_DELETE);
+	if (r == 0)
+		touch_dir(m, parent);
+	fuse_reply_err(req, -r);
 }
 
 /* ---- making ---- */
@@ -672,7 +674,7 @@ static void restore(struct pool_call *call, void *arg)
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	job_free(j);
 }
 
@@ -702,7 +704,7 @@ static void save_over(struct pool_call *call, void *arg)
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	end_change(m, j);
 }
 
@@ -1047,8 +1049,8 @@ static void save_and_reply(struct pool_call *call, void *arg)
 	look_at_verdict(m, j, r);
 	end_hold(m, j);
 
-	if (j->sync && r == -EINVAL)
-		r = -EIO; /* Emacs takes EINVAL for a file that can't be synced */
+	if (j->sync)
+		r = verdict_errno(VERDICT_FSYNC, r);
 	pool_settle(call);
 	fuse_reply_err(call->req, -r);
 	job_free(j);
@@ -1061,6 +1063,7 @@ static void release_and_reply(struct pool_call *call, void *arg)
 	struct save_call save = save_call(call);
 	int r = 0;
 
+	save.closed = true;
 	begin_change(m, j);
 	if (j->killed)
 		save_refuse_handle(m, j->file, EINTR,
@@ -1174,7 +1177,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
 	if (!state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
-		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+		fuse_reply_err(req, -verdict_errno(VERDICT_FSYNC, -verdict));
 	else if ((state.path.kind == KIND_IMAGESTREAM_YAML || layout_is_api(state.path.kind)) &&
 		 !is_by_opener(req, op_file(fi)))
 		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */

@@ -1,7 +1,6 @@
 #include "fs/publish/publisher.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "fs/tree/negatives.h"
@@ -350,37 +349,48 @@ static void step_text(
 		step_name(path));
 }
 
-/* The place shows the new version; handles follow. False where it did already. */
-static bool flip(struct publisher *p, struct transition *t, const struct step *step)
+/*
+ * The place shows the new version; handles follow. 0 where it did already. With `made` only while no more things
+ * than that became known: else -EAGAIN.
+ */
+static int flip_unknown(
+	struct publisher *p, struct transition *t, const struct step *step, const uint64_t *made)
 {
 	struct layout_path path;
+	int r;
 
 	if (step->op == STEP_ATTRIB)
-		return false;
+		return 0;
 	if (t->returns) {
 		overlay_return(p->parts.overlay, t->returns);
-		return true;
+		return 1;
 	}
 	if (p->parts.noopen && step->op == STEP_DELETE && !layout_is_directory(step->kind) &&
 		t->change->old)
 		node_keep(
 			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change->old);
-	if (!shown_flip(p->parts.shown, t->change->key, step))
-		return false;
+	r = shown_flip_unknown(p->parts.shown, t->change->key, step,
+		made ? node_made(p->parts.nodes) : NULL, made ? *made : 0);
+	if (r <= 0)
+		return r;
 	step_path(t->change->key, step, &path);
 	if (t->change->new)
 		handle_follow(p->parts.handles, &path, t->change->new);
-	return true;
+	return 1;
 }
 
-/* Shows the step without the announcer. What the kernel keeps of the file is dropped. */
-static void show(struct publisher *p, struct transition *t, const struct step *step)
+static bool flip(struct publisher *p, struct transition *t, const struct step *step)
+{
+	return flip_unknown(p, t, step, NULL);
+}
+
+/* What the kernel keeps of what the step changed, and of the directory, is dropped. */
+static void drop_place(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct publish_notify notify = get_notify(p);
 	struct layout_path path;
 	uint64_t parent;
 
-	flip(p, t, step);
 	inval_place(p, step->place);
 	if (step_keeps_name(step) || !notify.inval_inode)
 		return;
@@ -388,6 +398,13 @@ static void show(struct publisher *p, struct transition *t, const struct step *s
 	parent = parent_node(p, &path);
 	if (parent)
 		notify.inval_inode(notify.arg, parent);
+}
+
+/* Shows the step without the announcer. */
+static void show(struct publisher *p, struct transition *t, const struct step *step)
+{
+	flip(p, t, step);
+	drop_place(p, t, step);
 }
 
 /* ---- names that couldn't be announced ---- */
@@ -462,29 +479,35 @@ static void drop_listing(struct publisher *p, struct transition *t, const struct
 	start_forgetting(p);
 }
 
-/* The event is lost. */
-static void show_lost(struct publisher *p, struct transition *t, const struct step *step)
+/* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
+static void show_name(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct layout_path path;
 	uint64_t parent;
 
 	show(p, t, step);
-	count(p, &p->counts.lost);
 	step_path(t->change->key, step, &path);
 	parent = parent_node(p, &path);
 	if (step_keeps_name(step) || !parent || !get_notify(p).inval_entry)
 		return;
-	log_info("an event is lost: %s", t->change->key);
 	pthread_mutex_lock(&p->lock);
 	forget_name(p, parent, step_name(&path));
 	pthread_mutex_unlock(&p->lock);
 	start_forgetting(p);
 }
 
+static void show_lost(struct publisher *p, struct transition *t, const struct step *step)
+{
+	log_info("an event is lost: %s", t->change->key);
+	count(p, &p->counts.lost);
+	show_name(p, t, step);
+}
+
 /* Whether somebody could see the step. */
 static bool is_visible(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct layout_path path;
+	struct layout_attr attr;
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
@@ -492,6 +515,10 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 		return node_find(p->parts.nodes, step->place);
 	step_path(t->change->key, step, &path);
 	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+		return false;
+	/* What stands there is another one, which somebody's own call made meanwhile. */
+	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
+		attr.ino != step->place)
 		return false;
 	/* A directory's watch sees its files too, also one that nobody has looked at. */
 	if (step->op == STEP_WRITE && node_at(p, step->place))
@@ -576,6 +603,7 @@ static bool advance(struct publisher *p, struct transition *t)
 	}
 	while (t->at < t->change->nsteps) {
 		const struct step *step = &t->change->steps[t->at];
+		uint64_t made = atomic_load(node_made(p->parts.nodes));
 		int r = 0;
 
 		if (step->done) {
@@ -585,7 +613,9 @@ static bool advance(struct publisher *p, struct transition *t)
 		if (!is_visible(p, t, step)) {
 			if (t->under_way)
 				return false; /* in order */
-			show(p, t, step);
+			if (flip_unknown(p, t, step, &made) == -EAGAIN)
+				continue; /* somebody came to know of it meanwhile, maybe */
+			drop_place(p, t, step);
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
 			show(p, t, step);
@@ -876,7 +906,8 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 	}
 	if ((ack->error == EEXIST && step->op == STEP_CREATE) ||
 		(ack->error == ENOENT && step->op == STEP_DELETE)) {
-		flip(p, t, step);
+		if (flip(p, t, step))
+			log_info("an event never was: %s", t->change->key);
 		inval_place(p, step->place); /* below a hidden tags/ its links are still counted */
 		drop_listing(p, t, step);
 		return;
@@ -890,10 +921,13 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 		return;
 	}
 	log_debug("announcing %s: %s", t->change->key, strerror(ack->error));
-	if (ack->error == ENOENT && step->op == STEP_ATTRIB)
-		show(p, t, step); /* its name is gone, but somebody may hold it */
-	else
+	if (ack->error == ENOENT) {
+		/* People have removed its name, or a directory above: nothing is to be seen. */
+		count(p, &p->counts.silent);
+		show_name(p, t, step);
+	} else {
 		show_lost(p, t, step);
+	}
 }
 
 /* What was under way is sent again: every step may be done twice. */

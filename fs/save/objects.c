@@ -3,37 +3,34 @@
 #include "client/json.h"
 #include "fs/mount/namei.h"
 #include "fs/save/update.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 
 #define LOST_MAX 5 /* answers that may be lost in one call */
 
-int objects_path_errno(int r)
-{
-	return r == -ESTALE ? -EBUSY : r;
-}
-
 static void update_init(struct update *e, struct mount *m, const struct api_call *call,
-	const struct layout_path *path)
+	const struct layout_path *path, bool removes)
 {
 	*e = (struct update){.mount = m,
 		.call = call,
 		.namespace = path->namespace,
 		.stream = path->stream,
-		.own = {.tree = path}};
+		.own = {.tree = path, .removed = removes}};
 }
 
-/* Notes a failure. */
+/* Shows what came of it, and notes a failure. */
 static int settle(struct update *e, const struct layout_path *path, int r)
 {
 	_cleanup_free_ char *text = NULL;
 
+	update_end(e, r);
 	if (r == 0)
 		return 0;
 	text = namei_text(path);
 	journal_add(e->mount->journal, text, e->request, e->status.code, -r,
 		e->status.message ? e->status.message : strerror(-r));
-	return objects_path_errno(r);
+	return verdict_errno(VERDICT_PATH, r);
 }
 
 /* One request that is no change of an object: *ret_answer as update_send. */
@@ -94,7 +91,7 @@ int objects_make_stream(
 	_cleanup_update_ struct update e = {0};
 	int r = -EAGAIN;
 
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	if (!body)
 		return settle(
 			&e, path, update_refuse(&e, EINVAL, xstrdup("the name is not UTF-8")));
@@ -147,13 +144,14 @@ int objects_remove_stream(
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	url = api_stream_path(m->api, path->namespace, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
 	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0)) {
 		key = update_key(&e);
-		update_forget_stream(m, key, snapshot->object->uid, &e.own);
+		update_forget_stream(m, key, snapshot->object->uid);
+		e.taken = true;
 	}
 	return settle(&e, path, r);
 }
@@ -199,7 +197,7 @@ int objects_make_tag(struct mount *m, const struct api_call *call, const struct 
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, false);
 	e.uid = snapshot->object->uid;
 	e.file.view = PATCH_TAG_SPEC;
 	e.decide = add_tag;
@@ -265,7 +263,7 @@ static bool may_patch_status(struct update *e)
 	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
 		.resource = &e->mount->api->resources->streams,
 		.subresource = "status",
-		.namespace = e->namespace,
+		.ns = e->namespace,
 		.name = e->stream});
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;
@@ -333,7 +331,7 @@ int objects_remove_tag(struct mount *m, const struct api_call *call, const struc
 
 	if (!snapshot)
 		return -ENOENT;
-	update_init(&e, m, call, path);
+	update_init(&e, m, call, path, true);
 	e.uid = snapshot->object->uid;
 	r = set_tag(&e, path, raw);
 	if (r == 0)

@@ -4,6 +4,7 @@
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
 #include "fs/save/update.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 
@@ -255,7 +256,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.file = {.view = layout[path->kind].view},
 		.decide = merge,
 		.arg = d,
-		.own = {.file = path}};
+		.own = {.file = call->closed ? NULL : path}};
 	if (path->kind < KIND_TAG)
 		return 0;
 	if (layout_unescape(path->tag, d->raw, &len) < 0)
@@ -273,6 +274,7 @@ static int save(struct document *d)
 
 	if (r == 0)
 		r = update_run(&d->edit);
+	update_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
 		return r;
@@ -375,8 +377,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 		settle_pending(m, &state);
 		handle_set_saved(m->handles, f, &saved);
 	}
-	if (r == -ENOENT)
-		r = -ESTALE; /* the file is open */
+	r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
 	tell_kernel(m, state.ino);
 	return r;

@@ -11,6 +11,7 @@
 struct save_call {
 	struct api_call api;
 	struct process_id who; /* all 0: nobody waits for it (release) */
+	bool closed; /* the kernel has raised the last close's event already: the file is announced, too */
 };
 
 /*

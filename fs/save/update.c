@@ -9,14 +9,12 @@
 #define CONFLICT_TOP 8	/* and no longer after so many times */
 #define LOST_MAX     5	/* answers that may be lost in one save */
 
-void update_forget_stream(
-	struct mount *m, const char *key, const char *uid, const struct change_own *own)
+void update_forget_stream(struct mount *m, const char *key, const char *uid)
 {
 	_cleanup_object_ struct object *held = store_get(m->store, key);
 
 	if (held && (!uid || streq(held->uid, uid)))
 		store_delete(m->store, key, held->resource_version);
-	publish_now(m->publisher, key, own);
 }
 
 char *update_key(const struct update *e)
@@ -83,8 +81,16 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 	e->result = object_ref(o);
 	object_cache_put(e->mount->cache, o, tree);
 	store_put(e->mount->store, o, 0);
-	publish_now(e->mount->publisher, e->result->key, &e->own);
+	e->taken = true;
 	return 0;
+}
+
+void update_end(struct update *e, int r)
+{
+	_cleanup_free_ char *key = update_key(e);
+
+	if (e->taken)
+		publish_now(e->mount->publisher, key, r == 0 ? &e->own : NULL);
 }
 
 int update_refresh(struct update *e)

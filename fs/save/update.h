@@ -2,8 +2,8 @@
  * update: one change of one stream, sent until it is on the server or can't be: on top of the current
  * object, again after a conflict, looked at again after a lost answer.
  *
- * Blocking; runs on a pool thread. What the server answers is in the store, and shown, when
- * update_run returns.
+ * Blocking; runs on a pool thread. What the server answers is in the store when update_run returns, and shown
+ * by update_end: only with the verdict is it known what of it is the caller's own.
  */
 #ifndef FS_SAVE_UPDATE_H
 #define FS_SAVE_UPDATE_H
@@ -29,7 +29,8 @@ struct update {
 	struct patch_file file;
 	update_decide *decide;
 	void *arg;
-	struct change_own own; /* what the kernel does by itself */
+	struct change_own own; /* what the kernel does by itself if the call succeeds */
+	bool taken;	       /* an answer is in the store */
 
 	struct object *result; /* the version that shows the change, or the current one */
 	struct status status;  /* why not */
@@ -41,35 +42,40 @@ struct update {
 	char *request; /* the last one sent, for messages; NULL: none */
 };
 
-/* 0 or -errno (as close would give it, edit.status tells all). The caller calls update_release. */
+/* 0 or -errno (as close would give it, update.status tells all). The caller calls update_end and update_release. */
 int update_run(struct update *e);
+
+/*
+ * The verdict of the call is `r`: what the answers said is shown. Only of a call that succeeds does the kernel
+ * tell itself; after a refusal all that came with the answers is somebody else's, and announced.
+ */
+void update_end(struct update *e, int r);
 void update_release(struct update *e);
 #define _cleanup_update_ _cleanup_(update_release)
 
 /* For update_decide: notes why not. Takes over `message`. Returns -error. */
 int update_refuse(struct update *e, int error, char *message);
 
-/* GET of the stream into the store and what is shown. -ENOENT when it is gone. */
+/* GET of the stream into the store. -ENOENT when it is gone. */
 int update_refresh(struct update *e);
 
 /*
- * The answer (this stream) goes into the store and is shown. -EINVAL where it isn't this stream, and
+ * The answer (this stream) goes into the store. -EINVAL where it isn't this stream, and
  * *ret_why (NULL: it isn't wanted) says why; the caller frees it.
  */
 int update_take_answer(struct update *e, const struct buf *answer, char **ret_why);
 
-/* api_send_raw, and what is asked and answered is the edit's. *ret_answer's old bytes go. */
+/* api_send_raw, and what is asked and answered is the update's. *ret_answer's old bytes go. */
 int update_send(struct update *e, const struct api_request *request, struct buf *ret_answer);
 
 /* Whether the request may have arrived, though no answer came, or one too large to be taken. */
 bool update_is_lost(const struct update *e);
 
 /*
- * A stream of ours was deleted: it goes from the store and from what is shown, unless it was made again
- * (another uid; NULL: whatever is there). `own` as publish_now takes it.
+ * A stream was deleted by a call of ours: it goes from the store, unless it was made again (another uid; NULL:
+ * whatever is there). The caller shows that.
  */
-void update_forget_stream(
-	struct mount *m, const char *key, const char *uid, const struct change_own *own);
+void update_forget_stream(struct mount *m, const char *key, const char *uid);
 
 /* The key NAMESPACE/STREAM. The caller frees. */
 char *update_key(const struct update *e);

@@ -137,12 +137,15 @@ static void diff(struct change *c)
 	change_add(c, STEP_DELETE, KIND_STREAM, "", attr.ino);
 }
 
+/* The step is what the call did, and no other's that comes with it. */
 static bool is_own(const struct step *step, const struct change_own *own)
 {
+	bool removal = step->op == STEP_DELETE;
+
 	if (own->file) /* that the file goes by what was saved the kernel doesn't know */
-		return step->kind == own->file->kind && step->op != STEP_DELETE &&
+		return !removal && step->kind == own->file->kind &&
 		       (step->kind < KIND_TAG || streq(step_tag(step), own->file->tag));
-	return own->tree &&
+	return own->tree && removal == own->removed &&
 	       (own->tree->kind == KIND_STREAM ||
 		       (step->kind >= KIND_TAG && streq(step_tag(step), own->tree->tag)));
 }

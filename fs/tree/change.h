@@ -30,6 +30,7 @@ struct step {
 
 	/* fs/tree/shown's, under its lock */
 	enum step_state state;
+	bool bare; /* while it is PENDING its place shows nothing, not the old version */
 	struct change *change;
 	struct step *next; /* of the same place, newer */
 	uint64_t serial;   /* the oldest has the lowest */
@@ -52,7 +53,8 @@ struct change {
 /* What the kernel does by itself, since somebody's own call made the change. */
 struct change_own {
 	const struct layout_path *file; /* this file: it was saved */
-	const struct layout_path *tree; /* this stream or tag with all in it: made or removed */
+	const struct layout_path *tree; /* this stream or tag with all in it: made, or removed */
+	bool removed;
 	bool renamed; /* the file came by a rename: who has the one open that it replaces keeps that */
 };
 

@@ -25,7 +25,7 @@ struct node_table {
 	struct node **by_id, **by_ino; /* `size` buckets each */
 	struct map groups;	       /* namespace -> struct group */
 	size_t size, count;
-	uint64_t last_id;
+	atomic_uint_fast64_t last_id;
 };
 
 static struct node **id_bucket(struct node_table *t, uint64_t id)
@@ -125,7 +125,7 @@ static struct node *node_new(struct node_table *t, const struct layout_path *pat
 {
 	struct node *n = xcalloc(1, sizeof(*n));
 
-	n->id = ++t->last_id;
+	n->id = ++t->last_id; /* which is how many there were */
 	n->ino = ino;
 	set_path(t, n, path);
 	if (++t->count > t->size)
@@ -319,4 +319,9 @@ size_t node_count(struct node_table *t)
 	count = t->count;
 	pthread_mutex_unlock(&t->lock);
 	return count;
+}
+
+const atomic_uint_fast64_t *node_made(struct node_table *t)
+{
+	return &t->last_id;
 }

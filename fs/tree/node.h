@@ -44,4 +44,11 @@ struct snapshot *node_last(struct node_table *t, uint64_t ino);
 
 size_t node_count(struct node_table *t);
 
+/*
+ * How many things have become known so far; it grows before node_lookup returns. Borrowed. Where it is the same
+ * under somebody's lock as before a node_find that found nothing, all that is asked of the thing from now on
+ * comes after what is done under that lock.
+ */
+const atomic_uint_fast64_t *node_made(struct node_table *t);
+
 #endif

@@ -1,7 +1,7 @@
 #include "fs/tree/overlay.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
+#include "client/map.h"
 #include "fs/tree/layout.h"
 
 #include <pthread.h>

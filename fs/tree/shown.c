@@ -1,7 +1,6 @@
 #include "fs/tree/shown.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/order.h"
 
@@ -363,7 +362,7 @@ static struct snapshot *view_at(const struct stream *s, enum kind kind, const ch
 	i = older(s, i, KIND_STREAM, "", true);
 	if (kind > KIND_TAG)
 		i = older(s, i, KIND_TAG, tag, true);
-	return i ? i->change->old : s->snapshot;
+	return !i ? s->snapshot : i->bare ? NULL : i->change->old;
 }
 
 struct snapshot *shown_snapshot_at(struct shown *p, const struct layout_path *path)
@@ -512,11 +511,19 @@ static struct change *step_unlink(struct stream *s, struct step *i)
 	return i->change;
 }
 
-/* The file that was saved shows the newest, whatever was still on its way there. */
+/*
+ * What the call saved or made shows the newest, whatever was still on its way there: a tag that somebody else had
+ * made and lost again may be still to come.
+ */
 static void show_own(struct stream *s, const struct change_own *own)
 {
-	for (struct step *i = steps_at(s, own->file->kind, own->file->tag); i; i = i->next)
-		step_show(s, i);
+	const struct layout_path *path = own->file ? own->file : own->tree;
+
+	if (!path || own->removed || path->kind == KIND_STREAM)
+		return;
+	for (struct step *i = steps_at(s, path->kind, path->tag); i; i = i->next)
+		if (i->op != STEP_DELETE)
+			step_show(s, i);
 }
 
 /*
@@ -530,9 +537,33 @@ static void show_earlier(struct stream *s, const struct step *step)
 			step_show(s, i);
 }
 
+static void show_all(struct stream *s, struct step *first)
+{
+	for (struct step *i = first; i; i = i->next)
+		step_show(s, i);
+}
+
+/* The caller made the directory: what is in it is its own, and no earlier one's that is still to go. */
+static void show_below(struct stream *s, const struct step *step)
+{
+	if (step->op != STEP_CREATE)
+		return;
+	if (step->kind == KIND_STREAM)
+		map_foreach(&s->steps, e) show_all(s, e->value);
+	for (unsigned k = 0; step->kind == KIND_TAG && k < TAG_FILES; k++)
+		show_all(s, steps_at(s, TAG_FILE + k, step_tag(step)));
+}
+
 static bool tags_wait(const struct stream *s)
 {
 	return s->tags.coming || s->tags.going.count > s->tags.going.gone;
+}
+
+/* A tag comes where the caller removed another of its name, which isn't shown any more. */
+static bool is_remade(const struct step *step)
+{
+	return step->op == STEP_CREATE && step->kind == KIND_TAG &&
+	       snapshot_find_tag(step->change->old, step_tag(step));
 }
 
 /*
@@ -543,9 +574,11 @@ static void begin_step(struct stream *s, struct step *step)
 {
 	if (!step->waits) {
 		show_earlier(s, step);
+		show_below(s, step);
 		if (step->kind == KIND_TAG)
 			s->tags.moved = true;
 	}
+	step->bare = step->waits && is_remade(step);
 	if (step->waits || (step->op == STEP_WRITE && !step->own))
 		step_link(s, step);
 }
@@ -608,7 +641,7 @@ static struct snapshot *first_view(struct shown *p, struct object *object)
 	pthread_mutex_lock(&p->lock);
 	generation = gone_generation(&p->gone, stream_plain(object));
 	pthread_mutex_unlock(&p->lock);
-	return snapshot_new(object, NULL, generation, now_realtime(), p->cache, p->journal);
+	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->cache, p->journal);
 }
 
 static void begin_own(
@@ -621,6 +654,12 @@ static void begin_own(
 	if (s)
 		show_own(s, own);
 	pthread_mutex_unlock(&p->lock);
+}
+
+/* The tag that the caller removed, or NULL. */
+static const char *tag_that_went(const struct change_own *own)
+{
+	return own && own->removed && own->tree->kind == KIND_TAG ? own->tree->tag : NULL;
 }
 
 /* The change to the object from what is the newest now; NULL where that is newer. */
@@ -638,7 +677,8 @@ static struct change *change_to(struct shown *p, const char *key, struct snapsho
 	if (object && !old)
 		new = first_view(p, object);
 	else if (object && !again)
-		new = snapshot_new(object, old, 0, now_realtime(), p->cache, p->journal);
+		new = snapshot_new(
+			object, old, tag_that_went(own), 0, now_realtime(), p->cache, p->journal);
 	c = change_between(key, old, new, own);
 	c->again = again;
 	return c;
@@ -652,7 +692,7 @@ struct change *shown_begin(
 	bool done = false;
 	struct change *c;
 
-	if (own && own->file)
+	if (own)
 		begin_own(p, namespace, name, own);
 	for (;;) {
 		struct stream *s;
@@ -685,30 +725,62 @@ static struct step *find_step(
 	return i;
 }
 
-bool shown_flip(struct shown *p, const char *key, const struct step *step)
+/* p->lock held. The change whose step was PENDING, for the caller to give back; or NULL. */
+static struct change *flip_locked(
+	struct shown *p, const char *namespace, const char *name, const struct step *step)
+{
+	struct namespace *n = namespace_get(p, namespace, false);
+	struct stream *s = n ? map_get(&n->streams, name) : NULL;
+	struct step *i = s ? find_step(s, step->op, step->kind, step_tag(step), true) : NULL;
+	struct change *change;
+
+	if (!i)
+		return NULL;
+	change = step_unlink(s, i);
+	if (step->kind == KIND_STREAM)
+		stream_show(p, n, s, step->op == STEP_CREATE && s->snapshot);
+	stream_drop_unused(p, n, s);
+	return change;
+}
+
+int shown_flip_unknown(struct shown *p, const char *key, const struct step *step,
+	const atomic_uint_fast64_t *counter, uint64_t value)
 {
 	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
 	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
 	_cleanup_change_ struct change *change = NULL;
-	struct namespace *n;
-	struct stream *s;
-	struct step *i;
+	bool unknown;
 
 	if (step->kind == KIND_NAMESPACE)
 		return flip_namespace(p, key, step->op == STEP_CREATE);
+	pthread_mutex_lock(&p->lock);
+	unknown = !counter || atomic_load(counter) == value;
+	if (unknown)
+		change = flip_locked(p, namespace, name, step);
+	pthread_mutex_unlock(&p->lock);
+	return unknown ? change != NULL : -EAGAIN;
+}
+
+bool shown_flip(struct shown *p, const char *key, const struct step *step)
+{
+	return shown_flip_unknown(p, key, step, NULL, 0);
+}
+
+bool shown_show(struct shown *p, const char *key, const struct step *step)
+{
+	const char *name = strchr(key, '/') + 1;
+	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
+	struct step *i = NULL;
+	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	n = namespace_get(p, namespace, false);
-	s = n ? map_get(&n->streams, name) : NULL;
-	i = s ? find_step(s, step->op, step->kind, step_tag(step), true) : NULL;
-	if (i) {
-		change = step_unlink(s, i);
-		if (step->kind == KIND_STREAM)
-			stream_show(p, n, s, step->op == STEP_CREATE && s->snapshot);
-		stream_drop_unused(p, n, s);
-	}
+	s = stream_get(p, namespace, name);
+	if (s)
+		i = find_step(s, step->op, step->kind, step_tag(step), true);
+	if (i)
+		step_show(s, i);
 	pthread_mutex_unlock(&p->lock);
-	return change;
+	return i;
 }
 
 void shown_end(struct shown *p, struct change *c)

@@ -19,7 +19,9 @@ void shown_free(struct shown *p);
 /*
  * Takes the object (NULL: nothing more) as the newest of the key NAMESPACE/NAME. Every place that it
  * changes goes on showing what it showed, until shown_flip. What is the caller's `own` (NULL:
- * nothing is) is shown at once; and then the bytes of all other files, too, whose steps don't wait.
+ * nothing is) is shown at once; and then the bytes of all other files, too, whose steps don't wait. What others
+ * did to the name of the caller's own meanwhile is not: what was removed and stands there is another one, by
+ * somebody else.
  *
  * Returns the change with a reference for the caller, who ends it with shown_end; NULL when nothing changed: it is
  * older than the newest.
@@ -32,6 +34,16 @@ struct change *shown_begin(
  * For a namespace `key` is its name.
  */
 bool shown_flip(struct shown *p, const char *key, const struct step *step);
+
+/*
+ * shown_flip of what nobody knows: while `counter` (node_made) has the value. -EAGAIN where it hasn't: somebody
+ * may know of the place by now. Else 1, or 0 as shown_flip.
+ */
+int shown_flip_unknown(struct shown *p, const char *key, const struct step *step,
+	const atomic_uint_fast64_t *counter, uint64_t value);
+
+/* The same for a file's bytes, whose event is still to come: the announcer may end before it raises it. */
+bool shown_show(struct shown *p, const char *key, const struct step *step);
 
 /* Whether such a step of the place is pending, or its event still to come. */
 bool shown_is_expected(struct shown *p, const struct layout_path *path, enum step_op op);

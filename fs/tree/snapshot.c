@@ -318,7 +318,8 @@ static void new_tag(struct snapshot_index *x, struct snapshot_tag *t, int64_t no
 }
 
 static struct snapshot_index *index_follow(const struct snapshot *v,
-	const struct snapshot_index *old, const struct object *old_object, int64_t now)
+	const struct snapshot_index *old, const struct object *old_object, const char *went,
+	int64_t now)
 {
 	struct snapshot_index *x = index_new(v, old, old_object, now);
 	size_t kept = 0;
@@ -331,6 +332,8 @@ static struct snapshot_index *index_follow(const struct snapshot *v,
 	for (size_t k = 0; k < x->ntags; k++) {
 		const struct snapshot_tag *before = map_get(old->by_name, x->tags[k].name);
 
+		if (before && went && streq(before->name, went))
+			before = NULL;
 		if (before)
 			follow_tag(x, &x->tags[k], before, now, old_object, v->object);
 		else
@@ -369,8 +372,8 @@ static void keep_yaml(struct snapshot *v, const struct snapshot *old)
 		atomic_init(&v->yaml_rest, atomic_load(&old->yaml_rest));
 }
 
-struct snapshot *snapshot_new(struct object *object, struct snapshot *old, unsigned generation,
-	int64_t now, struct object_cache *cache, struct journal *journal)
+struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
+	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal)
 {
 	struct snapshot *v = xcalloc(1, sizeof(*v));
 
@@ -380,7 +383,8 @@ struct snapshot *snapshot_new(struct object *object, struct snapshot *old, unsig
 	v->cache = cache;
 	v->journal = journal;
 	if (old) {
-		struct snapshot_index *x = index_follow(v, snapshot_index(old), old->object, now);
+		struct snapshot_index *x =
+			index_follow(v, snapshot_index(old), old->object, went, now);
 
 		index_names(x);
 		atomic_init(&v->index, x);

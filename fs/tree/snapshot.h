@@ -66,10 +66,11 @@ struct snapshot {
  * The first version of a stream, or the one after `old`, whose generation it then has. Takes a reference
  * of its own on the object; cache and journal are borrowed for the snapshot's life. `now` is the mtime of
  * what changed. `generation` 0: it was never shown here before; what went and comes back has another one,
- * so that everything in it is a new inode.
+ * so that everything in it is a new inode. The tag `went` (NULL: none) of the old one was removed: where it is
+ * there, it is another.
  */
-struct snapshot *snapshot_new(struct object *object, struct snapshot *old, unsigned generation,
-	int64_t now, struct object_cache *cache, struct journal *journal);
+struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
+	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal);
 struct snapshot *snapshot_ref(struct snapshot *v);
 void snapshot_unref(struct snapshot *v); /* NULL is fine */
 

@@ -38,8 +38,8 @@ static void show_tag(struct snapshot *v, const struct snapshot_tag *tag)
 
 static void show_all(struct object *o, struct object_cache *cache)
 {
-	_cleanup_view_ struct snapshot *v = snapshot_new(o, NULL, 0, 1, cache, NULL);
-	_cleanup_view_ struct snapshot *next = snapshot_new(o, v, 0, 2, cache, NULL);
+	_cleanup_view_ struct snapshot *v = snapshot_new(o, NULL, NULL, 0, 1, cache, NULL);
+	_cleanup_view_ struct snapshot *next = snapshot_new(o, v, NULL, 0, 2, cache, NULL);
 	const struct snapshot_index *index = snapshot_index(next);
 
 	for (int i = 0; i < STREAM_FILES; i++)

@@ -1148,6 +1148,23 @@ static void test_flip_nothing(void **state)
 	assert_true(shown_flip(tree, WEB, &step));
 }
 
+/* What nobody knows is shown only as long as nobody comes to know of anything. */
+static void test_flip_unknown(void **state)
+{
+	_cleanup_change_ struct change *c = NULL;
+	atomic_uint_fast64_t made = 7;
+
+	set_tags(WEB, "u", 1, "a");
+	begin(&c, 2, "b");
+	assert_int_equal(shown_flip_unknown(tree, WEB, &c->steps[0], &made, 6), -EAGAIN);
+	assert_list(TAG("shop", "web", "a"), "spec.json");
+	assert_int_equal(shown_flip_unknown(tree, WEB, &c->steps[0], &made, 7), 1);
+	assert_list(TAG("shop", "web", "a"), "");
+	assert_int_equal(shown_flip_unknown(tree, WEB, &c->steps[0], &made, 7), 0);
+	for (size_t i = 1; i < c->nsteps; i++)
+		shown_flip(tree, WEB, &c->steps[i]);
+}
+
 /* ---- what is the caller's own ---- */
 
 static void test_own_file(void **state)
@@ -1193,6 +1210,7 @@ static void test_own_file_comes(void **state)
 	begin_own(&c, 3, "a+ b+i", &own);
 	assert_steps(c, "-tags/a/image ~tags/a/status.json! +tags/b/status.json +tags/b/image "
 			"~status.json! ~imagestream.yaml! ~imagestream.json!");
+	/* Somebody else took it away. */
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
 	assert_list(TAG("shop", "web", "b"), "spec.json");
 	flip_all(c);
@@ -1236,6 +1254,7 @@ static void test_own_tag(void **state)
 	flip_all(c);
 	assert_list(tags, "b c");
 
+	own.removed = true;
 	begin_own(&c, 3, "d", &own);
 	assert_steps(c,
 		"-tags/b/spec.json! -tags/b/status.json! -tags/b/image! -tags/b! -tags/c/spec.json "
@@ -1261,6 +1280,7 @@ static void test_own_stream(void **state)
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "a");
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 3);
 	flip_all(c);
+	own.removed = true;
 	begin_own(&c, 0, NULL, &own);
 	assert_steps(c,
 		"-tags/a/spec.json! -tags/a! -imagestream.json! -imagestream.yaml! -metadata.json! "
@@ -1271,6 +1291,77 @@ static void test_own_stream(void **state)
 	assert_int_equal(attr_of(NAMESPACE("shop")).nlink, 2);
 	flip_all(c);
 	assert_list(NAMESPACE("shop"), "");
+}
+
+/* What the caller removed was made again by somebody else. */
+static void test_own_tag_again(void **state)
+{
+	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct layout_path tag = TAG("shop", "web", "a"), file = tag;
+	struct change_own own = {.tree = &tag, .removed = true};
+	_cleanup_change_ struct change *c = NULL;
+	struct layout_attr before, before_file;
+
+	file.kind = KIND_TAG_SPEC;
+	set_tags(WEB, "u", 1, "a b");
+	before = attr_of(tag);
+	before_file = attr_of(file);
+	begin_own(&c, 2, "a=1 b", &own);
+	assert_steps(c, "-tags/a/spec.json! -tags/a! +tags/a ~spec.json! ~imagestream.yaml! "
+			"~imagestream.json!");
+	assert_list(tags, "b");
+	assert_int_equal(attr_of(tags).nlink, 3);
+	assert_absent(tag);
+	assert_absent(file);
+	flip_all(c);
+	assert_list(tags, "b a");
+	assert_int_equal(attr_of(tags).nlink, 4);
+	assert_true(attr_of(tag).ino != before.ino);
+	assert_true(attr_of(file).ino != before_file.ino);
+}
+
+static void test_own_stream_again(void **state)
+{
+	struct layout_path stream = STREAM("shop", "web");
+	struct change_own own = {.tree = &stream, .removed = true};
+	_cleanup_change_ struct change *first = NULL, *second = NULL;
+
+	set_tags(WEB, "u", 1, "");
+	begin_uid(&first, "other", 2, "b", &own);
+	assert_true(first->again);
+	assert_absent(stream);
+	begin_uid(&second, "other", 2, "b", &own);
+	assert_steps(second, "+.");
+	assert_absent(stream);
+	flip_all(second);
+	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "b");
+}
+
+/* The caller made it while what somebody else had made and lost was still to come, or to go. */
+static void test_own_tag_on_waiting(void **state)
+{
+	struct layout_path tag = TAG("shop", "web", "b"), file = tag;
+	struct change_own own = {.tree = &tag};
+	_cleanup_change_ struct change *first = NULL, *second = NULL, *third = NULL;
+
+	file.kind = KIND_TAG_SPEC;
+	set_tags(WEB, "u", 1, "a");
+	begin(&first, 2, "a b");
+	assert_absent(tag);
+	begin_own(&second, 4, "a b=1", &own);
+	attr_of(tag);
+	assert_int_equal(
+		attr_of(file).size, attr_of(path_of(KIND_TAG_SPEC, "shop", "web", "a")).size + 1);
+	assert_false(flip_at(first, "+tags/b"));
+
+	begin(&second, 5, "a");
+	attr_of(tag);
+	begin_own(&third, 6, "a b", &own);
+	assert_int_equal(
+		attr_of(file).size, attr_of(path_of(KIND_TAG_SPEC, "shop", "web", "a")).size);
+	assert_false(flip_at(second, "-tags/b/spec.json"));
+	assert_false(flip_at(second, "-tags/b"));
+	attr_of(file);
 }
 
 /* The saved stream was made anew meanwhile. */
@@ -1290,9 +1381,7 @@ static void test_own_again(void **state)
 	begin_uid(&second, "other", 7, "b", &own);
 	assert_steps(second, "+.");
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "a");
-	for (size_t i = 0; i < first->nsteps; i++) /* the file itself shows the newest already */
-		assert_int_equal(shown_flip(tree, WEB, &first->steps[i]),
-			first->steps[i].kind != KIND_SPEC_JSON);
+	flip_all(first);
 	assert_absent(STREAM("shop", "web"));
 	flip_all(second);
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "b");
@@ -1365,11 +1454,33 @@ static void test_expected_bytes(void **state)
 	assert_dump(before);
 }
 
+/* The announcer shows a file's bytes, and ends before its event: another one does it again. */
+static void test_show(void **state)
+{
+	struct layout_path spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	_cleanup_change_ struct change *c = NULL;
+	struct layout_attr before;
+	size_t i = 0;
+
+	set_tags(WEB, "u", 1, "a");
+	before = attr_of(spec);
+	begin(&c, 2, "a=1");
+	while (c->steps[i].kind != KIND_SPEC_JSON)
+		i++;
+	assert_true(shown_show(tree, WEB, &c->steps[i]));
+	assert_int_equal(attr_of(spec).size, before.size + 1);
+	assert_true(is_expected(STEP_WRITE, KIND_SPEC_JSON, ""));
+	assert_false(shown_show(tree, WEB, &c->steps[i]));
+	assert_false(shown_flip(tree, WEB, &c->steps[i]));
+	shown_end(tree, c);
+	assert_false(is_expected(STEP_WRITE, KIND_SPEC_JSON, ""));
+}
+
 /* The stream goes while an event is to come: then it is forgotten with the event. */
 static void test_expected_gone(void **state)
 {
 	struct layout_path stream = STREAM("shop", "web");
-	struct change_own own = {.tree = &stream}, none = {0};
+	struct change_own own = {.tree = &stream, .removed = true}, none = {0};
 	_cleanup_change_ struct change *c = NULL, *gone = NULL;
 
 	set_tags(WEB, "u", 1, "a");
@@ -1441,6 +1552,7 @@ static void test_own_on_waiting_names(void **state)
 	assert_steps(second, "-tags/b/spec.json -tags/b +tags/d +tags/mine! ~spec.json! "
 			     "~imagestream.yaml! ~imagestream.json!");
 	assert_list(tags, "a b mine");
+	own.removed = true;
 	begin_own(&third, 4, "d", &own); /* gone again, and what was still coming, too */
 	assert_steps(third, "-tags/c/spec.json -tags/c -tags/mine/spec.json! -tags/mine! "
 			    "~spec.json! ~imagestream.yaml! ~imagestream.json!");
@@ -1465,7 +1577,7 @@ static void test_own_removes_waiting(void **state)
 {
 	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
 	struct layout_path tag = TAG("shop", "web", "a");
-	struct change_own own = {.tree = &tag};
+	struct change_own own = {.tree = &tag, .removed = true};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 
 	set_tags(WEB, "u", 1, "a b");
@@ -1486,7 +1598,7 @@ static void test_own_removes_waiting(void **state)
 static void test_own_removes_waiting_stream(void **state)
 {
 	struct layout_path stream = STREAM("shop", "web");
-	struct change_own own = {.tree = &stream};
+	struct change_own own = {.tree = &stream, .removed = true};
 	_cleanup_change_ struct change *first = NULL, *second = NULL, *third = NULL;
 
 	set_tags(WEB, "u", 1, "a");
@@ -1496,6 +1608,7 @@ static void test_own_removes_waiting_stream(void **state)
 	assert_absent(path_of(KIND_SPEC_JSON, "shop", "web", ""));
 	assert_absent(TAG("shop", "web", "a"));
 	assert_absent(path_of(KIND_TAG_SPEC, "shop", "web", "a"));
+	own.removed = false; /* and makes it again */
 	begin_uid(&third, "other", 9, "z", &own);
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "z");
 	for (size_t i = 0; i < first->nsteps; i++)
@@ -1913,14 +2026,19 @@ int main(void)
 		TEST(test_begin_again_at_once),
 		TEST(test_flip_moves_namespace),
 		TEST(test_flip_nothing),
+		TEST(test_flip_unknown),
 		TEST(test_own_file),
 		TEST(test_own_file_comes),
 		TEST(test_own_nothing),
 		TEST(test_own_tag),
 		TEST(test_own_stream),
+		TEST(test_own_tag_again),
+		TEST(test_own_stream_again),
+		TEST(test_own_tag_on_waiting),
 		TEST(test_own_again),
 		TEST(test_expected),
 		TEST(test_expected_bytes),
+		TEST(test_show),
 		TEST(test_expected_gone),
 		TEST(test_own_on_waiting_bytes),
 		TEST(test_own_on_waiting_names),

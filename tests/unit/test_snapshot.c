@@ -39,7 +39,7 @@ static struct snapshot *next_view(struct snapshot *old, const char *version, con
 {
 	_cleanup_object_ struct object *o = object(version, spec_tags, status_tags);
 
-	return snapshot_new(o, old, 0, now, cache, journal);
+	return snapshot_new(o, old, NULL, 0, now, cache, journal);
 }
 
 static struct layout_attr attr(struct snapshot *v, enum kind kind, const char *tag)
@@ -133,9 +133,9 @@ static void test_size_of_parts(void **state)
 		struct snapshot *next, *first;
 
 		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL, NULL), 0);
-		first = snapshot_new(o, NULL, 0, 0, cache, journal);
+		first = snapshot_new(o, NULL, NULL, 0, 0, cache, journal);
 		assert_size(first);
-		next = snapshot_new(o, v, 0, i, cache, journal);
+		next = snapshot_new(o, v, NULL, 0, i, cache, journal);
 		assert_size(next);
 		snapshot_unref(first);
 		snapshot_unref(v);
