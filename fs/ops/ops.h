@@ -34,7 +34,7 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);
 /* Opens what the inode stands for at the real path. NULL and -errno. */
 struct handle *op_open_real(
 	fuse_req_t req, const struct layout_path *path, uint64_t ino, int flags, int *ret_error);
-struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags);
+struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags);
 /* The key of what is shown at the path: NAMESPACE/STREAM, or NAMESPACE. */
 void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi);

@@ -59,7 +59,7 @@ static void open_with(fuse_req_t req, struct job *j, struct buf *bytes)
 		.tid = j->tid,
 		.opener = j->opener};
 
-	reply_open(req, handle_open_api(op_mount(req)->handles, &open, bytes), j->ino, &j->fi);
+	reply_open(req, handle_open_api(op_mount(req)->inodes, &open, bytes), j->ino, &j->fi);
 }
 
 static void fetch_and_reply(struct pool_call *call, void *arg)
@@ -86,8 +86,7 @@ void op_open_api(
 
 	if (dotapi_is_events(path->kind)) {
 		reply_open(req,
-			handle_open_events(
-				m->handles, events_open(m->events, path->namespace, path->stream)),
+			handle_open_events(events_open(m->events, path->namespace, path->stream)),
 			ino, fi);
 		return;
 	}
@@ -125,7 +124,7 @@ static int send_written(struct pool_call *call, const struct job *j)
 	if (dotapi_timeout(j->path.kind))
 		call->deadline = deadline_in_ms(dotapi_timeout(j->path.kind));
 	api = op_api_call(call);
-	handle_get_state(m->handles, j->file, &state);
+	handle_get_state(m->inodes, j->file, &state);
 	if (draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
 		return -verdict;
 	r = dotapi_store(m, &api, &j->path, text, len);

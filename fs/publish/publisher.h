@@ -12,9 +12,7 @@
 #include "client/store.h"
 #include "fs/publish/announce.h"
 #include "fs/tree/handle.h"
-#include "fs/tree/node.h"
-#include "fs/tree/overlay.h"
-#include "fs/tree/scratch.h"
+#include "fs/tree/inode.h"
 #include "fs/tree/shown.h"
 
 struct publisher;
@@ -32,10 +30,7 @@ struct publish_notify {
 
 struct publish_parts {
 	struct shown *shown;
-	struct node_table *nodes;
-	struct handle_table *handles;
-	struct overlay *overlay;
-	struct scratch *scratch;
+	struct inode_table *inodes;
 	struct announce
 		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
 	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */
@@ -116,7 +111,7 @@ enum publish_until {
 int publish_wait(struct publisher *p, const char *key, enum publish_until until,
 	const struct http_check *check, int64_t deadline);
 
-/* Something may be due in the overlay. */
+/* Something may be due (fs/tree/inode.h). */
 void publish_wake(struct publisher *p);
 
 void publish_get_counts(struct publisher *p, struct publish_counts *ret);
