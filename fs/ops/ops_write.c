@@ -712,11 +712,9 @@ static void save_over(struct pool_call *call, void *arg)
 		r = place ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
 		if (r == 0)
 			r = take_place(m, moved, &j->path, place);
-	} else if (r == 0) { /* what is saved is no failure, also where the file has gone by it */
-		if (place)
-			take_place(m, j->scratch, &j->path, place);
-		else
-			scratch_unlink(m->inodes, j->dir.ino, j->name, false);
+	} else if (r == 0 && (!place || take_place(m, j->scratch, &j->path, place) < 0)) {
+		/* What is saved is no failure, also where the file has gone by it. */
+		scratch_unlink(m->inodes, j->dir.ino, j->name, false);
 	}
 	if (r == 0)
 		drop_pages_of(m, j->moved.ino ? j->moved.ino : scratch_ino(j->scratch));

@@ -15,10 +15,10 @@ struct text {
 struct handle {
 	struct inode *inode; /* NULL: its reads wait (handle_events) */
 	uint64_t ino;
-	uint64_t serial; /* the newest has the highest */
-	bool api;	 /* a file of .api */
-	bool writable;
+	uint64_t serial;   /* the newest has the highest */
+	bool api;	   /* a file of .api */
 	atomic_bool fixed; /* goes on showing the version of its open */
+	bool writable;
 	pid_t tid;
 	struct process_id opener;
 	atomic_bool killed;

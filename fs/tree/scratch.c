@@ -35,15 +35,6 @@ static void dir_release(struct dir *d)
 	free(d);
 }
 
-/* It is empty. */
-static void dir_free(struct inode_table *t, uint64_t ino)
-{
-	struct dir *d = idmap_del(&t->dirs, ino);
-
-	if (d)
-		dir_release(d);
-}
-
 static bool is_empty(struct inode_table *t, const struct inode *n)
 {
 	struct dir *d = idmap_get(&t->dirs, n->ino);
@@ -108,12 +99,12 @@ void entry_del(struct inode_table *t, struct inode *n)
 	name_changed(t, n);
 }
 
-/* The name goes, and the inode, if nobody has it. */
+/* The name goes, and the inode, if nobody has it; and so do the names of what is in it. */
 static void remove_name(struct inode_table *t, struct inode *n)
 {
 	entry_del(t, n);
 	if (is_directory(n))
-		dir_free(t, n->ino);
+		entries_drop(t, n->ino);
 	inode_settle(t, n);
 }
 

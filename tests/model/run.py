@@ -129,14 +129,14 @@ def run_side_by_side(arguments):
     """The seeds in as many parts as there are jobs; the last job's mount has a selector."""
     share = -(-arguments.sequences // arguments.jobs)
     command = [sys.executable, __file__, "--jobs", "1", "--steps", str(arguments.steps), "--shrink", str(arguments.shrink)]
-    if arguments.seconds:
-        command += ["--seconds", str(arguments.seconds)]
     jobs = []
     for job in range(arguments.jobs):
         first, number = arguments.seed + job * share, min(share, arguments.sequences - job * share)
         parts = [(first, number, [])] if job + 1 < arguments.jobs else [
             (first, number - number // 2, []), (first + number - number // 2, number // 2, ["--selector"])]
-        script = [[*command, "--seed", str(seed), "--sequences", str(count), *more] for seed, count, more in parts if count]
+        seconds = ["--seconds", str(arguments.seconds / len(parts))] if arguments.seconds else []
+        script = [[*command, *seconds, "--seed", str(seed), "--sequences", str(count), *more]
+                  for seed, count, more in parts if count]
         jobs.append(threading.Thread(target=run_all, args=(script, arguments.results)))
     for job in jobs:
         job.start()

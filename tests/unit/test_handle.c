@@ -328,7 +328,7 @@ static void test_truncate_opened(void **state)
 	assert_true(handle_truncate_opened(t, first, 7));
 	assert_true(handle_draft_end(t, b, &end));
 	assert_int_equal(end, 0);
-	assert_false(handle_draft_end(t, a, &end));	   /* the file's */
+	assert_false(handle_draft_end(t, a, &end)); /* the other's is no affair of its */
 	assert_false(handle_truncate_opened(t, first, 7)); /* the newest has its bytes already */
 	handle_close(t, a);
 	handle_close(t, b);
