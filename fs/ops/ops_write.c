@@ -5,6 +5,7 @@
 #include "fs/ops/ops.h"
 #include "fs/save/objects.h"
 #include "fs/save/save.h"
+#include "fs/save/verdict.h"
 #include "fs/tree/process.h"
 
 #include <errno.h>
@@ -181,6 +182,12 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
 		return -EPERM;
+	if (m->noopen && op == STEP_DELETE && !layout_is_directory(n->path.kind)) {
+		_cleanup_view_ struct snapshot *last = shown_snapshot_at(m->shown, &n->path);
+
+		if (last)
+			inode_keep(m->inodes, n->place, last);
+	}
 	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
 	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;
@@ -691,7 +698,7 @@ static void restore(struct pool_call *call, void *arg)
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	job_free(j);
 }
 
@@ -719,7 +726,7 @@ static void save_over(struct pool_call *call, void *arg)
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	end_change(m, j);
 }
 
@@ -1052,8 +1059,8 @@ static void save_and_reply(struct pool_call *call, void *arg)
 	look_at_verdict(m, j, r);
 	end_hold(m, j);
 
-	if (j->sync && r == -EINVAL)
-		r = -EIO; /* Emacs takes EINVAL for a file that can't be synced */
+	if (j->sync)
+		r = verdict_errno(VERDICT_FSYNC, r);
 	pool_settle(call);
 	fuse_reply_err(call->req, -r);
 	job_free(j);
@@ -1180,7 +1187,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
 	if (!state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
-		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+		fuse_reply_err(req, -verdict_errno(VERDICT_FSYNC, -verdict));
 	else if ((state.path.kind == KIND_IMAGESTREAM_YAML || layout_is_api(state.path.kind)) &&
 		 !is_by_opener(req, op_file(fi)))
 		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */

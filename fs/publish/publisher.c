@@ -1,7 +1,6 @@
 #include "fs/publish/publisher.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "fs/tree/negatives.h"

@@ -4,6 +4,7 @@
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
 #include "fs/save/update.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 
@@ -374,8 +375,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 		settle_pending(m, &state);
 		handle_set_saved(m->inodes, f, &saved);
 	}
-	if (r == -ENOENT)
-		r = -ESTALE; /* the file is open */
+	r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
 	tell_kernel(m, state.ino);
 	return r;

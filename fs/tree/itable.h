@@ -8,7 +8,6 @@
 #ifndef FS_TREE_ITABLE_H
 #define FS_TREE_ITABLE_H
 
-#include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/bytes.h"
 #include "fs/tree/handle.h"

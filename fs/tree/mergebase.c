@@ -1,8 +1,8 @@
 #include "fs/tree/mergebase.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/log.h"
+#include "client/map.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -28,7 +28,8 @@ static struct dir *dir_get(struct inode_table *t, uint64_t ino)
 
 static void dir_release(struct dir *d)
 {
-	map_foreach(&d->names, e) free(e->value);
+	map_foreach(&d->names, e)
+		free(e->value);
 	map_release(&d->names);
 	order_release(&d->order);
 	free(d);
@@ -167,7 +168,8 @@ void entries_drop(struct inode_table *t, uint64_t dir)
 
 void scratch_release(struct inode_table *t)
 {
-	idmap_foreach(&t->dirs, e) dir_release(e->value);
+	idmap_foreach(&t->dirs, e)
+		dir_release(e->value);
 	idmap_release(&t->dirs);
 }
 

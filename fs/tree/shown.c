@@ -1,7 +1,6 @@
 #include "fs/tree/shown.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/order.h"
 

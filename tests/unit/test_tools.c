@@ -2,7 +2,6 @@
 #include "client/buf.h"
 #include "client/clock.h"
 #include "client/descriptors.h"
-#include "client/idmap.h"
 #include "client/journal.h"
 #include "client/map.h"
 
