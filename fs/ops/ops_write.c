@@ -182,6 +182,12 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
 		return -EPERM;
+	if (m->noopen && op == STEP_DELETE && !layout_is_directory(n->path.kind)) {
+		_cleanup_view_ struct snapshot *last = shown_snapshot_at(m->shown, &n->path);
+
+		if (last)
+			inode_keep(m->inodes, n->place, last);
+	}
 	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
 	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;

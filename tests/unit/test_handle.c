@@ -99,6 +99,7 @@ static void assert_on(struct handle *f, enum kind kind, uint64_t ino, uint64_t p
 	assert_true(state.ino == ino);
 	assert_true(state.place == place);
 	assert_int_equal(state.scratch != NULL, kind == KIND_SCRATCH);
+	assert_int_equal(state.slot == 0, kind == KIND_SCRATCH);
 }
 
 static struct inode *scratch(const char *name, const char *text)
@@ -191,6 +192,7 @@ static void test_leave(void **state)
 	struct stat st;
 
 	assert_on(reader, KIND_SCRATCH, first, 0);
+	assert_null(open_as(one, &spec, first, first, false)); /* it has left */
 	handle_follow(t, &spec, two);
 	assert_true(reads(reader, "left"));
 	assert_int_equal(handle_write(t, writer, "L", 1, 0, false), 0);

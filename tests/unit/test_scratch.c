@@ -393,6 +393,21 @@ static void test_unlinked_and_held(void **state)
 	assert_usage(1, 1);
 }
 
+/* The kernel may know of it for longer: its bytes take no room then. */
+static void test_unlinked_and_known(void **state)
+{
+	struct layout_path path = {.kind = KIND_SCRATCH};
+	uint64_t ino = add(DIR_A, "x", FILE_MODE, "abc"), id = inode_lookup(s, &path, ino), found;
+
+	assert_int_equal(scratch_unlink(s, DIR_A, "x", false), 0);
+	assert_usage(0, 0);
+	assert_null(scratch_get(s, ino));
+	assert_int_equal(inode_id(s, ino), 0);
+	assert_true(inode_get(s, id, &path, &found) && found == ino);
+	inode_forget(s, id, 1);
+	assert_false(inode_get(s, id, &path, &found));
+}
+
 #define MIB ((size_t)1 << 20)
 
 static void test_file_limit(void **state)
@@ -925,6 +940,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_names_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlink, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unlinked_and_held, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unlinked_and_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_total_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write, setup, teardown),
