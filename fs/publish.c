@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
+#define MISSES_MAX    3		   /* a step whose place isn't found is looked at again so often */
 #define BUSY_NS	      NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define ANSWER_NS     (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define LOOK_NS	      (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
@@ -32,6 +33,7 @@ struct transition {
 	struct step_state {
 		uint64_t id; /* at the announcer; 0: not there */
 		bool done;
+		unsigned misses; /* how often the announcer didn't find its place */
 	} * states;
 	size_t at;			/* the next step */
 	unsigned under_way;		/* at the announcer */
@@ -913,6 +915,14 @@ static int64_t look_at_overlay(struct publish *p)
 
 /* ---- the announcer ---- */
 
+/* The step is to be done again. */
+static void take_back(struct transition *t, size_t step)
+{
+	t->states[step].done = false;
+	if (t->at > step)
+		t->at = step;
+}
+
 static void take_ack(struct publish *p, const struct announcer_ack *ack)
 {
 	struct sent *sent = idmap_del(&p->sent, ack->id);
@@ -940,6 +950,11 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 			inval_place(p, step->place); /* it arrived without having been known */
 		return;
 	}
+	/* A directory above was removed meanwhile, and may be there again: then the step can be seen, or needn't. */
+	if (ack->error == ENOENT && t->states[sent_step].misses++ < MISSES_MAX) {
+		take_back(t, sent_step);
+		return;
+	}
 	if ((ack->error == EEXIST && step->op == PUBLISHED_CREATE) ||
 		(ack->error == ENOENT && step->op == PUBLISHED_DELETE)) {
 		if (flip(p, t, step))
@@ -949,9 +964,7 @@ static void take_ack(struct publish *p, const struct announcer_ack *ack)
 	}
 	if (ack->error == EBUSY && step->op == PUBLISHED_DELETE) {
 		/* Something is mounted there, and goes on standing there. */
-		t->states[sent_step].done = false;
-		if (t->at > sent_step)
-			t->at = sent_step;
+		take_back(t, sent_step);
 		t->not_before = now_monotonic() + BUSY_NS;
 		return;
 	}
