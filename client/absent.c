@@ -1,5 +1,6 @@
 #include "client/absent.h"
 
+#include "client/clock.h"
 #include "client/map.h"
 #include "client/review.h"
 
@@ -185,13 +186,13 @@ static void ask_review(struct absent *n)
 {
 	const struct api *api = n->absents->api;
 	struct review review = {.verb = "get",
-		.group = api_project_group(api),
-		.resource = strrchr(api->namespaces_path, '/') + 1,
+		.resource = api->namespaces,
 		.namespace = n->namespace,
 		.name = n->namespace};
 	_cleanup_json_ json_t *body = review_body(&review);
+	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	struct http_request request = {.method = "POST",
-		.path = REVIEW_PATH,
+		.path = path,
 		.content_type = "application/json",
 		.timeout_ms = api->timeout_ms};
 
@@ -227,7 +228,7 @@ static void on_get_done(void *arg, const struct http_result *result)
 static void ask_server(struct absent *n)
 {
 	const struct api *api = n->absents->api;
-	_cleanup_free_ char *path = api_namespace_path(api, n->namespace);
+	_cleanup_free_ char *path = resource_path(api->namespaces, NULL, n->namespace, NULL);
 	struct http_request request = {.path = path, .timeout_ms = api->timeout_ms};
 
 	ask(n, &request, on_get_done);

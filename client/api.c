@@ -1,5 +1,6 @@
 #include "client/api.h"
 
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/log.h"
 
@@ -9,15 +10,7 @@
 #define CHECK_NS (100 * NSEC_PER_MSEC)
 #define BODY_MAX ((size_t)128 << 20)
 
-struct root {
-	const char *path, *api_version, *projects;
-};
-
-static const struct root roots[] = {
-	{"/apis/image.openshift.io/v1", "image.openshift.io/v1",
-		"/apis/project.openshift.io/v1/projects"},
-	{"/oapi/v1", "v1", "/oapi/v1/projects"},
-};
+static const struct api_resources *const servers[] = {&resources_in_groups, &resources_in_oapi};
 
 /* GET. 0 and the answer for 2xx; else -errno, the HTTP code and a sentence. */
 static int get(struct api *a, struct http *h, const char *path, const struct http_check *check,
@@ -83,16 +76,16 @@ static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret
 	_cleanup_free_ char *first_error = NULL;
 	int first = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(roots); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(servers); i++) {
+		const char *root = servers[i]->streams.root;
 		_cleanup_response_ struct http_response response = {0};
 		char *error = NULL;
 		long code;
-		int r = get_patiently(a, h, roots[i].path, deadline, &response, &code, &error);
+		int r = get_patiently(a, h, root, deadline, &response, &code, &error);
 
 		if (r == 0) {
-			a->root = roots[i].path;
-			a->api_version = roots[i].api_version;
-			a->namespaces_path = roots[i].projects;
+			a->resources = servers[i];
+			a->namespaces = &servers[i]->projects;
 			return 0;
 		}
 		if (r == -EAGAIN || (code != 403 && code != 404)) {
@@ -108,7 +101,7 @@ static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret
 	}
 	if (first == -EOPNOTSUPP)
 		*ret_error = xasprintf("%s has no ImageStreams (neither %s nor %s is there)",
-			a->config->server, roots[0].path, roots[1].path);
+			a->config->server, servers[0]->streams.root, servers[1]->streams.root);
 	else
 		*ret_error = steal_ptr(first_error);
 	return first;
@@ -117,20 +110,20 @@ static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret
 /* Projects where the server has them (whatever we may do with them), else namespaces. */
 static void find_namespaces(struct api *a, struct http *h, int64_t deadline)
 {
-	_cleanup_free_ char *path = xasprintf("%s?limit=1", a->namespaces_path);
+	_cleanup_free_ char *projects = resource_path(a->namespaces, NULL, NULL, NULL);
+	_cleanup_free_ char *path = xasprintf("%s?limit=1", projects);
 	_cleanup_response_ struct http_response response = {0};
 	_cleanup_free_ char *error = NULL;
 	long code;
 
 	get_patiently(a, h, path, deadline, &response, &code, &error);
 	if (code == 404)
-		a->namespaces_path = "/api/v1/namespaces";
+		a->namespaces = &resource_namespaces;
 }
 
 static char *who_am_i(struct api *a, struct http *h)
 {
-	const char *path = streq(a->api_version, "v1") ? "/oapi/v1/users/~"
-						       : "/apis/user.openshift.io/v1/users/~";
+	_cleanup_free_ char *path = resource_path(&a->resources->users, NULL, "~", NULL);
 	_cleanup_json_ json_t *user = get_json(a, h, path, &a->user_generation);
 	const char *name = json_str(json_object_get(user, "metadata"), "name");
 
@@ -156,23 +149,13 @@ int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms
 		find_namespaces(a, h, deadline);
 		a->version = get_json(a, h, "/version", &generation);
 		a->user = who_am_i(a, h);
-		log_info(
-			"%s: %s, as %s", a->config->server, a->root, a->user ? a->user : "unknown");
+		log_info("%s: %s, as %s", a->config->server, a->resources->streams.root,
+			a->user ? a->user : "unknown");
 		*ret = steal_ptr(a);
 	}
 	http_free(h);
 	api_free(a);
 	return r;
-}
-
-const char *api_group(const struct api *a)
-{
-	return streq(a->api_version, "v1") ? "" : "image.openshift.io";
-}
-
-const char *api_project_group(const struct api *a)
-{
-	return str_has_prefix(a->namespaces_path, "/apis/") ? "project.openshift.io" : "";
 }
 
 const char *api_user(const struct api *a, unsigned generation)
@@ -211,7 +194,7 @@ static int get_checked(struct api *a, struct http *h, const char *path,
 int api_find_project(
 	struct api *a, struct http *h, const char *name, const struct http_check *check)
 {
-	_cleanup_free_ char *path = api_namespace_path(a, name);
+	_cleanup_free_ char *path = resource_path(a->namespaces, NULL, name, NULL);
 	_cleanup_json_ json_t *json = NULL;
 
 	return get_checked(a, h, path, check, &json);
@@ -242,7 +225,8 @@ int api_get_stream(struct api *a, struct http *h, const char *namespace, const c
 
 	if (r < 0)
 		return r;
-	if (object_from_json(json, a->api_version, &o) < 0 || !object_is(o, namespace, name))
+	if (object_from_json(json, a->resources->streams.api_version, &o) < 0 ||
+		!object_is(o, namespace, name))
 		return -EIO;
 	*ret = steal_ptr(o);
 	return 0;
@@ -250,37 +234,17 @@ int api_get_stream(struct api *a, struct http *h, const char *namespace, const c
 
 char *api_stream_path(const struct api *a, const char *namespace, const char *name)
 {
-	struct buf path = BUF_INIT(8192);
-	size_t len;
-
-	buf_addf(&path, "%s/namespaces/", a->root);
-	buf_addurl(&path, namespace);
-	buf_addstr(&path, "/imagestreams");
-	if (name) {
-		buf_addstr(&path, "/");
-		buf_addurl(&path, name);
-	}
-	return buf_steal(&path, &len);
-}
-
-char *api_namespace_path(const struct api *a, const char *name)
-{
-	struct buf path = BUF_INIT(8192);
-	size_t len;
-
-	buf_addf(&path, "%s/", a->namespaces_path);
-	buf_addurl(&path, name);
-	return buf_steal(&path, &len);
+	return resource_path(&a->resources->streams, namespace, name, NULL);
 }
 
 /* Asked at least every 100 ms, like http_call does. */
 int api_wait(const struct api_call *call, int64_t ms)
 {
-	int64_t end = now_monotonic() + ms * NSEC_PER_MSEC;
+	int64_t end = deadline_in_ms(ms);
 	int r = 0;
 
 	while (r == 0 && now_monotonic() < end) {
-		int64_t left = (end - now_monotonic()) / NSEC_PER_MSEC + 1;
+		int64_t left = ms_until(end);
 
 		if (now_monotonic() >= call->deadline)
 			return -ETIMEDOUT;
@@ -295,7 +259,7 @@ int api_wait(const struct api_call *call, int64_t ms)
 static int send_once(struct api *a, const struct api_call *call, const struct api_request *request,
 	const struct buf *body, struct http_response *ret, struct status *ret_status)
 {
-	int64_t left = (call->deadline - now_monotonic()) / NSEC_PER_MSEC;
+	int64_t left = ms_until(call->deadline);
 	struct http_request http = {.method = request->method,
 		.path = request->path,
 		.accept = request->accept,
@@ -380,8 +344,7 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 			    ret_status, api_user(a, response.generation), response.unready))
 			ret_status->error = EAGAIN;
 		after = response.retry_after * 1000 > wait ? response.retry_after * 1000 : wait;
-		if (ret_status->error != EAGAIN ||
-			now_monotonic() + after * NSEC_PER_MSEC >= call->deadline) {
+		if (ret_status->error != EAGAIN || deadline_in_ms(after) >= call->deadline) {
 			*ret_answer = response.body;
 			response.body = (struct buf){0};
 			return -ret_status->error;

@@ -7,20 +7,20 @@
 #include "client/http.h"
 #include "client/journal.h"
 #include "client/object.h"
+#include "client/resource.h"
 #include "client/review.h"
 
 struct api {
 	struct login *login;
 	const struct config *config; /* the login's */
 	struct journal *journal;
-	struct counts *counts;	     /* of every request */
-	int64_t timeout_ms;	     /* --request-timeout */
-	const char *root;	     /* "/apis/image.openshift.io/v1" or "/oapi/v1" */
-	const char *api_version;     /* of objects below root */
-	const char *namespaces_path; /* of projects, or of namespaces where there are none */
-	char *user;		     /* who we are, or NULL where the server can't say */
-	unsigned user_generation;    /* of the credentials that it was asked with */
-	json_t *version;	     /* GET /version, or NULL */
+	struct counts *counts; /* of every request */
+	int64_t timeout_ms;    /* --request-timeout */
+	const struct api_resources *resources;
+	const struct api_resource *namespaces; /* projects, or namespaces where there are none */
+	char *user;			       /* who we are, or NULL where the server can't say */
+	unsigned user_generation;	       /* of the credentials that it was asked with */
+	json_t *version;		       /* GET /version, or NULL */
 };
 
 /*
@@ -31,10 +31,6 @@ struct api {
 int api_connect(struct login *login, struct journal *journal, int64_t timeout_ms, int64_t deadline,
 	struct api **ret, char **ret_error);
 void api_free(struct api *a); /* NULL is fine */
-
-/* The API group of ImageStreams, and that of projects or namespaces: "" on old servers. */
-const char *api_group(const struct api *a);
-const char *api_project_group(const struct api *a);
 
 /* Who we are with the credentials of that generation (client/login.h); NULL: not known. */
 const char *api_user(const struct api *a, unsigned generation);
@@ -95,8 +91,7 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 /* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
 int api_wait(const struct api_call *call, int64_t ms);
 
-/* The URL path of a stream (name NULL: of the namespace's streams), of a namespace. The caller frees. */
+/* resource_path of a stream (name NULL: of the namespace's streams; namespace NULL: of all streams). */
 char *api_stream_path(const struct api *a, const char *namespace, const char *name);
-char *api_namespace_path(const struct api *a, const char *name);
 
 #endif

@@ -82,26 +82,19 @@ static bool given(const char *s)
 	return s && *s;
 }
 
-static void wipe(char **s)
-{
-	if (*s)
-		explicit_bzero(*s, strlen(*s));
-	free(steal_ptr(*s));
-}
-
 static void wipe_pem(struct config_pem *pem)
 {
 	free(steal_ptr(pem->file));
-	wipe(&pem->data);
+	str_wipe(&pem->data);
 }
 
 static void wipe_user(struct config *c)
 {
 	wipe_pem(&c->client_certificate);
 	wipe_pem(&c->client_key);
-	wipe(&c->token);
-	wipe(&c->username);
-	wipe(&c->password);
+	str_wipe(&c->token);
+	str_wipe(&c->username);
+	str_wipe(&c->password);
 	free(steal_ptr(c->token_file));
 	free(steal_ptr(c->as));
 	free(steal_ptr(c->as_uid));
@@ -354,7 +347,7 @@ static void load_in_cluster(struct config *c, const char *directory)
 static void override(char **value, const char *flag)
 {
 	if (given(flag)) {
-		wipe(value);
+		str_wipe(value);
 		*value = xstrdup(flag);
 	}
 }
@@ -393,9 +386,9 @@ static void override_user(struct config *c, const struct config_flags *f)
 	}
 	if (!given(f->token) && !given(f->token_file))
 		return;
-	wipe(&c->username);
-	wipe(&c->password);
-	wipe(&c->token);
+	str_wipe(&c->username);
+	str_wipe(&c->password);
+	str_wipe(&c->token);
 	free(steal_ptr(c->token_file));
 	override(&c->token, f->token);
 	if (given(f->token_file))
@@ -628,14 +621,6 @@ static int check_user(struct load *l)
 	return r < 0 ? r : check_as(l);
 }
 
-/* RFC 1123, as Kubernetes names a namespace. */
-static bool is_dns_label(const char *s)
-{
-	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
-
-	return n > 0 && n <= 63 && !s[n] && s[0] != '-' && s[n - 1] != '-';
-}
-
 static int check(struct load *l)
 {
 	const char *namespace = l->config->namespace;
@@ -643,7 +628,7 @@ static int check(struct load *l)
 
 	if (r == 0)
 		r = check_user(l);
-	if (r == 0 && namespace && !is_dns_label(namespace))
+	if (r == 0 && namespace && !str_is_dns_label(namespace))
 		r = fail_entry(l, &l->context, -EINVAL, "the namespace \"%s\" isn't a DNS label",
 			namespace);
 	return r;
@@ -764,7 +749,7 @@ static struct config_flags copy_flags(const struct config_flags *flags)
 static void release_flags(struct config_flags *flags)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(flag_texts); i++)
-		wipe(flag_text(flags, i));
+		str_wipe(flag_text(flags, i));
 	json_decref(flags->as_groups);
 }
 
@@ -832,7 +817,7 @@ void config_free(struct config *c)
 		return;
 	wipe_user(c);
 	wipe_pem(&c->certificate_authority);
-	wipe(&c->proxy_url);
+	str_wipe(&c->proxy_url);
 	free(c->server);
 	free(c->context);
 	free(c->cluster);

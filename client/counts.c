@@ -1,5 +1,7 @@
 #include "client/counts.h"
 
+#include "client/clock.h"
+
 #include <inttypes.h>
 #include <pthread.h>
 

@@ -7,13 +7,6 @@
 
 #define FILE_MAX ((size_t)1 << 20)
 
-static void wipe(char **s)
-{
-	if (*s)
-		explicit_bzero(*s, strlen(*s));
-	free(steal_ptr(*s));
-}
-
 static char *copy(const char *s)
 {
 	return s ? xstrdup(s) : NULL;
@@ -202,11 +195,11 @@ void credentials_unref(struct credentials *c)
 {
 	if (!c || atomic_fetch_sub(&c->refs, 1) > 1)
 		return;
-	wipe(&c->token);
-	wipe(&c->username);
-	wipe(&c->password);
-	wipe(&c->certificate);
-	wipe(&c->key);
+	str_wipe(&c->token);
+	str_wipe(&c->username);
+	str_wipe(&c->password);
+	str_wipe(&c->certificate);
+	str_wipe(&c->key);
 	for (char **h = c->headers; *h; h++)
 		free(*h);
 	free(c->headers);

@@ -2,14 +2,9 @@
 
 #include <errno.h>
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static void skip_spaces(struct cut *c)
 {
-	while (c->p < c->end && is_space(*c->p)) {
+	while (c->p < c->end && cut_is_space(*c->p)) {
 		c->p++;
 		c->spaces = true;
 	}
@@ -45,18 +40,57 @@ int cut_next(struct cut *c, char bracket)
 	return 1;
 }
 
-/* From the opening quote to after the closing one; NULL where it has none. */
-static const char *skip_string(const char *p, const char *end)
+/* From within a string to after its closing quote, or as far as there are bytes. */
+static const char *scan_string(struct scan *s, const char *p, const char *end)
 {
-	for (p++; (p = memchr(p, '"', end - p)); p++) {
-		const char *q = p;
+	const char *start, *quote, *stop, *slash;
 
-		while (q[-1] == '\\') /* the opening quote ends this at the latest */
-			q--;
-		if ((p - q) % 2 == 0)
-			return p + 1;
+	if (p == end)
+		return end;
+	p += s->escaped;
+	start = p;
+	do {
+		quote = memchr(p, '"', end - p);
+		slash = stop = quote ? quote : end;
+		while (slash > start && slash[-1] == '\\')
+			slash--;
+		s->escaped = (stop - slash) % 2;
+		p = quote ? quote + 1 : end;
+	} while (quote && s->escaped);
+	s->in_string = !quote;
+	return p;
+}
+
+const char *cut_scan(struct scan *s, const char *p, const char *end)
+{
+	if (s->in_string)
+		p = scan_string(s, p, end);
+	while (p < end && (s->depth > 0 || !s->begun)) {
+		char c = *p++;
+
+		s->begun = true;
+		if (c == '"') {
+			s->in_string = true;
+			p = scan_string(s, p, end);
+		} else if (c == '{' || c == '[') {
+			s->depth++;
+		} else if (c == '}' || c == ']') {
+			s->depth--;
+		} else {
+			s->spaces |= cut_is_space(c);
+		}
 	}
-	return NULL;
+	return p;
+}
+
+/* A string, an object or an array, with all that is in it; NULL where it has no end. */
+static const char *skip(struct cut *c, const char *p)
+{
+	struct scan scan = {0};
+
+	p = cut_scan(&scan, p, c->end);
+	c->spaces |= scan.spaces;
+	return scan_is_whole(&scan) ? p : NULL;
 }
 
 int cut_key(struct cut *c, struct piece *ret)
@@ -65,7 +99,7 @@ int cut_key(struct cut *c, struct piece *ret)
 
 	skip_spaces(c);
 	start = c->p;
-	end = start < c->end && *start == '"' ? skip_string(start, c->end) : NULL;
+	end = start < c->end && *start == '"' ? skip(c, start) : NULL;
 	if (!end)
 		return -EBADMSG;
 	c->p = end;
@@ -77,38 +111,9 @@ int cut_key(struct cut *c, struct piece *ret)
 	return 0;
 }
 
-/* An object or array, with all that is in it. */
-static const char *skip_nested(const char *p, const char *end, bool *spaces)
-{
-	size_t depth = 0;
-
-	while (p < end) {
-		switch (*p) {
-		case '"':
-			p = skip_string(p, end);
-			if (!p)
-				return NULL;
-			continue;
-		case '{':
-		case '[':
-			depth++;
-			break;
-		case '}':
-		case ']':
-			if (--depth == 0)
-				return p + 1;
-			break;
-		default:
-			*spaces |= is_space(*p);
-		}
-		p++;
-	}
-	return NULL;
-}
-
 static const char *skip_scalar(const char *p, const char *end)
 {
-	while (p < end && *p != ',' && *p != '}' && *p != ']' && !is_space(*p))
+	while (p < end && *p != ',' && *p != '}' && *p != ']' && !cut_is_space(*p))
 		p++;
 	return p;
 }
@@ -121,10 +126,8 @@ int cut_value(struct cut *c, struct piece *ret)
 	start = c->p;
 	if (start == c->end)
 		return -EBADMSG;
-	if (*start == '"')
-		end = skip_string(start, c->end);
-	else if (*start == '{' || *start == '[')
-		end = skip_nested(start, c->end, &c->spaces);
+	if (*start == '"' || *start == '{' || *start == '[')
+		end = skip(c, start);
 	else
 		end = skip_scalar(start, c->end);
 	if (!end || end == start)
@@ -156,4 +159,20 @@ bool cut_plain(const struct piece *value, char *ret, size_t size)
 	memcpy(ret, value->p + 1, len);
 	ret[len] = '\0';
 	return true;
+}
+
+bool cut_find(const char *text, size_t len, const char *name, struct piece *ret)
+{
+	struct cut c = CUT_INIT(text, len);
+	struct piece key, value;
+
+	if (cut_enter(&c, '{') < 0)
+		return false;
+	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0) {
+		if (cut_is(&key, name)) {
+			*ret = value;
+			return true;
+		}
+	}
+	return false;
 }

@@ -2,7 +2,7 @@
  * cut: a JSON text cut into the members of its objects and the elements of its arrays, so that what a
  * list or an event wraps is parsed (and kept) piece by piece instead of as one large tree.
  *
- * Only borders are looked for here, as in frame: whether a piece is JSON is the parser's to say.
+ * Only borders are looked for here: whether a piece is JSON is the parser's to say.
  *
  *	cut_enter(&c, '{') == 0
  *	while ((r = cut_next(&c, '}')) > 0 && (r = cut_key(&c, &key)) == 0 && (r = cut_value(&c, &value)) == 0)
@@ -20,6 +20,29 @@ struct cut {
 	bool first;  /* of the object or array entered last nothing was seen yet */
 	bool spaces; /* there was white space between what was cut */
 };
+
+/*
+ * How far the search for the end of a string, object or array went. {0} before it begins; it can go on with
+ * more bytes where the first ones ended.
+ */
+struct scan {
+	size_t depth;
+	bool begun, in_string, escaped;
+	bool spaces; /* there was white space outside its strings */
+};
+
+static inline bool scan_is_whole(const struct scan *s)
+{
+	return s->begun && s->depth == 0 && !s->in_string;
+}
+
+/* To after the byte that ends what begins (or goes on) at p, or as far as there are bytes. */
+const char *cut_scan(struct scan *s, const char *p, const char *end);
+
+static inline bool cut_is_space(char c)
+{
+	return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
 
 /* Borrowed from the text. */
 struct piece {
@@ -52,5 +75,8 @@ bool cut_plain(const struct piece *value, char *ret, size_t size);
 
 /* Whether a key is this name, which has nothing to escape. */
 bool cut_is(const struct piece *key, const char *name);
+
+/* The first member of that name in an object. False: there is none, as far as it is an object. */
+bool cut_find(const char *text, size_t len, const char *name, struct piece *ret);
 
 #endif

@@ -1,9 +1,11 @@
 #include "client/exec.h"
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/keypair.h"
 #include "client/kubeconfig.h"
+#include "client/spawn.h"
 #include "client/yaml.h"
 
 #include <ctype.h>
@@ -11,7 +13,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
@@ -172,18 +173,11 @@ void exec_plugin_free(struct exec_plugin *p)
 
 /* ---- the answer ---- */
 
-static void wipe(char **s)
-{
-	if (*s)
-		explicit_bzero(*s, strlen(*s));
-	free(steal_ptr(*s));
-}
-
 void exec_answer_release(struct exec_answer *a)
 {
-	wipe(&a->token);
-	wipe(&a->certificate);
-	wipe(&a->key);
+	str_wipe(&a->token);
+	str_wipe(&a->certificate);
+	str_wipe(&a->key);
 }
 
 static char *copy_text(const json_t *status, const char *key)
@@ -315,42 +309,31 @@ static char **make_env(const struct exec_plugin *p)
 static void free_env(char **env)
 {
 	for (char **e = env; *e; e++)
-		wipe(e);
+		str_wipe(e);
 	free(env);
 }
 
-static int spawn(struct process *x, int out, int err)
+static int run_plugin(struct process *x, int out, int err)
 {
 	const struct exec_plugin *p = x->plugin;
 	char **argv = xcalloc(json_array_size(p->args) + 2, sizeof(*argv));
-	char **env = make_env(p);
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
+	struct spawn s = {.file = p->command,
+		.argv = argv,
+		.env = make_env(p),
+		.fds = (int[]){out, err},
+		.nfds = 2,
+		.first_fd = STDOUT_FILENO,
+		.flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID};
 	const json_t *arg;
 	size_t i;
 	int r;
 
 	argv[0] = p->command;
 	json_array_foreach(p->args, i, arg) argv[i + 1] = (char *)json_string_value(arg);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, out, 1);
-	posix_spawn_file_actions_adddup2(&actions, err, 2);
-	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	posix_spawnattr_init(&attr);
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(
-		&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	r = posix_spawnp(&x->pid, p->command, &actions, &attr, argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	free_env(env);
+	r = spawn(&s, &x->pid);
+	free_env(s.env);
 	free(argv);
-	return -r;
+	return r;
 }
 
 /* Two pipes; ours don't block. */
@@ -366,7 +349,7 @@ static int start(struct process *x)
 		(fcntl(x->out, F_SETFL, O_NONBLOCK) < 0 || fcntl(x->err, F_SETFL, O_NONBLOCK) < 0))
 		r = -errno;
 	if (r == 0)
-		r = spawn(x, out[1], err[1]);
+		r = run_plugin(x, out[1], err[1]);
 	if (out[1] >= 0)
 		close(out[1]);
 	if (err[1] >= 0)
@@ -415,10 +398,10 @@ static int converse(struct process *x, int64_t deadline, int cancel_fd)
 	for (;;) {
 		struct pollfd fds[] = {{x->pidfd, POLLIN, 0}, {x->out, POLLIN, 0},
 			{x->err, POLLIN, 0}, {cancel_fd, POLLIN, 0}};
-		int64_t left = (deadline - now_monotonic()) / NSEC_PER_MSEC;
+		int64_t left = ms_until(deadline);
 		int r;
 
-		if (left <= 0)
+		if (left == 0)
 			return -ETIMEDOUT;
 		if (poll(fds, ARRAY_SIZE(fds), left < INT32_MAX ? (int)left : INT32_MAX) < 0)
 			continue;
@@ -495,7 +478,7 @@ static char *stderr_text(const struct process *x, const struct exec_answer *a, b
 		      ((a->token && strstr(text, a->token)) || (a->key && strstr(text, a->key)));
 
 	if (secret || !*text)
-		wipe(&text);
+		str_wipe(&text);
 	return text;
 }
 
@@ -520,7 +503,7 @@ int exec_run(const struct exec_plugin *p, int64_t timeout_ms, int cancel_fd,
 		r = fail_start(p, r, ret_error);
 	} else {
 		if (r == 0)
-			r = converse(&x, now_monotonic() + timeout_ms * NSEC_PER_MSEC, cancel_fd);
+			r = converse(&x, deadline_in_ms(timeout_ms), cancel_fd);
 		r = finish(&x, r, timeout_ms, ret, ret_error);
 	}
 	*ret_stderr = stderr_text(&x, ret, r == 0);

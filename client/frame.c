@@ -15,63 +15,24 @@ int frame_feed(struct frame *f, const char *p, size_t n)
 	return buf_add(&f->buf, p, n);
 }
 
-/* From within a string to after its closing quote, or as far as there are bytes. */
-static size_t scan_string(struct frame *f, size_t at)
-{
-	const char *data = f->buf.data;
-	size_t len = f->buf.len;
-	bool escaped = f->escaped;
-
-	f->in_string = true;
-	for (; at < len; at++) {
-		if (escaped) {
-			escaped = false;
-		} else if (data[at] == '\\') {
-			escaped = true;
-		} else if (data[at] == '"') {
-			f->in_string = false;
-			at++;
-			break;
-		}
-	}
-	f->escaped = escaped;
-	return at;
-}
-
-/* To after the byte that closes the document, or as far as there are bytes. */
-static size_t scan(struct frame *f, size_t at)
-{
-	if (f->in_string)
-		at = scan_string(f, at);
-	while (at < f->buf.len) {
-		char c = f->buf.data[at++];
-
-		if (c == '"')
-			at = scan_string(f, at);
-		else if (c == '{' || c == '[')
-			f->depth++;
-		else if ((c == '}' || c == ']') && --f->depth == 0)
-			break;
-	}
-	return at;
-}
-
 int frame_next(struct frame *f, const char **ret, size_t *ret_len)
 {
-	while (f->depth == 0 && f->scanned < f->buf.len) {
-		char c = f->buf.data[f->scanned];
+	const char *data = f->buf.data;
 
-		if (c == '{')
+	for (; !f->scan.begun && f->scanned < f->buf.len; f->start = ++f->scanned) {
+		if (data[f->scanned] == '{')
 			break;
-		if (c != ' ' && c != '\n' && c != '\r' && c != '\t')
+		if (!cut_is_space(data[f->scanned]))
 			return -EBADMSG;
-		f->start = ++f->scanned;
 	}
-	f->scanned = scan(f, f->scanned);
-	if (f->depth > 0 || f->scanned == f->start)
+	if (f->scanned == f->buf.len)
 		return 0;
-	*ret = f->buf.data + f->start;
+	f->scanned = cut_scan(&f->scan, data + f->scanned, data + f->buf.len) - data;
+	if (!scan_is_whole(&f->scan))
+		return 0;
+	*ret = data + f->start;
 	*ret_len = f->scanned - f->start;
 	f->start = f->scanned;
+	f->scan = (struct scan){0};
 	return 1;
 }

@@ -2,19 +2,18 @@
  * frame: the bytes of a watch cut into JSON documents.
  *
  * The server ends each event with a newline, but neither the newline nor the size of a chunk is
- * promised, so documents are found by their braces. Only the borders are looked for here: whether
- * a document is JSON is the parser's to say.
+ * promised, so documents are found by their braces (cut_scan).
  */
 #ifndef CLIENT_FRAME_H
 #define CLIENT_FRAME_H
 
 #include "client/buf.h"
+#include "client/cut.h"
 
 struct frame {
 	struct buf buf;
 	size_t start, scanned; /* of the document being read; how far the search went */
-	unsigned depth;
-	bool in_string, escaped;
+	struct scan scan;
 };
 
 #define FRAME_MAX ((size_t)8 << 20) /* DESIGN: "Limits" */

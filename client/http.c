@@ -1,5 +1,6 @@
 #include "client/http.h"
 
+#include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
 #include "client/proxy.h"
@@ -646,19 +647,17 @@ static void finish_late(struct http *h)
 
 static int64_t next_limit_ms(const struct http *h, int64_t wait_ms)
 {
-	int64_t now = now_monotonic();
+	int64_t first = INT64_MAX, left;
 
 	for (const struct http_transfer *t = h->transfers; t; t = t->next) {
 		/* What has ended is off the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		int64_t limit = transfer_limit(t), left;
+		int64_t limit = transfer_limit(t);
 
-		if (limit == INT64_MAX)
-			continue;
-		left = limit > now ? (limit - now) / NSEC_PER_MSEC + 1 : 0;
-		if (left < wait_ms)
-			wait_ms = left;
+		if (limit < first)
+			first = limit;
 	}
-	return wait_ms;
+	left = ms_until(first);
+	return left < wait_ms ? left : wait_ms;
 }
 
 void http_run(struct http *h, int64_t wait_ms)

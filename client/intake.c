@@ -1,5 +1,6 @@
 #include "client/intake.h"
 
+#include "client/clock.h"
 #include "client/json.h"
 #include "client/list.h"
 
@@ -67,39 +68,22 @@ struct identity {
 	char version[OBJECT_VERSION_MAX + 1];
 };
 
-static bool cut_metadata(struct cut *c, struct identity *ret)
+static bool cut_text(const struct piece *object, const char *name, char *ret, size_t size)
 {
-	bool has_namespace = false, has_name = false, has_version = false;
-	struct piece key, value;
+	struct piece value;
 
-	if (cut_enter(c, '{') < 0)
-		return false;
-	while (cut_next(c, '}') > 0 && cut_key(c, &key) == 0 && cut_value(c, &value) == 0) {
-		if (cut_is(&key, "namespace"))
-			has_namespace = cut_plain(&value, ret->namespace, sizeof(ret->namespace));
-		else if (cut_is(&key, "name"))
-			has_name = cut_plain(&value, ret->name, sizeof(ret->name));
-		else if (cut_is(&key, "resourceVersion"))
-			has_version = cut_plain(&value, ret->version, sizeof(ret->version));
-	}
-	return has_namespace && has_name && has_version;
+	return cut_find(object->p, object->len, name, &value) && cut_plain(&value, ret, size);
 }
 
 /* False where the text has to be parsed to know. */
 static bool cut_identity(const char *text, size_t len, struct identity *ret)
 {
-	struct cut c = CUT_INIT(text, len);
-	struct piece key, value;
+	struct piece metadata;
 
-	if (cut_enter(&c, '{') < 0)
-		return false;
-	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0) {
-		if (cut_is(&key, "metadata"))
-			return cut_metadata(&c, ret);
-		if (cut_value(&c, &value) < 0)
-			return false;
-	}
-	return false;
+	return cut_find(text, len, "metadata", &metadata) &&
+	       cut_text(&metadata, "namespace", ret->namespace, sizeof(ret->namespace)) &&
+	       cut_text(&metadata, "name", ret->name, sizeof(ret->name)) &&
+	       cut_text(&metadata, "resourceVersion", ret->version, sizeof(ret->version));
 }
 
 /* The list has the stream, though not in a form that can be taken in: it isn't gone. False: which one? */
@@ -141,7 +125,8 @@ static int put_stream(
 
 	if (is_held(in, text, len, ret_version))
 		return 0;
-	r = object_from_text(text, len, in->api->api_version, &o, cache ? &json : NULL, ret_why);
+	r = object_from_text(text, len, in->api->resources->streams.api_version, &o,
+		cache ? &json : NULL, ret_why);
 	if (r < 0)
 		return r;
 	if (cache)

@@ -1,5 +1,6 @@
 #include "client/journal.h"
 
+#include "client/clock.h"
 #include "client/log.h"
 
 #include <pthread.h>

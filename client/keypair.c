@@ -1,5 +1,7 @@
 #include "client/keypair.h"
 
+#include "client/clock.h"
+
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>

@@ -1,5 +1,6 @@
 #include "client/login.h"
 
+#include "client/clock.h"
 #include "client/kubeconfig.h"
 #include "client/log.h"
 
@@ -240,15 +241,11 @@ static int64_t next_renewal(struct login *l)
 static bool wait_for_work(struct login *l, bool *ret_asked)
 {
 	int64_t next = next_renewal(l);
-	struct timespec ts = {next / NSEC_PER_SEC, next % NSEC_PER_SEC};
 	bool go;
 
 	pthread_mutex_lock(&l->lock);
 	while (!l->stop && !l->asked && now_monotonic() < next)
-		if (next == INT64_MAX)
-			pthread_cond_wait(&l->changed, &l->lock);
-		else
-			pthread_cond_timedwait(&l->changed, &l->lock, &ts);
+		cond_wait_until(&l->changed, &l->lock, next);
 	go = !l->stop;
 	*ret_asked = l->asked;
 	l->asked = false;
@@ -285,17 +282,13 @@ int login_new(const struct config *config, int64_t plugin_timeout_ms, struct log
 	char **ret_error)
 {
 	struct login *l = xcalloc(1, sizeof(*l));
-	pthread_condattr_t attr;
 	int r;
 
 	l->config = config;
 	l->plugin_timeout_ms = plugin_timeout_ms;
 	l->cancel_fd = eventfd(0, EFD_CLOEXEC);
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&l->changed);
 	r = first_credentials(l, ret_error);
 	if (r < 0)
 		login_free(l);
@@ -402,13 +395,13 @@ void login_answered(struct login *l, struct credentials *c, long code)
 
 int login_wait(struct login *l, unsigned generation, unsigned renewal, int64_t until)
 {
-	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-	int r = 0;
+	bool early = true;
+	int r;
 
 	pthread_mutex_lock(&l->lock);
 	while (l->started && l->current->generation == generation &&
-		(int)(l->ended - renewal) < 0 && r == 0)
-		r = pthread_cond_timedwait(&l->changed, &l->lock, &ts);
+		(int)(l->ended - renewal) < 0 && early)
+		early = cond_wait_until(&l->changed, &l->lock, until);
 	if (l->current->generation != generation)
 		r = 0;
 	else if (!l->started || (int)(l->ended - renewal) >= 0)

@@ -14,6 +14,7 @@
 #ifndef CLIENT_LOGIN_H
 #define CLIENT_LOGIN_H
 
+#include "client/clock.h"
 #include "client/credentials.h"
 
 struct login;

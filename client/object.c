@@ -1,6 +1,7 @@
 #include "client/object.h"
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/cut.h"
 #include "client/json.h"
 
@@ -403,15 +404,9 @@ static json_t *read_names(const struct piece *metadata)
 
 json_t *object_find_names(const char *text, size_t len)
 {
-	struct cut c = CUT_INIT(text, len);
-	struct piece key, value;
+	struct piece metadata;
 
-	if (cut_enter(&c, '{') < 0)
-		return NULL;
-	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
-		if (cut_is(&key, "metadata"))
-			return read_names(&value);
-	return NULL;
+	return cut_find(text, len, "metadata", &metadata) ? read_names(&metadata) : NULL;
 }
 
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,

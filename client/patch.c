@@ -452,6 +452,11 @@ static bool has_name(const struct patch_file *f, const json_t *element)
 	       memcmp(json_string_value(name), f->tag, f->tag_len) == 0;
 }
 
+json_t *patch_tag_value(enum patch_view view, const json_t *element)
+{
+	return view == PATCH_TAG_SPEC && element ? without(element, "generation") : keep(element);
+}
+
 static json_t *shown_tag(const struct patch_file *f, const json_t *object)
 {
 	const json_t *root = json_object_get(object, views[f->view].root), *element;
@@ -459,9 +464,8 @@ static json_t *shown_tag(const struct patch_file *f, const json_t *object)
 
 	json_array_foreach(json_object_get(root, "tags"), i, element)
 	{
-		if (!has_name(f, element))
-			continue;
-		return f->view == PATCH_TAG_SPEC ? without(element, "generation") : keep(element);
+		if (has_name(f, element))
+			return patch_tag_value(f->view, element);
 	}
 	return NULL;
 }

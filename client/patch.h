@@ -57,6 +57,8 @@ enum patch_form {
  * NULL where the object has no such tag. The other functions take values of this kind.
  */
 json_t *patch_value(const struct patch_file *f, const json_t *object);
+/* The same of an element of spec.tags or status.tags, by the view; NULL gives NULL. */
+json_t *patch_tag_value(enum patch_view view, const json_t *element);
 
 /* By the rules above. A tag's value may leave its own name out. */
 bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b);

@@ -1,6 +1,7 @@
 #include "client/reflector.h"
 
 #include "client/absent.h"
+#include "client/clock.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "client/scope.h"
@@ -277,7 +278,6 @@ struct reflector *reflector_new(
 {
 	struct reflector *r = xcalloc(1, sizeof(*r));
 	struct absents_listener listener = {on_gone, on_namespace_refused, r};
-	pthread_condattr_t attr;
 
 	r->options = *options;
 	r->shared = (struct scope_shared){.api = api,
@@ -293,10 +293,7 @@ struct reflector *reflector_new(
 		.check = check_stop,
 		.arg = r};
 	pthread_mutex_init(&r->shared.lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->shared.changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&r->shared.changed);
 	r->absents = absents_new(api, r->shared.http, r->shared.confirm_interval, &listener);
 	add_first_scopes(r);
 	return r;
@@ -366,9 +363,7 @@ static void *run(void *arg)
 	struct reflector *r = arg;
 
 	while (!is_stopping(r)) {
-		int64_t next = step(r), now = now_monotonic();
-
-		http_run(r->shared.http, next > now ? (next - now) / NSEC_PER_MSEC + 1 : 0);
+		http_run(r->shared.http, ms_until(step(r)));
 		free_ended_scopes(r);
 		if (r->shared.listed)
 			malloc_trim(0); /* parsed pages are ten times what is kept of them */
@@ -426,10 +421,7 @@ static bool has_first_answer(const struct scope *s, int64_t deadline)
 /* lock held. Waits for a change, a tenth of a second at most. */
 static void wait_for_change(struct reflector *r)
 {
-	int64_t until = now_monotonic() + 100 * NSEC_PER_MSEC;
-	struct timespec ts = {until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-
-	pthread_cond_timedwait(&r->shared.changed, &r->shared.lock, &ts);
+	cond_wait_until(&r->shared.changed, &r->shared.lock, deadline_in_ms(100));
 }
 
 int reflector_wait_start(struct reflector *r, int64_t deadline, char **ret_error)
@@ -508,7 +500,7 @@ int reflector_need(struct reflector *r, const char *namespace)
 int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
 	int64_t timeout_ms)
 {
-	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	int64_t deadline = deadline_in_ms(timeout_ms);
 	int error;
 
 	while ((error = reflector_need(r, namespace)) == -EAGAIN) {
@@ -600,7 +592,7 @@ static int refreshed(const struct reflector *r, unsigned asked)
 
 int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms)
 {
-	int64_t deadline = now_monotonic() + timeout_ms * NSEC_PER_MSEC;
+	int64_t deadline = deadline_in_ms(timeout_ms);
 	unsigned asked = atomic_fetch_add(&r->shared.asked, 1) + 1;
 	int error;
 

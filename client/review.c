@@ -7,14 +7,14 @@
 json_t *review_body(const struct review *r)
 {
 	json_t *attributes = json_pack("{s:s, s:s, s:s, s:s}", "namespace", r->namespace, "verb",
-		r->verb, "group", r->group, "resource", r->resource);
+		r->verb, "group", r->resource->group, "resource", r->resource->plural);
 
 	if (r->subresource)
 		json_object_set_new(attributes, "subresource", json_string(r->subresource));
 	if (r->name)
 		json_object_set_new(attributes, "name", json_string(r->name));
-	return json_pack("{s:s, s:s, s:{s:o}}", "kind", "SelfSubjectAccessReview", "apiVersion",
-		"authorization.k8s.io/v1", "spec", "resourceAttributes", attributes);
+	return json_pack("{s:s, s:s, s:{s:o}}", "kind", resource_access_reviews.kind, "apiVersion",
+		resource_access_reviews.api_version, "spec", "resourceAttributes", attributes);
 }
 
 enum review_answer review_parse(long http_code, const char *body, size_t len)
@@ -25,7 +25,7 @@ enum review_answer review_parse(long http_code, const char *body, size_t len)
 
 	if (http_code == 404 || http_code == 405)
 		return REVIEW_ABSENT;
-	if (http_code != 201 || !kind || !streq(kind, "SelfSubjectAccessReview") ||
+	if (http_code != 201 || !kind || !streq(kind, resource_access_reviews.kind) ||
 		!json_is_boolean(allowed))
 		return REVIEW_FAILED;
 	return json_is_true(allowed) ? REVIEW_ALLOWED : REVIEW_DENIED;

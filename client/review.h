@@ -9,18 +9,18 @@
 #ifndef CLIENT_REVIEW_H
 #define CLIENT_REVIEW_H
 
+#include "client/resource.h"
 #include "client/status.h"
 
-#define REVIEW_PATH "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
 struct review {
-	const char *verb, *group, *resource;
+	const char *verb;
+	const struct api_resource *resource;
 	const char *subresource; /* NULL: none */
 	const char *namespace;	 /* "": all of them */
 	const char *name;	 /* NULL: any */
 };
 
-/* The body of the POST. New reference. */
+/* The body of the POST to resource_access_reviews. New reference. */
 json_t *review_body(const struct review *r);
 
 enum review_answer {

@@ -1,5 +1,6 @@
 #include "client/rights.h"
 
+#include "client/clock.h"
 #include "client/log.h"
 #include "client/map.h"
 
@@ -9,7 +10,6 @@
 
 #define DOUBT_NS      (2 * NSEC_PER_SEC) /* between two questions, whatever makes us doubt */
 #define START_WAIT_NS NSEC_PER_SEC
-#define KUBERNETES    "/apis/authorization.k8s.io/v1"
 
 static const struct {
 	enum right right;
@@ -254,7 +254,6 @@ struct rights *rights_new(
 	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener)
 {
 	struct rights *r = xcalloc(1, sizeof(*r));
-	pthread_condattr_t attr;
 
 	r->api = api;
 	r->interval = interval_s * NSEC_PER_SEC;
@@ -263,10 +262,7 @@ struct rights *rights_new(
 	r->http = http_new(api->login, api->counts);
 	r->cluster = namespace_new("");
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&r->changed);
 	return r;
 }
 
@@ -329,13 +325,9 @@ void rights_use(struct rights *r, const char *namespace)
 /* r->lock held. Waits for a change, at most until then and a tenth of a second. */
 static void wait_for_change(struct rights *r, int64_t until)
 {
-	int64_t soon = now_monotonic() + 100 * NSEC_PER_MSEC;
-	struct timespec ts;
+	int64_t soon = deadline_in_ms(100);
 
-	if (until > soon)
-		until = soon;
-	ts = (struct timespec){until / NSEC_PER_SEC, until % NSEC_PER_SEC};
-	pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+	cond_wait_until(&r->changed, &r->lock, until < soon ? until : soon);
 }
 
 struct grants *rights_wait(struct rights *r, const char *namespace, int64_t since,
@@ -410,12 +402,13 @@ static int is_stopped(void *arg)
 }
 
 /* Takes the review's reference. Its answer, or NULL where there was none. */
-static json_t *ask(struct rights *r, const char *path, json_t *body, int *ret_error)
+static json_t *ask(struct rights *r, const struct api_resource *resource, const char *namespace,
+	json_t *body, int *ret_error)
 {
+	_cleanup_free_ char *path = resource_path(resource, namespace, NULL, NULL);
 	struct http_check check = {is_stopped, r};
-	struct api_call call = {.http = r->http,
-		.check = &check,
-		.deadline = now_monotonic() + r->api->timeout_ms * NSEC_PER_MSEC};
+	struct api_call call = {
+		.http = r->http, .check = &check, .deadline = deadline_in_ms(r->api->timeout_ms)};
 	struct api_request request = {
 		.method = "POST", .path = path, .content_type = "application/json", .body = body};
 	_cleanup_status_ struct status status = {0};
@@ -433,13 +426,13 @@ static int ask_rules(
 	struct rights *r, const char *namespace, json_t **ret_rules, bool *ret_incomplete)
 {
 	_cleanup_json_ json_t *answer = NULL, *own = NULL;
-	_cleanup_free_ char *path = NULL;
+	const struct api_resource *old = &r->api->resources->rules_reviews;
 	const json_t *status;
 	int error;
 
-	answer = ask(r, KUBERNETES "/selfsubjectrulesreviews",
-		json_pack("{s:s, s:s, s:{s:s}}", "kind", "SelfSubjectRulesReview", "apiVersion",
-			"authorization.k8s.io/v1", "spec", "namespace", namespace),
+	answer = ask(r, &resource_rules_reviews, NULL,
+		json_pack("{s:s, s:s, s:{s:s}}", "kind", resource_rules_reviews.kind, "apiVersion",
+			resource_rules_reviews.api_version, "spec", "namespace", namespace),
 		&error);
 	status = json_object_get(answer, "status");
 	if (json_is_array(json_object_get(status, "resourceRules"))) {
@@ -449,13 +442,9 @@ static int ask_rules(
 	}
 	if (error != -ENOENT && error != -EACCES && error != -EOPNOTSUPP)
 		return error < 0 ? error : -EIO;
-	path = xasprintf("%s/namespaces/%s/selfsubjectrulesreviews",
-		*api_group(r->api) ? "/apis/authorization.openshift.io/v1" : r->api->root,
-		namespace);
-	own = ask(r, path,
-		json_pack("{s:s, s:s, s:{s:n}}", "kind", "SelfSubjectRulesReview", "apiVersion",
-			*api_group(r->api) ? "authorization.openshift.io/v1" : "v1", "spec",
-			"scopes"),
+	own = ask(r, old, namespace,
+		json_pack("{s:s, s:s, s:{s:n}}", "kind", old->kind, "apiVersion", old->api_version,
+			"spec", "scopes"),
 		&error);
 	status = json_object_get(own, "status");
 	if (!json_is_array(json_object_get(status, "rules")))
@@ -516,7 +505,7 @@ static void ask_namespace(struct rights *r, const char *name)
 	more = incomplete ? RIGHTS_ALL : r->everywhere;
 	pthread_mutex_unlock(&r->lock);
 	if (error == 0)
-		g = grants_from_rules(rules, api_group(r->api), more);
+		g = grants_from_rules(rules, r->api->resources->streams.group, more);
 	take_answer(r, name, g, error);
 }
 
@@ -525,15 +514,19 @@ static int ask_cluster(struct rights *r, unsigned asked, unsigned *ret_rights)
 {
 	*ret_rights = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		struct review review = {table[i].verb, api_group(r->api), table[i].resource,
-			table[i].subresource, "", NULL};
+		const struct api_resources *resources = r->api->resources;
+		struct review review = {.verb = table[i].verb,
+			.resource = table[i].right == RIGHT_DELETE_TAG ? &resources->tags
+								       : &resources->streams,
+			.subresource = table[i].subresource,
+			.namespace = ""};
 		_cleanup_json_ json_t *answer = NULL;
 		const json_t *allowed;
 		int error;
 
 		if (!(asked & table[i].right))
 			continue;
-		answer = ask(r, REVIEW_PATH, review_body(&review), &error);
+		answer = ask(r, &resource_access_reviews, NULL, review_body(&review), &error);
 		if (error < 0)
 			return error;
 		allowed = json_object_get(json_object_get(answer, "status"), "allowed");
@@ -684,9 +677,7 @@ static void *run(void *arg)
 			continue;
 		}
 		if (n->due > now) {
-			struct timespec ts = {n->due / NSEC_PER_SEC, n->due % NSEC_PER_SEC};
-
-			pthread_cond_timedwait(&r->changed, &r->lock, &ts);
+			cond_wait_until(&r->changed, &r->lock, n->due);
 			continue;
 		}
 		n->asked = now;

@@ -1,5 +1,6 @@
 #include "client/scope.h"
 
+#include "client/clock.h"
 #include "client/descriptors.h"
 
 #include <errno.h>
@@ -40,19 +41,11 @@ static bool lists_first(const struct scope *s)
 	return scope_is_of_namespaces(s) || is_single(s);
 }
 
-static char *scope_path(
-	const struct api *api, enum scope_kind kind, const char *namespace, const char *name)
+static const struct api_resource *resource_of(const struct scope *s)
 {
-	switch (kind) {
-	case SCOPE_NAMESPACES:
-		return xstrdup(api->namespaces_path);
-	case SCOPE_NAMESPACE:
-		return api_namespace_path(api, name);
-	case SCOPE_CLUSTER:
-		return xasprintf("%s/imagestreams", api->root);
-	default:
-		return api_stream_path(api, namespace, name);
-	}
+	const struct api *api = s->shared->api;
+
+	return scope_is_of_namespaces(s) ? api->namespaces : &api->resources->streams;
 }
 
 struct scope *scope_new(
@@ -64,7 +57,7 @@ struct scope *scope_new(
 	s->kind = kind;
 	s->namespace = namespace ? xstrdup(namespace) : NULL;
 	s->name = name ? xstrdup(name) : NULL;
-	s->path = scope_path(shared->api, kind, namespace, name);
+	s->path = resource_path(resource_of(s), namespace, name, NULL);
 	s->body.max = HTTP_BODY_MAX;
 	s->frame = (struct frame)FRAME_INIT(FRAME_MAX);
 	s->state = SCOPE_LISTING;
@@ -343,21 +336,16 @@ static void ask_review(struct scope *s)
 {
 	const struct api *api = s->shared->api;
 	struct review review = {.verb = is_single(s) ? "get" : "list",
-		.group = api_group(api),
-		.resource = "imagestreams",
+		.resource = resource_of(s),
 		.namespace = s->namespace ? s->namespace : "",
 		.name = s->name};
+	_cleanup_json_ json_t *body = review_body(&review);
+	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	struct http_request request = {.method = "POST",
-		.path = REVIEW_PATH,
+		.path = path,
 		.content_type = "application/json",
 		.timeout_ms = api->timeout_ms};
-	_cleanup_json_ json_t *body = NULL;
 
-	if (scope_is_of_namespaces(s)) {
-		review.group = api_project_group(api);
-		review.resource = strrchr(api->namespaces_path, '/') + 1;
-	}
-	body = review_body(&review);
 	free(s->question);
 	s->question = json_dumps(body, JSON_COMPACT);
 	request.body = s->question;

@@ -15,11 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#define NSEC_PER_SEC  INT64_C(1000000000)
-#define NSEC_PER_MSEC INT64_C(1000000)
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -81,6 +77,12 @@ char *str_shorten(const char *s, size_t max);
  */
 char *str_excerpt(const char *s, size_t len);
 
+/* RFC 1123, as Kubernetes names a namespace. */
+bool str_is_dns_label(const char *s);
+
+/* Frees a secret and sets it to NULL; its bytes are overwritten before. NULL is fine. */
+void str_wipe(char **s);
+
 static inline bool streq(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0;
@@ -90,20 +92,6 @@ static inline bool str_has_prefix(const char *s, const char *prefix)
 {
 	return strncmp(s, prefix, strlen(prefix)) == 0;
 }
-
-/* Nanoseconds: CLOCK_MONOTONIC for intervals and deadlines, CLOCK_REALTIME for file times. */
-int64_t now_monotonic(void);
-int64_t now_realtime(void);
-
-/*
- * RFC 3339 as Kubernetes writes it (2026-11-23T19:48:08Z, also with a fraction or an offset) to
- * nanoseconds since 1970. -EINVAL where it isn't one.
- */
-int rfc3339_parse(const char *s, int64_t *ret_ns);
-
-/* Nanoseconds since 1970 as 2026-11-23T19:48:08.123Z. */
-#define RFC3339_SIZE 32
-void rfc3339_format(int64_t ns, char buf[RFC3339_SIZE]);
 
 /* FNV-1a, 64 bits. Pass HASH_INIT, or an earlier result to go on. */
 #define HASH_INIT UINT64_C(0xcbf29ce484222325)

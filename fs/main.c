@@ -4,16 +4,18 @@
  * The process that was started waits for its child to say that the mount is up; threads and curl
  * start in the child, since neither survives a fork.
  */
-#include "fs/modes.h"
-#include "fs/ops.h"
-#include "fs/options.h"
-#include "fs/save.h"
-#include "fs/select.h"
-#include "fs/session.h"
-#include "fs/unmounter.h"
-
+#include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
+#include "fs/dotapi/events.h"
+#include "fs/dotapi/responses.h"
+#include "fs/dotapi/select.h"
+#include "fs/mount/modes.h"
+#include "fs/ops/ops.h"
+#include "fs/ops/session.h"
+#include "fs/options.h"
+#include "fs/save/save.h"
+#include "fs/unmounter.h"
 #include "version.h"
 
 #include <errno.h>
@@ -175,7 +177,7 @@ static void on_wake(int signal)
  */
 static void stop(struct program *p)
 {
-	struct timespec wait = {0, WAKE_INTERVAL * NSEC_PER_MSEC};
+	struct timespec wait = timespec_from_ns(WAKE_INTERVAL * NSEC_PER_MSEC);
 
 	atomic_store(&p->mount.ending, true);
 	login_stop(p->mount.login);
@@ -184,7 +186,7 @@ static void stop(struct program *p)
 	pool_stop(p->mount.pool);
 	pool_stop(p->mount.notifier);
 	events_stop(p->mount.events);
-	publish_stop(p->mount.publish);
+	publish_stop(p->mount.publisher);
 	while (!atomic_load(&p->finished)) {
 		if (p->session) /* it may come only now */
 			fuse_session_exit(p->session);
@@ -269,9 +271,9 @@ static int connect_to_server(struct program *p)
 	struct mount *m = &p->mount;
 	int timeout = p->options.request_timeout_ms, r;
 
-	p->start_deadline = now_monotonic() + START_SECONDS * NSEC_PER_SEC;
+	p->start_deadline = deadline_in_ms(START_SECONDS * 1000);
 	if (timeout > START_SECONDS * 1000)
-		p->start_deadline = now_monotonic() + timeout * NSEC_PER_MSEC;
+		p->start_deadline = deadline_in_ms(timeout);
 	m->journal = journal_new();
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
 	if (r == 0)
@@ -301,7 +303,7 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 			rights_forget(m->rights, key);
 		reflector_doubt(m->reflector, key);
 	}
-	publish_key(m->publish, key);
+	publish_key(m->publisher, key);
 }
 
 /* The reflector's thread tells that one watch covers these names from now on, or not any more. */
@@ -310,10 +312,10 @@ static void on_covers(void *arg, const char *namespace, bool covers)
 	struct mount *m = arg;
 
 	if (covers)
-		publish_flush(m->publish); /* what is said to be all has to be shown */
-	published_set_ready(m->published, namespace, covers);
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX); /* what is said to be all has to be shown */
+	shown_set_ready(m->shown, namespace, covers);
 	if (!covers) /* what it kept as missing may be there by now */
-		publish_uncover(m->publish, namespace);
+		publish_uncover(m->publisher, namespace);
 	if (!namespace)
 		rights_cover(m->rights, covers);
 }
@@ -361,24 +363,24 @@ static void make_mount(struct program *p)
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;
-	m->published = published_new(m->cache, m->journal);
+	m->shown = shown_new(m->cache, m->journal);
 	m->nodes = node_table_new();
 	m->overlay = overlay_new();
 	m->scratch = scratch_new();
-	m->files = file_table_new(m->scratch);
-	m->bases = bases_new();
+	m->handles = handle_table_new(m->scratch);
+	m->bases = mergebase_new();
 	m->history = history_new();
 	m->events = events_new();
-	m->answers = answers_new();
+	m->responses = responses_new();
 	m->selections = selections_new();
-	m->refused = refused_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
+	m->rejects = rejects_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	/* What the kernel keeps it gives to everybody. */
-	m->seconds = m->strict ? 0 : m->announce ? NAMES_FOREVER : NAMES_SECONDS;
-	m->publish = publish_new(&(struct publish_parts){
-		m->published, m->nodes, m->files, m->overlay, m->scratch, m->announce, m->noopen});
+	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
+	m->publisher = publish_new(&(struct publish_parts){
+		m->shown, m->nodes, m->handles, m->overlay, m->scratch, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
-	publish_set_store(m->publish, m->store);
+	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
 		m->api, p->options.rights_interval, 2 * p->options.confirm_interval, &listener);
 	m->reflector = reflector_new(m->api, m->store, &options);
@@ -396,7 +398,7 @@ static int fill(struct program *p)
 	_cleanup_free_ char *error = NULL;
 	int r;
 
-	r = publish_start(m->publish);
+	r = publish_start(m->publisher);
 	if (r == 0)
 		r = login_start(m->login, on_renewed, m->reflector);
 	if (r < 0)
@@ -405,8 +407,8 @@ static int fill(struct program *p)
 	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
 	if (r < 0)
 		return complain(r, "%s", error);
-	publish_flush(m->publish);
-	published_restart_inodes(m->published);
+	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
+	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
 		return complain(-EAGAIN, "no thread can be made here");
 	return 0;
@@ -452,7 +454,7 @@ static int open_session(struct program *p)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
 	p->mount.notify = notify;
-	publish_set_notify(p->mount.publish, &notify);
+	publish_set_notify(p->mount.publisher, &notify);
 	return 0;
 }
 
@@ -504,9 +506,9 @@ static void release(struct program *p)
 		pool_stop(m->notifier);
 	if (m->events)
 		events_stop(m->events);
-	if (m->publish)
-		publish_stop(m->publish);
-	if (m->files)
+	if (m->publisher)
+		publish_stop(m->publisher);
+	if (m->handles)
 		save_keep_unsaved(m);
 	if (p->session) {
 		fuse_session_unmount(p->session);
@@ -518,20 +520,20 @@ static void release(struct program *p)
 	rights_free(m->rights);
 	pool_free(m->pool);
 	pool_free(m->notifier);
-	publish_free(m->publish);
+	publish_free(m->publisher);
 	announce_free(m->announce);
 	store_free(m->store);
-	file_table_free(m->files);
+	handle_table_free(m->handles);
 	scratch_free(m->scratch);
 	overlay_free(m->overlay);
-	bases_free(m->bases);
+	mergebase_free(m->bases);
 	history_free(m->history);
 	events_free(m->events);
-	answers_free(m->answers);
+	responses_free(m->responses);
 	selections_free(m->selections);
-	refused_free(m->refused);
+	rejects_free(m->rejects);
 	node_table_free(m->nodes);
-	published_free(m->published);
+	shown_free(m->shown);
 	object_cache_free(m->cache);
 	api_free(m->api);
 	login_free(m->login);

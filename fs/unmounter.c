@@ -1,9 +1,9 @@
 #include "fs/unmounter.h"
 
+#include "client/spawn.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
@@ -28,30 +28,20 @@ void mount_remove_dead(const char *path)
 		waitpid(pid, NULL, 0);
 }
 
-static int spawn(const char *mountpoint, int input)
+static int start(const char *mountpoint, int input)
 {
-	char *argv[] = {UNMOUNTER_ARGV0, (char *)mountpoint, NULL};
 	extern char **environ;
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none;
+	struct spawn s = {.file = "/proc/self/exe",
+		.argv = (char *[]){UNMOUNTER_ARGV0, (char *)mountpoint, NULL},
+		.env = environ,
+		.fds = &input,
+		.nfds = 1,
+		.first_fd = STDIN_FILENO,
+		/* What ends the program's process group doesn't end this, too. */
+		.flags = POSIX_SPAWN_SETSID};
 	pid_t pid;
-	int r;
 
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, input, 0);
-	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	posix_spawnattr_init(&attr);
-	sigemptyset(&none);
-	posix_spawnattr_setsigmask(&attr, &none);
-	/* What ends the program's process group doesn't end this, too. */
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-	r = posix_spawn(&pid, "/proc/self/exe", &actions, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	return -r;
+	return spawn(&s, &pid);
 }
 
 int unmounter_start(const char *mountpoint)
@@ -60,7 +50,7 @@ int unmounter_start(const char *mountpoint)
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
-	r = spawn(mountpoint, fds[0]);
+	r = start(mountpoint, fds[0]);
 	close(fds[0]);
 	if (r < 0) {
 		close(fds[1]);

@@ -2,47 +2,48 @@
 #include "fuzz.h"
 
 #include "client/json.h"
-#include "fs/view.h"
+#include "fs/tree/snapshot.h"
 
 #include <errno.h>
 
 #define VERSION "image.openshift.io/v1"
 
-static void show(struct view *v, enum node_kind kind, const char *tag, bool there)
+static void show(struct snapshot *v, enum kind kind, const char *tag, bool there)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
-	struct tree_attr attr;
-	int shown = view_show(v, kind, tag, &text);
+	struct layout_attr attr;
+	int shown = snapshot_show(v, kind, tag, &text);
 
 	if ((shown == 0) != there || (!there && shown != -ENOENT))
 		abort();
-	if (there && (view_attr(v, kind, tag, &attr) < 0 || attr.size != text.len || attr.ino < 2))
+	if (there &&
+		(snapshot_attr(v, kind, tag, &attr) < 0 || attr.size != text.len || attr.ino < 2))
 		abort();
 }
 
-static void show_tag(struct view *v, const struct view_tag *tag)
+static void show_tag(struct snapshot *v, const struct snapshot_tag *tag)
 {
 	char raw[NAME_SIZE], name[NAME_SIZE];
 	size_t len;
 
-	if (tree_unescape(tag->name, raw, &len) < 0 || len != tag->raw_len ||
-		memcmp(raw, tag->raw, len) != 0 || tree_escape(raw, len, name) < 0 ||
+	if (layout_unescape(tag->name, raw, &len) < 0 || len != tag->raw_len ||
+		memcmp(raw, tag->raw, len) != 0 || layout_escape(raw, len, name) < 0 ||
 		!streq(name, tag->name) || strchr(name, '/') || !*name)
 		abort();
-	if (view_find_tag(v, tag->name) != tag)
+	if (snapshot_find_tag(v, tag->name) != tag)
 		abort();
 	for (int i = 0; i < TAG_FILES; i++)
-		show(v, NODE_TAG_SPEC + i, tag->name, tag->files[i].there);
+		show(v, KIND_TAG_SPEC + i, tag->name, tag->files[i].there);
 }
 
 static void show_all(struct object *o, struct object_cache *cache)
 {
-	_cleanup_view_ struct view *v = view_new(o, NULL, NULL, 0, 1, cache, NULL);
-	_cleanup_view_ struct view *next = view_new(o, v, NULL, 0, 2, cache, NULL);
-	const struct view_index *index = view_index(next);
+	_cleanup_view_ struct snapshot *v = snapshot_new(o, NULL, NULL, 0, 1, cache, NULL);
+	_cleanup_view_ struct snapshot *next = snapshot_new(o, v, NULL, 0, 2, cache, NULL);
+	const struct snapshot_index *index = snapshot_index(next);
 
 	for (int i = 0; i < STREAM_FILES; i++)
-		show(next, NODE_IMAGESTREAM_JSON + i, NULL, index->files[i].there);
+		show(next, KIND_IMAGESTREAM_JSON + i, NULL, index->files[i].there);
 	for (size_t i = 0; i < index->ntags; i++)
 		show_tag(next, &index->tags[i]);
 }

@@ -72,7 +72,7 @@ static void take_object(struct intake *in, const char *text, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct api api = {.api_version = "image.openshift.io/v1"};
+	struct api api = {.resources = &resources_in_groups};
 	struct object_cache *cache = object_cache_new();
 	char *text = xmalloc(size ? size : 1); /* so that a byte too far is found */
 

@@ -10,7 +10,6 @@ import select
 import signal
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
@@ -19,6 +18,7 @@ import yaml
 import conftest
 from stopwatch import at_most
 from conftest import is_mounted, wait_for
+from listener import Listener, read_head
 
 V1 = "client.authentication.k8s.io/v1"
 
@@ -439,33 +439,19 @@ def test_as_without_the_right(server, place, start_mount):
 
 # ---- the way there ----
 
-class Proxy(threading.Thread):
+class Proxy(Listener):
     """CONNECT only. Keeps what is said to it in the open."""
 
     def __init__(self, answer=b"200 Connection established", names=None):
-        super().__init__(daemon=True)
         self.answer = answer
         self.names = names or {}  # those that it alone knows
         self.heads = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.start()
-
-    def run(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def serve(self, client):
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = client.recv(4096)
-            if not piece:
-                return
-            head += piece
+        head = read_head(client)
+        if not head:
+            return
         self.heads.append(head.decode())
         host, port = head.split()[1].decode().rsplit(":", 1)
         client.sendall(b"HTTP/1.1 " + self.answer + b"\r\nX-Proxy: yes\r\n\r\n")
@@ -488,11 +474,6 @@ class Proxy(threading.Thread):
                     return
                 (server if ready is client else client).sendall(data)
 
-    def stop(self):
-        if self.listener.fileno() >= 0:
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
-
 
 @pytest.fixture
 def start_proxy():
@@ -511,7 +492,7 @@ def test_proxy(server, start_as, start_proxy, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # the kubeconfig's own is always taken
     proxy = start_proxy()
     mount, _ = start_as({"token": server.token, "as": "admin"},
-                        cluster={"proxy-url": f"http://me:pass%20word@{proxy.url}"})
+                        cluster={"proxy-url": f"http://me:pass%20word@{proxy.address}"})
     assert "shop" in os.listdir(mount.path)
     save(mount / "shop/web/metadata.json", first="yes")
     watches_again(server, mount)
@@ -526,7 +507,7 @@ def test_proxy(server, start_as, start_proxy, monkeypatch):
 def test_proxy_of_the_environment(server, start_as, start_proxy, monkeypatch):
     """Which one is test_proxy's affair."""
     proxy = start_proxy(names={"api.example.test": "127.0.0.1"})
-    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.address)
     monkeypatch.setenv("no_proxy", "localhost")  # that is the certificate's name, not the server's
     url = "https://api.example.test:" + server.url.rpartition(":")[2]
     mount, _ = start_as({"token": server.token},
@@ -537,7 +518,7 @@ def test_proxy_of_the_environment(server, start_as, start_proxy, monkeypatch):
 def test_proxy_refuses(server, place, start_proxy):
     proxy = start_proxy(b"407 Proxy Authentication Required")
     said = refused_start({"token": server.token}, server, place, "407",
-                         cluster={"proxy-url": f"http://me:secret@{proxy.url}"})
+                         cluster={"proxy-url": f"http://me:secret@{proxy.address}"})
     assert "secret" not in said and server.token not in said
 
 
@@ -545,7 +526,7 @@ def test_proxy_is_away(server, place, start_proxy):
     proxy = start_proxy()
     proxy.stop()
     said = refused_start({"token": server.token}, server, place, "Failed to connect",
-                         cluster={"proxy-url": f"http://me:secret@{proxy.url}"})
+                         cluster={"proxy-url": f"http://me:secret@{proxy.address}"})
     assert "secret" not in said
 
 
@@ -559,7 +540,7 @@ def test_server_name(server, start_as):
 def test_server_name_through_a_proxy(server, start_as, start_proxy):
     proxy = start_proxy()
     start_as({"token": server.token}, cluster={"tls-server-name": "localhost",
-                                               "proxy-url": "http://" + proxy.url})
+                                               "proxy-url": "http://" + proxy.address})
     assert {one["sni"] for one in requests(server)} == {"localhost"}
     assert proxy.heads[0].startswith("CONNECT " + server.url.removeprefix("https://"))
 
@@ -582,9 +563,7 @@ def test_nothing_over_http(place):
         with subprocess.Popen([conftest.PROGRAM, "-f", "--kubeconfig", place / "k", "--as-group",
                                "s3cret", place / "mnt"], stderr=subprocess.PIPE) as process:
             client, _ = listener.accept()
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += client.recv(4096)
+            head = read_head(client)
             client.close()
             process.kill()
     assert head.startswith(b"GET /apis/image.openshift.io/v1 HTTP/1.1\r\n")

@@ -6,15 +6,14 @@ import os
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 
 import pytest
 import yaml
 
 import conftest
+from listener import Listener, read_head
 
 sys.path.append(str(conftest.TOP / "tests/apiserver"))
 import tls  # noqa: E402
@@ -34,39 +33,25 @@ ANSWER = "apiVersion: client.authentication.k8s.io/v1\nkind: ExecCredential\nsta
 ANSWER_JSON = '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": '
 
 
-class Server(threading.Thread):
+class Server(Listener):
     """HTTPS and HTTP on one port. Notes (over TLS?, authorization) of the first request, and answers 401."""
 
     def __init__(self):
-        super().__init__(daemon=True)
         authority = tls.Authority()
         self.ca = authority.pem
         self.context = authority.server_context()
         self.context.sni_callback = None
         self.seen = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.host = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.start()
-
-    def run(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def serve(self, client):
         client.settimeout(60)
         try:
             secure = client.recv(1, socket.MSG_PEEK) == b"\x16"
             with self.context.wrap_socket(client, server_side=True) if secure else client as peer:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    piece = peer.recv(65536)
-                    if not piece:
-                        return
-                    head += piece
+                head = read_head(peer)
+                if not head:
+                    return
                 lines = head.decode().lower().split("\r\n")
                 found = [line.partition(": ")[2] for line in head.decode().split("\r\n")
                          if line.lower().startswith("authorization: ")]
@@ -86,21 +71,20 @@ class Server(threading.Thread):
 def recorder():
     server = Server()
     yield server
-    server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener.close()
+    server.stop()
 
 
 def words_of(recorder):
     """The table's words for what has no place in it."""
     ca = base64.b64encode(recorder.ca).decode()
-    whole = WHOLE.replace("HOST", recorder.host).replace("CADATA", ca)
+    whole = WHOLE.replace("HOST", recorder.address).replace("CADATA", ca)
     parsed = yaml.safe_load(whole)
     return {
         "WHOLE_CRLF": whole.replace("\n", "\r\n"), "WHOLE_BARE": whole.removeprefix(HEAD),
         "WHOLE_ANCHOR": whole.replace("{token: whole}", "&u {token: t}, a: *u"),
         "WHOLE_TWICE": whole.replace("users: [", "users: [{name: u, user: {}}, "),
         "WHOLE_JSON_TABS": json.dumps(parsed, indent="\t"), "WHOLE_JSON": json.dumps(parsed),
-        "WHOLE": whole, "HOST": recorder.host, "CADATA_LINES": ca[:40] + "\\n" + ca[40:],
+        "WHOLE": whole, "HOST": recorder.address, "CADATA_LINES": ca[:40] + "\\n" + ca[40:],
         "CADATA_BLANKS": ca[:40] + " " + ca[40:], "CADATA": ca, "NL": "\n",
         "EXEC": "apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, "
                 "command: ./plugin",

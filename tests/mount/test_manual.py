@@ -44,8 +44,7 @@ def test_manual_has_the_options(options, rendered):
 
 def test_manual_has_the_tree(rendered):
     """Each fixed name of the layout stands in the section of its place."""
-    nodes = re.findall(r'\[NODE_\w+\] =\s*\{NODE_(\w+),\s*"([^"]+)"',
-                       (TOP / "fs/tree.c").read_text())
+    nodes = re.findall(r'ROW\(\w+, +(\w+), +"([^"]+)"', (TOP / "fs/tree/layout.h").read_text())
     assert ("STREAM", "imagestream.yaml") in nodes and len(nodes) > 10
     tree = rendered[rendered.index("\nTREE\n"):rendered.index("\n   The directory .api")]
     hidden = rendered[rendered.index("\n   The directory .api"):rendered.index("\nSAVING\n")]

@@ -4,42 +4,29 @@ import concurrent.futures
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
 
 import pytest
 import yaml
 
 import conftest
+from listener import Listener
 
 PROXIES = json.loads((conftest.TOP / "tests/data/proxies.json").read_text())
 # Where the table's proxy stands in no test.
 PLACE = "proxy.test:3128"
 
 
-class Recorder(threading.Thread):
+class Recorder(Listener):
     """Takes what comes, and hangs up: whoever called has chosen this proxy."""
 
     def __init__(self):
-        super().__init__(daemon=True)
         self.called = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.start()
+        super().__init__()
 
-    def run(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            self.called += 1
-            client.close()
-
-    def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+    def serve(self, client):
+        self.called += 1
+        client.close()
 
 
 def kubectl_goes_through(row, place):

@@ -5,10 +5,10 @@
 #ifndef TESTS_UNIT_CLOCK_H
 #define TESTS_UNIT_CLOCK_H
 
-#include "client/util.h"
+#include "client/clock.h"
 
 #include <sys/syscall.h>
-#include <time.h>
+#include <unistd.h>
 
 static int64_t clock_moved;  /* ns ahead of the real time */
 static int64_t clock_frozen; /* realtime ns, or 0: it runs */
@@ -19,10 +19,10 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
 
 	if (syscall(SYS_clock_gettime, clock, ret) < 0)
 		return -1;
-	ns = ret->tv_sec * NSEC_PER_SEC + ret->tv_nsec + clock_moved;
+	ns = timespec_to_ns(ret) + clock_moved;
 	if (clock == CLOCK_REALTIME && clock_frozen)
 		ns = clock_frozen;
-	*ret = (struct timespec){ns / NSEC_PER_SEC, ns % NSEC_PER_SEC};
+	*ret = timespec_from_ns(ns);
 	return 0;
 }
 

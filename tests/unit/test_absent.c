@@ -1,5 +1,6 @@
 /* Namespaces that a list lacks, up to the point where the server would be asked. */
 #include "client/absent.h"
+#include "client/clock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Drafts: bytes, limits, and when they are to be saved (DESIGN.md 3 "When"). */
-#include "fs/draft.h"
+#include "fs/tree/draft.h"
 
 #include <errno.h>
 #include <setjmp.h>

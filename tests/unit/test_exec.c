@@ -1,6 +1,7 @@
 /* Plugins are shell scripts in a directory of their own. */
 #include "tests/unit/pem.h"
 
+#include "client/clock.h"
 #include "client/exec.h"
 
 #include <errno.h>

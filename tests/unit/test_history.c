@@ -1,5 +1,6 @@
 /* The versions of streams: what is kept, for how long, and whose the changes between them are. */
-#include "fs/history.h"
+#include "client/clock.h"
+#include "fs/tree/history.h"
 #include "tests/unit/clock.h"
 
 #include <setjmp.h>

@@ -31,7 +31,7 @@ static int setup(void **state)
 {
 	struct fixture *f = xcalloc(1, sizeof(*f));
 
-	f->api.api_version = "image.openshift.io/v1";
+	f->api.resources = &resources_in_groups;
 	f->store = store_new(ignore, NULL);
 	f->in = (struct intake){.api = &f->api,
 		.store = f->store,

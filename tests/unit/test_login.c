@@ -5,6 +5,7 @@
 #include "tests/unit/clock.h"
 #include "tests/unit/pem.h"
 
+#include "client/clock.h"
 #include "client/log.h"
 #include "client/login.h"
 

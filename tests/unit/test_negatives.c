@@ -1,7 +1,8 @@
 /* Names that the kernel keeps as missing, and how it is made to forget them. */
-#include "fs/negatives.h"
+#include "fs/tree/negatives.h"
 
-#include "fs/publish.h"
+#include "fs/publish/publisher.h"
+#include "tests/unit/at_once.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -135,7 +136,7 @@ static void inval_entry(void *arg, uint64_t parent, const char *name)
 	tell(NULL, dir, name);
 }
 
-static bool keeps(struct publish *p, const char *namespace, const char *name)
+static bool keeps(struct publisher *p, const char *namespace, const char *name)
 {
 	return publish_keeps_missing(p, publish_coverage(p), namespace, name);
 }
@@ -144,24 +145,24 @@ static void test_uncover(void **state)
 {
 	struct journal *journal = journal_new();
 	struct object_cache *cache = object_cache_new();
-	struct publish_parts parts = {.published = published_new(cache, journal),
+	struct publish_parts parts = {.shown = shown_new(cache, journal),
 		.nodes = node_table_new(),
 		.overlay = overlay_new(),
 		.scratch = scratch_new()};
 	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
-	struct tree_path shop = {.kind = NODE_NAMESPACE, .namespace = "shop"};
-	struct tree_attr attr;
-	struct publish *p;
+	struct layout_path shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
+	struct layout_attr attr;
+	struct publisher *p;
 	char wanted[32];
 	uint64_t before;
 
-	parts.files = file_table_new(parts.scratch);
+	parts.handles = handle_table_new(parts.scratch);
 	p = publish_new(&parts);
 	publish_set_notify(p, &notify);
-	published_set_namespace(parts.published, "shop", &ns);
-	published_set_namespace(parts.published, "dev", &ns);
-	assert_int_equal(published_attr(parts.published, &shop, &attr), 0);
+	set_namespace(parts.shown, "shop", &ns);
+	set_namespace(parts.shown, "dev", &ns);
+	assert_int_equal(shown_attr(parts.shown, &shop, &attr), 0);
 	sprintf(wanted, "1/no %d/web", (int)node_lookup(parts.nodes, &shop, attr.ino));
 	before = publish_coverage(p);
 	assert_true(keeps(p, "", "no"));
@@ -178,11 +179,11 @@ static void test_uncover(void **state)
 	publish_uncover(p, NULL); /* too late for the kernel */
 	assert_told("");
 	publish_free(p);
-	file_table_free(parts.files);
+	handle_table_free(parts.handles);
 	scratch_free(parts.scratch);
 	overlay_free(parts.overlay);
 	node_table_free(parts.nodes);
-	published_free(parts.published);
+	shown_free(parts.shown);
 	object_cache_free(cache);
 	journal_free(journal);
 }

@@ -1,14 +1,14 @@
 /* The inodes that the kernel knows. */
-#include "fs/node.h"
+#include "fs/tree/node.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 
-static struct tree_path tag_path(const char *namespace, const char *stream, const char *tag)
+static struct layout_path tag_path(const char *namespace, const char *stream, const char *tag)
 {
-	struct tree_path path = {.kind = NODE_TAG};
+	struct layout_path path = {.kind = KIND_TAG};
 
 	strcpy(path.namespace, namespace);
 	strcpy(path.stream, stream);
@@ -17,9 +17,9 @@ static struct tree_path tag_path(const char *namespace, const char *stream, cons
 }
 
 static void assert_known(
-	struct node_table *t, uint64_t id, const struct tree_path *path, uint64_t ino)
+	struct node_table *t, uint64_t id, const struct layout_path *path, uint64_t ino)
 {
-	struct tree_path found = {0};
+	struct layout_path found = {0};
 	uint64_t found_ino = 0;
 
 	assert_true(node_get(t, id, &found, &found_ino));
@@ -33,7 +33,7 @@ static void assert_known(
 
 static void assert_unknown(struct node_table *t, uint64_t id)
 {
-	struct tree_path path;
+	struct layout_path path;
 	uint64_t ino;
 
 	assert_false(node_get(t, id, &path, &ino));
@@ -42,7 +42,7 @@ static void assert_unknown(struct node_table *t, uint64_t id)
 static void test_root(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path root = {.kind = NODE_ROOT};
+	struct layout_path root = {.kind = KIND_ROOT};
 
 	assert_known(t, NODE_ID_ROOT, &root, 1);
 	assert_int_equal(node_count(t), 1);
@@ -57,7 +57,7 @@ static void test_root(void **state)
 static void test_counts(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path path = tag_path("shop", "web", "latest");
+	struct layout_path path = tag_path("shop", "web", "latest");
 	uint64_t id = node_lookup(t, &path, 77);
 
 	assert_true(id != 0 && id != NODE_ID_ROOT);
@@ -94,7 +94,7 @@ static void test_unknown(void **state)
 static void test_forget_too_many(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path path = tag_path("shop", "web", "latest");
+	struct layout_path path = tag_path("shop", "web", "latest");
 	uint64_t id = node_lookup(t, &path, 77);
 
 	node_forget(t, id, 5);
@@ -108,7 +108,7 @@ static void test_forget_too_many(void **state)
 static void test_ids_are_never_reused(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path path = tag_path("shop", "web", "latest");
+	struct layout_path path = tag_path("shop", "web", "latest");
 	uint64_t last = NODE_ID_ROOT;
 
 	for (int i = 0; i < 5000; i++) {
@@ -125,7 +125,7 @@ static void test_ids_are_never_reused(void **state)
 static void test_similar(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path paths[] = {tag_path("ab", "c", "d"), tag_path("a", "bc", "d"),
+	struct layout_path paths[] = {tag_path("ab", "c", "d"), tag_path("a", "bc", "d"),
 		tag_path("a", "b", "cd"), tag_path("", "", ""), tag_path("abcd", "", "")};
 	uint64_t ids[ARRAY_SIZE(paths)];
 
@@ -152,7 +152,7 @@ static void test_similar(void **state)
 static void test_longest_names(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path path = {.kind = NODE_TAG_IMAGE};
+	struct layout_path path = {.kind = KIND_TAG_IMAGE};
 	uint64_t id;
 
 	memset(path.namespace, 'n', NAME_SIZE - 1);
@@ -168,7 +168,7 @@ static void test_longest_names(void **state)
 static void test_growth(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path path = {.kind = NODE_STREAM, .namespace = "shop"};
+	struct layout_path path = {.kind = KIND_STREAM, .namespace = "shop"};
 	uint64_t *ids = xcalloc(MANY, sizeof(*ids));
 	/* Odd, so that all are different. */
 	const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
@@ -199,7 +199,7 @@ static void test_growth(void **state)
 	node_table_free(t);
 }
 
-static void note_node(void *arg, const struct tree_path *path, uint64_t ino)
+static void note_node(void *arg, const struct layout_path *path, uint64_t ino)
 {
 	char *text = arg;
 
@@ -210,7 +210,7 @@ static void note_node(void *arg, const struct tree_path *path, uint64_t ino)
 static void test_foreach(void **state)
 {
 	struct node_table *t = node_table_new();
-	struct tree_path web = tag_path("shop", "web", "v1"), api = tag_path("dev", "api", "v1");
+	struct layout_path web = tag_path("shop", "web", "v1"), api = tag_path("dev", "api", "v1");
 	uint64_t id;
 	char text[256] = "";
 

@@ -1,4 +1,5 @@
 /* What is kept of a received ImageStream, and the cache of parsed trees. */
+#include "client/clock.h"
 #include "client/object.h"
 
 #include "client/buf.h"

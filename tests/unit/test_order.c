@@ -1,5 +1,5 @@
 /* Children by their cookies. */
-#include "fs/order.h"
+#include "fs/tree/order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

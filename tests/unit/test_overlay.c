@@ -1,5 +1,6 @@
 /* The overlay: what is hidden and when it is due, which inode stands for a place, pending files. */
-#include "fs/overlay.h"
+#include "client/clock.h"
+#include "fs/tree/overlay.h"
 #include "tests/unit/clock.h"
 
 #include <setjmp.h>
@@ -16,8 +17,8 @@
 #define AFTER  (2 * NSEC_PER_SEC)
 
 static struct overlay *o;
-static const struct tree_path web = {NODE_SPEC_JSON, "shop", "web", ""};
-static const struct tree_path api = {NODE_TAG_SPEC, "shop", "api", "v1"};
+static const struct layout_path web = {KIND_SPEC_JSON, "shop", "web", ""};
+static const struct layout_path api = {KIND_TAG_SPEC, "shop", "api", "v1"};
 
 static int setup(void **state)
 {
@@ -32,7 +33,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void assert_path(const struct tree_path *path, const struct tree_path *expected)
+static void assert_path(const struct layout_path *path, const struct layout_path *expected)
 {
 	assert_int_equal(path->kind, expected->kind);
 	assert_string_equal(path->namespace, expected->namespace);
@@ -40,7 +41,7 @@ static void assert_path(const struct tree_path *path, const struct tree_path *ex
 	assert_string_equal(path->tag, expected->tag);
 }
 
-static void assert_due(uint64_t place, const struct tree_path *path)
+static void assert_due(uint64_t place, const struct layout_path *path)
 {
 	struct overlay_due due;
 	int64_t next;

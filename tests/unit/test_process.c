@@ -1,5 +1,5 @@
 /* What /proc says of a caller: which process it is, killed or gone by itself, told to stop. */
-#include "fs/process.h"
+#include "fs/tree/process.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,5 @@
 /* What a refusal is worth. The texts are recorded: reference transcripts g0-* and g1-*. */
+#include "client/clock.h"
 #include "client/review.h"
 
 #include <setjmp.h>
@@ -20,13 +21,14 @@ static void assert_json(json_t *json, const char *expected)
 static void test_body(void **state)
 {
 	assert_json(review_body(&(struct review){
-			    "list", "image.openshift.io", "imagestreams", NULL, "team", NULL}),
+			    "list", &resources_in_groups.streams, NULL, "team", NULL}),
 		"{\"apiVersion\":\"authorization.k8s.io/"
 		"v1\",\"kind\":\"SelfSubjectAccessReview\","
 		"\"spec\":{\"resourceAttributes\":{\"group\":\"image.openshift.io\",\"namespace\":"
 		"\"team\","
 		"\"resource\":\"imagestreams\",\"verb\":\"list\"}}}");
-	assert_json(review_body(&(struct review){"patch", "", "imagestreams", "status", "", "web"}),
+	assert_json(review_body(&(struct review){
+			    "patch", &resources_in_oapi.streams, "status", "", "web"}),
 		"{\"apiVersion\":\"authorization.k8s.io/"
 		"v1\",\"kind\":\"SelfSubjectAccessReview\","
 		"\"spec\":{\"resourceAttributes\":{\"group\":\"\",\"name\":\"web\",\"namespace\":"

@@ -1,5 +1,6 @@
 /* Scratch: names, limits, renames, what is unlinked and held, listings, times. */
-#include "fs/scratch.h"
+#include "client/clock.h"
+#include "fs/tree/scratch.h"
 #include "tests/unit/clock.h"
 
 #include <errno.h>

@@ -1,0 +1,402 @@
+#include "fs/dotapi/events.h"
+
+#include "client/buf.h"
+#include "client/map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+
+/* What may be in line for one reader. */
+#define LINE_ITEMS 16384 /* as inotify's queue */
+#define LINE_BYTES ((size_t)16 << 20)
+
+struct item {
+	struct item *next;
+	enum store_event event;
+	struct object *object;
+};
+
+/* A read that waits. */
+struct parked {
+	struct parked *next;
+	struct events *events;
+	fuse_req_t req;
+	size_t size;
+	bool interrupted; /* events->lock */
+};
+
+struct events_reader {
+	struct events_reader *next;
+	char *namespace, *stream;
+	/* events->lock */
+	struct item *first, **last;
+	size_t items, bytes;
+	struct buf text; /* what was begun: the rest of a line */
+	bool cut;	 /* it was too slow: nothing comes after `text` */
+	struct parked *parked;
+	struct fuse_pollhandle *poll;
+};
+
+struct version {
+	uint64_t order; /* client/object.h */
+	char key[];
+};
+
+struct events {
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	pthread_t thread;
+	struct events_reader *readers; /* lock */
+	struct map versions;	       /* lock; key -> struct version: the newest that was told */
+	bool started, stop;	       /* lock */
+};
+
+static const char *const types[] = {
+	[STORE_ADDED] = "ADDED", [STORE_MODIFIED] = "MODIFIED", [STORE_DELETED] = "DELETED"};
+
+static const char too_slow[] = "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":"
+			       "\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"events "
+			       "came faster than they were read: open the file again\","
+			       "\"reason\":\"Expired\",\"code\":410}}\n";
+
+struct events *events_new(void)
+{
+	struct events *e = xcalloc(1, sizeof(*e));
+
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->work, NULL);
+	return e;
+}
+
+static void drop_line(struct events_reader *r)
+{
+	while (r->first) {
+		struct item *item = r->first;
+
+		r->first = item->next;
+		object_unref(item->object);
+		free(item);
+	}
+	r->last = &r->first;
+	r->items = r->bytes = 0;
+}
+
+static void forget_versions(struct events *e)
+{
+	map_foreach(&e->versions, one) free(one->value);
+	map_release(&e->versions);
+}
+
+void events_free(struct events *e)
+{
+	if (!e)
+		return;
+	while (e->readers)
+		events_close(e, e->readers);
+	pthread_cond_destroy(&e->work);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+/* e->lock held. */
+static bool is_readable(const struct events *e, const struct events_reader *r)
+{
+	return r->text.len || r->first || r->cut || e->stop;
+}
+
+/* e->lock held. Up to `size` bytes, of as many lines as there are. */
+static void take(struct events_reader *r, size_t size, struct buf *ret)
+{
+	while (ret->len < size) {
+		struct item *item = r->first;
+		size_t n = size - ret->len;
+
+		if (r->text.len) {
+			n = n < r->text.len ? n : r->text.len;
+			buf_add(ret, r->text.data, n);
+			buf_consume(&r->text, n);
+			continue;
+		}
+		if (!item)
+			return;
+		r->first = item->next;
+		if (!r->first)
+			r->last = &r->first;
+		r->items--;
+		r->bytes -= item->object->len;
+		/* The text is jansson's: one line. */
+		buf_addf(&r->text, "{\"type\":\"%s\",\"object\":%s}\n", types[item->event],
+			item->object->text);
+		object_unref(item->object);
+		free(item);
+	}
+}
+
+/* ---- the thread ---- */
+
+/* e->lock held. The first read that can be answered, taken out of the reader's line. */
+static struct parked *take_parked(
+	struct events *e, struct events_reader *r, struct buf *ret, int *ret_error)
+{
+	for (struct parked **at = &r->parked; *at; at = &(*at)->next) {
+		struct parked *p = *at;
+
+		if (p->interrupted)
+			*ret_error = EINTR;
+		else if (at == &r->parked && is_readable(e, r))
+			take(r, p->size, ret);
+		else
+			continue;
+		*at = p->next;
+		return p;
+	}
+	return NULL;
+}
+
+/* e->lock held; it is let go meanwhile. True when there was something to do. */
+static bool serve(struct events *e, struct events_reader *r)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(SIZE_MAX);
+	struct fuse_pollhandle *poll = is_readable(e, r) ? steal_ptr(r->poll) : NULL;
+	int error = 0;
+	struct parked *p = take_parked(e, r, &text, &error);
+
+	if (!p && !poll)
+		return false;
+	pthread_mutex_unlock(&e->lock);
+	if (p) {
+		fuse_req_interrupt_func(p->req, NULL, NULL);
+		if (error)
+			fuse_reply_err(p->req, error);
+		else
+			fuse_reply_buf(p->req, text.data, text.len);
+		free(p);
+	}
+	if (poll) {
+		fuse_lowlevel_notify_poll(poll);
+		fuse_pollhandle_destroy(poll);
+	}
+	pthread_mutex_lock(&e->lock);
+	return true;
+}
+
+/* e->lock held. A reader may be gone once the lock was let go: so from the start again. */
+static bool serve_one(struct events *e)
+{
+	for (struct events_reader *r = e->readers; r; r = r->next)
+		if (serve(e, r))
+			return true;
+	return false;
+}
+
+static void *run(void *arg)
+{
+	struct events *e = arg;
+
+	pthread_mutex_lock(&e->lock);
+	for (;;) {
+		while (serve_one(e))
+			;
+		if (e->stop)
+			break;
+		pthread_cond_wait(&e->work, &e->lock);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
+}
+
+/* ---- changes ---- */
+
+static bool is_for(const struct events_reader *r, const char *key)
+{
+	size_t n = strlen(r->namespace);
+
+	if (n == 0)
+		return true;
+	return strncmp(key, r->namespace, n) == 0 && key[n] == '/' &&
+	       (!r->stream[0] || streq(key + n + 1, r->stream));
+}
+
+/* e->lock held. Two threads may bring two versions in the wrong order. */
+static bool is_late(struct events *e, enum store_event event, const struct object *object)
+{
+	struct version *v = map_get(&e->versions, object->key);
+
+	if (v &&
+		(object->order < v->order || (object->order == v->order && event != STORE_DELETED)))
+		return true;
+	if (!v) {
+		v = xcalloc(1, sizeof(*v) + strlen(object->key) + 1);
+		strcpy(v->key, object->key);
+		map_set(&e->versions, v->key, v);
+	}
+	v->order = object->order;
+	return false;
+}
+
+/* e->lock held. */
+static void push(struct events_reader *r, enum store_event event, struct object *object)
+{
+	struct item *item;
+
+	if (r->cut)
+		return;
+	if (r->items >= LINE_ITEMS || r->bytes + object->len > LINE_BYTES) {
+		drop_line(r);
+		buf_addstr(&r->text, too_slow);
+		r->cut = true;
+		return;
+	}
+	item = xcalloc(1, sizeof(*item));
+	item->event = event;
+	item->object = object_ref(object);
+	*r->last = item;
+	r->last = &item->next;
+	r->items++;
+	r->bytes += object->len;
+}
+
+/* e->lock held. Where no thread can be made the next event tries again. */
+static void start_thread(struct events *e)
+{
+	if (!e->started && !e->stop)
+		e->started = pthread_create(&e->thread, NULL, run, e) == 0;
+}
+
+void events_add(struct events *e, enum store_event event, struct object *object)
+{
+	pthread_mutex_lock(&e->lock);
+	if (e->readers && !is_late(e, event, object)) {
+		for (struct events_reader *r = e->readers; r; r = r->next)
+			if (is_for(r, object->key))
+				push(r, event, object);
+		start_thread(e);
+		pthread_cond_signal(&e->work);
+	}
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- handles ---- */
+
+struct events_reader *events_open(struct events *e, const char *namespace, const char *stream)
+{
+	struct events_reader *r = xcalloc(1, sizeof(*r));
+
+	r->namespace = xstrdup(namespace);
+	r->stream = xstrdup(stream);
+	r->text.max = SIZE_MAX;
+	r->last = &r->first;
+	pthread_mutex_lock(&e->lock);
+	start_thread(e);
+	r->next = e->readers;
+	e->readers = r;
+	pthread_mutex_unlock(&e->lock);
+	return r;
+}
+
+void events_close(struct events *e, struct events_reader *r)
+{
+	struct events_reader **at;
+
+	pthread_mutex_lock(&e->lock);
+	for (at = &e->readers; *at != r; at = &(*at)->next)
+		;
+	*at = r->next;
+	if (!e->readers)
+		forget_versions(e);
+	pthread_mutex_unlock(&e->lock);
+	if (r->poll)
+		fuse_pollhandle_destroy(r->poll);
+	drop_line(r);
+	buf_release(&r->text);
+	free(r->namespace);
+	free(r->stream);
+	free(r);
+}
+
+/* Not answered here: the request's own lock is held. */
+static void on_interrupt(fuse_req_t req, void *arg)
+{
+	struct parked *p = arg;
+
+	pthread_mutex_lock(&p->events->lock);
+	p->interrupted = true;
+	pthread_cond_signal(&p->events->work);
+	pthread_mutex_unlock(&p->events->lock);
+}
+
+static void park(struct events *e, struct events_reader *r, fuse_req_t req, size_t size)
+{
+	struct parked *p = xcalloc(1, sizeof(*p)), **at;
+
+	*p = (struct parked){.events = e, .req = req, .size = size};
+	fuse_req_interrupt_func(req, on_interrupt, p);
+	pthread_mutex_lock(&e->lock);
+	for (at = &r->parked; *at; at = &(*at)->next)
+		;
+	*at = p;
+	if (e->stop) { /* the thread may be gone already */
+		*at = NULL;
+	} else {
+		pthread_cond_signal(&e->work);
+		p = NULL;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (p) {
+		fuse_req_interrupt_func(req, NULL, NULL);
+		fuse_reply_buf(req, NULL, 0);
+		free(p);
+	}
+}
+
+void events_read(struct events *e, struct events_reader *r, fuse_req_t req, size_t size, int flags)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(SIZE_MAX);
+	bool ready;
+
+	pthread_mutex_lock(&e->lock);
+	ready = !r->parked && is_readable(e, r);
+	if (ready)
+		take(r, size, &text);
+	pthread_mutex_unlock(&e->lock);
+	if (ready)
+		fuse_reply_buf(req, text.data, text.len);
+	else if (flags & O_NONBLOCK)
+		fuse_reply_err(req, EAGAIN);
+	else
+		park(e, r, req, size);
+}
+
+void events_poll(struct events *e, struct events_reader *r, fuse_req_t req,
+	struct fuse_pollhandle *ph, unsigned wanted)
+{
+	struct fuse_pollhandle *old = ph;
+	bool ready;
+
+	pthread_mutex_lock(&e->lock);
+	ready = is_readable(e, r);
+	if (!ready && ph) {
+		old = r->poll;
+		r->poll = ph;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (old)
+		fuse_pollhandle_destroy(old);
+	fuse_reply_poll(req, ready ? wanted & (POLLIN | POLLRDNORM) : 0);
+}
+
+void events_stop(struct events *e)
+{
+	bool started;
+
+	pthread_mutex_lock(&e->lock);
+	e->stop = true;
+	started = e->started;
+	e->started = false;
+	pthread_cond_signal(&e->work);
+	pthread_mutex_unlock(&e->lock);
+	if (started)
+		pthread_join(e->thread, NULL);
+}

@@ -1,0 +1,606 @@
+#include "fs/dotapi/request.h"
+
+#include "client/json.h"
+#include "client/list.h"
+#include "client/yaml.h"
+#include "fs/save/update.h"
+
+#include <errno.h>
+
+#define IMPORT_TRIES  10
+#define SHOWN_NS      (NSEC_PER_SEC / 2) /* after that a big deletion's events may still come */
+#define EXPORT_MINORS 20		 /* Kubernetes 1.21 answers 400 to export=true */
+
+/* ---- requests ---- */
+
+static int refuse(struct dotapi_call *c, int error, const char *message)
+{
+	status_release(&c->status);
+	c->status = (struct status){.error = error, .message = xstrdup(message)};
+	return -error;
+}
+
+/* One request; its answer is added to what there is. */
+static int send(struct dotapi_call *c, const struct api_request *request, json_t **ret)
+{
+	_cleanup_buf_ struct buf answer = {0};
+	int r;
+
+	status_release(&c->status);
+	c->status = (struct status){0};
+	free(c->request);
+	c->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
+	r = api_send_raw(c->mount->api, c->api, request, &answer, &c->status);
+	if (ret)
+		*ret = r < 0 ? NULL : json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
+	if (!c->answer.data) {
+		c->answer = answer;
+		answer = (struct buf){0};
+	} else if (answer.len) {
+		if (c->answer.data[c->answer.len - 1] != '\n')
+			buf_addstr(&c->answer, "\n");
+		buf_add(&c->answer, answer.data, answer.len);
+	}
+	return r;
+}
+
+static int send_json(struct dotapi_call *c, const char *method, const char *url, const json_t *body,
+	json_t **ret)
+{
+	return send(c,
+		&(struct api_request){.method = method,
+			.path = url,
+			.content_type = "application/json",
+			.body = body},
+		ret);
+}
+
+static char *stream_url(const struct dotapi_call *c, const char *query)
+{
+	const struct layout_path *path = c->path;
+	_cleanup_free_ char *base =
+		path->kind == KIND_API_VERSION
+			? xstrdup("/version")
+			: resource_path(&c->mount->api->resources->streams, path->namespace,
+				  path->stream, c->file->subresource);
+
+	return xasprintf("%s%s%s", base, *query ? "?" : "", query);
+}
+
+/* `namespace` "": of all of them. */
+static char *collection_url(const struct dotapi_call *c, const char *namespace)
+{
+	return api_stream_path(c->mount->api, *namespace ? namespace : NULL, NULL);
+}
+
+/* ---- what answers say of streams ---- */
+
+static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
+{
+	update_forget_stream(c->mount, key, uid);
+	publish_now(c->mount->publisher, key, NULL);
+}
+
+static void wait_for_events(struct dotapi_call *c, const char *key)
+{
+	publish_wait(c->mount->publisher, key, PUBLISH_ANNOUNCED, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
+}
+
+/* The watch may have told of it first: either way it is shown, and announced, when the call returns. */
+static void show_stream(struct dotapi_call *c, const char *key)
+{
+	publish_now(c->mount->publisher, key, NULL);
+	wait_for_events(c, key);
+}
+
+/* What a request asked for; NULL: whatever the server chose. */
+struct asked {
+	const char *namespace, *name;
+};
+
+static struct asked asked_stream(const struct dotapi_call *c)
+{
+	return (struct asked){c->path->namespace, c->path->stream};
+}
+
+/* NULL, or why an answer isn't the ImageStream that was asked for; the caller frees it. */
+static char *check_asked(const json_t *json, const struct asked *asked)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+	char *why = NULL;
+
+	if (object_check_names(metadata, &why) < 0)
+		return why;
+	if ((asked->namespace && !streq(namespace, asked->namespace)) ||
+		(asked->name && !streq(name, asked->name)))
+		return xasprintf("it is another ImageStream: %s/%s", namespace, name);
+	return NULL;
+}
+
+/* The ImageStream that was asked for goes into the store and is shown; anything else is -EIO. */
+static int take_stream(struct dotapi_call *c, const json_t *json, struct asked asked)
+{
+	_cleanup_object_ struct object *o = NULL;
+	_cleanup_free_ char *why = check_asked(json, &asked), *message = NULL;
+
+	if (why || object_from_json(json, c->mount->api->resources->streams.api_version, &o) < 0) {
+		message = xasprintf("the server's answer isn't the ImageStream: %s",
+			why ? why : "it is of another kind or too large");
+		return refuse(c, EIO, message);
+	}
+	store_put(c->mount->store, object_ref(o), 0);
+	show_stream(c, o->key);
+	return 0;
+}
+
+/* ---- reading ---- */
+
+/* A file is the answer or an error: a page of HTML or another stream is neither. Secrets aren't looked at. */
+static int check_read(struct dotapi_call *c)
+{
+	_cleanup_free_ char *why = NULL, *message = NULL;
+	_cleanup_json_ json_t *json = NULL;
+	struct asked asked = asked_stream(c);
+	enum kind kind = c->path->kind;
+
+	if (c->file->media || kind == KIND_SECRETS)
+		return 0;
+	json_read(c->answer.data, c->answer.len, JSON_ALLOW_NUL, &json, &why);
+	if (json && !json_is_object(json))
+		why = xstrdup("it is no JSON object");
+	else if (json && (kind == KIND_FRESH_JSON || kind == KIND_FRESH_STATUS))
+		why = check_asked(json, &asked);
+	if (!why)
+		return 0;
+	message = xasprintf("the server's answer isn't what was asked for: %s", why);
+	return refuse(c, EIO, message);
+}
+
+int request_get(struct dotapi_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	const json_t *details;
+	int r = send(c,
+		&(struct api_request){.path = url,
+			.accept = c->file->media,
+			.secret = c->path->kind == KIND_SECRETS},
+		NULL);
+
+	/* The server has no such media type, or no such subresource: then it names nothing. */
+	details = json_object_get(c->status.body, "details");
+	if (c->status.code == 406 ||
+		(r == -ENOENT && c->file->subresource && !json_str(details, "name")))
+		return -EOPNOTSUPP;
+	return r == 0 ? check_read(c) : r;
+}
+
+/* What the server is known not to have, isn't asked of it. */
+static bool may_export(const struct api *api)
+{
+	const char *minor = json_str(api->version, "minor"),
+		   *major = json_str(api->version, "major");
+
+	return !minor || !major || !streq(major, "1") || atoi(minor) <= EXPORT_MINORS;
+}
+
+/* As Kubernetes up to 1.20 does it for export=true: no more than what a user can set. */
+static json_t *clean_copy(const json_t *object, bool exact)
+{
+	static const char *const set_by_cluster[] = {"uid", "resourceVersion", "creationTimestamp",
+		"selfLink", "managedFields", "generation", "deletionTimestamp",
+		"deletionGracePeriodSeconds"};
+	json_t *copy = json_deep_copy(object), *tag;
+	json_t *metadata = json_object_get(copy, "metadata");
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(set_by_cluster); i++)
+		json_object_del(metadata, set_by_cluster[i]);
+	if (!exact)
+		json_object_del(metadata, "namespace");
+	json_object_del(copy, "status");
+	json_array_foreach(json_object_get(json_object_get(copy, "spec"), "tags"), i, tag)
+		json_object_del(tag, "generation");
+	return copy;
+}
+
+/* The server made the clean copy itself: the stream's name, but no uid. */
+static bool is_export(const json_t *json, const struct asked *asked)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	const char *name = json_str(metadata, "name");
+
+	return name && streq(name, asked->name) && !json_object_get(metadata, "uid");
+}
+
+int request_export(struct dotapi_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query), *plain = stream_url(c, "");
+	_cleanup_json_ json_t *object = NULL, *copy = NULL;
+	struct asked asked = asked_stream(c);
+	_cleanup_free_ char *why = NULL;
+	int r = -EINVAL;
+
+	if (may_export(c->mount->api)) {
+		r = send(c, &(struct api_request){.path = url}, &object);
+		if (r == 0 && is_export(object, &asked))
+			return 0;
+	}
+	if (r == -EINVAL) { /* it has no such thing */
+		buf_release(&c->answer);
+		r = send(c, &(struct api_request){.path = plain}, &object);
+	}
+	if (r < 0)
+		return r;
+	why = check_asked(object, &asked);
+	if (why)
+		return refuse(c, EIO, why);
+	copy = clean_copy(object, c->path->kind == KIND_EXPORT_EXACT);
+	buf_release(&c->answer);
+	r = buf_addjson(&c->answer, copy, JSON_INDENT(2));
+	return r < 0 ? r : buf_addstr(&c->answer, "\n");
+}
+
+/* ---- creating ---- */
+
+static int post(struct dotapi_call *c, const char *namespace, const json_t *manifest)
+{
+	_cleanup_free_ char *collection = collection_url(c, namespace);
+	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
+	_cleanup_json_ json_t *made = NULL;
+	struct asked asked = {*namespace ? namespace : NULL,
+		json_str(json_object_get(manifest, "metadata"), "name")};
+	int r = send_json(c, "POST", url, manifest, &made);
+
+	if (asked.name && !*asked.name) /* generateName */
+		asked.name = NULL;
+	return r < 0 ? r : take_stream(c, made, asked);
+}
+
+/* What the mount leaves out isn't made either: it would be shown, and no watch would tell more of it. */
+static bool is_left_out(struct mount *m, const char *namespace)
+{
+	struct layout_path path = {.kind = KIND_NAMESPACE};
+	struct layout_attr attr;
+
+	if (!m->narrowed)
+		return false;
+	if (!namespace || strlen(namespace) >= NAME_SIZE)
+		return true;
+	strcpy(path.namespace, namespace);
+	return shown_attr(m->shown, &path, &attr) < 0;
+}
+
+/*
+ * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else to its
+ * own. Rights are looked at first: 403 also stands for a route that isn't there.
+ */
+static int create_one(struct dotapi_call *c, const json_t *manifest)
+{
+	const char *namespace = json_str(json_object_get(manifest, "metadata"), "namespace");
+	bool named = namespace && *namespace;
+	size_t before = c->answer.len;
+	int r;
+
+	if (!json_is_object(manifest))
+		return refuse(c, EINVAL, "a manifest is a map");
+	if (!c->path->namespace[0] && is_left_out(c->mount, namespace))
+		return refuse(
+			c, EPERM, "mounted with --namespace: metadata.namespace is none of those");
+	r = post(c, c->path->namespace, manifest);
+	if (c->path->namespace[0])
+		return r;
+	if (r == -EOPNOTSUPP && !named)
+		return refuse(c, EOPNOTSUPP,
+			"this server takes no ImageStream without a namespace: name it in "
+			"metadata.namespace, or write to NAMESPACE/.api/create");
+	if ((r != -EOPNOTSUPP && r != -EACCES) || !named)
+		return r;
+	if (before)
+		buf_truncate(&c->answer, before);
+	else
+		buf_release(&c->answer);
+	return post(c, namespace, manifest);
+}
+
+/* A list is what is in it. */
+static void add_manifests(json_t *manifests, json_t *document)
+{
+	const char *kind = json_str(document, "kind");
+	json_t *items = json_object_get(document, "items");
+	size_t len = kind ? strlen(kind) : 0;
+
+	if (len >= 4 && streq(kind + len - 4, "List") && json_is_array(items))
+		json_array_extend(manifests, items);
+	else if (!json_is_null(document))
+		json_array_append(manifests, document);
+}
+
+/* All of the text is read before anything is sent. JSON is YAML. */
+static int read_manifests(struct dotapi_call *c, json_t *manifests)
+{
+	_cleanup_yaml_reader_ struct yaml_reader *reader =
+		yaml_reader_new(c->text, c->len, YAML_SCALARS_TYPED);
+	_cleanup_free_ char *error = NULL;
+	json_t *document;
+	int r;
+
+	if (c->mount->selector)
+		return refuse(c, EPERM,
+			"mounted with --selector: nothing would tell whether what is made is "
+			"selected");
+	while ((r = yaml_reader_next(reader, &document, &error)) > 0) {
+		add_manifests(manifests, document);
+		json_decref(document);
+	}
+	if (r < 0)
+		return refuse(c, EINVAL, error);
+	return json_array_size(manifests) ? 0 : refuse(c, EINVAL, "nothing is to be created");
+}
+
+/* Goes on after a refusal; the first one is the verdict. */
+int request_create(struct dotapi_call *c)
+{
+	_cleanup_json_ json_t *manifests = json_array();
+	struct status refusal = {0};
+	char *refused = NULL;
+	json_t *manifest;
+	size_t i;
+	int r = read_manifests(c, manifests), one;
+
+	if (r < 0)
+		return r;
+	json_array_foreach(manifests, i, manifest)
+	{
+		one = create_one(c, manifest);
+		if (one == 0 || r < 0)
+			continue;
+		r = one;
+		refusal = c->status;
+		refused = steal_ptr(c->request);
+		c->status = (struct status){0};
+	}
+	if (r < 0) {
+		status_release(&c->status);
+		c->status = refusal;
+		free(c->request);
+		c->request = refused;
+	}
+	return r;
+}
+
+/* ---- deleting ---- */
+
+/* Nothing is deleted, whatever the server answers. */
+static bool is_dry(const json_t *options)
+{
+	return json_array_size(json_object_get(options, "dryRun")) > 0;
+}
+
+/* DeleteOptions, with what every such body has. */
+static int parse_options(struct dotapi_call *c, json_t **ret)
+{
+	json_t *options = json_read_or_null(c->text, c->len, JSON_REJECT_DUPLICATES);
+
+	if (!json_is_object(options)) {
+		json_decref(options);
+		return refuse(c, EINVAL, "write DeleteOptions as JSON ({} will do)");
+	}
+	if (!json_object_get(options, "kind"))
+		json_object_set_new(options, "kind", json_string("DeleteOptions"));
+	if (!json_object_get(options, "apiVersion"))
+		json_object_set_new(options, "apiVersion", json_string("v1"));
+	*ret = options;
+	return 0;
+}
+
+int request_delete(struct dotapi_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query), *key = NULL;
+	_cleanup_object_ struct object *held = NULL;
+	_cleanup_json_ json_t *options = NULL, *answer = NULL;
+	json_t *preconditions;
+	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+				   : parse_options(c, &options);
+
+	if (r < 0)
+		return r;
+	key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	held = store_get(c->mount->store, key);
+	preconditions = json_object_get(options, "preconditions");
+	if (held && !preconditions)
+		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
+	r = send_json(c, "DELETE", url, options, &answer);
+	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
+		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
+	else if (r == 0 && !is_dry(options))
+		forget_stream(c, key, held ? held->uid : NULL);
+	wait_for_events(c, key);
+	return r;
+}
+
+/* A mount that selects by itself (--selector) deletes no more than it shows. */
+static int narrow(const struct mount *m, json_t *options)
+{
+	const json_t *given = json_object_get(options, "labelSelector");
+	const char *selector = given ? json_string_value(given) : "";
+	_cleanup_free_ char *both = NULL;
+
+	if (!m->selector)
+		return 0;
+	if (!selector)
+		return -EINVAL;
+	both = xasprintf("%s%s%s", selector, *selector ? "," : "", m->selector);
+	return json_object_set_new(options, "labelSelector", json_string(both));
+}
+
+/* Moves what belongs into the query out of the options. -EINVAL for a value that is no scalar. */
+static int add_query(json_t *options, struct buf *url)
+{
+	static const char *const names[] = {"labelSelector", "fieldSelector",
+		"includeUninitialized", "resourceVersion", "timeoutSeconds"};
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const json_t *value = json_object_get(options, names[i]);
+		_cleanup_free_ char *text = NULL;
+
+		if (!value)
+			continue;
+		if (json_is_object(value) || json_is_array(value) || json_is_null(value))
+			return -EINVAL;
+		text = json_is_string(value) ? xstrdup(json_string_value(value))
+					     : json_dumps(value, JSON_ENCODE_ANY);
+		buf_addf(url, "&%s=", names[i]);
+		buf_addurl(url, text);
+		json_object_del(options, names[i]);
+	}
+	return 0;
+}
+
+/* list_item_fn: what finalizers hold isn't gone. */
+static void forget_item(void *arg, const char *text, size_t len)
+{
+	_cleanup_json_ json_t *metadata = object_find_names(text, len);
+	_cleanup_free_ char *key = NULL;
+	struct dotapi_call *c = arg;
+
+	if (object_check_names(metadata, NULL) < 0 ||
+		json_array_size(json_object_get(metadata, "finalizers")) > 0 ||
+		!streq(json_str(metadata, "namespace"), c->path->namespace))
+		return;
+	key = xasprintf("%s/%s", c->path->namespace, json_str(metadata, "name"));
+	forget_stream(c, key, json_str(metadata, "uid"));
+}
+
+int request_delete_collection(struct dotapi_call *c)
+{
+	_cleanup_free_ char *collection = collection_url(c, c->path->namespace);
+	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
+	_cleanup_json_ json_t *options = NULL, *metadata = NULL;
+	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+				   : parse_options(c, &options);
+
+	if (r < 0)
+		return r;
+	buf_addf(&url, "%s?%s", collection, c->file->query);
+	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
+		return refuse(
+			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
+	r = send_json(c, "DELETE", url.data, options, NULL);
+	if (r < 0 || is_dry(options))
+		return r;
+	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
+	publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
+		now_monotonic() + SHOWN_NS);
+	return 0;
+}
+
+/* ---- changing ---- */
+
+int request_change(struct dotapi_call *c)
+{
+	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_json_ json_t *answer = NULL;
+	int r = send(c,
+		&(struct api_request){.method = c->file->method,
+			.path = url,
+			.content_type = c->file->media,
+			.text = c->text,
+			.text_len = c->len},
+		&answer);
+
+	return r < 0 ? r : take_stream(c, answer, asked_stream(c));
+}
+
+/* ---- importing ---- */
+
+/* The tag as the stream's spec has it; borrowed from `stream`. */
+static const json_t *find_spec_tag(const json_t *stream, const char *name, size_t len)
+{
+	const json_t *tag;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(stream, "spec"), "tags"), i, tag)
+	{
+		const json_t *value = json_object_get(tag, "name");
+
+		if (json_is_string(value) && json_string_length(value) == len &&
+			memcmp(json_string_value(value), name, len) == 0)
+			return tag;
+	}
+	return NULL;
+}
+
+/* The tag's own source and policies, whole: what is left out would be reset. */
+static json_t *import_of(
+	const struct dotapi_call *c, const struct object *stream, const json_t *tag)
+{
+	json_t *image = json_pack("{s:O, s:{s:O}}", "from", json_object_get(tag, "from"), "to",
+		"name", json_object_get(tag, "name"));
+	const struct api_resource *imports = &c->mount->api->resources->imports;
+	static const char *const policies[] = {"importPolicy", "referencePolicy"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(policies); i++)
+		if (json_is_object(json_object_get(tag, policies[i])))
+			json_object_set(image, policies[i], json_object_get(tag, policies[i]));
+	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
+		imports->kind, "apiVersion", imports->api_version, "metadata", "name",
+		c->path->stream, "namespace", c->path->namespace, "uid", stream->uid, "spec",
+		"import", true, "images", image, "status");
+}
+
+/* The verdict on the image stands in the answer, whatever the HTTP code. */
+static int take_import(struct dotapi_call *c, const json_t *answer)
+{
+	const json_t *status = json_object_get(answer, "status");
+	const json_t *image =
+		json_object_get(json_array_get(json_object_get(status, "images"), 0), "status");
+	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
+
+	take_stream(c, json_object_get(status, "import"), asked_stream(c));
+	if (verdict && streq(verdict, "Success"))
+		return 0;
+	return refuse(c, EIO, message ? message : "the server says nothing of the image");
+}
+
+static int import(struct dotapi_call *c, const json_t *body)
+{
+	_cleanup_free_ char *url =
+		resource_path(&c->mount->api->resources->imports, c->path->namespace, NULL, NULL);
+	_cleanup_json_ json_t *answer = NULL;
+	int r = -ESTALE;
+
+	for (int i = 0; i < IMPORT_TRIES && r == -ESTALE; i++) {
+		if (i > 0) {
+			buf_release(&c->answer);
+			r = api_wait(c->api, INT64_C(10) << i);
+			if (r < 0)
+				return r;
+		}
+		r = send_json(c, "POST", url, body, &answer);
+	}
+	return r < 0 ? r : take_import(c, answer);
+}
+
+int request_import(struct dotapi_call *c)
+{
+	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	_cleanup_object_ struct object *stream = store_get(c->mount->store, key);
+	_cleanup_json_ json_t *parsed = stream ? object_parse(stream) : NULL, *body = NULL;
+	char name[NAME_SIZE];
+	const char *kind;
+	const json_t *tag;
+	size_t len;
+
+	if (!stream || layout_unescape(c->path->tag, name, &len) < 0)
+		return refuse(c, ENOENT, "the tag is gone");
+	tag = find_spec_tag(parsed, name, len);
+	kind = json_str(json_object_get(tag, "from"), "kind");
+	if (!kind || !streq(kind, "DockerImage"))
+		return refuse(
+			c, EINVAL, "only a tag whose `from` is a DockerImage can be imported");
+	body = import_of(c, stream, tag);
+	if (!body)
+		return refuse(c, EINVAL, "the tag can't be imported");
+	return import(c, body);
+}

@@ -1,0 +1,113 @@
+#include "fs/mount/discover.h"
+
+#include "client/clock.h"
+
+#include <errno.h>
+
+#define RIGHTS_WAIT_NS NSEC_PER_SEC
+
+int discover_namespace(struct mount *m, struct pool_call *call, const char *name)
+{
+	_cleanup_grants_ struct grants *g = NULL;
+	int r = api_find_namespace(m->api, call->http, name, &call->check);
+
+	if (r != -EACCES)
+		return r;
+	if (!m->selector) /* what is read by name can't be selected */
+		g = rights_wait(m->rights, name, now_monotonic(), &call->check, call->deadline);
+	if (g && !(grants_of(g, NULL) & RIGHT_GET))
+		r = -ENOENT;
+	else
+		r = api_find_project(m->api, call->http, name, &call->check);
+	if (r == -EACCES)
+		r = g ? 0 : -ENOENT;
+	if (r == -ENOENT)
+		rights_forget(m->rights, name);
+	return r;
+}
+
+int discover_streams(struct mount *m, struct pool_call *call, const char *namespace)
+{
+	int64_t soon = now_monotonic() + RIGHTS_WAIT_NS;
+	int r;
+
+	rights_use(m->rights, namespace);
+	if (!reflector_covers_cluster(m->reflector)) /* or not any more */
+		shown_set_ready(m->shown, NULL, false);
+	r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
+	if (r == 0) {
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
+		shown_set_ready(m->shown, namespace, true);
+	}
+	if (r == 0 || r == -EACCES)
+		grants_unref(rights_wait(m->rights, namespace, 1, &call->check,
+			soon < call->deadline ? soon : call->deadline));
+	return r;
+}
+
+/* What the server stores: the rest isn't asked for. */
+static bool is_stream_name(const char *s)
+{
+	static const char inner[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
+
+	return s[0] != '.' && s[0] != '_' && s[0] != '-' && strspn(s, inner) == strlen(s);
+}
+
+/* `keep`: one that isn't there is watched for, too. */
+static int get_stream(
+	struct mount *m, struct pool_call *call, const char *namespace, const char *name, bool keep)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, namespace, name);
+	struct object *object;
+	int r;
+
+	if (snapshot)
+		return 0;
+	r = api_get_stream(m->api, call->http, namespace, name, &call->check, &object);
+	if (r == 0) {
+		/* Who asks holds the directory: it is shown, not announced. */
+		shown_set_ready(m->shown, namespace, false);
+		store_put(m->store, object, 0);
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
+	}
+	if (r == 0 || (r == -ENOENT && keep))
+		reflector_add_stream(m->reflector, namespace, name, keep);
+	return r;
+}
+
+int discover_stream(
+	struct mount *m, struct pool_call *call, const char *namespace, const char *name)
+{
+	if (m->selector || !is_stream_name(name))
+		return -ENOENT;
+	return get_stream(m, call, namespace, name, false);
+}
+
+struct named {
+	struct mount *mount;
+	struct pool_call *call;
+	const char *namespace;
+	int error;
+};
+
+static void get_named(void *arg, const char *stream)
+{
+	struct named *n = arg;
+	int r = 0;
+
+	if (n->error == 0 && is_stream_name(stream))
+		r = get_stream(n->mount, n->call, n->namespace, stream, true);
+	if (r < 0 && r != -ENOENT && r != -EACCES)
+		n->error = r;
+}
+
+int discover_named_streams(struct mount *m, struct pool_call *call, const char *namespace)
+{
+	_cleanup_grants_ struct grants *g = rights_get(m->rights, namespace);
+	struct named n = {m, call, namespace, 0};
+
+	if (m->selector || !grants_name(g))
+		return -EACCES;
+	grants_named(g, get_named, &n);
+	return n.error;
+}

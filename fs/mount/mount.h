@@ -1,0 +1,62 @@
+/*
+ * mount: the parts of one running mount, put together by main and used by every request.
+ */
+#ifndef FS_MOUNT_MOUNT_H
+#define FS_MOUNT_MOUNT_H
+
+#include "client/reflector.h"
+#include "client/rights.h"
+#include "fs/mount/pool.h"
+#include "fs/publish/publisher.h"
+#include "fs/tree/handle.h"
+#include "fs/tree/history.h"
+#include "fs/tree/mergebase.h"
+#include "fs/tree/node.h"
+#include "fs/tree/overlay.h"
+#include "fs/tree/rejects.h"
+#include "fs/tree/shown.h"
+
+/* fs/dotapi */
+struct events;
+struct responses;
+struct selections;
+
+struct mount {
+	struct config *config;
+	struct login *login;
+	struct journal *journal;
+	struct api *api;
+	struct store *store;
+	struct reflector *reflector;
+	struct rights *rights;
+	struct object_cache *cache;
+	struct shown *shown;
+	struct overlay *overlay;
+	struct scratch *scratch;
+	struct node_table *nodes;
+	struct handle_table *handles;
+	struct mergebases *bases;
+	struct history *history;
+	struct events *events;
+	struct responses *responses;
+	struct selections *selections;
+	struct rejects *rejects;
+	struct announce *announce; /* NULL: -o noevents */
+	struct publisher *publisher;
+	struct pool *pool;     /* requests that wait for the server */
+	struct pool *notifier; /* requests that wait for a kernel notification: never long */
+	struct publish_notify notify;
+	int64_t started; /* ns since 1970 */
+	double seconds;	 /* how long the kernel may keep names and attributes */
+	uid_t uid;
+	gid_t gid;
+	mode_t umask;
+	bool read_only, nodelete;
+	bool strict; /* others are here, and the bits of directories keep some of them out */
+	const char *selector; /* --selector, or NULL */
+	bool narrowed;	      /* --namespace: what isn't listed isn't there */
+	bool noopen;	      /* the kernel opens by itself; read_only then, too */
+	atomic_bool ending;   /* nothing is opened for writing any more */
+};
+
+#endif

@@ -1,0 +1,358 @@
+#include "fs/mount/namei.h"
+
+#include "client/clock.h"
+#include "fs/mount/modes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+/* Cookies of what is shown stay below; those of scratch come after. */
+#define SCRATCH_COOKIES (UINT64_C(1) << 40)
+
+static void fill_stat(const struct mount *m, const struct layout_path *path,
+	const struct layout_attr *attr, uint64_t ino, struct stat *st)
+{
+	*st = (struct stat){
+		.st_ino = ino,
+		.st_mode = modes_of(m, path),
+		.st_nlink = attr->nlink,
+		.st_uid = m->uid,
+		.st_gid = m->gid,
+		.st_size = attr->size,
+		.st_blocks = (attr->size + 511) / 512,
+		.st_blksize = 4096,
+		.st_mtim = timespec_from_ns(attr->mtime),
+	};
+	st->st_atim = st->st_ctim = st->st_mtim;
+}
+
+/* What lies in the directory beside what is shown. */
+static void add_scratch(struct mount *m, struct stat *st)
+{
+	unsigned subdirs;
+	int64_t mtime = scratch_dir_mtime(m->scratch, st->st_ino, &subdirs);
+
+	st->st_nlink += subdirs;
+	if (mtime > timespec_to_ns(&st->st_mtim)) {
+		st->st_mtim = timespec_from_ns(mtime);
+		st->st_atim = st->st_ctim = st->st_mtim;
+	}
+}
+
+static bool holds_scratch(enum kind kind)
+{
+	return kind == KIND_STREAM || kind == KIND_TAG;
+}
+
+static unsigned subdirectories(enum kind dir)
+{
+	unsigned n = 0;
+
+	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++)
+		n += layout[kind].parent == dir && layout_is_directory(kind) && layout[kind].name;
+	return n;
+}
+
+/* A directory .api stands and falls with the one that it is in. -ENOENT. */
+static int api_stat(struct mount *m, const struct layout_path *path, struct stat *st)
+{
+	struct layout_attr attr = {.mtime = m->started, .nlink = 1}, owner = {0};
+	struct layout_path dir = *path;
+	_cleanup_free_ char *base = NULL, *target = NULL;
+	bool link = path->kind == KIND_SELECTED;
+
+	if (layout_is_directory(path->kind))
+		attr.nlink = 2 + subdirectories(path->kind);
+	while (layout_is_api(dir.kind))
+		dir.kind = layout[dir.kind].parent;
+	if (dir.kind == KIND_ROOT && path->namespace[0])
+		dir.kind = KIND_NAMESPACE; /* the table knows one place of selections */
+	if (shown_attr(m->shown, &dir, &owner) < 0)
+		return -ENOENT;
+	base = xasprintf("%" PRIx64 "/.api/%s", owner.ino, link ? path->stream : "");
+	if (link) {
+		target = layout_target(path);
+		attr.size = strlen(target);
+	}
+	fill_stat(m, path, &attr,
+		layout_ino(base, path->kind, layout_is_selected(path->kind) ? path->tag : "", 0),
+		st);
+	return 0;
+}
+
+int namei_place(struct mount *m, const struct layout_path *path, struct stat *ret)
+{
+	return api_stat(m, path, ret);
+}
+
+uint64_t namei_slot(struct mount *m, const struct layout_path *path)
+{
+	_cleanup_view_ struct snapshot *snapshot = NULL;
+	struct layout_path tag = *path;
+
+	if (!layout_is_tag_file(path->kind))
+		return 0;
+	tag.kind = KIND_TAG;
+	snapshot = shown_snapshot_at(m->shown, &tag);
+	return snapshot ? snapshot_slot(snapshot, path->kind, path->tag) : 0;
+}
+
+int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, struct stat *ret)
+{
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_view_ struct snapshot *last = NULL;
+	struct layout_attr attr;
+
+	if (layout_is_api(path->kind)) {
+		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
+			return 0;
+		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody has it open */
+		fill_stat(m, path, &attr, ino, ret);
+		return 0;
+	}
+	if (path->kind == KIND_SCRATCH) {
+		n = scratch_get(m->scratch, ino);
+		if (!n)
+			return -ENOENT;
+		scratch_stat(m->scratch, n, ret);
+		return 0;
+	}
+	if (shown_attr(m->shown, path, &attr) == 0 && overlay_ino(m->overlay, attr.ino) == ino) {
+		fill_stat(m, path, &attr, ino, ret);
+		if (holds_scratch(path->kind))
+			add_scratch(m, ret);
+		return 0;
+	}
+	if (overlay_pending(m->overlay, namei_slot(m, path)) == ino)
+		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
+	else if (layout_is_directory(path->kind))
+		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody stands in it */
+	else if ((last = node_last(m->nodes, ino)) &&
+		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
+		attr.nlink = 0;
+	else if (!handle_last_attr(m->handles, ino, &attr))
+		return -ENOENT;
+	fill_stat(m, path, &attr, ino, ret);
+	return 0;
+}
+
+/* Where a real child of that name is. False where the directory has none of that name. */
+static bool child_path(const struct layout_path *dir, const char *name, struct layout_path *ret)
+{
+	char *target;
+
+	*ret = *dir;
+	ret->kind = layout_child(dir->kind, name);
+	if (ret->kind != KIND_COUNT)
+		return true;
+	switch (dir->kind) {
+	case KIND_ROOT:
+		ret->kind = KIND_NAMESPACE;
+		target = ret->namespace;
+		break;
+	case KIND_NAMESPACE:
+		ret->kind = KIND_STREAM;
+		target = ret->stream;
+		break;
+	case KIND_TAGS:
+		ret->kind = KIND_TAG;
+		target = ret->tag;
+		break;
+	default:
+		return false;
+	}
+	strcpy(target, name);
+	return true;
+}
+
+static void find_real(struct mount *m, struct name *n)
+{
+	struct layout_attr attr;
+
+	if (layout_is_api(n->path.kind)) {
+		/* Without opens there are no files that are made at each open. */
+		if (!m->noopen && api_stat(m, &n->path, &n->st) == 0)
+			n->place = n->ino = n->st.st_ino;
+		return;
+	}
+	if (shown_attr(m->shown, &n->path, &attr) == 0) {
+		n->place = attr.ino;
+		n->hidden = overlay_is_hidden(m->overlay, attr.ino);
+		if (n->hidden) {
+			n->seconds = 0;
+			return;
+		}
+		n->ino = overlay_ino(m->overlay, attr.ino);
+		fill_stat(m, &n->path, &attr, n->ino, &n->st);
+		if (holds_scratch(n->path.kind))
+			add_scratch(m, &n->st);
+	} else if ((n->slot = namei_slot(m, &n->path))) {
+		n->ino = overlay_pending(m->overlay, n->slot);
+		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
+		if (n->ino) {
+			fill_stat(m, &n->path, &attr, n->ino, &n->st);
+			n->seconds = 0;
+		}
+	}
+}
+
+/* A directory of an object that went: what stands at its path now is another one. */
+static bool is_gone(struct mount *m, const struct namei_dir *dir)
+{
+	struct layout_attr attr;
+
+	if (dir->path.kind < KIND_STREAM || dir->path.kind > KIND_TAG)
+		return false;
+	return shown_attr(m->shown, &dir->path, &attr) < 0 ||
+	       overlay_ino(m->overlay, attr.ino) != dir->ino;
+}
+
+int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, struct name *ret)
+{
+	struct name n = {.seconds = m->seconds};
+
+	if (strlen(name) >= NAME_SIZE)
+		return -ENAMETOOLONG;
+	if (child_path(&dir->path, name, &n.path) && !is_gone(m, dir))
+		find_real(m, &n);
+	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == KIND_SCRATCH)) {
+		n.scratch = scratch_lookup(m->scratch, dir->ino, name);
+		/* What the program itself puts there and takes away. */
+		if (n.scratch || n.hidden || rejects_is_kept(&dir->path, name))
+			n.seconds = 0;
+		if (n.scratch) {
+			n.ino = scratch_ino(n.scratch);
+			scratch_stat(m->scratch, n.scratch, &n.st);
+		}
+	}
+	*ret = n;
+	return 0;
+}
+
+void name_release(struct name *n)
+{
+	scratch_unref(n->scratch);
+}
+
+bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir)
+{
+	struct stat st;
+
+	if (!holds_scratch(dir->path.kind) && dir->path.kind != KIND_SCRATCH)
+		return false;
+	return namei_stat(m, &dir->path, dir->ino, &st) == 0 && S_ISDIR(st.st_mode) && st.st_nlink;
+}
+
+uint64_t namei_parent(struct mount *m, const struct layout_path *path)
+{
+	struct layout_path parent = *path;
+	struct layout_attr attr;
+
+	parent.kind = layout[path->kind].parent;
+	if (shown_attr(m->shown, &parent, &attr) < 0)
+		return 0;
+	return overlay_ino(m->overlay, attr.ino);
+}
+
+/* ---- listings ---- */
+
+struct listing {
+	struct mount *mount;
+	namei_fn *fn;
+	void *arg;
+	struct layout_path path; /* of scratch children */
+	bool stop;
+};
+
+static bool add_real(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+	const struct layout_attr *attr)
+{
+	struct listing *l = arg;
+	struct stat st;
+
+	if (overlay_is_hidden(l->mount->overlay, attr->ino))
+		return false;
+	fill_stat(l->mount, path, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	if (holds_scratch(path->kind))
+		add_scratch(l->mount, &st);
+	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);
+	return l->stop;
+}
+
+static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, const struct stat *st)
+{
+	struct listing *l = arg;
+
+	l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st, 0);
+	return l->stop;
+}
+
+static void list_api(struct listing *l, const struct layout_path *dir, uint64_t cookie)
+{
+	struct layout_path path = *dir;
+	struct stat st;
+
+	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT && !l->stop; kind++) {
+		path.kind = kind;
+		if (layout[kind].parent != dir->kind || !layout[kind].name || kind <= cookie ||
+			api_stat(l->mount, &path, &st) < 0)
+			continue;
+		l->stop = l->fn(l->arg, layout[kind].name, kind, &path, &st, l->mount->seconds);
+	}
+}
+
+/* Files that were created and not saved yet: where the object has none. */
+static void list_pending(struct listing *l, const struct namei_dir *dir, uint64_t cookie)
+{
+	for (enum kind kind = TAG_FILE; kind < TAG_FILE + TAG_FILES && !l->stop; kind++) {
+		_cleanup_name_ struct name n = {0};
+
+		if (kind + SCRATCH_COOKIES / 2 <= cookie ||
+			namei_find(l->mount, dir, layout[kind].name, &n) < 0)
+			continue;
+		if (!n.place && n.ino && !n.scratch)
+			l->stop = l->fn(l->arg, layout[kind].name, kind + SCRATCH_COOKIES / 2,
+				&n.path, &n.st, 0);
+	}
+}
+
+int namei_list(
+	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg)
+{
+	struct listing l = {.mount = m, .fn = fn, .arg = arg, .path = dir->path};
+	int r = 0;
+
+	l.path.kind = KIND_SCRATCH;
+	if (layout_is_api(dir->path.kind)) {
+		list_api(&l, &dir->path, cookie);
+		return 0;
+	}
+	if (is_gone(m, dir))
+		return 0;
+	if (dir->path.kind != KIND_SCRATCH && cookie < SCRATCH_COOKIES / 2)
+		r = shown_list(m->shown, &dir->path, cookie, add_real, &l);
+	if (dir->path.kind == KIND_TAG && !l.stop && cookie < SCRATCH_COOKIES &&
+		overlay_has_pending(m->overlay))
+		list_pending(&l, dir, cookie);
+	if ((holds_scratch(dir->path.kind) || dir->path.kind == KIND_SCRATCH) && !l.stop)
+		scratch_list(m->scratch, dir->ino,
+			cookie > SCRATCH_COOKIES ? cookie - SCRATCH_COOKIES : 0, add_scratch_child,
+			&l);
+	return r;
+}
+
+char *namei_text(const struct layout_path *path)
+{
+	const char *name = layout[path->kind].name;
+	bool tag = path->kind == KIND_TAG || layout_is_tag_file(path->kind) ||
+		   path->kind == KIND_TAG_IMPORT;
+
+	const char *api = !layout_is_api(path->kind) || layout_is_directory(path->kind) ? ""
+			  : path->namespace[0]						? "/.api"
+											: ".api";
+
+	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
+		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,
+		name && path->kind != KIND_TAG ? "/" : "",
+		name && path->kind != KIND_TAG ? name : "");
+}

@@ -1,0 +1,1202 @@
+/* The FUSE requests that make and change things. What waits for the server goes to the pool. */
+#include "client/clock.h"
+#include "fs/dotapi/select.h"
+#include "fs/mount/modes.h"
+#include "fs/ops/ops.h"
+#include "fs/save/objects.h"
+#include "fs/save/save.h"
+#include "fs/tree/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+/* A name in a directory that the caller wants to change. */
+struct target {
+	fuse_ino_t parent;
+	struct namei_dir dir;
+	struct stat dir_st;
+	struct name name;
+};
+
+static void target_release(struct target *t)
+{
+	name_release(&t->name);
+}
+#define _cleanup_target_ _cleanup_(target_release)
+
+/* 0, or what the request is to be answered with. */
+static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struct target *ret)
+{
+	struct mount *m = op_mount(req);
+	int r;
+
+	ret->parent = parent;
+	if (!op_directory(req, parent, &ret->dir))
+		return -ENOENT;
+	r = namei_stat(m, &ret->dir.path, ret->dir.ino, &ret->dir_st);
+	if (r == 0 && (ret->dir.path.kind == KIND_ROOT || layout_is_api(ret->dir.path.kind)))
+		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
+	if (r == 0)
+		r = op_may(req, ret->dir.path.kind, &ret->dir_st, W_OK | X_OK);
+	return r < 0 ? r : namei_find(m, &ret->dir, name, &ret->name);
+}
+
+/* In a sticky directory only the owners take names away (unlink(2)). */
+static int may_remove(fuse_req_t req, const struct target *t)
+{
+	uid_t uid = fuse_req_ctx(req)->uid;
+
+	if (!t->name.ino)
+		return -ENOENT;
+	if ((t->dir_st.st_mode & S_ISVTX) && uid != 0 && uid != t->dir_st.st_uid &&
+		uid != t->name.st.st_uid)
+		return -EPERM;
+	return 0;
+}
+
+static bool is_real(const struct name *n)
+{
+	return n->path.kind != KIND_COUNT;
+}
+
+static bool is_real_directory(const struct name *n)
+{
+	return is_real(n) && layout_is_directory(n->path.kind);
+}
+
+/* Whether the caller may write the real file, also where it is hidden or not there yet. */
+static int may_write_real(fuse_req_t req, const struct name *n)
+{
+	struct mount *m = op_mount(req);
+	struct stat st = {.st_mode = modes_of(m, &n->path), .st_uid = m->uid, .st_gid = m->gid};
+
+	return op_may(req, n->path.kind, &st, W_OK);
+}
+
+/* Whether a file can be made, or put, at the name of a real one: 0 or why not. */
+static int may_take_real(fuse_req_t req, const struct name *n)
+{
+	int r;
+
+	if (layout_is_api(n->path.kind))
+		return -EACCES;
+	if (is_real_directory(n))
+		return -EPERM;
+	r = may_write_real(req, n);
+	if (r < 0)
+		return r;
+	if (n->place)
+		return 0;
+	return n->slot && (n->path.kind == KIND_TAG_SPEC || n->path.kind == KIND_TAG_STATUS)
+		       ? 0
+		       : -EPERM;
+}
+
+/* The path of scratch in the directory: where it is, for messages, and what it is. */
+static struct layout_path scratch_path(const struct namei_dir *dir)
+{
+	struct layout_path path = dir->path;
+
+	path.kind = KIND_SCRATCH;
+	return path;
+}
+
+/* ---- making ---- */
+
+/* A scratch node of the caller's in the directory. With a reference in *ret. */
+static int make_scratch(fuse_req_t req, const struct namei_dir *dir, const char *name, mode_t mode,
+	const char *target, struct scratch_node **ret)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(m->shown, dir->path.namespace, dir->path.stream);
+	struct scratch_init init = {.mode = mode,
+		.uid = fuse_req_ctx(req)->uid,
+		.gid = fuse_req_ctx(req)->gid,
+		.target = target,
+		.version = snapshot ? snapshot->object : NULL};
+
+	if (!namei_takes_scratch(m, dir))
+		return -EPERM;
+	if (snapshot && dir->path.kind == KIND_STREAM)
+		history_serve(m->history, snapshot->object); /* it may become imagestream.* */
+	return scratch_create(m->scratch, dir->ino, name, &init, ret);
+}
+
+/* What was hidden is there again, or what the object doesn't have is begun: as a new inode. */
+static void make_real(struct mount *m, const struct name *n)
+{
+	uint64_t ino = layout_new_ino();
+
+	if (n->place)
+		overlay_show(m->overlay, n->place, ino);
+	else
+		overlay_add_pending(m->overlay, n->slot, ino, &n->path);
+}
+
+/*
+ * The directory's listing is another one. Asked for inside the call that changes it, since a listing
+ * that another one completed before may be taken otherwise (a quirk of the kernel's); it can't wait:
+ * only listings hold a directory's pages, and the call keeps them out.
+ */
+static void touch_dir(struct mount *m, fuse_ino_t id)
+{
+	if (m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
+}
+
+static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *name)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_name_ struct name n = {0};
+	struct fuse_entry_param entry;
+	int r = namei_find(m, dir, name, &n);
+
+	if (r == 0 && !n.ino)
+		r = -ENOENT; /* somebody was faster */
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	op_fill_entry(m, &n, &entry);
+	op_reply_entry(req, &entry);
+}
+
+static void hide(struct mount *m, const struct name *n)
+{
+	overlay_hide(m->overlay, n->place, &n->path);
+	publish_wake(m->publisher); /* it comes back after a while */
+}
+
+/* ---- what the announcer does: it makes known what is shown ---- */
+
+static bool is_announcer(fuse_req_t req)
+{
+	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
+}
+
+/*
+ * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known; -ENOENT where
+ * what was to go went by somebody's own call, and what stands there is another.
+ */
+static int flip_announced(struct mount *m, const struct name *n, enum step_op op)
+{
+	struct step step;
+	char key[2 * NAME_SIZE];
+
+	if (op == STEP_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
+		overlay_return(m->overlay, n->place);
+		return 0;
+	}
+	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
+		return -EPERM;
+	step_init(&step, op, n->path.kind, n->path.tag, 0);
+	op_key(&n->path, key);
+	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;
+}
+
+/* `fi` NULL: a directory. */
+static void make_announced(
+	fuse_req_t req, fuse_ino_t parent, const char *name, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_name_ struct name n = {0}, made = {0};
+	struct fuse_entry_param entry;
+	struct namei_dir dir;
+
+	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
+		flip_announced(m, &n, STEP_CREATE) < 0 || namei_find(m, &dir, name, &made) < 0 ||
+		!made.ino) {
+		fuse_reply_err(req, EPERM);
+		return;
+	}
+	touch_dir(m, parent);
+	op_fill_entry(m, &made, &entry);
+	if (!fi) {
+		op_reply_entry(req, &entry);
+		return;
+	}
+	fi->fh = 0;
+	fi->noflush = 1;
+	if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+		node_forget(m->nodes, entry.ino, 1);
+}
+
+static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_name_ struct name n = {0};
+	struct namei_dir dir;
+	int r = -EPERM;
+
+	if (op_directory(req, parent, &dir) && namei_find(m, &dir, name, &n) == 0)
+		r = flip_announced(m, &n, STEP_DELETE);
+	if (r == 0)
+		touch_dir(m, parent);
+	fuse_reply_err(req, -r);
+}
+
+/* ---- making ---- */
+
+/* Makes the name, which nothing has. */
+static int make_file(fuse_req_t req, const struct target *t, const char *name, mode_t mode)
+{
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	int r;
+
+	if (!is_real(&t->name))
+		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
+	r = may_take_real(req, &t->name);
+	if (r == 0)
+		make_real(op_mount(req), &t->name);
+	return r;
+}
+
+static void reply_new(
+	fuse_req_t req, fuse_ino_t parent, const struct target *t, const char *name, int r)
+{
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	touch_dir(op_mount(req), parent);
+	reply_made(req, &t->dir, name);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	_cleanup_target_ struct target t = {0};
+	int r = get_target(req, parent, name, &t);
+
+	if (r == 0 && t.name.ino)
+		r = -EEXIST;
+	if (r == 0)
+		r = S_ISREG(mode) ? make_file(req, &t, name, mode) : -EPERM;
+	reply_new(req, parent, &t, name, r);
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	_cleanup_target_ struct target t = {0};
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	int r = get_target(req, parent, name, &t);
+
+	if (r == 0 && t.name.ino)
+		r = -EEXIST;
+	if (r == 0)
+		r = is_real(&t.name) ? -EPERM
+				     : make_scratch(req, &t.dir, name, S_IFLNK | 0777, target, &n);
+	reply_new(req, parent, &t, name, r);
+}
+
+void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name)
+{
+	fuse_reply_err(req, op_mount(req)->read_only ? EROFS : EPERM);
+}
+
+/* Opens what stands at the name now. NULL and -errno. */
+static struct handle *open_made(fuse_req_t req, const struct name *n, int flags, int *ret_error)
+{
+	if (!n->scratch)
+		return op_open_real(req, &n->path, n->ino, flags, ret_error);
+	*ret_error = 0;
+	return op_open_scratch(req, n->scratch, flags);
+}
+
+/* O_CREAT of what is there: the kernel didn't know of it. */
+static int may_open_there(fuse_req_t req, const struct name *n, int flags)
+{
+	int mask = (flags & O_ACCMODE) == O_RDONLY   ? R_OK
+		   : (flags & O_ACCMODE) == O_WRONLY ? W_OK
+						     : R_OK | W_OK;
+
+	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || layout_is_api(n->path.kind))
+		return -EEXIST;
+	return op_may(req, n->scratch ? KIND_SCRATCH : n->path.kind, &n->st,
+		mask | (flags & O_TRUNC ? W_OK : 0));
+}
+
+void op_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_target_ struct target t = {0};
+	_cleanup_name_ struct name made = {0};
+	struct fuse_entry_param entry;
+	struct handle *f = NULL;
+	bool there;
+	int r;
+
+	if (is_announcer(req)) {
+		make_announced(req, parent, name, fi);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
+
+	there = r == 0 && t.name.ino;
+	if (there)
+		r = may_open_there(req, &t.name, fi->flags);
+	else if (r == 0)
+		r = make_file(req, &t, name, mode);
+	if (r == 0)
+		r = namei_find(m, &t.dir, name, &made);
+	if (r == 0 && !made.ino)
+		r = -ENOENT;
+	if (r == 0)
+		f = open_made(req, &made, fi->flags, &r);
+	if (!f) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	touch_dir(m, parent);
+	if (!there)
+		handle_start_empty(m->handles, f);
+	else if (fi->flags & O_TRUNC)
+		handle_truncate(m->handles, f, 0);
+	op_fill_entry(m, &made, &entry);
+	op_fill_open(m, f, made.ino, fi);
+	if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
+		op_close(m, f);
+		node_forget(m->nodes, entry.ino, 1);
+	}
+}
+
+/* What is left to the pool. */
+struct job {
+	struct namei_dir dir;
+	fuse_ino_t parent, new_parent;
+	struct layout_path path;
+	char name[NAME_SIZE];
+	struct name moved; /* a real file that takes another's name */
+	struct scratch_node *scratch;
+	struct handle *file;
+	bool sync, killed;
+};
+
+static void job_free(struct job *j)
+{
+	scratch_unref(j->scratch);
+	free(j);
+}
+
+/* Changes of one stream go out one at a time. */
+static void submit(fuse_req_t req, pool_fn *fn, struct job *j)
+{
+	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.namespace, j->path.stream);
+
+	pool_submit(op_mount(req)->pool, req, key, fn, j);
+}
+
+/* What the watch says of the stream meanwhile waits: the kernel itself raises this call's events. */
+static void begin_change(struct mount *m, const struct job *j)
+{
+	char key[2 * NAME_SIZE];
+
+	op_key(&j->path, key);
+	publish_hold(m->publisher, key);
+}
+
+static void end_hold(struct mount *m, const struct job *j)
+{
+	char key[2 * NAME_SIZE];
+
+	op_key(&j->path, key);
+	publish_release(m->publisher, key);
+}
+
+/* A 403: our rights may be others by now. */
+static void look_at_verdict(struct mount *m, const struct job *j, int r)
+{
+	if (r == -EACCES)
+		rights_doubt(m->rights, j->path.namespace);
+}
+
+static void end_change(struct mount *m, struct job *j)
+{
+	end_hold(m, j);
+	job_free(j);
+}
+
+static struct save_call save_call(const struct pool_call *call)
+{
+	return (struct save_call){.api = op_api_call(call),
+		.who = mergebase_who(op_mount(call->req)->bases, call->tid)};
+}
+
+static void make_directory(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	struct api_call api = op_api_call(call);
+	int r;
+
+	begin_change(m, j);
+	r = j->path.kind == KIND_STREAM ? objects_make_stream(m, &api, &j->path)
+					: objects_make_tag(m, &api, &j->path);
+
+	look_at_verdict(m, j, r);
+	pool_settle(call);
+	if (r < 0) {
+		fuse_reply_err(call->req, -r);
+	} else {
+		touch_dir(m, j->parent);
+		reply_made(call->req, &j->dir, j->name);
+	}
+	end_change(m, j);
+}
+
+static void remove_directory(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	struct api_call api = op_api_call(call);
+	int r;
+
+	begin_change(m, j);
+	r = j->path.kind == KIND_STREAM ? objects_remove_stream(m, &api, &j->path)
+					: objects_remove_tag(m, &api, &j->path);
+
+	look_at_verdict(m, j, r);
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	fuse_reply_err(call->req, -r);
+	end_change(m, j);
+}
+
+static void submit_directory(
+	fuse_req_t req, fuse_ino_t parent, const struct target *t, const char *name, pool_fn *fn)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	j->parent = parent;
+	j->dir = t->dir;
+	j->path = t->name.path;
+	strcpy(j->name, name);
+	submit(req, fn, j);
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	_cleanup_target_ struct target t = {0};
+	_cleanup_scratch_ struct scratch_node *n = NULL;
+	int r;
+
+	if (is_announcer(req)) {
+		make_announced(req, parent, name, NULL);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
+
+	if (r == 0 && t.name.ino)
+		r = -EEXIST;
+	if (r == 0 && t.name.path.kind == KIND_STREAM && op_mount(req)->selector)
+		r = -EPERM; /* nothing would tell whether it is selected */
+	if (r == 0 && (t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG)) {
+		submit_directory(req, parent, &t, name, make_directory);
+		return;
+	}
+	if (r == 0 && t.name.path.kind == KIND_TAGS && t.name.hidden)
+		make_real(op_mount(req), &t.name);
+	else if (r == 0 && is_real(&t.name))
+		r = -EPERM;
+	else if (r == 0)
+		r = make_scratch(req, &t.dir, name, S_IFDIR | (mode & 07777), NULL, &n);
+	reply_new(req, parent, &t, name, r);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_target_ struct target t = {0};
+	int r;
+
+	if (is_announcer(req)) {
+		remove_announced(req, parent, name);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
+
+	if (r == 0)
+		r = may_remove(req, &t);
+	if (r == 0 && (t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG) &&
+		!m->nodelete) {
+		submit_directory(req, parent, &t, name, remove_directory);
+		return;
+	}
+	if (r == 0 && t.name.scratch)
+		r = scratch_unlink(m->scratch, t.dir.ino, name, true);
+	else if (r == 0 && t.name.path.kind == KIND_TAGS)
+		hide(m, &t.name);
+	else if (r == 0)
+		r = is_real_directory(&t.name) ? -EPERM : -ENOTDIR;
+	touch_dir(m, parent);
+	fuse_reply_err(req, -r);
+}
+
+/* ---- unlinking and renaming ---- */
+
+/*
+ * The inode leaves its real place and is scratch from now on, without a name so far: with the newest
+ * text that a handle of it hasn't saved, else with what is shown. -EFBIG, -ENOSPC where it is to
+ * be `kept` and there is no room.
+ */
+static int leave_place(struct mount *m, const struct name *n, bool kept, struct scratch_node **ret)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &n->path);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(kept ? SCRATCH_FILE_MAX : ATTR_MAX);
+	_cleanup_free_ char *unsaved = NULL;
+	struct scratch_init init = {.mode = n->st.st_mode,
+		.uid = m->uid,
+		.gid = m->gid,
+		.ino = n->ino,
+		.version = snapshot ? snapshot->object : NULL,
+		.past_limit = !kept};
+	struct layout_path path = n->path;
+	int r = 0;
+
+	unsaved = save_keep_older(m, n->ino, &init.len);
+	init.data = unsaved;
+	if (!unsaved && n->place && snapshot) {
+		r = snapshot_show(snapshot, n->path.kind, n->path.tag, &bytes);
+		init.data = bytes.data;
+		init.len = bytes.len;
+		init.moved_from = n->place;
+	}
+	if (r == 0)
+		r = scratch_create(m->scratch, 0, "", &init, ret);
+	if (r < 0)
+		return r;
+	scratch_set(m->scratch, *ret, -1, -1, -1, -1, timespec_to_ns(&n->st.st_mtim));
+	path.kind = KIND_SCRATCH;
+	node_set_path(m->nodes, n->ino, &path);
+	handle_make_scratch(m->handles, n->ino, *ret);
+	if (n->place)
+		hide(m, n);
+	else
+		overlay_drop_pending(m->overlay, n->slot);
+	return 0;
+}
+
+static int unlink_real(struct mount *m, const struct name *n)
+{
+	_cleanup_scratch_ struct scratch_node *node = NULL;
+
+	if (handle_is_open(m->handles, n->ino))
+		return leave_place(m, n, false, &node);
+	if (n->place)
+		hide(m, n);
+	else
+		overlay_drop_pending(m->overlay, n->slot);
+	return 0;
+}
+
+/* What the program kept there stands on the disk as well, and a disk may be slow. */
+static void unlink_kept(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+
+	rejects_removed(op_mount(call->req)->rejects, &j->dir.path, j->name);
+	pool_settle(call);
+	fuse_reply_err(call->req, 0);
+	job_free(j);
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_target_ struct target t = {0};
+	int r;
+
+	if (is_announcer(req)) {
+		remove_announced(req, parent, name);
+		return;
+	}
+	r = get_target(req, parent, name, &t);
+
+	if (r == 0)
+		r = may_remove(req, &t);
+	if (r == 0 && t.name.scratch) {
+		r = scratch_unlink(m->scratch, t.dir.ino, name, false);
+		if (r == 0 && rejects_is_kept(&t.dir.path, name)) {
+			submit_directory(req, parent, &t, name, unlink_kept);
+			return;
+		}
+	} else if (r == 0 && is_real_directory(&t.name)) {
+		r = -EISDIR;
+	} else if (r == 0 && layout_is_api(t.name.path.kind)) {
+		r = -EPERM;
+	} else if (r == 0) {
+		r = unlink_real(m, &t.name);
+	}
+	touch_dir(m, parent);
+	fuse_reply_err(req, -r);
+}
+
+/* The scratch file, whose bytes the place has, stands for it from now on. Its name isn't touched. */
+static int take_place(
+	struct mount *m, struct scratch_node *n, const struct layout_path *path, uint64_t place)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(m->shown, path->namespace, path->stream);
+	struct handle_open open = {
+		.path = path, .ino = scratch_ino(n), .place = place, .snapshot = snapshot};
+
+	if (!snapshot)
+		return -ENOENT;
+	handle_set_place(m->handles, overlay_ino(m->overlay, place), 0);
+	overlay_show(m->overlay, place, open.ino);
+	overlay_drop_pending(m->overlay, snapshot_slot(snapshot, path->kind, path->tag));
+	node_set_path(m->nodes, open.ino, path);
+	handle_make_real(m->handles, &open, n);
+	return 0;
+}
+
+/* Pages that the kernel kept of the inode when it was this file before, or another. */
+static void drop_pages_of(struct mount *m, uint64_t ino)
+{
+	uint64_t id = node_find(m->nodes, ino);
+
+	if (id)
+		touch_dir(m, id);
+}
+
+/* The very bytes that were renamed away: nothing to save. */
+static void restore(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	int r = take_place(m, j->scratch, &j->path, scratch_moved_from(m->scratch, j->scratch));
+
+	if (r == 0)
+		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
+	drop_pages_of(m, scratch_ino(j->scratch));
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	touch_dir(m, j->new_parent);
+	fuse_reply_err(call->req, -objects_path_errno(r));
+	job_free(j);
+}
+
+static void save_over(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	_cleanup_scratch_ struct scratch_node *moved = NULL;
+	struct save_call save = save_call(call);
+	uint64_t place = 0;
+	int r;
+
+	begin_change(m, j);
+	r = save_scratch(m, &save, j->scratch, &j->path, &place);
+	look_at_verdict(m, j, r);
+	if (r == 0 && j->moved.ino) {
+		r = leave_place(m, &j->moved, false, &moved);
+		if (r == 0)
+			r = take_place(m, moved, &j->path, place);
+	} else if (r == 0) {
+		r = take_place(m, j->scratch, &j->path, place);
+		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
+	}
+	if (r == 0)
+		drop_pages_of(m, j->moved.ino ? j->moved.ino : scratch_ino(j->scratch));
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	touch_dir(m, j->new_parent);
+	fuse_reply_err(call->req, -objects_path_errno(r));
+	end_change(m, j);
+}
+
+static struct job *rename_job(const struct target *from, const char *name, const struct target *to,
+	struct scratch_node *node)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	j->parent = from->parent;
+	j->new_parent = to->parent;
+	j->dir = from->dir;
+	strcpy(j->name, name);
+	j->scratch = scratch_ref(node);
+	j->path = to->name.path;
+	return j;
+}
+
+/* A file over a real name: 0 and the pool replies, or why not; `node` has its bytes. */
+static int submit_save_over(fuse_req_t req, const struct target *from, const char *name,
+	const struct target *to, struct scratch_node *node)
+{
+	struct job *j;
+	int r = may_take_real(req, &to->name);
+
+	if (r < 0)
+		return r;
+	j = rename_job(from, name, to, node);
+	if (!from->name.scratch)
+		j->moved = from->name;
+	submit(req, save_over, j);
+	return 0;
+}
+
+/* A scratch file over a real name. 0 when a pool replies. */
+static int rename_over(
+	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
+{
+	struct mount *m = op_mount(req);
+	struct scratch_node *node = from->name.scratch;
+
+	if (is_real_directory(&to->name))
+		return -EPERM;
+	if (!S_ISREG(from->name.st.st_mode))
+		return S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
+	if (!to->name.place || scratch_moved_from(m->scratch, node) != to->name.place)
+		return submit_save_over(req, from, name, to, node);
+	pool_submit(m->notifier, req, NULL, restore, rename_job(from, name, to, node));
+	return 0;
+}
+
+/* A real file over another: its bytes are saved there, and here it is hidden. */
+static int rename_real(
+	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &from->name.path);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(SCRATCH_FILE_MAX);
+	_cleanup_scratch_ struct scratch_node *copy = NULL;
+	struct scratch_init init = {.mode = S_IFREG | 0600};
+	int r = snapshot
+			? snapshot_show(snapshot, from->name.path.kind, from->name.path.tag, &bytes)
+			: -ENOENT;
+
+	if (r < 0)
+		return r;
+	init.data = bytes.data;
+	init.len = bytes.len;
+	r = scratch_create(m->scratch, 0, "", &init, &copy);
+	return r < 0 ? r : submit_save_over(req, from, name, to, copy);
+}
+
+static int rename_scratch(struct mount *m, const struct target *from, const char *name,
+	const struct target *to, const char *new_name, bool noreplace)
+{
+	struct layout_path path = scratch_path(&to->dir);
+	int r;
+
+	if (!namei_takes_scratch(m, &to->dir))
+		return -EPERM;
+	r = scratch_rename(m->scratch, from->dir.ino, name, to->dir.ino, new_name, noreplace);
+	if (r == 0)
+		node_set_path(m->nodes, from->name.ino, &path);
+	return r;
+}
+
+static int rename_away(
+	struct mount *m, const struct target *from, const struct target *to, const char *new_name)
+{
+	_cleanup_scratch_ struct scratch_node *node = NULL;
+	int r;
+
+	if (!namei_takes_scratch(m, &to->dir))
+		return -EPERM;
+	if (to->name.scratch && S_ISDIR(to->name.st.st_mode))
+		return -EISDIR;
+	r = leave_place(m, &from->name, true, &node);
+	return r < 0 ? r : scratch_link(m->scratch, to->dir.ino, new_name, node);
+}
+
+/* 0 when the pool replies, 1 when all is done. */
+static int rename_name(fuse_req_t req, const struct target *from, const char *name,
+	const struct target *to, const char *new_name, unsigned int flags)
+{
+	struct mount *m = op_mount(req);
+	int r;
+
+	if (flags & ~RENAME_NOREPLACE)
+		return -EINVAL;
+	r = may_remove(req, from);
+	if (r == 0 && to->name.ino)
+		r = flags & RENAME_NOREPLACE ? -EEXIST : may_remove(req, to);
+	if (r < 0)
+		return r;
+	if (from->name.scratch && is_real(&to->name))
+		return rename_over(req, from, name, to);
+	if (from->name.scratch) {
+		r = rename_scratch(m, from, name, to, new_name, flags & RENAME_NOREPLACE);
+		return r < 0 ? r : 1;
+	}
+	if (is_real_directory(&from->name) || layout_is_api(from->name.path.kind))
+		return -EPERM;
+	/* Nobody writes a tag's image: it is only hidden, as by rm. */
+	if (from->name.path.kind != KIND_TAG_IMAGE)
+		r = may_write_real(req, &from->name);
+	if (r < 0)
+		return r;
+	if (is_real(&to->name))
+		return rename_real(req, from, name, to);
+	r = rename_away(m, from, to, new_name);
+	return r < 0 ? r : 1;
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	const char *new_name, unsigned int flags)
+{
+	_cleanup_target_ struct target from = {0}, to = {0};
+	int r = get_target(req, parent, name, &from);
+
+	if (r == 0)
+		r = get_target(req, new_parent, new_name, &to);
+	if (r == 0)
+		r = rename_name(req, &from, name, &to, new_name, flags);
+	if (r == 0)
+		return;
+	if (r > 0) {
+		touch_dir(op_mount(req), parent);
+		touch_dir(op_mount(req), new_parent);
+	}
+	fuse_reply_err(req, r < 0 ? -r : 0);
+}
+
+/* ---- attributes ---- */
+
+static int64_t set_time(bool now, bool given, const struct timespec *t)
+{
+	if (now)
+		return now_realtime();
+	return given ? timespec_to_ns(t) : -1;
+}
+
+static void set_scratch(struct mount *m, struct scratch_node *n, const struct stat *st, int to_set)
+{
+	scratch_set(m->scratch, n, to_set & FUSE_SET_ATTR_MODE ? (int)(st->st_mode & 07777) : -1,
+		to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1,
+		to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1,
+		set_time(to_set & FUSE_SET_ATTR_ATIME_NOW, to_set & FUSE_SET_ATTR_ATIME,
+			&st->st_atim),
+		set_time(to_set & FUSE_SET_ATTR_MTIME_NOW, to_set & FUSE_SET_ATTR_MTIME,
+			&st->st_mtim));
+}
+
+#define SET_SIZE FUSE_SET_ATTR_SIZE
+#define SET_NOW	 (FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW)
+#define SET_OWNED                                                                                  \
+	(FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_ATIME |        \
+		FUSE_SET_ATTR_MTIME)
+
+/* Whether the caller may change that of the file (chown(2), utimensat(2)): 0 or why not. */
+static int may_set(
+	fuse_req_t req, enum kind kind, const struct stat *now, const struct stat *st, int to_set)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	bool owner = ctx->uid == 0 || ctx->uid == now->st_uid;
+	int set = to_set;
+
+	if (set & FUSE_SET_ATTR_ATIME_NOW)
+		set &= ~FUSE_SET_ATTR_ATIME;
+	if (set & FUSE_SET_ATTR_MTIME_NOW)
+		set &= ~FUSE_SET_ATTR_MTIME;
+	if ((set & SET_OWNED) && !owner)
+		return -EPERM;
+	if ((set & FUSE_SET_ATTR_UID) && ctx->uid != 0 && st->st_uid != now->st_uid)
+		return -EPERM;
+	if ((set & FUSE_SET_ATTR_GID) && ctx->uid != 0 && st->st_gid != now->st_gid &&
+		st->st_gid != ctx->gid)
+		return -EPERM;
+	return (set & SET_NOW) && !owner ? op_may(req, kind, now, W_OK) : 0;
+}
+
+/*
+ * Truncating a real file. open(O_TRUNC) comes as a call without a handle, right after the open: it
+ * is the newest one's of that thread. truncate(2) by path changes nothing.
+ */
+static int truncate_real(
+	fuse_req_t req, uint64_t ino, uint64_t size, uint64_t shown, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+
+	if (fi)
+		return handle_truncate(m->handles, op_file(fi), size);
+	if (size == 0 && handle_truncate_opened(m->handles, ino, fuse_req_ctx(req)->pid))
+		return 0;
+	return size == 0 || size == shown ? 0 : -EINVAL;
+}
+
+void op_setattr(
+	fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	struct layout_path path;
+	struct stat now;
+	uint64_t ino;
+	int r = -ENOENT;
+
+	if (node_get(m->nodes, id, &path, &ino))
+		r = namei_stat(m, &path, ino, &now);
+	if (r == 0 && (is_announcer(req) || (fi && !op_file(fi)))) {
+		fuse_reply_attr(req, &now, handle_has_draft(m->handles, ino) ? 0 : m->seconds);
+		return;
+	}
+	if (r == 0 && m->read_only)
+		r = -EROFS;
+	if (r == 0)
+		r = may_set(req, path.kind, &now, st, to_set);
+	if (r == 0 && (to_set & SET_SIZE) && !fi)
+		r = op_may(req, path.kind, &now, W_OK);
+	if (r == 0 && path.kind == KIND_SCRATCH) {
+		_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
+
+		if (!n)
+			r = -ENOENT;
+		else if (to_set & SET_SIZE)
+			r = scratch_truncate(m->scratch, n, st->st_size);
+		if (r == 0)
+			set_scratch(m, n, st, to_set);
+	} else if (r == 0 && layout_is_api(path.kind)) {
+		if ((to_set & SET_SIZE) && st->st_size) /* `>` empties what is empty */
+			r = -EINVAL;
+	} else if (r == 0 && (to_set & SET_SIZE)) {
+		r = truncate_real(req, ino, st->st_size, now.st_size, fi);
+	}
+	if (r == 0)
+		r = namei_stat(m, &path, ino, &now);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &now, 0);
+}
+
+/* ---- writing and saving ---- */
+
+/* Whether what the handle is on is no more: the inode doesn't stand for its place. */
+static bool is_gone(struct mount *m, const struct handle_state *s, struct layout_attr *ret_attr)
+{
+	if (!s->place)
+		return namei_slot(m, &s->path) != s->pending ||
+		       overlay_pending(m->overlay, s->pending) != s->ino;
+	return shown_attr(m->shown, &s->path, ret_attr) < 0 || ret_attr->ino != s->place ||
+	       overlay_ino(m->overlay, s->place) != s->ino;
+}
+
+struct written {
+	uint64_t ino;
+	size_t size;
+};
+
+/* Beyond the shown size: pages that the kernel would fill up with zeros have to go. */
+static void drop_pages(struct pool_call *call, void *arg)
+{
+	_cleanup_free_ struct written *w = arg;
+	struct mount *m = op_mount(call->req);
+	uint64_t id = node_find(m->nodes, w->ino);
+
+	if (id && m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
+	pool_settle(call);
+	fuse_reply_write(call->req, w->size);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,
+	struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	struct handle *f = op_file(fi);
+	_cleanup_handle_state_ struct handle_state state = {0};
+	struct layout_attr attr = {0};
+	struct written *w;
+	int r = 0, verdict;
+
+	if (!f) { /* the announcer's, which writes nothing, or nobody's (noopen) */
+		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
+		return;
+	}
+	handle_get_state(m->handles, f, &state);
+	if (layout_is_api(state.path.kind))
+		r = !state.draft ? -EBADF
+		    : draft_is_loaded(state.draft) &&
+				    draft_state(state.draft, &verdict) == DRAFT_DECIDED
+			    ? -EINVAL /* one request an open */
+			    : 0;
+	else if (!state.scratch && is_gone(m, &state, &attr))
+		r = -ESTALE;
+	if (r == 0)
+		r = handle_write(m->handles, f, data, size, offset, fi->flags & O_APPEND);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+	} else if (state.scratch || layout_is_api(state.path.kind) || offset + size <= attr.size) {
+		fuse_reply_write(req, size);
+	} else {
+		w = xmalloc(sizeof(*w));
+		*w = (struct written){state.ino, size};
+		pool_submit(m->notifier, req, NULL, drop_pages, w);
+	}
+}
+
+static void save_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	struct save_call save = save_call(call);
+	int r;
+
+	begin_change(m, j);
+	r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
+	end_hold(m, j);
+
+	if (j->sync && r == -EINVAL)
+		r = -EIO; /* Emacs takes EINVAL for a file that can't be synced */
+	pool_settle(call);
+	fuse_reply_err(call->req, -r);
+	job_free(j);
+}
+
+static void release_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	struct save_call save = save_call(call);
+	int r = 0;
+
+	save.closed = true;
+	begin_change(m, j);
+	if (j->killed)
+		save_refuse_handle(m, j->file, EINTR,
+			"a signal ended the process that wrote this; it was not sent");
+	else
+		r = save_handle(m, &save, j->file);
+	look_at_verdict(m, j, r);
+	end_hold(m, j);
+	if (r == -ESHUTDOWN)
+		save_keep_handle(m, j->file);
+	op_close(m, j->file);
+	pool_settle(call);
+	fuse_reply_err(call->req, 0);
+	job_free(j);
+}
+
+/* The handle's bytes are to be saved, or sent. */
+static void submit_written(
+	fuse_req_t req, struct handle *f, const struct handle_state *state, enum op_written what)
+{
+	struct job *j;
+
+	if (layout_is_api(state->path.kind)) {
+		op_send_api(req, f, &state->path, what);
+		return;
+	}
+	j = xcalloc(1, sizeof(*j));
+	j->path = state->path;
+	j->file = f;
+	j->sync = what == OP_FSYNC;
+	j->killed = handle_is_killed(f);
+	submit(req, what == OP_RELEASE ? release_and_reply : save_and_reply, j);
+}
+
+static bool is_by_opener(fuse_req_t req, struct handle *f)
+{
+	struct process_id who = mergebase_caller(op_mount(req)->bases, fuse_req_ctx(req)->pid);
+
+	return who.tgid && process_id_equal(&who, handle_opener(f));
+}
+
+/*
+ * What another process than the opener's has written may be whole by now: a JSON document that is can't
+ * be a part of one. A patch of .api is sent once, and counts only where the opener can't be told: it would wait for
+ * release then, whose verdict nobody hears. .api/create takes several documents.
+ */
+static bool may_be_whole(const struct handle *f, enum kind kind)
+{
+	if (!layout_is_api(kind))
+		return true;
+	return !handle_opener(f)->tgid && kind != KIND_API_CREATE && kind != KIND_NAMESPACE_CREATE;
+}
+
+/*
+ * Whether this flush is to save: not one by a process that a signal is killing; by another process
+ * than the opener's, or one that can't be told, only a whole document, since the rest may be still to
+ * come.
+ */
+static bool flush_saves(fuse_req_t req, struct handle *f, const struct handle_state *state)
+{
+	pid_t tid = fuse_req_ctx(req)->pid;
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict;
+
+	if (process_is_killed(tid)) {
+		handle_set_killed(f);
+		return false;
+	}
+	if (is_by_opener(req, f))
+		return true;
+	if (!may_be_whole(f, state->path.kind))
+		return false;
+	return draft_take(state->draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN &&
+	       save_is_whole(&state->path, text, len);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	struct handle *f = op_file(fi);
+	_cleanup_handle_state_ struct handle_state state = {0};
+	int verdict = 0;
+
+	if (!f) { /* noopen: nothing is ever written */
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	handle_get_state(m->handles, f, &state);
+	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
+		flush_saves(req, f, &state))
+		submit_written(req, f, &state, OP_FLUSH);
+	else
+		fuse_reply_err(req, verdict);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_handle_state_ struct handle_state state = {0};
+	int verdict = 0;
+
+	if (op_file(fi))
+		handle_get_state(m->handles, op_file(fi), &state);
+	if (!op_file(fi) || state.scratch) { /* also what was refused before it was renamed away */
+		fuse_reply_err(req, 0);
+		return;
+	}
+	/* Who calls again after EINTR wants to be served. */
+	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
+		draft_undecide(state.draft);
+	if (!state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
+		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+	else if ((state.path.kind == KIND_IMAGESTREAM_YAML || layout_is_api(state.path.kind)) &&
+		 !is_by_opener(req, op_file(fi)))
+		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
+	else
+		submit_written(req, op_file(fi), &state, OP_FSYNC);
+}
+
+void op_fsyncdir(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, 0);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
+{
+	struct mount *m = op_mount(req);
+	struct handle *f = op_file(fi);
+	_cleanup_handle_state_ struct handle_state state = {0};
+	int verdict;
+
+	if (!f) { /* the announcer's */
+		fuse_reply_err(req, 0);
+		return;
+	}
+	handle_get_state(m->handles, f, &state);
+	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
+		submit_written(req, f, &state, OP_RELEASE);
+		return;
+	}
+	op_close(m, f);
+	fuse_reply_err(req, 0);
+}

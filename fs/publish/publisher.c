@@ -1,0 +1,1311 @@
+#include "fs/publish/publisher.h"
+
+#include "client/clock.h"
+#include "client/idmap.h"
+#include "client/log.h"
+#include "client/map.h"
+#include "fs/tree/negatives.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+
+#define MISSES_MAX   3		  /* a step whose place isn't found is looked at again so often */
+#define BUSY_NS	     NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
+#define ANSWER_NS    (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
+#define LOOK_NS	     (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
+#define BEFORE_MOUNT 256	  /* keys of the first lists that the thread is woken for at once */
+#define FORGET_NS    NSEC_PER_SEC /* a thread that can't be made is tried again so often */
+
+struct entry {
+	struct entry *next;
+	char key[];
+};
+
+/* A change on its way: its steps go to the announcer, or are shown silently, in their order. */
+struct transition {
+	struct transition *next, **link; /* what points at it */
+	struct transition *next_heard;
+	bool heard; /* it is in that list */
+	struct change *change;
+	size_t at;			/* the next step */
+	unsigned under_way;		/* at the announcer */
+	char directory[ANNOUNCER_PATH]; /* of those */
+	int64_t not_before;		/* monotonic ns; 0: now */
+	uint64_t
+		returns; /* place of one hidden name that comes back, of which shown knows nothing; or 0 */
+	bool names;   /* it makes or removes names that the announcer tells of */
+	bool ordered; /* it waits for its turn among those of its key */
+	unsigned turn;
+};
+
+/* A key that can't be shown now. */
+struct busy {
+	unsigned transitions, holds;
+	unsigned names; /* of the transitions: those that make or remove names */
+	unsigned turns; /* given to transitions; what one removes the next may make again */
+	unsigned turn;	/* whose it is */
+	bool again;	/* something newer has come */
+	char key[];
+};
+
+/* A name that the kernel has to forget. */
+struct forgotten {
+	struct forgotten *next;
+	uint64_t parent;
+	char name[];
+};
+
+struct sent {
+	struct transition *transition;
+	size_t step;
+};
+
+struct publisher {
+	struct publish_parts parts;
+	struct store *store;
+	struct negatives *negatives;
+	pthread_t thread;
+	int wake_fd;
+	/* the publish thread's own */
+	struct transition *transitions, **last_transition;
+	struct transition *heard; /* those that an ack came for */
+	bool again;		  /* there is more to do before it sleeps */
+	bool full;		  /* no directory that isn't under way can be sent now */
+	struct idmap sent;	  /* id -> struct sent */
+	uint64_t last_id;
+	int64_t wake_at; /* monotonic ns */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct entry *first, **last;		       /* lock; the line */
+	struct map queued;			       /* lock; what stands in it */
+	struct map busy;			       /* lock; key -> struct busy */
+	struct transition *handed, **last_handed;      /* lock; begun by another thread */
+	uint64_t added, done;			       /* lock */
+	uint64_t moving;			       /* lock; transitions on their way */
+	struct publish_notify notify;		       /* lock */
+	struct publish_counts counts;		       /* lock */
+	struct forgotten *forgotten, **last_forgotten; /* lock */
+	bool forgets;				       /* lock; forget_thread runs */
+	pthread_t forget_thread;
+	pthread_cond_t forget;
+	bool started, stop; /* lock */
+};
+
+struct publisher *publish_new(const struct publish_parts *parts)
+{
+	struct publisher *p = xcalloc(1, sizeof(*p));
+
+	p->parts = *parts;
+	p->last = &p->first;
+	p->last_transition = &p->transitions;
+	p->last_handed = &p->handed;
+	p->last_forgotten = &p->forgotten;
+	p->negatives = negatives_new();
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->wake_fd < 0)
+		abort();
+	pthread_mutex_init(&p->lock, NULL);
+	cond_init(&p->changed);
+	pthread_cond_init(&p->forget, NULL);
+	return p;
+}
+
+static void transition_free(struct transition *t)
+{
+	change_unref(t->change);
+	free(t);
+}
+
+static void transitions_free(struct transition *t)
+{
+	while (t) {
+		struct transition *next = t->next;
+
+		transition_free(t);
+		t = next;
+	}
+}
+
+void publish_free(struct publisher *p)
+{
+	if (!p)
+		return;
+	while (p->first) {
+		struct entry *e = p->first;
+
+		p->first = e->next;
+		free(e);
+	}
+	transitions_free(p->transitions);
+	transitions_free(p->handed);
+	while (p->forgotten) {
+		struct forgotten *f = p->forgotten;
+
+		p->forgotten = f->next;
+		free(f);
+	}
+	negatives_free(p->negatives);
+	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_release(&p->sent);
+	map_foreach(&p->busy, e) free(e->value);
+	map_release(&p->busy);
+	map_release(&p->queued);
+	close(p->wake_fd);
+	pthread_cond_destroy(&p->changed);
+	pthread_cond_destroy(&p->forget);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+void publish_set_store(struct publisher *p, struct store *store)
+{
+	p->store = store;
+}
+
+void publish_wake(struct publisher *p)
+{
+	uint64_t one = 1;
+
+	if (write(p->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		abort();
+}
+
+/* p->lock held. True when the thread has to be woken. */
+static bool enqueue(struct publisher *p, const char *key)
+{
+	struct entry *e;
+
+	if (map_get(&p->queued, key))
+		return false;
+	e = xcalloc(1, sizeof(*e) + strlen(key) + 1);
+	strcpy(e->key, key);
+	map_set(&p->queued, e->key, e);
+	*p->last = e;
+	p->last = &e->next;
+	p->added++;
+	return true;
+}
+
+void publish_key(void *arg, const char *key)
+{
+	struct publisher *p = arg;
+	bool was_empty, wake;
+
+	pthread_mutex_lock(&p->lock);
+	was_empty = !p->first;
+	p->counts.received++;
+	wake = enqueue(p, key) && was_empty;
+	if (!p->notify.inval_inode) /* nobody looks yet: many at once */
+		wake = p->added % BEFORE_MOUNT == 0;
+	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
+}
+
+/* ---- keys that wait; p->lock held ---- */
+
+static struct busy *busy_get(struct publisher *p, const char *key)
+{
+	struct busy *b = map_get(&p->busy, key);
+
+	if (!b) {
+		b = xcalloc(1, sizeof(*b) + strlen(key) + 1);
+		strcpy(b->key, key);
+		map_set(&p->busy, b->key, b);
+	}
+	return b;
+}
+
+static void busy_drop_unused(struct publisher *p, struct busy *b)
+{
+	if (b->transitions || b->holds)
+		return;
+	if (b->again)
+		enqueue(p, b->key);
+	map_del(&p->busy, b->key);
+	free(b);
+}
+
+void publish_hold(struct publisher *p, const char *key)
+{
+	pthread_mutex_lock(&p->lock);
+	busy_get(p, key)->holds++;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void publish_release(struct publisher *p, const char *key)
+{
+	struct busy *b;
+
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	b->holds--;
+	busy_drop_unused(p, b);
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+}
+
+/* ---- telling the kernel ---- */
+
+static struct publish_notify get_notify(struct publisher *p)
+{
+	struct publish_notify notify;
+
+	pthread_mutex_lock(&p->lock);
+	notify = p->notify;
+	pthread_mutex_unlock(&p->lock);
+	return notify;
+}
+
+/* The node that stands for the place, 0 where the kernel has none. */
+static uint64_t node_at(struct publisher *p, uint64_t place)
+{
+	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
+}
+
+static void inval_place(struct publisher *p, uint64_t place)
+{
+	struct publish_notify notify = get_notify(p);
+	uint64_t id = notify.inval_inode ? node_at(p, place) : 0;
+
+	int r = id ? notify.inval_inode(notify.arg, id) : 0;
+	int64_t until = now_monotonic() + ANSWER_NS;
+
+	/*
+	 * Without an open nothing but this drops what the kernel keeps of the file, and an answer with
+	 * the old size may be on its way to an inode that isn't there yet: it is, within moments.
+	 */
+	while (p->parts.noopen && r == -ENOENT && node_at(p, place) == id &&
+		now_monotonic() < until) {
+		sched_yield();
+		r = notify.inval_inode(notify.arg, id);
+	}
+}
+
+static void count(struct publisher *p, uint64_t *counter)
+{
+	pthread_mutex_lock(&p->lock);
+	++*counter;
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- steps ---- */
+
+static void step_path(const char *key, const struct step *step, struct layout_path *ret)
+{
+	const char *slash = strchr(key, '/');
+
+	*ret = (struct layout_path){.kind = step->kind};
+	snprintf(ret->namespace, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
+	if (slash)
+		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
+	strcpy(ret->tag, step_tag(step));
+}
+
+/* The directory that the step's name stands in: its node at the kernel, or 0. */
+static uint64_t parent_node(struct publisher *p, const struct layout_path *path)
+{
+	struct layout_path parent = *path;
+	struct layout_attr attr;
+
+	parent.kind = layout[path->kind].parent;
+	if (parent.kind == KIND_ROOT)
+		return NODE_ID_ROOT;
+	if (shown_attr(p->parts.shown, &parent, &attr) < 0)
+		return 0;
+	return node_at(p, attr.ino);
+}
+
+static const char *step_name(const struct layout_path *path)
+{
+	switch (path->kind) {
+	case KIND_NAMESPACE:
+		return path->namespace;
+	case KIND_STREAM:
+		return path->stream;
+	case KIND_TAG:
+		return path->tag;
+	default:
+		return layout[path->kind].name;
+	}
+}
+
+/* Below the mountpoint: the directory, and the whole path. */
+static void step_text(
+	const struct layout_path *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
+{
+	bool tag = path->kind > KIND_TAG;
+	const char *tags = path->kind >= KIND_TAG ? "/tags" : "";
+
+	directory[0] = '\0';
+	if (path->kind == KIND_STREAM)
+		snprintf(directory, ANNOUNCER_PATH, "%s", path->namespace);
+	else if (path->kind > KIND_STREAM)
+		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->namespace, path->stream,
+			tags, tag ? "/" : "", tag ? path->tag : "");
+	snprintf(text, ANNOUNCER_PATH, "%s%s%s", directory, directory[0] ? "/" : "",
+		step_name(path));
+}
+
+/*
+ * The place shows the new version; handles follow. 0 where it did already. With `made` only while no more things
+ * than that became known: else -EAGAIN.
+ */
+static int flip_unknown(
+	struct publisher *p, struct transition *t, const struct step *step, const uint64_t *made)
+{
+	struct layout_path path;
+	int r;
+
+	if (step->op == STEP_ATTRIB)
+		return 0;
+	if (t->returns) {
+		overlay_return(p->parts.overlay, t->returns);
+		return 1;
+	}
+	if (p->parts.noopen && step->op == STEP_DELETE && !layout_is_directory(step->kind) &&
+		t->change->old)
+		node_keep(
+			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change->old);
+	r = shown_flip_unknown(p->parts.shown, t->change->key, step,
+		made ? node_made(p->parts.nodes) : NULL, made ? *made : 0);
+	if (r <= 0)
+		return r;
+	step_path(t->change->key, step, &path);
+	if (t->change->new)
+		handle_follow(p->parts.handles, &path, t->change->new);
+	return 1;
+}
+
+static bool flip(struct publisher *p, struct transition *t, const struct step *step)
+{
+	return flip_unknown(p, t, step, NULL);
+}
+
+/* What the kernel keeps of what the step changed, and of the directory, is dropped. */
+static void drop_place(struct publisher *p, struct transition *t, const struct step *step)
+{
+	struct publish_notify notify = get_notify(p);
+	struct layout_path path;
+	uint64_t parent;
+
+	inval_place(p, step->place);
+	if (step_keeps_name(step) || !notify.inval_inode)
+		return;
+	step_path(t->change->key, step, &path);
+	parent = parent_node(p, &path);
+	if (parent)
+		notify.inval_inode(notify.arg, parent);
+}
+
+/* Shows the step without the announcer. */
+static void show(struct publisher *p, struct transition *t, const struct step *step)
+{
+	flip(p, t, step);
+	drop_place(p, t, step);
+}
+
+/* ---- names that couldn't be announced ---- */
+
+static void *run_forget(void *arg)
+{
+	struct publisher *p = arg;
+	struct forgotten *f;
+
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		while (!p->forgotten && !p->stop)
+			pthread_cond_wait(&p->forget, &p->lock);
+		f = p->forgotten;
+		if (p->stop)
+			break; /* what is unmounted is forgotten whole */
+		p->forgotten = f->next;
+		if (!p->forgotten)
+			p->last_forgotten = &p->forgotten;
+		pthread_mutex_unlock(&p->lock);
+		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
+		/* That waited for listings that were answered before the step: the kernel keeps none. */
+		p->notify.inval_inode(p->notify.arg, f->parent);
+		free(f);
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+/* False where the thread can't be made now: the names wait. */
+static bool start_forgetting(struct publisher *p)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->forgotten && !p->forgets && !p->stop)
+		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
+	waiting = p->forgotten && !p->forgets;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
+	return !waiting;
+}
+
+/*
+ * The kernel has to forget the name. That may wait for a call that holds the directory, and such a call
+ * may wait for us: so it has a thread of its own. p->lock held.
+ */
+static void forget_name(struct publisher *p, uint64_t parent, const char *name)
+{
+	struct forgotten *f = xcalloc(1, sizeof(*f) + strlen(name) + 1);
+
+	f->parent = parent;
+	strcpy(f->name, name);
+	*p->last_forgotten = f;
+	p->last_forgotten = &f->next;
+}
+
+/* The kernel knew of the name before the announcer told it: its listings may be older. */
+static void drop_listing(struct publisher *p, struct transition *t, const struct step *step)
+{
+	struct layout_path path;
+	uint64_t parent;
+
+	step_path(t->change->key, step, &path);
+	parent = parent_node(p, &path);
+	if (!parent || !get_notify(p).inval_entry)
+		return;
+	pthread_mutex_lock(&p->lock);
+	forget_name(p, parent, "/"); /* no name: what stands there stays */
+	pthread_mutex_unlock(&p->lock);
+	start_forgetting(p);
+}
+
+/* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
+static void show_name(struct publisher *p, struct transition *t, const struct step *step)
+{
+	struct layout_path path;
+	uint64_t parent;
+
+	show(p, t, step);
+	step_path(t->change->key, step, &path);
+	parent = parent_node(p, &path);
+	if (step_keeps_name(step) || !parent || !get_notify(p).inval_entry)
+		return;
+	pthread_mutex_lock(&p->lock);
+	forget_name(p, parent, step_name(&path));
+	pthread_mutex_unlock(&p->lock);
+	start_forgetting(p);
+}
+
+static void show_lost(struct publisher *p, struct transition *t, const struct step *step)
+{
+	log_info("an event is lost: %s", t->change->key);
+	count(p, &p->counts.lost);
+	show_name(p, t, step);
+}
+
+/* Whether somebody could see the step. */
+static bool is_visible(struct publisher *p, struct transition *t, const struct step *step)
+{
+	struct layout_path path;
+	struct layout_attr attr;
+
+	if (!get_notify(p).inval_inode)
+		return false; /* there is no mount yet */
+	if (step->op == STEP_ATTRIB)
+		return node_find(p->parts.nodes, step->place);
+	step_path(t->change->key, step, &path);
+	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+		return false;
+	/* What stands there is another one, which somebody's own call made meanwhile. */
+	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
+		attr.ino != step->place)
+		return false;
+	/* A directory's watch sees its files too, also one that nobody has looked at. */
+	if (step->op == STEP_WRITE && node_at(p, step->place))
+		return true;
+	/* Whoever asks for a namespace that isn't listed yet waits for all of it. */
+	if (step->kind == KIND_STREAM && step->op == STEP_CREATE &&
+		!shown_is_ready(p->parts.shown, path.namespace))
+		return false;
+	return parent_node(p, &path);
+}
+
+static enum announcer_op announcer_op(const struct step *step)
+{
+	bool directory = layout_is_directory(step->kind);
+
+	switch (step->op) {
+	case STEP_CREATE:
+		return directory ? ANNOUNCER_MKDIR : ANNOUNCER_CREATE;
+	case STEP_DELETE:
+		return directory ? ANNOUNCER_RMDIR : ANNOUNCER_UNLINK;
+	case STEP_ATTRIB:
+		return ANNOUNCER_ATTRIB;
+	default:
+		return ANNOUNCER_WRITE;
+	}
+}
+
+static uint64_t step_size(const struct transition *t, const struct step *step)
+{
+	struct layout_attr attr;
+
+	if (!t->change->new || snapshot_attr(t->change->new, step->kind, step_tag(step), &attr) < 0)
+		return 0;
+	return attr.size;
+}
+
+/* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
+static int announce(struct publisher *p, struct transition *t, size_t i)
+{
+	struct step *step = &t->change->steps[i];
+	char directory[ANNOUNCER_PATH], text[ANNOUNCER_PATH];
+	struct layout_path path;
+	struct sent *sent;
+	uint64_t id = p->last_id + 1;
+	int r;
+
+	step_path(t->change->key, step, &path);
+	step_text(&path, directory, text);
+	if (t->under_way && !streq(directory, t->directory))
+		return -EAGAIN; /* in order: what is under way elsewhere first */
+	if (p->parts.noopen && step->op == STEP_WRITE) {
+		flip(p, t, step);
+		inval_place(p, step->place);
+	}
+	r = announce_send(
+		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
+	if (r < 0)
+		return r;
+	p->last_id = id;
+	strcpy(t->directory, directory);
+	step->id = id;
+	t->under_way++;
+	sent = xcalloc(1, sizeof(*sent));
+	*sent = (struct sent){t, i};
+	idmap_set(&p->sent, id, sent);
+	return 0;
+}
+
+static bool is_its_turn(struct publisher *p, const struct transition *t)
+{
+	const struct busy *b;
+	bool yes;
+
+	if (!t->ordered)
+		return true;
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, t->change->key);
+	yes = b->turn == t->turn;
+	pthread_mutex_unlock(&p->lock);
+	return yes;
+}
+
+/* Does what can be done of the transition now. True when nothing is left. */
+static bool advance(struct publisher *p, struct transition *t)
+{
+	if (!is_its_turn(p, t))
+		return false;
+	if (t->not_before > now_monotonic()) {
+		if (t->not_before < p->wake_at)
+			p->wake_at = t->not_before;
+		return false;
+	}
+	while (t->at < t->change->nsteps) {
+		const struct step *step = &t->change->steps[t->at];
+		uint64_t made = atomic_load(node_made(p->parts.nodes));
+		int r = 0;
+
+		if (step->done) {
+			t->at++;
+			continue;
+		}
+		if (!is_visible(p, t, step)) {
+			if (t->under_way)
+				return false; /* in order */
+			if (flip_unknown(p, t, step, &made) == -EAGAIN)
+				continue; /* somebody came to know of it meanwhile, maybe */
+			drop_place(p, t, step);
+			count(p, &p->counts.silent);
+		} else if (!p->parts.announce) {
+			show(p, t, step);
+		} else if (announce_is_lost(p->parts.announce)) {
+			show_lost(p, t, step);
+		} else if (!announce_is_ready(p->parts.announce)) {
+			p->full = true;
+			return false;
+		} else {
+			r = announce(p, t, t->at);
+			if (r == -EAGAIN || r == -EPIPE) {
+				p->full = announce_is_full(p->parts.announce);
+				return false;
+			}
+			if (r < 0)
+				show_lost(p, t, step);
+		}
+		t->at++;
+	}
+	return t->under_way == 0;
+}
+
+/* ---- transitions ---- */
+
+/* Takes the reference over. */
+static struct transition *transition_new(struct change *change)
+{
+	struct transition *t = xcalloc(1, sizeof(*t));
+
+	t->change = change;
+	return t;
+}
+
+/* The name isn't missing any more; or the directory is, in which names are. */
+static void note_name(struct publisher *p, const char *key, const struct step *step)
+{
+	struct layout_path path;
+
+	step_path(key, step, &path);
+	if (step->op == STEP_CREATE && step->kind == KIND_NAMESPACE)
+		negatives_del(p->negatives, "", path.namespace);
+	else if (step->op == STEP_CREATE && step->kind == KIND_STREAM)
+		negatives_del(p->negatives, path.namespace, path.stream);
+	else if (step->op == STEP_DELETE && step->kind == KIND_NAMESPACE)
+		negatives_del_dir(p->negatives, path.namespace);
+}
+
+/* Of a step that is shown. A place that is gone never comes back: what people did to its name, or made in it, is over. */
+static void settle_place(struct publisher *p, const char *key, const struct step *step)
+{
+	if (step->kind <= KIND_STREAM)
+		note_name(p, key, step);
+	if (step->op != STEP_DELETE)
+		return;
+	overlay_forget(p->parts.overlay, step->place);
+	if (step->kind == KIND_STREAM || step->kind == KIND_TAG)
+		scratch_drop(p->parts.scratch, step->place);
+}
+
+/* The namespace may have to be shown or hidden now. */
+static void check_namespace(struct publisher *p, const char *key)
+{
+	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+	struct step step;
+
+	if (!shown_namespace_step(p->parts.shown, namespace, &step))
+		return;
+	pthread_mutex_lock(&p->lock);
+	enqueue(p, namespace);
+	pthread_mutex_unlock(&p->lock);
+	p->again = true;
+}
+
+static void finish(struct publisher *p, struct transition *t)
+{
+	struct busy *b;
+
+	bool stream = strchr(t->change->key, '/');
+
+	if (stream && !t->returns)
+		shown_end(p->parts.shown, t->change);
+	for (size_t i = 0; i < t->change->nsteps; i++)
+		if (!t->change->steps[i].own)
+			settle_place(p, t->change->key, &t->change->steps[i]);
+	if (stream)
+		check_namespace(p, t->change->key);
+	pthread_mutex_lock(&p->lock);
+	p->counts.shown++;
+	b = map_get(&p->busy, t->change->key);
+	b->transitions--;
+	p->moving--;
+	b->turn += t->ordered;
+	b->names -= t->names;
+	pthread_cond_broadcast(&p->changed);
+	if (t->change->again)
+		b->again = true;
+	busy_drop_unused(p, b);
+	pthread_mutex_unlock(&p->lock);
+	p->again = true; /* what waited for it */
+	transition_free(t);
+}
+
+/* From here on its key waits for it. p->lock held. */
+static void count_in(struct publisher *p, struct transition *t)
+{
+	struct busy *b = busy_get(p, t->change->key);
+
+	for (size_t i = 0; i < t->change->nsteps && !t->returns; i++)
+		t->names = t->names ||
+			   (t->change->steps[i].waits && !step_keeps_name(&t->change->steps[i]));
+	t->ordered = !t->returns && t->change->nsteps && t->change->steps[0].op != STEP_ATTRIB;
+	t->turn = b->turns;
+	b->turns += t->ordered;
+	b->transitions++;
+	p->moving++;
+	b->names += t->names;
+}
+
+static void run_transition(struct publisher *p, struct transition *t)
+{
+	if (advance(p, t)) {
+		finish(p, t);
+	} else { /* those of one key stay in their order */
+		t->next = NULL;
+		t->link = p->last_transition;
+		*t->link = t;
+		p->last_transition = &t->next;
+	}
+}
+
+static void start(struct publisher *p, struct transition *t)
+{
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	pthread_mutex_unlock(&p->lock);
+	run_transition(p, t);
+}
+
+static void advance_and_finish(struct publisher *p, struct transition *t)
+{
+	if (!advance(p, t))
+		return;
+	*t->link = t->next;
+	if (t->next)
+		t->next->link = t->link;
+	else
+		p->last_transition = t->link;
+	finish(p, t);
+}
+
+/* Those that the announcer did something of, then those that wait for it, until it is full. */
+static void advance_all(struct publisher *p)
+{
+	struct transition *next;
+
+	while (p->heard) {
+		struct transition *t = p->heard;
+
+		p->heard = t->next_heard;
+		t->heard = false;
+		advance_and_finish(p, t);
+	}
+	p->full = false;
+	for (struct transition *t = p->transitions; t && !p->full; t = next) {
+		next = t->next;
+		if (!t->under_way)
+			advance_and_finish(p, t);
+	}
+}
+
+/* What the caller's own call changed is shown already; the events of the rest are still to come. */
+static void settle_own(struct publisher *p, const struct change_own *own, struct change *c)
+{
+	for (size_t i = 0; i < c->nsteps; i++) {
+		struct step *step = &c->steps[i];
+		struct layout_path path;
+
+		step->done = step->own;
+		if (step->waits)
+			continue;
+		if (step->op == STEP_WRITE) {
+			step_path(c->key, step, &path);
+			if (!step->own || !own->renamed)
+				handle_follow(p->parts.handles, &path, c->new);
+			inval_place(p, step->place);
+			continue;
+		}
+		/* A removed directory takes its files along without a word to the kernel, which
+		 * would go on showing their link count to who has them open. */
+		if (step->op == STEP_DELETE && !layout_is_directory(step->kind))
+			inval_place(p, step->place);
+		settle_place(p, c->key, step);
+	}
+}
+
+static void publish_stream(struct publisher *p, const char *key)
+{
+	_cleanup_object_ struct object *object = store_get(p->store, key);
+	struct change *c = shown_begin(p->parts.shown, key, object, NULL);
+
+	if (c)
+		start(p, transition_new(c));
+}
+
+static void publish_namespace(struct publisher *p, const char *name)
+{
+	struct store_namespace ns;
+	struct change *c;
+	struct step step;
+
+	shown_begin_namespace(
+		p->parts.shown, name, store_get_namespace(p->store, name, &ns) ? &ns : NULL);
+	if (!shown_namespace_step(p->parts.shown, name, &step))
+		return;
+	c = change_new(name);
+	change_add(c, step.op, step.kind, "", step.place);
+	c->again = step.op == STEP_DELETE && store_get_namespace(p->store, name, &ns);
+	start(p, transition_new(c));
+}
+
+static void return_hidden(struct publisher *p, const struct overlay_due *due)
+{
+	char key[2 * NAME_SIZE];
+	struct transition *t;
+	struct change *c;
+
+	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
+	c = change_new(key);
+	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->place);
+	t = transition_new(c);
+	t->returns = due->place;
+	start(p, t);
+}
+
+/* A file that was never saved is gone: its directory's listing is another one. */
+static void forget_pending(struct publisher *p, const struct overlay_due *due)
+{
+	struct publish_notify notify = get_notify(p);
+	uint64_t parent = notify.inval_inode ? parent_node(p, &due->path) : 0;
+
+	if (parent)
+		notify.inval_inode(notify.arg, parent);
+}
+
+/* When the next one is due (monotonic ns). */
+static int64_t look_at_overlay(struct publisher *p)
+{
+	struct overlay_due due;
+	int64_t next;
+
+	while (overlay_next_due(p->parts.overlay, &due, &next)) {
+		if (due.place)
+			return_hidden(p, &due);
+		else
+			forget_pending(p, &due);
+	}
+	return next;
+}
+
+/* ---- the announcer ---- */
+
+/* The step is to be done again. */
+static void take_back(struct transition *t, size_t at)
+{
+	t->change->steps[at].done = false;
+	if (t->at > at)
+		t->at = at;
+}
+
+static void take_ack(struct publisher *p, const struct announcer_ack *ack)
+{
+	struct sent *sent = idmap_del(&p->sent, ack->id);
+	struct transition *t;
+	struct step *step;
+	size_t sent_step;
+
+	if (!sent)
+		return;
+	t = sent->transition;
+	sent_step = sent->step;
+	step = &t->change->steps[sent_step];
+	step->id = 0;
+	step->done = true;
+	t->under_way--;
+	free(sent);
+	if (!t->heard) {
+		t->heard = true;
+		t->next_heard = p->heard;
+		p->heard = t;
+	}
+	if (ack->error == 0) {
+		count(p, &p->counts.announced);
+		if (flip(p, t, step) && !t->returns)
+			inval_place(p, step->place); /* it arrived without having been known */
+		return;
+	}
+	/* A directory above was removed meanwhile, and may be there again: then the step can be seen, or needn't. */
+	if (ack->error == ENOENT && step->misses++ < MISSES_MAX) {
+		take_back(t, sent_step);
+		return;
+	}
+	if ((ack->error == EEXIST && step->op == STEP_CREATE) ||
+		(ack->error == ENOENT && step->op == STEP_DELETE)) {
+		if (flip(p, t, step))
+			log_info("an event never was: %s", t->change->key);
+		drop_listing(p, t, step);
+		return;
+	}
+	if (ack->error == EBUSY && step->op == STEP_DELETE) {
+		/* Something is mounted there, and goes on standing there. */
+		take_back(t, sent_step);
+		t->not_before = now_monotonic() + BUSY_NS;
+		return;
+	}
+	log_debug("announcing %s: %s", t->change->key, strerror(ack->error));
+	if (ack->error == ENOENT) {
+		/* People have removed its name, or a directory above: nothing is to be seen. */
+		count(p, &p->counts.silent);
+		show_name(p, t, step);
+	} else {
+		show_lost(p, t, step);
+	}
+}
+
+/* What was under way is sent again: every step may be done twice. */
+static void forget_sent(struct publisher *p)
+{
+	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_release(&p->sent);
+	for (struct transition *t = p->transitions; t; t = t->next) {
+		t->under_way = 0;
+		t->at = 0;
+		for (size_t i = 0; i < t->change->nsteps; i++)
+			t->change->steps[i].id = 0;
+	}
+}
+
+static void hear_announcer(struct publisher *p)
+{
+	struct announcer_ack ack;
+	int r;
+
+	if (!announce_is_running(p->parts.announce))
+		return;
+	while ((r = announce_receive(p->parts.announce, &ack)) > 0)
+		take_ack(p, &ack);
+	if (r < 0) {
+		log_info("the announcer has ended (%s); it is started again", announce_reason(-r));
+		forget_sent(p);
+		announce_fail(p->parts.announce, r);
+	}
+}
+
+/* It runs as soon as there is a mount; *next is when to look again. */
+static void keep_announcer(struct publisher *p, int64_t *next)
+{
+	int64_t again = INT64_MAX;
+
+	if (get_notify(p).inval_inode)
+		again = announce_keep(p->parts.announce);
+	if (!start_forgetting(p) && again > now_monotonic() + FORGET_NS)
+		again = now_monotonic() + FORGET_NS;
+	if (again < *next)
+		*next = again;
+}
+
+/* ---- the thread ---- */
+
+static void publish_entry(struct publisher *p, const char *key)
+{
+	struct busy *b;
+	bool waits;
+
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	waits = b;
+	if (b)
+		b->again = true;
+	pthread_mutex_unlock(&p->lock);
+	if (waits)
+		return;
+	if (strchr(key, '/'))
+		publish_stream(p, key);
+	else
+		publish_namespace(p, key);
+}
+
+static struct entry *take(struct publisher *p)
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&p->lock);
+	e = p->stop ? NULL : p->first;
+	if (e) {
+		p->first = e->next;
+		if (!p->first)
+			p->last = &p->first;
+		map_del(&p->queued, e->key);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return e;
+}
+
+static void serve_handed(struct publisher *p)
+{
+	struct transition *t, *next;
+
+	pthread_mutex_lock(&p->lock);
+	t = p->stop ? NULL : p->handed;
+	if (t) {
+		p->handed = NULL;
+		p->last_handed = &p->handed;
+	}
+	pthread_mutex_unlock(&p->lock);
+	for (; t; t = next) {
+		next = t->next;
+		run_transition(p, t);
+	}
+}
+
+static void serve_line(struct publisher *p)
+{
+	struct entry *e;
+
+	while ((e = take(p))) {
+		publish_entry(p, e->key);
+		free(e);
+		pthread_mutex_lock(&p->lock);
+		p->done++;
+		pthread_cond_broadcast(&p->changed);
+		pthread_mutex_unlock(&p->lock);
+		serve_handed(p); /* whoever waits comes first */
+		if (p->parts.announce)
+			hear_announcer(p);
+		if (p->heard)
+			advance_all(p);
+	}
+}
+
+static bool is_stopped(struct publisher *p)
+{
+	bool stop;
+
+	pthread_mutex_lock(&p->lock);
+	stop = p->stop;
+	pthread_mutex_unlock(&p->lock);
+	return stop;
+}
+
+static void wait_for_something(struct publisher *p, int64_t until)
+{
+	struct pollfd fds[2] = {{.fd = p->wake_fd, .events = POLLIN},
+		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
+	uint64_t counter;
+
+	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : (int)ms_until(until));
+	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
+		abort();
+}
+
+static void *run(void *arg)
+{
+	struct publisher *p = arg;
+
+	while (!is_stopped(p)) {
+		int64_t next;
+
+		p->again = false;
+		serve_handed(p);
+		serve_line(p);
+		if (p->parts.announce)
+			hear_announcer(p);
+		next = look_at_overlay(p);
+		if (p->parts.announce)
+			keep_announcer(p, &next);
+		p->wake_at = next;
+		advance_all(p);
+		if (!p->again)
+			wait_for_something(p, p->wake_at);
+	}
+	return NULL;
+}
+
+int publish_start(struct publisher *p)
+{
+	int r;
+
+	pthread_mutex_lock(&p->lock);
+	r = -pthread_create(&p->thread, NULL, run, p);
+	p->started = r == 0;
+	pthread_mutex_unlock(&p->lock);
+	return r;
+}
+
+void publish_set_notify(struct publisher *p, const struct publish_notify *notify)
+{
+	pthread_mutex_lock(&p->lock);
+	p->notify = *notify;
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+}
+
+void publish_stop(struct publisher *p)
+{
+	bool started, forgets;
+
+	pthread_mutex_lock(&p->lock);
+	p->stop = true;
+	started = p->started;
+	p->started = false;
+	pthread_cond_broadcast(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+	publish_wake(p);
+	if (started)
+		pthread_join(p->thread, NULL);
+	pthread_mutex_lock(&p->lock);
+	forgets = p->forgets;
+	p->forgets = false;
+	pthread_cond_signal(&p->forget);
+	pthread_mutex_unlock(&p->lock);
+	if (forgets)
+		pthread_join(p->forget_thread, NULL);
+	if (p->parts.announce)
+		announce_stop(p->parts.announce);
+}
+
+/* What it leaves to the thread. True when somebody may wait for it. */
+static bool hand_over(struct publisher *p, struct transition *t)
+{
+	bool names;
+
+	pthread_mutex_lock(&p->lock);
+	count_in(p, t);
+	names = t->names;
+	t->next = NULL;
+	*p->last_handed = t;
+	p->last_handed = &t->next;
+	pthread_mutex_unlock(&p->lock);
+	return names;
+}
+
+void publish_now(struct publisher *p, const char *key, const struct change_own *own)
+{
+	static const struct change_own none = {0};
+	_cleanup_object_ struct object *object = NULL;
+	bool again = true, wake = false;
+	struct change *c;
+	struct busy *b;
+
+	publish_hold(p, key); /* first: what comes after the look is shown after us */
+	object = store_get(p->store, key);
+	own = own ? own : &none;
+	while (again && (c = shown_begin(p->parts.shown, key, object, own))) {
+		again = c->again;
+		c->again = false;
+		settle_own(p, own, c);
+		wake = hand_over(p, transition_new(c)) || wake;
+	}
+	pthread_mutex_lock(&p->lock);
+	b = map_get(&p->busy, key);
+	wake = --b->holds == 0 || wake; /* else the events come when the call is answered */
+	busy_drop_unused(p, b);
+	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
+}
+
+void publish_attributes(struct publisher *p, struct change *change)
+{
+	hand_over(p, transition_new(change));
+	publish_wake(p);
+}
+
+/* ---- names that are missing ---- */
+
+uint64_t publish_coverage(struct publisher *p)
+{
+	return negatives_epoch(p->negatives);
+}
+
+bool publish_keeps_missing(
+	struct publisher *p, uint64_t coverage, const char *namespace, const char *name)
+{
+	return negatives_add(p->negatives, coverage, namespace, name);
+}
+
+/* Names in their directories, as the set of negatives gives them. */
+struct uncovered {
+	char **names; /* namespace and name, two strings */
+	size_t count, size;
+};
+
+static void uncover(void *arg, const char *namespace, const char *name)
+{
+	struct uncovered *u = arg;
+
+	if (u->count + 2 > u->size) {
+		u->size = u->size ? 2 * u->size : 16;
+		u->names = xrealloc(u->names, u->size * sizeof(*u->names));
+	}
+	u->names[u->count++] = xstrdup(namespace);
+	u->names[u->count++] = xstrdup(name);
+}
+
+/* The directory's node at the kernel, 0 where it has none and so no names in it. */
+static uint64_t directory_node(struct publisher *p, const char *namespace)
+{
+	struct layout_path path = {.kind = KIND_NAMESPACE};
+	struct layout_attr attr;
+
+	if (!namespace[0])
+		return NODE_ID_ROOT;
+	snprintf(path.namespace, NAME_SIZE, "%s", namespace);
+	return shown_attr(p->parts.shown, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
+}
+
+void publish_uncover(struct publisher *p, const char *namespace)
+{
+	bool told = get_notify(p).inval_entry;
+	struct uncovered u = {0};
+
+	negatives_take(p->negatives, namespace, uncover, &u);
+	for (size_t i = 0; i < u.count; i += 2) {
+		uint64_t parent = told ? directory_node(p, u.names[i]) : 0;
+
+		pthread_mutex_lock(&p->lock);
+		if (parent && !p->stop)
+			forget_name(p, parent, u.names[i + 1]);
+		pthread_mutex_unlock(&p->lock);
+		free(u.names[i]);
+		free(u.names[i + 1]);
+	}
+	free(u.names);
+	start_forgetting(p);
+}
+
+/* ---- waiting ---- */
+
+/* p->lock held. `target`: how many keys had been put in line. */
+static bool is_reached(
+	struct publisher *p, const char *key, enum publish_until until, uint64_t target)
+{
+	const struct busy *b = key ? map_get(&p->busy, key) : NULL;
+
+	if (key && until == PUBLISH_SHOWN)
+		return !b || !b->names;
+	if (p->done < target)
+		return false; /* what is taken from the line isn't under way yet */
+	if (until == PUBLISH_SHOWN)
+		return true;
+	return key ? !b || !b->transitions : !p->moving;
+}
+
+int publish_wait(struct publisher *p, const char *key, enum publish_until until,
+	const struct http_check *check, int64_t deadline)
+{
+	uint64_t target;
+	int r = 0;
+
+	publish_wake(p);
+	pthread_mutex_lock(&p->lock);
+	target = p->added;
+	while (r == 0 && !p->stop && !is_reached(p, key, until, target)) {
+		int64_t now = now_monotonic(),
+			look = deadline < now + LOOK_NS ? deadline : now + LOOK_NS;
+
+		cond_wait_until(&p->changed, &p->lock, look);
+		pthread_mutex_unlock(&p->lock);
+		r = now >= deadline ? -ETIMEDOUT : check ? check->fn(check->arg) : 0;
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return r;
+}
+
+void publish_get_counts(struct publisher *p, struct publish_counts *ret)
+{
+	pthread_mutex_lock(&p->lock);
+	*ret = p->counts;
+	pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,502 @@
+#include "fs/save/save.h"
+
+#include "client/json.h"
+#include "client/yaml.h"
+#include "fs/mount/namei.h"
+#include "fs/save/update.h"
+
+#include <errno.h>
+
+#define LINE_MAX_LEN                                                                               \
+	1024 /* of a cause: Strict errors quote the object, and then say what is wrong */
+#define REASON_MAX ((size_t)4 << 20)
+
+struct document {
+	struct mount *mount;
+	const struct save_call *call;
+	const struct layout_path *path;
+	uint64_t slot;
+	struct object *opened;	  /* the base where the process read nothing, or NULL */
+	const struct base *saved; /* what the handle itself saved last, or NULL */
+	struct process_id opener; /* of the handle, or all 0 */
+	bool untold;		  /* whoever wrote it can't be told from others */
+	const char *text;
+	size_t len;
+	json_t *mine;
+	char raw[NAME_SIZE]; /* the tag's real name */
+	json_t *conflicts;
+	uint64_t stamp; /* of the accepted save (fs/tree/mergebase.h) */
+	struct update edit;
+};
+
+static void document_release(struct document *d)
+{
+	json_decref(d->mine);
+	json_decref(d->conflicts);
+	update_release(&d->edit);
+}
+
+/* Takes over the reference. */
+static void base_set(struct base *b, struct object *version)
+{
+	json_decref(steal_ptr(b->text));
+	object_unref(b->version);
+	b->version = version;
+}
+
+/* Somebody may have seen it who can't be told: the older of what those were shown and the version at open. */
+static void find_oldest(struct document *d, struct base *ret)
+{
+	const struct object *opened = d->opened;
+
+	if (!mergebase_find_oldest(d->mount->bases, d->slot, ret) || !opened)
+		return;
+	if (rv_compare(opened->resource_version, ret->version->resource_version) < 0)
+		base_release(ret);
+}
+
+/*
+ * What the process that saves saw last of the file, or the one that opened it; what the handle itself
+ * saved, if that is newer; else the version at open.
+ */
+static void find_base(struct document *d, const struct object *current, struct base *ret)
+{
+	struct mergebases *bases = d->mount->bases;
+	const struct base *saved = d->saved;
+
+	*ret = (struct base){0};
+	if (d->untold)
+		find_oldest(d, ret);
+	else if (!mergebase_find(bases, &d->call->who, d->slot, ret))
+		mergebase_find(bases, &d->opener, d->slot, ret);
+	if (saved && saved->version && saved->stamp > ret->stamp) {
+		base_release(ret);
+		*ret = (struct base){
+			object_ref(saved->version), json_incref(saved->text), saved->stamp};
+	}
+	if (ret->version && !streq(ret->version->uid, current->uid))
+		base_release(ret);
+	if (!ret->version && d->opened && streq(d->opened->uid, current->uid))
+		ret->version = object_ref(d->opened);
+}
+
+static const char *version_in(const json_t *text)
+{
+	return json_str(json_object_get(text, "metadata"), "resourceVersion");
+}
+
+/*
+ * imagestream.*: the resourceVersion in the text names the base, and nothing may have happened
+ * since but this mount's saves and what moves by itself.
+ */
+static int check_version(struct document *d, struct object *current, struct base *base)
+{
+	const char *named = version_in(d->mine), *saved = version_in(base->text);
+
+	if (named && !(saved && streq(saved, named))) {
+		struct object *version =
+			streq(current->resource_version, named)
+				? object_ref(current)
+				: history_get(d->mount->history, current->key, named);
+
+		if (!version)
+			return update_refuse(&d->edit, ESTALE,
+				xasprintf("resourceVersion %s is not one that this mount showed in "
+					  "the "
+					  "last 10 minutes; the current one is %s",
+					named, current->resource_version));
+		base_set(base, version);
+	}
+	if (base->version && !history_is_ours(d->mount->history, current->key,
+				     base->version->resource_version, current))
+		return update_refuse(&d->edit, ESTALE,
+			xasprintf("somebody changed the ImageStream since resourceVersion %s; the "
+				  "current one is %s",
+				base->version->resource_version, current->resource_version));
+	return 0;
+}
+
+/* update_decide: the text's changes from its base, on top of the current object. */
+static int merge(struct update *e, struct object *current, const json_t *json, json_t **ret_merged)
+{
+	struct document *d = e->arg;
+	_cleanup_base_ struct base base = {0};
+	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
+	char *error = NULL;
+	int r;
+
+	find_base(d, current, &base);
+	if (e->file.view == PATCH_IMAGESTREAM) {
+		r = check_version(d, current, &base);
+		if (r < 0)
+			return r;
+	}
+	parsed = base.version ? object_cache_get(d->mount->cache, base.version)
+			      : json_incref((json_t *)json);
+	shown = patch_value(&e->file, parsed);
+	r = patch_check(&e->file, shown, d->mine, &error);
+	if (r < 0)
+		return update_refuse(e, -r, error);
+	json_decref(steal_ptr(d->conflicts));
+	r = patch_merge3(&e->file, base.text ? base.text : shown, theirs, d->mine, ret_merged,
+		&d->conflicts);
+	if (r < 0)
+		return update_refuse(e, -r,
+			xstrdup(d->conflicts ? "somebody changed the same thing meanwhile"
+					     : "the text doesn't fit the current object"));
+	if (!*ret_merged && !theirs)
+		return 0;
+	return patch_equal(&e->file, theirs, *ret_merged) ? 0 : 1;
+}
+
+bool save_is_whole(const struct layout_path *path, const char *text, size_t len)
+{
+	_cleanup_json_ json_t *json = NULL;
+
+	if (path->kind != KIND_IMAGESTREAM_YAML)
+		json = json_read_or_null(text, len, JSON_ALLOW_NUL);
+	return json;
+}
+
+static int parse_yaml(struct document *d)
+{
+	_cleanup_free_ char *error = NULL;
+
+	if (yaml_parse(d->text, d->len, &d->mine, &error) < 0)
+		return update_refuse(&d->edit, EINVAL, xasprintf("not YAML: %s", error));
+	if (!json_is_object(d->mine))
+		return update_refuse(&d->edit, EINVAL, xstrdup("not a YAML mapping"));
+	return 0;
+}
+
+static int parse(struct document *d)
+{
+	_cleanup_free_ char *why = NULL;
+
+	if (d->path->kind == KIND_IMAGESTREAM_YAML)
+		return parse_yaml(d);
+	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
+		return update_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
+	if (!json_is_object(d->mine))
+		return update_refuse(&d->edit, EINVAL, xstrdup("not a JSON object"));
+	return 0;
+}
+
+/* ---- the reason ---- */
+
+/* Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a listing. */
+static void tell_kernel(struct mount *m, uint64_t ino)
+{
+	uint64_t id = node_find(m->nodes, ino);
+
+	if (id && m->notify.inval_inode)
+		m->notify.inval_inode(m->notify.arg, id);
+}
+
+static void add_line(struct buf *out, const char *text)
+{
+	_cleanup_free_ char *line = str_shorten(text, LINE_MAX_LEN);
+
+	for (char *p = line; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	buf_addf(out, "%s\n", line);
+}
+
+static void add_causes(const struct status *status, struct buf *out)
+{
+	const json_t *causes = json_object_get(json_object_get(status->body, "details"), "causes");
+	const json_t *cause;
+	size_t i;
+
+	json_array_foreach(causes, i, cause)
+	{
+		const char *field = json_str(cause, "field"), *reason = json_str(cause, "reason");
+		const char *message = json_str(cause, "message");
+		_cleanup_free_ char *line = xasprintf("%s: %s: %s", field ? field : "-",
+			reason ? reason : "-", message ? message : "-");
+
+		add_line(out, line);
+	}
+}
+
+static void refuse(struct document *d)
+{
+	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
+	_cleanup_free_ char *path = namei_text(d->path);
+	const struct status *status = &d->edit.status;
+	uint64_t dir = namei_parent(d->mount, d->path);
+
+	add_line(&reason, status->message ? status->message : strerror(status->error));
+	add_causes(status, &reason);
+	if (d->conflicts)
+		patch_conflict_text(d->conflicts, &reason);
+	rejects_keep(d->mount->rejects, dir, d->path, d->text, d->len, &reason);
+	tell_kernel(d->mount, dir);
+	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
+		status->message);
+}
+
+/* ---- one document ---- */
+
+static int document_init(struct document *d, struct mount *m, const struct save_call *call,
+	const struct layout_path *path, const char *uid)
+{
+	size_t len = 0;
+
+	d->mount = m;
+	d->call = call;
+	d->path = path;
+	d->edit = (struct update){.mount = m,
+		.call = &call->api,
+		.namespace = path->namespace,
+		.stream = path->stream,
+		.uid = uid,
+		.file = {.view = layout[path->kind].view},
+		.decide = merge,
+		.arg = d,
+		.own = {.file = call->closed ? NULL : path}};
+	if (path->kind < KIND_TAG)
+		return 0;
+	if (layout_unescape(path->tag, d->raw, &len) < 0)
+		return update_refuse(&d->edit, EINVAL, xstrdup("no tag can have that name"));
+	d->edit.file.tag = d->raw;
+	d->edit.file.tag_len = len;
+	return 0;
+}
+
+/* 0 or -errno; what is refused is kept. */
+static int save(struct document *d)
+{
+	uint64_t dir = namei_parent(d->mount, d->path);
+	int r = parse(d);
+
+	if (r == 0)
+		r = update_run(&d->edit);
+	update_end(&d->edit, r);
+	if (r < 0) {
+		refuse(d);
+		return r;
+	}
+	/* An editor that puts the old text back hasn't saved the new one, unless the server has it by now. */
+	if ((d->edit.sent || rejects_holds(d->mount->rejects, dir, d->path, d->text, d->len)) &&
+		rejects_clear(d->mount->rejects, dir, d->path))
+		tell_kernel(d->mount, dir);
+	d->stamp = mergebase_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
+		d->slot, d->mine, d->edit.result);
+	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
+		now_monotonic() + PUBLISH_WAIT_NS);
+	return 0;
+}
+
+/* A file that the object didn't have: from now on the place is there, and the inode stands for it. */
+static void settle_pending(struct mount *m, const struct handle_state *state)
+{
+	struct layout_attr attr;
+
+	if (state->place || overlay_pending(m->overlay, state->pending) != state->ino ||
+		shown_attr(m->shown, &state->path, &attr) < 0)
+		return;
+	overlay_show(m->overlay, attr.ino, state->ino);
+	overlay_drop_pending(m->overlay, state->pending);
+	handle_set_place(m->handles, state->ino, attr.ino);
+}
+
+/* 0 while the handle's inode still stands for its place; else it is refused. */
+static int check_current(struct document *d, const struct handle_state *state)
+{
+	struct mount *m = d->mount;
+	struct layout_path stream = state->path;
+	struct layout_attr attr;
+	bool current;
+
+	stream.kind = KIND_STREAM;
+	if (shown_attr(m->shown, &stream, &attr) < 0)
+		return update_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
+	if (!state->place) /* what was begun in a tag that is gone isn't begun in its next one */
+		current = namei_slot(m, &state->path) == state->pending &&
+			  overlay_pending(m->overlay, state->pending) == state->ino;
+	else
+		current = overlay_ino(m->overlay, state->place) == state->ino;
+	if (!current)
+		return update_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
+	/* What only lacks the file is for the merge to say. */
+	if (state->place && shown_attr(m->shown, &state->path, &attr) == 0 &&
+		attr.ino != state->place)
+		return update_refuse(
+			&d->edit, ESTALE, xstrdup("the file went and came back: open it again"));
+	return 0;
+}
+
+static bool is_ending(const struct save_call *call)
+{
+	return call->api.check && call->api.check->fn(call->api.check->arg) == -ESHUTDOWN;
+}
+
+int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
+{
+	_cleanup_handle_state_ struct handle_state state = {0};
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict = 0, r;
+
+	if (is_ending(call))
+		return -ESHUTDOWN;
+	handle_get_state(m->handles, f, &state);
+	if (state.scratch || !state.draft)
+		return 0;
+	switch (draft_take(state.draft, &verdict, &text, &len, &change)) {
+	case DRAFT_CLEAN:
+		return 0;
+	case DRAFT_DECIDED:
+		return -verdict;
+	case DRAFT_WRITTEN:
+		break;
+	}
+	d.text = text;
+	d.len = len;
+	d.opened = state.opened;
+	d.saved = &state.saved;
+	d.opener = *handle_opener(f);
+	d.untold = !d.opener.tgid;
+	d.slot = state.slot;
+	r = document_init(&d, m, call, &state.path, state.opened->uid);
+	if (r == 0)
+		r = check_current(&d, &state);
+	if (r < 0) {
+		refuse(&d);
+	} else {
+		r = save(&d);
+	}
+	if (r == 0) {
+		struct base saved = {d.edit.result, d.mine, d.stamp};
+
+		settle_pending(m, &state);
+		handle_set_saved(m->handles, f, &saved);
+	}
+	if (r == -ENOENT)
+		r = -ESTALE; /* the file is open */
+	draft_decide(state.draft, change, -r);
+	tell_kernel(m, state.ino);
+	return r;
+}
+
+void save_refuse_handle(struct mount *m, struct handle *f, int error, const char *why)
+{
+	_cleanup_handle_state_ struct handle_state state;
+	struct save_call call = {0};
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict;
+
+	handle_get_state(m->handles, f, &state);
+	if (state.scratch || !state.draft ||
+		draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
+		return;
+	document_init(&d, m, &call, &state.path, NULL);
+	d.text = text;
+	d.len = len;
+	update_refuse(&d.edit, error, xstrdup(why));
+	refuse(&d);
+	draft_decide(state.draft, change, error);
+}
+
+int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+	const struct layout_path *path, uint64_t *ret_place)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(m->shown, path->namespace, path->stream);
+	struct document __attribute__((cleanup(document_release))) d = {0};
+	_cleanup_free_ char *text = NULL;
+	struct layout_attr attr;
+	size_t len;
+	int r;
+
+	if (!snapshot)
+		return -ENOENT;
+	text = scratch_read(m->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	d.text = text;
+	d.len = len;
+	d.opened = scratch_version(n);
+	d.untold = !call->who.tgid;
+	d.slot = layout_ino(snapshot->object->uid, path->kind, path->tag, 0);
+	r = document_init(&d, m, call, path, snapshot->object->uid);
+	if (r < 0) {
+		refuse(&d);
+		return r;
+	}
+	d.edit.own.renamed = true;
+	r = save(&d);
+	if (r == 0 && shown_attr(m->shown, path, &attr) == 0)
+		*ret_place = attr.ino;
+	else if (r == 0)
+		r = -ENOENT;
+	return r;
+}
+
+static void keep(struct mount *m, const struct layout_path *path, const char *text, size_t len,
+	const char *why)
+{
+	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
+
+	add_line(&reason, why);
+	rejects_keep(m->rejects, 0, path, text, len, &reason);
+}
+
+static void keep_unsaved(void *arg, const struct handle_state *state, const char *text, size_t len)
+{
+	keep(arg, &state->path, text, len, "imagestreamfs ended before this was saved");
+}
+
+void save_keep_unsaved(struct mount *m)
+{
+	handle_foreach_unsaved(m->handles, 0, keep_unsaved, m);
+}
+
+void save_keep_handle(struct mount *m, struct handle *f)
+{
+	_cleanup_handle_state_ struct handle_state state;
+	_cleanup_free_ char *text = NULL;
+	uint64_t change;
+	size_t len;
+	int verdict;
+
+	handle_get_state(m->handles, f, &state);
+	if (!state.scratch && state.draft &&
+		draft_take(state.draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN)
+		keep_unsaved(m, &state, text, len);
+}
+
+struct older {
+	struct mount *mount;
+	struct layout_path path;
+	char *text; /* the newest so far */
+	size_t len;
+};
+
+static void keep_older(void *arg, const struct handle_state *state, const char *text, size_t len)
+{
+	struct older *o = arg;
+
+	if (o->text)
+		keep(o->mount, &o->path, o->text, o->len,
+			"the file was renamed or removed before this was saved");
+	free(o->text);
+	o->path = state->path;
+	o->text = xmalloc(len + 1);
+	memcpy(o->text, text, len);
+	o->len = len;
+}
+
+char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len)
+{
+	struct older o = {.mount = m};
+
+	handle_foreach_unsaved(m->handles, ino, keep_older, &o);
+	*ret_len = o.len;
+	return o.text;
+}

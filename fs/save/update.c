@@ -1,0 +1,339 @@
+#include "fs/save/update.h"
+
+#include "client/json.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#define CONFLICT_MS  10 /* the first wait after a conflict is up to this, then doubled */
+#define CONFLICT_TOP 8	/* and no longer after so many times */
+#define LOST_MAX     5	/* answers that may be lost in one save */
+
+void update_forget_stream(struct mount *m, const char *key, const char *uid)
+{
+	_cleanup_object_ struct object *held = store_get(m->store, key);
+
+	if (held && (!uid || streq(held->uid, uid)))
+		store_delete(m->store, key, held->resource_version);
+}
+
+char *update_key(const struct update *e)
+{
+	return xasprintf("%s/%s", e->namespace, e->stream);
+}
+
+int update_refuse(struct update *e, int error, char *message)
+{
+	status_release(&e->status);
+	e->status = (struct status){.error = error, .message = message};
+	return -error;
+}
+
+void update_release(struct update *e)
+{
+	status_release(&e->status);
+	object_unref(e->result);
+	free(e->request);
+	free(e->last_from);
+	json_decref(e->last_sent);
+}
+
+int update_send(struct update *e, const struct api_request *request, struct buf *ret_answer)
+{
+	status_release(&e->status);
+	free(e->request);
+	e->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
+	buf_release(ret_answer);
+	return api_send_raw(e->mount->api, e->call, request, ret_answer, &e->status);
+}
+
+/* An answer about another stream is no answer to the request. */
+static int read_answer(const struct update *e, const struct buf *answer, struct object **ret,
+	json_t **ret_tree, char **ret_why)
+{
+	_cleanup_object_ struct object *o = NULL;
+	int r = object_from_text(answer->data, answer->len,
+		e->mount->api->resources->streams.api_version, &o, ret_tree, ret_why);
+
+	if (r < 0)
+		return -EINVAL;
+	if (!object_is(o, e->namespace, e->stream)) {
+		*ret_why = xasprintf("it is another ImageStream: %s", o->key);
+		return -EINVAL;
+	}
+	*ret = steal_ptr(o);
+	return 0;
+}
+
+int update_take_answer(struct update *e, const struct buf *answer, char **ret_why)
+{
+	_cleanup_json_ json_t *tree = NULL;
+	_cleanup_free_ char *why = NULL;
+	struct object *o;
+	int r = read_answer(e, answer, &o, &tree, &why);
+
+	if (r < 0) {
+		if (ret_why)
+			*ret_why = steal_ptr(why);
+		return r;
+	}
+	object_unref(e->result);
+	e->result = object_ref(o);
+	object_cache_put(e->mount->cache, o, tree);
+	store_put(e->mount->store, o, 0);
+	e->taken = true;
+	return 0;
+}
+
+void update_end(struct update *e, int r)
+{
+	_cleanup_free_ char *key = update_key(e);
+
+	if (e->taken)
+		publish_now(e->mount->publisher, key, r == 0 ? &e->own : NULL);
+}
+
+int update_refresh(struct update *e)
+{
+	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->namespace, e->stream);
+	_cleanup_buf_ struct buf answer = {0};
+	_cleanup_free_ char *why = NULL;
+	int r = update_send(e, &(struct api_request){.path = path}, &answer);
+
+	if (r == 0 && update_take_answer(e, &answer, &why) < 0)
+		r = update_refuse(
+			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
+	return r;
+}
+
+static const char *const content_types[] = {
+	[PATCH_PUT] = "application/json",
+	[PATCH_MERGE] = "application/merge-patch+json",
+	[PATCH_STRATEGIC] = "application/strategic-merge-patch+json",
+};
+
+static bool is_status(const struct update *e)
+{
+	return e->file.view == PATCH_STATUS || e->file.view == PATCH_TAG_STATUS;
+}
+
+/* The form to try where the server doesn't take this one as a type (415). */
+static bool other_form(const struct update *e, enum patch_form *form)
+{
+	if (*form == PATCH_STRATEGIC)
+		*form = PATCH_MERGE;
+	else if (*form == PATCH_MERGE && is_status(e))
+		*form = PATCH_PUT;
+	else
+		return false;
+	return true;
+}
+
+static bool is_same_version(const json_t *a, const json_t *b)
+{
+	static const char *const names[] = {"namespace", "name", "uid", "resourceVersion"};
+	const json_t *x = json_object_get(a, "metadata"), *y = json_object_get(b, "metadata");
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!json_equal(json_object_get(x, names[i]), json_object_get(y, names[i])))
+			return false;
+	return true;
+}
+
+static int update_conflict(struct update *e)
+{
+	update_refuse(e, ESTALE, xstrdup("the ImageStream was changed meanwhile"));
+	e->status.code = 409;
+	return -ESTALE;
+}
+
+static int send_form(struct update *e, enum patch_form form, const json_t *current,
+	const json_t *merged, struct buf *ret_answer)
+{
+	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->namespace,
+		e->stream, is_status(e) ? "status" : NULL);
+	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
+	_cleanup_json_ json_t *stored = NULL, *body = NULL;
+	_cleanup_buf_ struct buf text = {0};
+	struct api_request request = {.path = path, .content_type = content_types[form]};
+	int r;
+
+	if (form == PATCH_PUT && is_status(e)) { /* a status PUT takes labels and finalizers too */
+		r = update_send(e, &(struct api_request){.path = base}, &text);
+		if (r < 0)
+			return r;
+		stored = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
+		if (!is_same_version(stored, current)) /* newer than what was merged */
+			return update_conflict(e);
+		current = stored;
+	}
+	body = patch_body(&e->file, form, current, merged);
+	request.method = form == PATCH_PUT ? "PUT" : "PATCH";
+	request.body = body;
+	return update_send(e, &request, ret_answer);
+}
+
+static int send_change(
+	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
+{
+	enum patch_form form = patch_form(&e->file, current, merged);
+	int r;
+
+	do {
+		r = send_form(e, form, current, merged, ret_answer);
+	} while (r < 0 && e->status.code == 415 && other_form(e, &form));
+	return r;
+}
+
+/* Whether somebody else was faster: the object is to be looked at again. */
+static bool is_conflict(const struct update *e)
+{
+	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);
+}
+
+bool update_is_lost(const struct update *e)
+{
+	return e->status.code == 0 && (e->status.error == ECONNRESET || e->status.error == EIO);
+}
+
+/* The change was sent, and nobody knows what became of it. */
+static bool is_in_doubt(const struct update *e)
+{
+	return e->status.code == 0 &&
+	       (update_is_lost(e) || e->status.error == ETIMEDOUT || e->status.error == EINTR ||
+		       e->status.error == ESHUTDOWN);
+}
+
+static void add_doubt(struct update *e)
+{
+	char *message = xasprintf("%s; the server may have applied the change", e->status.message);
+
+	free(e->status.message);
+	e->status.message = message;
+}
+
+static int wait_random(struct update *e, unsigned attempt)
+{
+	int64_t top = CONFLICT_MS << (attempt < CONFLICT_TOP ? attempt : CONFLICT_TOP);
+	uint32_t random = 0;
+	ssize_t n = getrandom(&random, sizeof(random), GRND_NONBLOCK);
+
+	return api_wait(e->call, n > 0 ? random % top + 1 : top);
+}
+
+/* The object to change: the store's, else the server's (a stream that nothing watches). */
+static int get_current(struct update *e, struct object **ret)
+{
+	_cleanup_free_ char *key = update_key(e);
+	int r;
+
+	*ret = store_get(e->mount->store, key);
+	if (!*ret) {
+		r = update_refresh(e);
+		if (r < 0)
+			return r;
+		*ret = object_ref(e->result);
+	}
+	if (e->uid && !streq((*ret)->uid, e->uid)) {
+		object_unref(steal_ptr(*ret));
+		return update_refuse(
+			e, ESTALE, xstrdup("the ImageStream was deleted and made again meanwhile"));
+	}
+	return 0;
+}
+
+/* Whether a change that was sent without an answer (curl may even send it twice) is there now. */
+static bool has_arrived(struct update *e, struct object *current, const json_t *json)
+{
+	_cleanup_json_ json_t *now = NULL;
+
+	if (!e->last_from || streq(e->last_from, current->resource_version))
+		return false;
+	now = patch_value(&e->file, json);
+	if (!patch_equal(&e->file, now, e->last_sent))
+		return false;
+	history_own(e->mount->history, current, e->last_from);
+	return true;
+}
+
+static void remember_sent(struct update *e, const struct object *from, json_t *merged)
+{
+	free(e->last_from);
+	json_decref(e->last_sent);
+	e->last_from = xstrdup(from->resource_version);
+	e->last_sent = json_incref(merged);
+}
+
+static void set_result(struct update *e, struct object *o)
+{
+	object_unref(e->result);
+	e->result = object_ref(o);
+}
+
+/* One attempt. 0, or -errno; *ret_again when the object should be looked at again. */
+static int attempt(struct update *e, bool *ret_again)
+{
+	_cleanup_object_ struct object *current = NULL;
+	_cleanup_json_ json_t *json = NULL, *merged = NULL;
+	_cleanup_buf_ struct buf answer = {0};
+	_cleanup_free_ char *why = NULL;
+	int r = get_current(e, &current);
+
+	*ret_again = false;
+	if (r < 0)
+		return r;
+	json = object_cache_get(e->mount->cache, current);
+	e->sent = has_arrived(e, current, json);
+	r = e->sent ? 0 : e->decide(e, current, json, &merged);
+	if (r <= 0) {
+		set_result(e, current);
+		return r;
+	}
+	r = e->call->check ? e->call->check->fn(e->call->check->arg) : 0;
+	if (r < 0)
+		return update_refuse(e, -r, xasprintf("nothing was sent: %s", strerror(-r)));
+	remember_sent(e, current, merged);
+	r = send_change(e, json, merged, &answer);
+	if (r == 0 && update_take_answer(e, &answer, &why) < 0) /* nobody knows what it did */
+		r = update_refuse(
+			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
+	if (r < 0) {
+		e->lost = update_is_lost(e);
+		e->in_doubt = is_in_doubt(e);
+		*ret_again = is_conflict(e) || update_is_lost(e);
+		return r;
+	}
+	e->sent = true;
+	history_own(e->mount->history, e->result, current->resource_version);
+	return 0;
+}
+
+int update_run(struct update *e)
+{
+	unsigned conflicts = 0, lost = 0;
+	bool again;
+	int r;
+
+	while ((r = attempt(e, &again)) < 0 && again) {
+		bool conflict = is_conflict(e);
+		_cleanup_free_ char *message = xstrdup(e->status.message);
+
+		if (!conflict && ++lost > LOST_MAX)
+			break;
+		r = conflict ? wait_random(e, conflicts++) : 0;
+		if (r == 0)
+			r = update_refresh(e); /* what came of it is seen there, not guessed */
+		if (r == 0)
+			e->in_doubt = false;
+		if (r == -ETIMEDOUT && conflict)
+			return update_refuse(e, EAGAIN, steal_ptr(message));
+		if (r < 0) {
+			if (e->status.error != -r)
+				update_refuse(e, -r, xstrdup(strerror(-r)));
+			break;
+		}
+	}
+	if (r < 0 && e->in_doubt)
+		add_doubt(e);
+	return r;
+}

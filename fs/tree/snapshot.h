@@ -1,0 +1,108 @@
+/*
+ * snapshot: one shown version of a stream: its object, and what its files and tags look like.
+ *
+ * Immutable and counted. A snapshot that follows another one knows which files' bytes changed, so that
+ * a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names, sizes
+ * and times cost a parse and a rendering of every file, so they are made at the first question.
+ * imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it is
+ * asked for itself, out of those of its parts.
+ */
+#ifndef FS_TREE_SNAPSHOT_H
+#define FS_TREE_SNAPSHOT_H
+
+#include "client/journal.h"
+#include "client/object.h"
+#include "fs/tree/layout.h"
+
+#include <pthread.h>
+
+struct snapshot_file {
+	bool there;
+	unsigned
+		born; /* how often something was made anew in the stream before it; part of its st_ino */
+	uint64_t size, hash; /* of imagestream.yaml those of imagestream.json */
+	int64_t mtime;
+};
+
+#define SNAPSHOT_NOWHERE SIZE_MAX
+
+struct snapshot_tag {
+	char *name; /* as a file name */
+	char *raw;  /* as the API has it */
+	size_t raw_len;
+	size_t spec_at,
+		status_at; /* its elements' places in spec.tags and status.tags, or SNAPSHOT_NOWHERE */
+	unsigned cookie; /* its place in listings; never used again in this stream */
+	unsigned born;
+	int64_t mtime;
+	struct snapshot_file files[TAG_FILES];
+};
+
+/* The members of an ImageStream that change alone. */
+enum snapshot_part { SNAPSHOT_METADATA, SNAPSHOT_SPEC, SNAPSHOT_STATUS, SNAPSHOT_PARTS };
+
+struct snapshot_index {
+	struct snapshot_file files[STREAM_FILES];
+	int64_t mtime, tags_mtime;    /* of STREAM/ and STREAM/tags/ */
+	unsigned counter;	      /* the last cookie given */
+	size_t parts[SNAPSHOT_PARTS]; /* what they take of imagestream.json */
+	size_t ntags;
+	struct snapshot_tag *tags; /* by cookie */
+	struct map *by_name;
+};
+
+struct snapshot {
+	atomic_uint refs;
+	unsigned generation; /* of the stream's life here; part of each st_ino */
+	struct object *object;
+	struct object_cache *cache;
+	struct journal *journal;
+	_Atomic(struct snapshot_index *) index; /* NULL: nobody asked yet */
+	/* Bytes of imagestream.yaml, of its parts and of what else is in it; 0: nobody asked yet. */
+	atomic_uint_fast64_t yaml_size, yaml_parts[SNAPSHOT_PARTS], yaml_rest;
+};
+
+/*
+ * The first version of a stream, or the one after `old`, whose generation it then has. Takes a reference
+ * of its own on the object; cache and journal are borrowed for the snapshot's life. `now` is the mtime of
+ * what changed. `generation` 0: it was never shown here before; what went and comes back has another one,
+ * so that everything in it is a new inode. The tag `went` (NULL: none) of the old one was removed: where it is
+ * there, it is another.
+ */
+struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
+	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal);
+struct snapshot *snapshot_ref(struct snapshot *v);
+void snapshot_unref(struct snapshot *v); /* NULL is fine */
+
+static inline struct snapshot *snapshot_ref_or_null(struct snapshot *v)
+{
+	return v ? snapshot_ref(v) : NULL;
+}
+
+static inline void cleanup_snapshot(struct snapshot **v)
+{
+	snapshot_unref(*v);
+}
+#define _cleanup_view_ _cleanup_(cleanup_snapshot)
+
+/* Names, sizes, times. Borrowed from the snapshot. */
+const struct snapshot_index *snapshot_index(struct snapshot *v);
+const struct snapshot_tag *snapshot_find_tag(struct snapshot *v, const char *name);
+/* Names the place in the tag for a file that isn't there yet (fs/tree/overlay.h). 0: no such tag. */
+uint64_t snapshot_slot(struct snapshot *v, enum kind kind, const char *tag);
+/* The index of the first tag after the cookie; ntags where there is none. */
+size_t snapshot_tag_after(struct snapshot *v, uint64_t cookie);
+
+/* The mtime of STREAM/, without making the index. */
+int64_t snapshot_mtime(const struct snapshot *v);
+
+/* Attributes of the stream, of its tags or of a file in it. -ENOENT where it isn't there. */
+int snapshot_attr(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret);
+
+/* The same without the size. */
+int snapshot_stamp(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret);
+
+/* The file's bytes. -ENOENT. */
+int snapshot_show(struct snapshot *v, enum kind kind, const char *tag, struct buf *out);
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * A file's bytes, saved as they were read, are no change: for every file of every ImageStream in the recordings of
+ * a real server. What is shown and what a save is compared to are one thing.
+ */
+#include "client/yaml.h"
+#include "fs/tree/layout.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define TEXT_MAX ((size_t)64 << 20)
+
+static const char *directory;
+static size_t streams, files;
+
+static json_t *parse(enum kind kind, const struct buf *bytes)
+{
+	_cleanup_free_ char *error = NULL;
+	json_t *json = NULL;
+
+	if (kind != KIND_IMAGESTREAM_YAML)
+		return json_loadb(bytes->data, bytes->len, JSON_ALLOW_NUL, NULL);
+	assert_int_equal(yaml_parse(bytes->data, bytes->len, &json, &error), 0);
+	return json;
+}
+
+static void check_file(
+	enum kind kind, const json_t *object, const struct attr_tag *tag, const json_t *name)
+{
+	struct patch_file f = {
+		layout[kind].view, json_string_value(name), json_string_length(name)};
+	_cleanup_json_ json_t *base = patch_value(&f, object), *mine = NULL;
+	_cleanup_json_ json_t *merged = NULL, *conflicts = NULL;
+	_cleanup_buf_ struct buf bytes = BUF_INIT(TEXT_MAX);
+	_cleanup_free_ char *error = NULL;
+
+	if (!layout[kind].rights || layout_show(kind, object, tag, &bytes) < 0)
+		return;
+	mine = parse(kind, &bytes);
+	assert_non_null(mine);
+	if (patch_check(&f, base, mine, &error) < 0)
+		fail_msg("%s: %s", layout[kind].kind, error);
+	assert_int_equal(patch_merge3(&f, base, base, mine, &merged, &conflicts), 0);
+	assert_true(patch_equal(&f, base, merged));
+	files++;
+}
+
+static void check_tags(const json_t *object, const char *part, const char *key)
+{
+	const json_t *element;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_object_get(object, part), "tags"), i, element)
+	{
+		const json_t *name = json_object_get(element, key);
+		struct attr_tag tag;
+
+		if (!json_is_string(name))
+			continue;
+		tag = attr_find_tag(object, json_string_value(name), json_string_length(name));
+		for (unsigned k = 0; k < TAG_FILES; k++)
+			check_file(TAG_FILE + k, object, &tag, name);
+	}
+}
+
+static bool is_stream(const json_t *value)
+{
+	const char *kind = json_str(value, "kind");
+
+	return kind && streq(kind, "ImageStream") &&
+	       json_str(json_object_get(value, "metadata"), "uid");
+}
+
+/* Every ImageStream in the value, however deep. */
+static void check_all(const json_t *value)
+{
+	const json_t *member;
+	const char *key;
+	size_t i;
+
+	if (is_stream(value)) {
+		for (unsigned k = 0; k < STREAM_FILES; k++)
+			check_file(STREAM_FILE + k, value, NULL, NULL);
+		check_tags(value, "spec", "name");
+		check_tags(value, "status", "tag");
+		streams++;
+		return;
+	}
+	json_array_foreach(value, i, member) check_all(member);
+	json_object_foreach((json_t *)value, key, member) check_all(member);
+}
+
+/* Each JSON text that begins a line. */
+static void check_recording(const char *text)
+{
+	for (const char *p = text; p; p = strchr(p, '\n')) {
+		_cleanup_json_ json_t *json = NULL;
+
+		p += *p == '\n';
+		if (*p != '{')
+			continue;
+		json = json_loads(p, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL);
+		check_all(json);
+	}
+}
+
+static void saved_as_read(void **state)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		_cleanup_free_ char *path = xasprintf("%s/%s", directory, entry->d_name),
+				    *text = NULL;
+		size_t len;
+
+		if (read_file(path, TEXT_MAX, &text, &len) == 0)
+			check_recording(text);
+	}
+	closedir(dir);
+	print_message("%zu files of %zu ImageStreams\n", files, streams);
+	assert_true(streams > 100 && files > 900);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(saved_as_read)};
+
+	directory = argc > 1 ? argv[1] : "tests/apiserver_test/transcripts";
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
