@@ -92,24 +92,12 @@ static void close_parent(struct worker *w)
 	w->dir = -1;
 }
 
-static int perform(struct worker *w, const struct announcer_message *m)
+/* The step in its directory. */
+static int perform_in(int dir, const char *name, const struct announcer_message *m)
 {
 	static const struct timespec now[2] = {{0, UTIME_NOW}, {0, UTIME_NOW}};
-	const char *slash = strrchr(m->path, '/');
-	const char *name = slash ? slash + 1 : m->path;
-	char parent[ANNOUNCER_PATH] = ".";
-	int dir, r = 0;
+	int r = 0;
 
-	if (slash)
-		snprintf(parent, sizeof(parent), "%.*s", (int)(slash - m->path), m->path);
-	if (w->dir < 0 || !streq(w->parent, parent)) {
-		close_parent(w);
-		strcpy(w->parent, parent);
-		w->dir = open_parent(w, parent);
-	}
-	dir = w->dir;
-	if (dir < 0)
-		return dir;
 	switch (m->op) {
 	case ANNOUNCER_MKDIR:
 		r = mkdirat(dir, name, 0755);
@@ -131,6 +119,47 @@ static int perform(struct worker *w, const struct announcer_message *m)
 		return -EINVAL;
 	}
 	return r < 0 ? -errno : 0;
+}
+
+/* The directory of the steps; what went wrong. */
+static int enter(struct worker *w, const char *parent)
+{
+	if (w->dir >= 0 && streq(w->parent, parent))
+		return w->dir;
+	close_parent(w);
+	strcpy(w->parent, parent);
+	w->dir = open_parent(w, parent);
+	return w->dir;
+}
+
+/*
+ * Whether another directory is at the path by now, which then is the worker's: since it was opened another worker
+ * has removed it, and made the next one.
+ */
+static bool is_replaced(struct worker *w, const char *parent)
+{
+	struct stat before, after;
+
+	if (fstat(w->dir, &before) < 0)
+		return false;
+	close_parent(w);
+	return enter(w, parent) >= 0 && fstat(w->dir, &after) == 0 && before.st_ino != after.st_ino;
+}
+
+static int perform(struct worker *w, const struct announcer_message *m)
+{
+	const char *slash = strrchr(m->path, '/');
+	const char *name = slash ? slash + 1 : m->path;
+	char parent[ANNOUNCER_PATH] = ".";
+	int dir, r;
+
+	if (slash)
+		snprintf(parent, sizeof(parent), "%.*s", (int)(slash - m->path), m->path);
+	do {
+		dir = enter(w, parent);
+		r = dir < 0 ? dir : perform_in(dir, name, m);
+	} while (r == -ENOENT && dir >= 0 && is_replaced(w, parent));
+	return r;
 }
 
 static int greet_root(struct worker *w, const char *name)

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
+#define MISSES_MAX   3		  /* a step whose place isn't found is looked at again so often */
 #define BUSY_NS	     NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define ANSWER_NS    (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define LOOK_NS	     (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
@@ -879,6 +880,14 @@ static int64_t look_at_inodes(struct publisher *p)
 
 /* ---- the announcer ---- */
 
+/* The step is to be done again. */
+static void take_back(struct transition *t, size_t at)
+{
+	t->change->steps[at].done = false;
+	if (t->at > at)
+		t->at = at;
+}
+
 static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 {
 	struct sent *sent = idmap_del(&p->sent, ack->id);
@@ -906,6 +915,11 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 			inval_place(p, step->place); /* it arrived without having been known */
 		return;
 	}
+	/* A directory above was removed meanwhile, and may be there again: then the step can be seen, or needn't. */
+	if (ack->error == ENOENT && step->misses++ < MISSES_MAX) {
+		take_back(t, sent_step);
+		return;
+	}
 	if ((ack->error == EEXIST && step->op == STEP_CREATE) ||
 		(ack->error == ENOENT && step->op == STEP_DELETE)) {
 		if (flip(p, t, step))
@@ -916,9 +930,7 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 	}
 	if (ack->error == EBUSY && step->op == STEP_DELETE) {
 		/* Something is mounted there, and goes on standing there. */
-		step->done = false;
-		if (t->at > sent_step)
-			t->at = sent_step;
+		take_back(t, sent_step);
 		t->not_before = now_monotonic() + BUSY_NS;
 		return;
 	}

@@ -39,6 +39,7 @@ struct step {
 	/* the publish thread's own */
 	uint64_t id; /* at the announcer; 0: not there */
 	bool done;
+	unsigned misses; /* how often the announcer found nothing at its place */
 };
 
 struct change {

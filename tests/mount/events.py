@@ -54,6 +54,10 @@ class Inotify:
 
     def read(self):
         """What is there now."""
+        return [(self.names.get(wd, "?"), *event) for wd, *event in self.read_numbered()]
+
+    def read_numbered(self):
+        """The same with the number of each watch, whose name an earlier event may change."""
         events = []
         while True:
             try:
@@ -65,7 +69,7 @@ class Inotify:
                 wd, bits, _, length = struct.unpack_from("iIII", data, at)
                 name = os.fsdecode(data[at + 16:at + 16 + length].rstrip(b"\0"))
                 flags = "|".join(flag for flag, bit in FLAGS.items() if bits & bit)
-                events.append((self.names.get(wd, "?"), name, flags))
+                events.append((wd, name, flags))
                 at += 16 + length
 
     def take(self, number, seconds, quiet=0):

@@ -132,7 +132,8 @@ class Mirror(Background):
         select.select([self.inotify.fd], [], [], PROMPT)
         with self.lock:
             self.try_again()
-        for place, name, text in self.inotify.read():
+        for wd, name, text in self.inotify.read_numbered():
+            place = self.inotify.names.get(wd, "?")
             flags = set(text.split("|"))
             if "Q_OVERFLOW" in flags:
                 self.problems.append("inotify's queue was full")
