@@ -296,6 +296,8 @@ class Model:
                 self.come(path, kind, stream, tag, data, quiet)
             elif place.bytes != data:
                 place.bytes = data
+                if place.hidden is not None or not self.reachable(path):
+                    place.mtime = None  # they may be what they were before anybody looks again
                 if place.hidden is None and path not in quiet:
                     self.modify(path, True)
 

@@ -336,7 +336,7 @@ def ftruncate(m, name, size):
     target = handle.scratch or handle.target()
     if not (handle.gone and not handle.scratch):
         touched(m, target)
-    m.loose |= path_of(m, target) is None
+    m.loose |= path_of(m, target) is None or (not handle.scratch and m.is_gone(handle))
     yield Call(handle.worker, "ftruncate", name, size)
 
 
