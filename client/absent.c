@@ -17,7 +17,7 @@ struct absent {
 	struct http_transfer *transfer;
 	struct buf answer;
 	char *question; /* the body of a review */
-	char namespace[];
+	char ns[];
 };
 
 struct absents {
@@ -42,7 +42,10 @@ struct absents *absents_new(struct api *api, struct http *http, int64_t confirm_
 	return a;
 }
 
-/* How long a namespace has to be missing, and after which an answer that says nothing is asked again. */
+/*
+ * How long a namespace has to be missing, and after which an answer that says nothing is asked
+ * again.
+ */
 static int64_t later(const struct absents *a)
 {
 	return a->interval / 3;
@@ -63,32 +66,33 @@ void absents_free(struct absents *a)
 {
 	if (!a)
 		return;
-	map_foreach(&a->by_name, e) absent_free(e->value);
+	map_foreach(&a->by_name, e)
+		absent_free(e->value);
 	map_release(&a->by_name);
 	free(a);
 }
 
-void absents_add(struct absents *a, const char *namespace, bool unlisted)
+void absents_add(struct absents *a, const char *ns, bool unlisted)
 {
-	struct absent *n = map_get(&a->by_name, namespace);
+	struct absent *n = map_get(&a->by_name, ns);
 
 	if (n) {
 		n->confirmed = n->confirmed || unlisted;
 		return;
 	}
-	n = xcalloc(1, sizeof(*n) + strlen(namespace) + 1);
-	strcpy(n->namespace, namespace);
+	n = xcalloc(1, sizeof(*n) + strlen(ns) + 1);
+	strcpy(n->ns, ns);
 	n->absents = a;
 	n->since = now_monotonic();
 	n->due = n->since + later(a);
 	n->confirmed = unlisted;
 	n->answer.max = ANSWER_MAX;
-	map_set(&a->by_name, n->namespace, n);
+	map_set(&a->by_name, n->ns, n);
 }
 
-void absents_remove(struct absents *a, const char *namespace)
+void absents_remove(struct absents *a, const char *ns)
 {
-	struct absent *n = map_del(&a->by_name, namespace);
+	struct absent *n = map_del(&a->by_name, ns);
 
 	if (n)
 		absent_free(n);
@@ -103,12 +107,12 @@ static void remove_listed(struct absents *a, const json_t *names)
 
 	json_array_foreach(names, i, name)
 		json_object_set_new(missing, json_string_value(name), json_null());
-	map_foreach(&a->by_name, e)
-	{
+	map_foreach(&a->by_name, e) {
 		if (!json_object_get(missing, e->key))
 			json_array_append_new(there, json_string(e->key));
 	}
-	json_array_foreach(there, i, name) absents_remove(a, json_string_value(name));
+	json_array_foreach(there, i, name)
+		absents_remove(a, json_string_value(name));
 }
 
 void absents_listed(struct absents *a, const json_t *names, int64_t asked)
@@ -117,8 +121,7 @@ void absents_listed(struct absents *a, const json_t *names, int64_t asked)
 	size_t i;
 
 	remove_listed(a, names);
-	json_array_foreach(names, i, name)
-	{
+	json_array_foreach(names, i, name) {
 		struct absent *n = map_get(&a->by_name, json_string_value(name));
 
 		if (!n)
@@ -157,10 +160,10 @@ static void answered(struct absent *n)
 static void take_gone(struct absent *n)
 {
 	struct absents *a = n->absents;
-	_cleanup_free_ char *namespace = xstrdup(n->namespace);
+	_cleanup_free_ char *ns = xstrdup(n->ns);
 
-	absents_remove(a, namespace);
-	a->listener.gone(a->listener.arg, namespace);
+	absents_remove(a, ns);
+	a->listener.gone(a->listener.arg, ns);
 }
 
 static void on_review_done(void *arg, const struct http_result *result)
@@ -178,17 +181,15 @@ static void on_review_done(void *arg, const struct http_result *result)
 		take_gone(n);
 	} else {
 		n->due = refusals_next(&n->refusals, now, n->absents->interval);
-		n->absents->listener.refused(n->absents->listener.arg, n->namespace);
+		n->absents->listener.refused(n->absents->listener.arg, n->ns);
 	}
 }
 
 static void ask_review(struct absent *n)
 {
 	const struct api *api = n->absents->api;
-	struct review review = {.verb = "get",
-		.resource = api->namespaces,
-		.namespace = n->namespace,
-		.name = n->namespace};
+	struct review review = {
+		.verb = "get", .resource = api->namespaces, .ns = n->ns, .name = n->ns};
 	_cleanup_json_ json_t *body = review_body(&review);
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	struct http_request request = {.method = "POST",
@@ -213,11 +214,11 @@ static void on_get_done(void *arg, const struct http_result *result)
 	if (result->error < 0)
 		return;
 	if (result->code == 200) { /* no list has it, but it is there */
-		absents_remove(a, n->namespace);
+		absents_remove(a, n->ns);
 		return;
 	}
 	status_parse(result->code, n->answer.data, n->answer.len, &status);
-	if (status_is_missing(&status, n->namespace))
+	if (status_is_missing(&status, n->ns))
 		take_gone(n);
 	else if (status.code == 403 &&
 		 !refusal_is_passing(
@@ -228,7 +229,7 @@ static void on_get_done(void *arg, const struct http_result *result)
 static void ask_server(struct absent *n)
 {
 	const struct api *api = n->absents->api;
-	_cleanup_free_ char *path = resource_path(api->namespaces, NULL, n->namespace, NULL);
+	_cleanup_free_ char *path = resource_path(api->namespaces, NULL, n->ns, NULL);
 	struct http_request request = {.path = path, .timeout_ms = api->timeout_ms};
 
 	ask(n, &request, on_get_done);
@@ -238,8 +239,7 @@ int64_t absents_step(struct absents *a, int64_t now, bool *ret_list)
 {
 	int64_t next = INT64_MAX;
 
-	map_foreach(&a->by_name, e)
-	{
+	map_foreach(&a->by_name, e) {
 		struct absent *n = e->value;
 
 		if (n->transfer)

@@ -215,10 +215,10 @@ int api_find_namespace(
 	return r == -EACCES ? 0 : r;
 }
 
-int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+int api_get_stream(struct api *a, struct http *h, const char *ns, const char *name,
 	const struct http_check *check, struct object **ret)
 {
-	_cleanup_free_ char *path = api_stream_path(a, namespace, name);
+	_cleanup_free_ char *path = api_stream_path(a, ns, name);
 	_cleanup_object_ struct object *o = NULL;
 	_cleanup_json_ json_t *json = NULL;
 	int r = get_checked(a, h, path, check, &json);
@@ -226,15 +226,15 @@ int api_get_stream(struct api *a, struct http *h, const char *namespace, const c
 	if (r < 0)
 		return r;
 	if (object_from_json(json, a->resources->streams.api_version, &o) < 0 ||
-		!object_is(o, namespace, name))
+		!object_is(o, ns, name))
 		return -EIO;
 	*ret = steal_ptr(o);
 	return 0;
 }
 
-char *api_stream_path(const struct api *a, const char *namespace, const char *name)
+char *api_stream_path(const struct api *a, const char *ns, const char *name)
 {
-	return resource_path(&a->resources->streams, namespace, name, NULL);
+	return resource_path(&a->resources->streams, ns, name, NULL);
 }
 
 /* Asked at least every 100 ms, like http_call does. */

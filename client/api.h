@@ -47,7 +47,7 @@ int api_find_project(
 	struct api *a, struct http *h, const char *name, const struct http_check *check);
 
 /* One stream by name. With a reference for the caller. -ENOENT, -EACCES, else why not. */
-int api_get_stream(struct api *a, struct http *h, const char *namespace, const char *name,
+int api_get_stream(struct api *a, struct http *h, const char *ns, const char *name,
 	const struct http_check *check, struct object **ret);
 
 /* Where a request goes, and until when it may take. */
@@ -71,19 +71,18 @@ struct api_request {
 
 /*
  * One request, sent again after 429, 503, ServerTimeout and a 403 that isn't about our rights
- * (client/review.h) while there is time, and once after a 401
- * when the login has found other credentials by then. 0 for 2xx, and
- * *ret_json is the answer (NULL where it isn't JSON; the caller owns the reference). Else -errno,
- * and *ret_status tells all of it, with code 0 and the errno of http_call where there was no answer
- * (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may have done it nonetheless). Nothing is
- * sent when `check` says no from the start.
+ * (client/review.h) while there is time, and once after a 401 when the login has found other
+ * credentials by then. 0 for 2xx, and *ret_json is the answer (NULL where it isn't JSON; the caller
+ * owns the reference). Else -errno, and *ret_status tells all of it, with code 0 and the errno of
+ * http_call where there was no answer (-ECONNRESET, -ETIMEDOUT, -EINTR, -ESHUTDOWN: the server may
+ * have done it nonetheless). Nothing is sent when `check` says no from the start.
  */
 int api_send(struct api *a, const struct api_call *call, const struct api_request *request,
 	json_t **ret_json, struct status *ret_status);
 
 /*
- * The same with the answer's bytes, whatever it says: a refusal's too. *ret_answer is empty where there was
- * none; the caller releases it.
+ * The same with the answer's bytes, whatever it says: a refusal's too. *ret_answer is empty where
+ * there was none; the caller releases it.
  */
 int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
 	struct buf *ret_answer, struct status *ret_status);
@@ -91,7 +90,10 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 /* Waits, as check and the deadline allow. 0, -ETIMEDOUT or what check said. */
 int api_wait(const struct api_call *call, int64_t ms);
 
-/* resource_path of a stream (name NULL: of the namespace's streams; namespace NULL: of all streams). */
-char *api_stream_path(const struct api *a, const char *namespace, const char *name);
+/*
+ * resource_path of a stream (name NULL: of the namespace's streams; namespace NULL: of all
+ * streams).
+ */
+char *api_stream_path(const struct api *a, const char *ns, const char *name);
 
 #endif

@@ -12,7 +12,7 @@
 struct buf {
 	char *data;
 	size_t len, size, max;
-	bool secret; /* kept out of swap and core dumps as far as the limits allow, and wiped; buf_steal isn't for it */
+	bool secret; /* out of swap and core dumps, and wiped; not for buf_steal */
 };
 
 #define BUF_INIT(maximum)                                                                          \

@@ -37,7 +37,7 @@ struct field {
 static const struct field context_fields[] = {
 	FIELD("cluster", FIELD_TEXT, cluster),
 	FIELD("user", FIELD_TEXT, user),
-	FIELD("namespace", FIELD_TEXT, namespace),
+	FIELD("namespace", FIELD_TEXT, ns),
 	{0},
 };
 
@@ -167,7 +167,9 @@ static bool is_list_of_texts(const json_t *list)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(list, i, item) if (!json_is_string(item)) return false;
+	json_array_foreach(list, i, item)
+		if (!json_is_string(item))
+			return false;
 	return json_is_array(list);
 }
 
@@ -176,7 +178,9 @@ static bool is_map_of_lists(const json_t *map)
 	const char *key;
 	json_t *list;
 
-	json_object_foreach((json_t *)map, key, list) if (!is_list_of_texts(list)) return false;
+	json_object_foreach((json_t *)map, key, list)
+		if (!is_list_of_texts(list))
+			return false;
 	return json_is_object(map);
 }
 
@@ -324,7 +328,7 @@ static void load_in_cluster(struct config *c, const char *directory)
 {
 	const char *host = getenv("KUBERNETES_SERVICE_HOST");
 	const char *port = getenv("KUBERNETES_SERVICE_PORT");
-	const char *namespace = getenv("POD_NAMESPACE");
+	const char *ns = getenv("POD_NAMESPACE");
 	_cleanup_free_ char *ca = xasprintf("%s/ca.crt", directory);
 	_cleanup_free_ char *namespace_file = xasprintf("%s/namespace", directory);
 	_cleanup_free_ char *text = NULL;
@@ -338,13 +342,13 @@ static void load_in_cluster(struct config *c, const char *directory)
 		c->certificate_authority.file = steal_ptr(ca);
 	else
 		log_info("can't read %s: the system's certificate authorities are used", ca);
-	if (given(namespace))
-		c->namespace = xstrdup(namespace);
+	if (given(ns))
+		c->ns = xstrdup(ns);
 	else if (read_file(namespace_file, FILE_MAX, &text, &len) == 0 && *config_trim(text))
-		c->namespace = xstrdup(config_trim(text)); /* the file may be missing */
+		c->ns = xstrdup(config_trim(text)); /* the file may be missing */
 }
 
-static void override(char **value, const char *flag)
+static void override_text(char **value, const char *flag)
 {
 	if (given(flag)) {
 		str_wipe(value);
@@ -363,10 +367,10 @@ static void override_pem(struct config_pem *pem, const char *flag, const char *d
 /* client-go tools/clientcmd/client_config.go, getCluster. */
 static void override_cluster(struct config *c, const struct config_flags *f)
 {
-	override(&c->server, f->server);
+	override_text(&c->server, f->server);
 	if (given(f->server)) /* the name was that of another server */
 		free(steal_ptr(c->tls_server_name));
-	override(&c->tls_server_name, f->tls_server_name);
+	override_text(&c->tls_server_name, f->tls_server_name);
 	if (f->insecure_skip_tls_verify || given(f->certificate_authority)) {
 		wipe_pem(&c->certificate_authority);
 		c->insecure_skip_tls_verify = f->insecure_skip_tls_verify;
@@ -378,8 +382,8 @@ static void override_user(struct config *c, const struct config_flags *f)
 {
 	override_pem(&c->client_certificate, f->client_certificate, f->directory);
 	override_pem(&c->client_key, f->client_key, f->directory);
-	override(&c->as, f->as);
-	override(&c->as_uid, f->as_uid);
+	override_text(&c->as, f->as);
+	override_text(&c->as_uid, f->as_uid);
 	if (json_array_size(f->as_groups) > 0) {
 		json_decref(c->as_groups);
 		c->as_groups = json_incref(f->as_groups);
@@ -390,7 +394,7 @@ static void override_user(struct config *c, const struct config_flags *f)
 	str_wipe(&c->password);
 	str_wipe(&c->token);
 	free(steal_ptr(c->token_file));
-	override(&c->token, f->token);
+	override_text(&c->token, f->token);
 	if (given(f->token_file))
 		c->token_file = kubeconfig_absolute(f->token_file, f->directory);
 }
@@ -556,8 +560,7 @@ static bool texts_are_safe(const json_t *list)
 	const json_t *item;
 	size_t i;
 
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		if (!config_header_is_safe(json_string_value(item)))
 			return false;
 	}
@@ -576,7 +579,8 @@ static int check_as(struct load *l)
 	if (!c->as && (c->as_uid || c->as_groups || c->as_extra))
 		return fail_entry(l, &l->user, -EINVAL,
 			"as-uid, as-groups or as-user-extra is given without as");
-	json_object_foreach(c->as_extra, key, list) safe = safe && *key && texts_are_safe(list);
+	json_object_foreach(c->as_extra, key, list)
+		safe = safe && *key && texts_are_safe(list);
 	if (!safe)
 		return fail_entry(l, &l->user, -EINVAL,
 			"as, as-uid, as-groups or as-user-extra holds control characters");
@@ -623,14 +627,14 @@ static int check_user(struct load *l)
 
 static int check(struct load *l)
 {
-	const char *namespace = l->config->namespace;
+	const char *ns = l->config->ns;
 	int r = check_cluster(l);
 
 	if (r == 0)
 		r = check_user(l);
-	if (r == 0 && namespace && !str_is_dns_label(namespace))
-		r = fail_entry(l, &l->context, -EINVAL, "the namespace \"%s\" isn't a DNS label",
-			namespace);
+	if (r == 0 && ns && !str_is_dns_label(ns))
+		r = fail_entry(
+			l, &l->context, -EINVAL, "the namespace \"%s\" isn't a DNS label", ns);
 	return r;
 }
 
@@ -669,8 +673,7 @@ static json_t *describe_cluster(const struct load *l)
 		b64_ntop((const unsigned char *)text, strlen(text), ca, size);
 		json_object_set_new(cluster, "certificate-authority-data", json_string(ca));
 	}
-	json_array_foreach(extensions, i, extension)
-	{
+	json_array_foreach(extensions, i, extension) {
 		const char *name = json_str(extension, "name");
 
 		if (name && streq(name, "client.authentication.k8s.io/exec"))
@@ -822,7 +825,7 @@ void config_free(struct config *c)
 	free(c->context);
 	free(c->cluster);
 	free(c->user);
-	free(c->namespace);
+	free(c->ns);
 	free(c->tls_server_name);
 	release_flags(&c->flags);
 	free(c);

@@ -1,6 +1,7 @@
 /*
  * config: from kubeconfig files and flags to one immutable configuration: which server, how to
- * trust it, where our credentials are. The rules are client-go's (tools/clientcmd); names are kubectl's.
+ * trust it, where our credentials are. The rules are client-go's (tools/clientcmd); names are
+ * kubectl's.
  */
 #ifndef CLIENT_CONFIG_H
 #define CLIENT_CONFIG_H
@@ -37,16 +38,16 @@ struct config_pem {
  * credentials in it: they are only used over https.
  */
 struct config {
-	char *server;	 /* https://host[:port][/path] or http://…, without a slash at the end */
-	char *context;	 /* name of the context in use, or NULL */
-	char *cluster;	 /* name of its cluster entry, or NULL */
-	char *user;	 /* name of its user entry, or NULL */
-	char *namespace; /* the context's namespace, a DNS label, or NULL */
+	char *server;  /* https://host[:port][/path] or http://…, without a slash at the end */
+	char *context; /* name of the context in use, or NULL */
+	char *cluster; /* name of its cluster entry, or NULL */
+	char *user;    /* name of its user entry, or NULL */
+	char *ns;      /* the context's namespace, a DNS label, or NULL */
 
 	bool insecure_skip_tls_verify; /* never together with a certificate authority */
 	bool disable_compression;
 	char *tls_server_name;
-	char *proxy_url; /* http, https, socks5 or socks5h; may hold a password. NULL: none is named */
+	char *proxy_url; /* http, https, socks5, socks5h; may hold a password. NULL: none */
 	struct config_pem certificate_authority;
 
 	struct config_pem client_certificate, client_key; /* both or none */

@@ -1,6 +1,6 @@
 /*
- * counts: how many requests were sent, by verb and HTTP code, and how long they took. Thread-safe; its lock
- * is a leaf.
+ * counts: how many requests were sent, by verb and HTTP code, and how long they took. Thread-safe;
+ * its lock is a leaf.
  */
 #ifndef CLIENT_COUNTS_H
 #define CLIENT_COUNTS_H

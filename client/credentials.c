@@ -133,8 +133,7 @@ static void take_impersonation(struct credentials *c, const struct config *confi
 		add_header(c, &n, "Impersonate-Uid", config->as_uid);
 	json_array_foreach(config->as_groups, i, value)
 		add_header(c, &n, "Impersonate-Group", json_string_value(value));
-	json_object_foreach(config->as_extra, key, list)
-	{
+	json_object_foreach(config->as_extra, key, list) {
 		_cleanup_free_ char *escaped = escape_key(key);
 		_cleanup_free_ char *name = xasprintf("Impersonate-Extra-%s", escaped);
 

@@ -1,7 +1,7 @@
 /*
  * credentials: who we are in one request. A snapshot: immutable, counted. login makes another one
- * when a file, a plugin or the kubeconfig says something new, and each transfer holds the one that it
- * was started with.
+ * when a file, a plugin or the kubeconfig says something new, and each transfer holds the one that
+ * it was started with.
  */
 #ifndef CLIENT_CREDENTIALS_H
 #define CLIENT_CREDENTIALS_H
@@ -25,8 +25,8 @@ struct credentials {
 /*
  * What `config` says, its files read now, and `answer` (NULL where there is no plugin), which stays
  * the caller's. `first`: a token that stands beside an unreadable token file will do. -ENODATA,
- * -EINVAL, -EKEYEXPIRED (the certificate) or the errno of a file, and *ret_error is one sentence (the
- * caller frees it). A certificate and its key are only taken if TLS can use them (keypair).
+ * -EINVAL, -EKEYEXPIRED (the certificate) or the errno of a file, and *ret_error is one sentence
+ * (the caller frees it). A certificate and its key are only taken if TLS can use them (keypair).
  */
 int credentials_new(const struct config *config, const struct exec_answer *answer, bool first,
 	struct credentials **ret, char **ret_error);

@@ -1,11 +1,12 @@
 /*
- * cut: a JSON text cut into the members of its objects and the elements of its arrays, so that what a
- * list or an event wraps is parsed (and kept) piece by piece instead of as one large tree.
+ * cut: a JSON text cut into the members of its objects and the elements of its arrays, so that what
+ * a list or an event wraps is parsed (and kept) piece by piece instead of as one large tree.
  *
  * Only borders are looked for here: whether a piece is JSON is the parser's to say.
  *
  *	cut_enter(&c, '{') == 0
- *	while ((r = cut_next(&c, '}')) > 0 && (r = cut_key(&c, &key)) == 0 && (r = cut_value(&c, &value)) == 0)
+ *	while ((r = cut_next(&c, '}')) > 0 && (r = cut_key(&c, &key)) == 0 &&
+ *		(r = cut_value(&c, &value)) == 0)
  *		…
  *
  * Instead of cut_value one may cut_enter the value and go on with its own elements.
@@ -22,8 +23,8 @@ struct cut {
 };
 
 /*
- * How far the search for the end of a string, object or array went. {0} before it begins; it can go on with
- * more bytes where the first ones ended.
+ * How far the search for the end of a string, object or array went. {0} before it begins; it can go
+ * on with more bytes where the first ones ended.
  */
 struct scan {
 	size_t depth;

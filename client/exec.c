@@ -42,8 +42,7 @@ static int read_args(struct exec_plugin *p, const json_t *list, char **ret_error
 
 	if (!is_absent(list) && !json_is_array(list))
 		return kubeconfig_fail(ret_error, -EINVAL, "exec's args isn't a list");
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		if (!json_is_string(item))
 			return kubeconfig_fail(
 				ret_error, -EINVAL, "exec's args[%zu] isn't text", i);
@@ -59,8 +58,7 @@ static int read_env(struct exec_plugin *p, const json_t *list, char **ret_error)
 
 	if (!is_absent(list) && !json_is_array(list))
 		return kubeconfig_fail(ret_error, -EINVAL, "exec's env isn't a list");
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		const char *name = text_of(item, "name");
 		json_t *value = json_object_get(item, "value");
 
@@ -300,8 +298,9 @@ static char **make_env(const struct exec_plugin *p)
 		if (!json_object_get(p->env, key) && !streq(key, "KUBERNETES_EXEC_INFO"))
 			env[i++] = xstrdup(*e);
 	}
-	json_object_foreach(p->env, name, value) if (!streq(name, "KUBERNETES_EXEC_INFO"))
-		env[i++] = xasprintf("%s=%s", name, json_string_value(value));
+	json_object_foreach(p->env, name, value)
+		if (!streq(name, "KUBERNETES_EXEC_INFO"))
+			env[i++] = xasprintf("%s=%s", name, json_string_value(value));
 	env[i] = xasprintf("KUBERNETES_EXEC_INFO=%s", text ? text : "");
 	return env;
 }
@@ -329,7 +328,8 @@ static int run_plugin(struct process *x, int out, int err)
 	int r;
 
 	argv[0] = p->command;
-	json_array_foreach(p->args, i, arg) argv[i + 1] = (char *)json_string_value(arg);
+	json_array_foreach(p->args, i, arg)
+		argv[i + 1] = (char *)json_string_value(arg);
 	r = spawn(&s, &x->pid);
 	free_env(s.env);
 	free(argv);

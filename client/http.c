@@ -49,8 +49,9 @@ struct http_transfer {
 };
 
 /*
- * Under TLS 1.3 the server looks at our certificate when for us the connection stands already: its alert comes
- * when we read, and curl's error may be about what failed after it. So we take it from OpenSSL.
+ * Under TLS 1.3 the server looks at our certificate when for us the connection stands already: its
+ * alert comes when we read, and curl's error may be about what failed after it. So we take it from
+ * OpenSSL.
  */
 static int alert_index; /* of SSL_CTX: the alert's number */
 
@@ -67,7 +68,9 @@ void http_global_cleanup(void)
 	curl_global_cleanup();
 }
 
-/* The kubeconfig's, else what the environment says. Curl's own rules are others than client-go's. */
+/*
+ * The kubeconfig's, else what the environment says. Curl's own rules are others than client-go's.
+ */
 static char *choose_proxy(const struct config *c)
 {
 	return c->proxy_url ? proxy_complete(c->proxy_url) : proxy_for(c->server, environ);
@@ -187,8 +190,9 @@ static void on_tls_event(const SSL *ssl, int where, int value)
 }
 
 /*
- * Curl makes one for each connection. Until there is an answer that connection isn't kept: when curl
- * closes it, it reads what is left, and where our request couldn't be sent any more that is the alert.
+ * Curl makes one for each connection. Until there is an answer that connection isn't kept: when
+ * curl closes it, it reads what is left, and where our request couldn't be sent any more that is
+ * the alert.
  */
 static CURLcode on_tls_context(CURL *easy, void *context, void *arg)
 {
@@ -390,7 +394,7 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPIDLE, 30L);
 	curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPINTVL, 10L);
-	if (request->silence_ms) /* a list or a watch; else 256 KiB are made for each small answer */
+	if (request->silence_ms) /* a list or a watch; not 256 KiB for each small answer */
 		curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, 256L * 1024);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
@@ -469,7 +473,7 @@ static int shortage(const struct http_transfer *t, CURLcode code)
 	int error = t->socket_error;
 
 	switch (code) {
-	case CURLE_OUT_OF_MEMORY: /* or, once it has begun, a header that is longer than curl takes */
+	case CURLE_OUT_OF_MEMORY: /* or, once it has begun, a header too long for curl */
 		return t->header_bytes ? 0 : -ENOMEM;
 	case CURLE_COULDNT_CONNECT:
 		break;

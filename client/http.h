@@ -1,12 +1,14 @@
 /*
- * http: requests to the API server. The only file that sends with curl, and includes OpenSSL for it.
+ * http: requests to the API server. The only file that sends with curl, and includes OpenSSL for
+ * it.
  *
  * A struct http is one thread's connections: everything but http_wakeup is called by the thread
  * that owns it. Connections are kept alive and reused (HTTP/1.1: on HTTP/2 one dead connection
  * would hold every watch and every request up together), gzip is accepted, TLS is verified as the
- * configuration says, redirects are not followed. Each transfer goes with the credentials that there
- * are when it starts, and a 401 is told to the login; a connection is only reused with the client
- * certificate that it was made with. A TLS alert about that certificate is an answer, too: 401.
+ * configuration says, redirects are not followed. Each transfer goes with the credentials that
+ * there are when it starts, and a 401 is told to the login; a connection is only reused with the
+ * client certificate that it was made with. A TLS alert about that certificate is an answer, too:
+ * 401.
  */
 #ifndef CLIENT_HTTP_H
 #define CLIENT_HTTP_H
@@ -31,8 +33,8 @@ struct http_request {
 	 */
 	bool once;
 	/*
-	 * The answer is (http_call: client/buf.h): on a connection of its own, not packed, and wiped from
-	 * curl's buffer. What the TLS library keeps of it is out of reach.
+	 * The answer is (http_call: client/buf.h): on a connection of its own, not packed, and
+	 * wiped from curl's buffer. What the TLS library keeps of it is out of reach.
 	 */
 	bool secret;
 	size_t answer_max;  /* http_call: bytes of the answer, unpacked; 0: HTTP_ANSWER_MAX */
@@ -102,9 +104,9 @@ struct http_response {
 
 /*
  * 0 when an answer came, whatever its code. Else -ECONNREFUSED, -EHOSTUNREACH, -EPROTO (TLS),
- * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done), what
- * is short on this machine (-EMFILE, -ENOMEM, -EAGAIN: a thread) or what check said, and then *ret_error
- * is one sentence (the caller frees it).
+ * -ETIMEDOUT, -ECONNRESET (lost on the way), -EIO (answer over its maximum; it may have been done),
+ * what is short on this machine (-EMFILE, -ENOMEM, -EAGAIN: a thread) or what check said, and then
+ * *ret_error is one sentence (the caller frees it).
  */
 int http_call(struct http *h, const struct http_request *request, const struct http_check *check,
 	struct http_response *ret, char **ret_error);

@@ -64,7 +64,7 @@ static int put_namespace(
 
 /* What names an object and its version, as far as that can be seen without parsing. */
 struct identity {
-	char namespace[OBJECT_NAME_MAX + 1], name[OBJECT_NAME_MAX + 1];
+	char ns[OBJECT_NAME_MAX + 1], name[OBJECT_NAME_MAX + 1];
 	char version[OBJECT_VERSION_MAX + 1];
 };
 
@@ -81,12 +81,15 @@ static bool cut_identity(const char *text, size_t len, struct identity *ret)
 	struct piece metadata;
 
 	return cut_find(text, len, "metadata", &metadata) &&
-	       cut_text(&metadata, "namespace", ret->namespace, sizeof(ret->namespace)) &&
+	       cut_text(&metadata, "namespace", ret->ns, sizeof(ret->ns)) &&
 	       cut_text(&metadata, "name", ret->name, sizeof(ret->name)) &&
 	       cut_text(&metadata, "resourceVersion", ret->version, sizeof(ret->version));
 }
 
-/* The list has the stream, though not in a form that can be taken in: it isn't gone. False: which one? */
+/*
+ * The list has the stream, though not in a form that can be taken in: it isn't gone. False: which
+ * one?
+ */
 static bool note_left_out(const struct intake *in, const char *text, size_t len)
 {
 	_cleanup_free_ char *key = NULL;
@@ -94,7 +97,7 @@ static bool note_left_out(const struct intake *in, const char *text, size_t len)
 
 	if (!cut_identity(text, len, &id))
 		return false;
-	key = xasprintf("%s/%s", id.namespace, id.name);
+	key = xasprintf("%s/%s", id.ns, id.name);
 	store_saw(in->store, key, in->list);
 	return true;
 }
@@ -107,7 +110,7 @@ static bool is_held(const struct intake *in, const char *text, size_t len, char 
 
 	if (in->list || !cut_identity(text, len, &id))
 		return false;
-	key = xasprintf("%s/%s", id.namespace, id.name);
+	key = xasprintf("%s/%s", id.ns, id.name);
 	if (!store_holds(in->store, key, id.version))
 		return false;
 	set_string(ret_version, id.version);
@@ -151,8 +154,8 @@ static int put(
 
 int intake_object(const struct intake *in, const char *text, size_t len, struct taken *ret)
 {
-	bool namespace = in->kind == INTAKE_NAMESPACES;
-	int r = put(in, text, len, namespace ? &ret->name : &ret->version, &ret->why);
+	bool ns = in->kind == INTAKE_NAMESPACES;
+	int r = put(in, text, len, ns ? &ret->name : &ret->version, &ret->why);
 
 	return r < 0 ? r : 0;
 }
@@ -273,11 +276,11 @@ int intake_page(const struct intake *in, const char *body, size_t len, struct ta
 
 static void take_deleted(const struct intake *in, const json_t *metadata, struct event *ret)
 {
-	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+	const char *ns = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
 
 	set_string(&ret->taken.name, name);
-	if (in->kind == INTAKE_STREAMS && namespace && name) {
-		_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name);
+	if (in->kind == INTAKE_STREAMS && ns && name) {
+		_cleanup_free_ char *key = xasprintf("%s/%s", ns, name);
 
 		store_delete(in->store, key, json_str(metadata, "resourceVersion"));
 	}

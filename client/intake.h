@@ -1,6 +1,6 @@
 /*
- * intake: pages of lists, single objects and watch events, as the server sent them, on their way into
- * the store. What can't be taken in is left out, alone: the rest stands.
+ * intake: pages of lists, single objects and watch events, as the server sent them, on their way
+ * into the store. What can't be taken in is left out, alone: the rest stands.
  */
 #ifndef CLIENT_INTAKE_H
 #define CLIENT_INTAKE_H
@@ -38,8 +38,8 @@ void taken_release(struct taken *t);
 #define _cleanup_taken_ _cleanup_(taken_release)
 
 /*
- * A page of a list. First, so that the next page can be asked for meanwhile: is it a list, and what does
- * its metadata say (`more`, `version`). 0, or -EBADMSG and why.
+ * A page of a list. First, so that the next page can be asked for meanwhile: is it a list, and what
+ * does its metadata say (`more`, `version`). 0, or -EBADMSG and why.
  */
 int intake_page_head(const char *body, size_t len, struct taken *ret);
 /* Then its items; also one that isn't a list any more at its end. 0, or what check said. */
@@ -61,8 +61,9 @@ void event_release(struct event *e);
 #define _cleanup_event_ _cleanup_(event_release)
 
 /*
- * One line of a watch. A stream that was DELETED is taken out of the store; of a namespace that is left
- * to the caller. 0 also where the object was left out (taken.why); -EBADMSG: it is no watch event.
+ * One line of a watch. A stream that was DELETED is taken out of the store; of a namespace that is
+ * left to the caller. 0 also where the object was left out (taken.why); -EBADMSG: it is no watch
+ * event.
  */
 int intake_event(const struct intake *in, const char *text, size_t len, struct event *ret);
 

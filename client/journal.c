@@ -49,7 +49,10 @@ static bool same_failure(const json_t *a, const json_t *b)
 	return true;
 }
 
-/* Takes an entry out: the one that is the same failure, else the oldest where there is no room. NULL: none. */
+/*
+ * Takes an entry out: the one that is the same failure, else the oldest where there is no room.
+ * NULL: none.
+ */
 static json_t *take_out(struct journal *j, const json_t *entry)
 {
 	size_t i = j->n;

@@ -15,9 +15,9 @@ void journal_free(struct journal *j);
 
 /*
  * Notes one failure. `path` is the path in the mount or NULL, `request` verb and URL path or NULL,
- * `http_code` 0 where there was no answer, `error` an errno (positive), `message` one sentence.
- * A failure that is there already but for its time becomes the newest entry, with `count` (from 2) and
- * `first`, the time of the first one.
+ * `http_code` 0 where there was no answer, `error` an errno (positive), `message` one sentence. A
+ * failure that is there already but for its time becomes the newest entry, with `count` (from 2)
+ * and `first`, the time of the first one.
  */
 void journal_add(struct journal *j, const char *path, const char *request, long http_code,
 	int error, const char *message);

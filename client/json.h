@@ -1,8 +1,8 @@
 /*
  * json: the one way in for JSON that others wrote: a server, a credential plugin, a user.
  *
- * A parsed tree costs up to thirty times its text (`{}` and a comma are 3 bytes, the tree of them 90),
- * so a text is measured before it is parsed. DESIGN: "Limits".
+ * A parsed tree costs up to thirty times its text (`{}` and a comma are 3 bytes, the tree of them
+ * 90), so a text is measured before it is parsed. DESIGN: "Limits".
  */
 #ifndef CLIENT_JSON_H
 #define CLIENT_JSON_H
@@ -17,8 +17,9 @@
 
 /*
  * Parses one text. `flags` are json_loadb's; `text` may be NULL where `len` is 0. 0 and a reference
- * for the caller; -EFBIG above one of the limits, or where a number has no room in 64 bits; -EBADMSG where it is no JSON. *ret_why (NULL: it
- * isn't wanted) is what is wrong, with line and column where there is one; the caller frees it.
+ * for the caller; -EFBIG above one of the limits, or where a number has no room in 64 bits;
+ * -EBADMSG where it is no JSON. *ret_why (NULL: it isn't wanted) is what is wrong, with line and
+ * column where there is one; the caller frees it.
  */
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);
 

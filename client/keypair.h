@@ -1,6 +1,6 @@
 /*
- * keypair: whether TLS can use a client certificate with its key, as Go's tls.X509KeyPair says it to
- * kubectl. libcurl can't be asked: it looks only when it connects, and there OpenSSL asks the
+ * keypair: whether TLS can use a client certificate with its key, as Go's tls.X509KeyPair says it
+ * to kubectl. libcurl can't be asked: it looks only when it connects, and there OpenSSL asks the
  * terminal for a key's passphrase, or crashes where it has none.
  */
 #ifndef CLIENT_KEYPAIR_H

@@ -111,8 +111,7 @@ static int merge_list(struct kubeconfig *k, enum kubeconfig_kind kind, const cha
 	if (list && !json_is_array(list))
 		return kubeconfig_fail(
 			ret_error, -EINVAL, "%s in %s isn't a list", kinds[kind].list, file);
-	json_array_foreach(list, i, item)
-	{
+	json_array_foreach(list, i, item) {
 		int r = add_entry(own, kind, file, i, item, ret_error);
 
 		if (r < 0)
@@ -208,8 +207,7 @@ int kubeconfig_load(
 
 	for (size_t kind = 0; kind < KUBECONFIG_KINDS; kind++)
 		k.entries[kind] = json_object();
-	json_array_foreach(files, i, file)
-	{
+	json_array_foreach(files, i, file) {
 		r = load_file(&k, json_string_value(file), ret_error);
 		if (r == -ENOENT && !path) {
 			free(steal_ptr(*ret_error));
@@ -234,8 +232,7 @@ uint64_t kubeconfig_signature(const char *path, const char *directory)
 	struct stat st;
 	size_t i;
 
-	json_array_foreach(files, i, file)
-	{
+	json_array_foreach(files, i, file) {
 		if (stat(json_string_value(file), &st) < 0)
 			st = (struct stat){0};
 		hash = hash_bytes(hash, &st.st_ino, sizeof(st.st_ino));

@@ -31,9 +31,9 @@ struct kubeconfig_entry {
 
 /*
  * Reads `path`, which has to be there; or where it is NULL $KUBECONFIG's list, or ~/.kube/config,
- * which may be missing (client-go tools/clientcmd/loader.go). Relative ones start at `directory`. Of
- * entries with one name, that of the first file wins as a whole. -EINVAL or the errno of a file, and
- * *ret_error as kubeconfig_fail makes it.
+ * which may be missing (client-go tools/clientcmd/loader.go). Relative ones start at `directory`.
+ * Of entries with one name, that of the first file wins as a whole. -EINVAL or the errno of a file,
+ * and *ret_error as kubeconfig_fail makes it.
  */
 int kubeconfig_load(
 	const char *path, const char *directory, struct kubeconfig *ret, char **ret_error);

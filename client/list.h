@@ -28,8 +28,8 @@ int list_next(struct list *l, struct piece *ret);
 typedef void list_item_fn(void *arg, const char *text, size_t len);
 
 /*
- * Calls `item` for each item. 0 and *ret_metadata as list_metadata; -EBADMSG as list_open, or where the
- * items are separated by something else than commas: then some were told already.
+ * Calls `item` for each item. 0 and *ret_metadata as list_metadata; -EBADMSG as list_open, or where
+ * the items are separated by something else than commas: then some were told already.
  */
 int list_read(const char *text, size_t len, list_item_fn *item, void *arg, json_t **ret_metadata);
 

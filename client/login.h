@@ -31,8 +31,8 @@ int login_new(const struct config *config, int64_t plugin_timeout_ms, struct log
 /* Before login_start: they were refused. True when there are others now; it takes as long. */
 bool login_renew(struct login *l);
 /*
- * Starts the thread. It calls `changed`, without a lock, when there are other credentials. 0 or -EAGAIN:
- * no thread.
+ * Starts the thread. It calls `changed`, without a lock, when there are other credentials. 0 or
+ * -EAGAIN: no thread.
  */
 int login_start(struct login *l, login_changed_fn *changed, void *arg);
 void login_stop(struct login *l); /* ends the thread and its plugin, also one started only later */

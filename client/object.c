@@ -151,9 +151,9 @@ static int64_t newest_time(const json_t *json, int64_t newest)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(fields, i, entry) newer(&newest, entry, "time");
-	json_array_foreach(tags, i, entry)
-	{
+	json_array_foreach(fields, i, entry)
+		newer(&newest, entry, "time");
+	json_array_foreach(tags, i, entry) {
 		const json_t *item;
 		size_t k;
 
@@ -180,8 +180,7 @@ static json_t *object_tree(const json_t *json, const char *api_version)
 	json_t *value;
 
 	json_object_del(metadata, "managedFields");
-	json_object_foreach((json_t *)json, key, value)
-	{
+	json_object_foreach((json_t *)json, key, value) {
 		if (streq(key, "metadata"))
 			json_object_set(copy, key, metadata);
 		else if (!streq(key, "kind") && !streq(key, "apiVersion"))
@@ -201,12 +200,11 @@ static const char *append(char **p, const char *s, size_t n)
 	return start;
 }
 
-static struct object *object_build(
-	const json_t *metadata, const char *namespace, const struct buf *text)
+static struct object *object_build(const json_t *metadata, const char *ns, const struct buf *text)
 {
 	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
 	const char *rv = json_str(metadata, "resourceVersion");
-	_cleanup_free_ char *key = xasprintf("%s/%s", namespace, name);
+	_cleanup_free_ char *key = xasprintf("%s/%s", ns, name);
 	struct object *o =
 		xmalloc(sizeof(*o) + strlen(key) + strlen(uid) + strlen(rv) + text->len + 4);
 	char *p = o->bytes;
@@ -214,7 +212,7 @@ static struct object *object_build(
 	atomic_init(&o->refs, 1);
 	o->order = 0;
 	o->key = append(&p, key, strlen(key));
-	o->name = o->key + strlen(namespace) + 1;
+	o->name = o->key + strlen(ns) + 1;
 	o->uid = append(&p, uid, strlen(uid));
 	o->resource_version = append(&p, rv, strlen(rv));
 	o->text = append(&p, text->data, text->len);
@@ -319,7 +317,10 @@ static bool keep(struct kept *k, const json_t *json, const char *text, size_t le
 	       k->metadata == json_object_size(json_object_get(json, "metadata"));
 }
 
-/* The text of what is kept of `json`, which was parsed from `text` (NULL: from nothing that is at hand). */
+/*
+ * The text of what is kept of `json`, which was parsed from `text` (NULL: from nothing that is at
+ * hand).
+ */
 static int keep_text(
 	struct kept *ret, const json_t *json, const char *text, size_t len, const char *api_version)
 {
@@ -429,10 +430,10 @@ int object_from_text(const char *text, size_t len, const char *api_version, stru
 	return r;
 }
 
-bool object_is(const struct object *o, const char *namespace, const char *name)
+bool object_is(const struct object *o, const char *ns, const char *name)
 {
-	return streq(o->name, name) && strlen(namespace) == (size_t)(o->name - o->key - 1) &&
-	       str_has_prefix(o->key, namespace);
+	return streq(o->name, name) && strlen(ns) == (size_t)(o->name - o->key - 1) &&
+	       str_has_prefix(o->key, ns);
 }
 
 struct object *object_ref(struct object *o)
@@ -448,8 +449,9 @@ void object_unref(struct object *o)
 }
 
 /*
- * What is kept is what json_loadb took, or what jansson wrote of a tree that the same limits let through
- * (nothing in it is deeper, and no number that it read is too large for it): only memory can be missing.
+ * What is kept is what json_loadb took, or what jansson wrote of a tree that the same limits let
+ * through (nothing in it is deeper, and no number that it read is too large for it): only memory
+ * can be missing.
  */
 static json_t *parse_kept(const char *p, size_t len)
 {

@@ -35,12 +35,12 @@ struct object {
 /*
  * The gate: everything that a server sends passes one of these before it enters the store, so that
  * whoever looks at an object behind them may trust its names: a namespace and a name have 1 to
- * OBJECT_NAME_MAX bytes, no '/', no NUL, no '.' in front; a uid and a resourceVersion are there, are
- * printable ASCII without spaces and have at most the bytes above. Any other character of a name is
- * possible, and so is any text elsewhere in the object.
+ * OBJECT_NAME_MAX bytes, no '/', no NUL, no '.' in front; a uid and a resourceVersion are there,
+ * are printable ASCII without spaces and have at most the bytes above. Any other character of a
+ * name is possible, and so is any text elsewhere in the object.
  *
- * 0, or -EINVAL; then *ret_why (NULL: it isn't wanted) is one sentence that begins with at most 64 bytes
- * of each name, control characters escaped. The caller frees it.
+ * 0, or -EINVAL; then *ret_why (NULL: it isn't wanted) is one sentence that begins with at most 64
+ * bytes of each name, control characters escaped. The caller frees it.
  */
 int object_check_names(
 	const json_t *metadata, char **ret_why); /* namespace, name, uid, resourceVersion */
@@ -48,31 +48,31 @@ int object_check_namespace(
 	const json_t *metadata, char **ret_why); /* of a project or namespace: name, uid */
 
 /*
- * From a received document that was parsed (client/json.h); `api_version` for list items, which carry none. One
- * reference for the caller. -EINVAL where it isn't an ImageStream that passes object_check_names,
- * -EFBIG where its compact text is above JSON_TEXT_MAX.
+ * From a received document that was parsed (client/json.h); `api_version` for list items, which
+ * carry none. One reference for the caller. -EINVAL where it isn't an ImageStream that passes
+ * object_check_names, -EFBIG where its compact text is above JSON_TEXT_MAX.
  */
 int object_from_json(const json_t *json, const char *api_version, struct object **ret);
 
 /*
- * The same from its text, which is parsed once and kept as it came. Also -EBADMSG where it is no JSON, and
- * -EFBIG above the limits of client/json.h.
- * *ret_json (NULL: it isn't wanted): the tree that object_parse would give; the caller owns the reference.
- * *ret_why (NULL: it isn't wanted): after a failure one sentence, as above, with the names where they could be
- * read; the caller frees it.
+ * The same from its text, which is parsed once and kept as it came. Also -EBADMSG where it is no
+ * JSON, and -EFBIG above the limits of client/json.h. *ret_json (NULL: it isn't wanted): the tree
+ * that object_parse would give; the caller owns the reference. *ret_why (NULL: it isn't wanted):
+ * after a failure one sentence, as above, with the names where they could be read; the caller frees
+ * it.
  */
 int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
 	json_t **ret_json, char **ret_why);
 
 /*
- * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text, without
- * parsing the rest: as far as these are there and plainly spelled. NULL where the text has no metadata. The caller
- * owns the reference.
+ * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text,
+ * without parsing the rest: as far as these are there and plainly spelled. NULL where the text has
+ * no metadata. The caller owns the reference.
  */
 json_t *object_find_names(const char *text, size_t len);
 
 /* Whether it is the stream that was asked for: an answer about another one is no answer. */
-bool object_is(const struct object *o, const char *namespace, const char *name);
+bool object_is(const struct object *o, const char *ns, const char *name);
 
 struct object *object_ref(struct object *o);
 void object_unref(struct object *o); /* NULL is fine */

@@ -36,12 +36,12 @@ static const struct type plain = {.kind = PLAIN};
 static const struct type atom = {.kind = ATOM};
 static const struct type set = {.kind = SET};
 static const struct type server = {.kind = SERVER};
-static const struct type import = {.kind = IMPORT};
+static const struct type import_type = {.kind = IMPORT};
 
 static const char *const reference[] = {"from", "reference", NULL};
 static const struct field tag_fields[] = {
 	{"from", &atom, 0},
-	{"generation", &import, 0},
+	{"generation", &import_type, 0},
 	{NULL},
 };
 static const struct type tag = {.fields = tag_fields, .together = reference};
@@ -235,8 +235,7 @@ static bool is_blank(const json_t *v)
 		return json_array_size(v) == 0;
 	if (!json_is_object(v))
 		return !v || json_is_null(v);
-	json_object_foreach((json_t *)v, key, member)
-	{
+	json_object_foreach((json_t *)v, key, member) {
 		if (!is_blank(member))
 			return false;
 	}
@@ -276,8 +275,7 @@ static json_t *all_keys(const json_t *a, const json_t *b, const json_t *c)
 	size_t len;
 
 	for (size_t i = 0; i < ARRAY_SIZE(objects); i++)
-		json_object_keylen_foreach((json_t *)objects[i], key, len, value)
-		{
+		json_object_keylen_foreach((json_t *)objects[i], key, len, value) {
 			json_object_setn_nocheck(keys, key, len, value);
 		}
 	return keys;
@@ -297,8 +295,7 @@ static json_t *index_of(const struct type *type, const json_t *list)
 		return NULL;
 	if (!json_is_array(list) && !is_blank(list))
 		return NULL;
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		const json_t *name =
 			type->kind == SET ? element : json_object_get(element, type->key);
 
@@ -324,13 +321,11 @@ static bool equal_maps(const struct type *type, const json_t *a, const json_t *b
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)a, key, value)
-	{
+	json_object_foreach((json_t *)a, key, value) {
 		if (!equal(find_field(type, key)->type, value, json_object_get(b, key)))
 			return false;
 	}
-	json_object_foreach((json_t *)b, key, value)
-	{
+	json_object_foreach((json_t *)b, key, value) {
 		if (!json_object_get(a, key) && !equal(find_field(type, key)->type, NULL, value))
 			return false;
 	}
@@ -344,8 +339,7 @@ static bool equal_arrays(const json_t *a, const json_t *b)
 
 	if (json_array_size(a) != json_array_size(b))
 		return false;
-	json_array_foreach(a, i, value)
-	{
+	json_array_foreach(a, i, value) {
 		if (!equal(&plain, value, json_array_get(b, i)))
 			return false;
 	}
@@ -360,8 +354,7 @@ static bool equal_indexes(const struct type *element, const json_t *a, const jso
 
 	if (json_object_size(a) != json_object_size(b))
 		return false;
-	json_object_keylen_foreach((json_t *)a, key, len, value)
-	{
+	json_object_keylen_foreach((json_t *)a, key, len, value) {
 		const json_t *other = json_object_getn(b, key, len);
 
 		if (!other || !equal(element, value, other))
@@ -462,8 +455,7 @@ static json_t *shown_tag(const struct patch_file *f, const json_t *object)
 	const json_t *root = json_object_get(object, views[f->view].root), *element;
 	size_t i;
 
-	json_array_foreach(json_object_get(root, "tags"), i, element)
-	{
+	json_array_foreach(json_object_get(root, "tags"), i, element) {
 		if (has_name(f, element))
 			return patch_tag_value(f->view, element);
 	}
@@ -508,8 +500,7 @@ static int check_list(
 
 	if (!json_is_array(list) && !is_blank(list))
 		return refuse(ret_error, EINVAL, path, "is not a list");
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		json_t *name = json_object_get(element, type->key);
 		struct path at = {path, json_string_value(name), json_string_length(name), true};
 
@@ -552,8 +543,7 @@ static int check_map(const struct path *path, const struct type *type, const jso
 
 	if (!is_map(mine))
 		return refuse(ret_error, EINVAL, path, "is not an object");
-	json_object_foreach((json_t *)mine, key, value)
-	{
+	json_object_foreach((json_t *)mine, key, value) {
 		struct path at = path_member(path, key);
 		int r = check_field(
 			&at, find_field(type, key), json_object_get(base, key), value, ret_error);
@@ -610,8 +600,7 @@ static json_t *prune(const json_t *v)
 	if (!json_is_object(v))
 		return json_is_null(v) ? NULL : keep(v);
 	out = json_object();
-	json_object_foreach((json_t *)v, key, value)
-	{
+	json_object_foreach((json_t *)v, key, value) {
 		if (!json_is_null(value))
 			json_object_set_new(out, key, prune(value));
 	}
@@ -719,8 +708,7 @@ static json_t *merge_maps(
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(keys, key, value)
-	{
+	json_object_foreach(keys, key, value) {
 		const struct field *field = find_field(type, key);
 		struct path at = path_member(path, key);
 		struct sides member = sides_get(s, key, strlen(key));
@@ -787,8 +775,7 @@ static json_t *merge_elements(
 	const char *key;
 	size_t len;
 
-	json_object_keylen_foreach(keys, key, len, value)
-	{
+	json_object_keylen_foreach(keys, key, len, value) {
 		struct path at = {path, key, len, true};
 		struct sides element = sides_get(s, key, len);
 		json_t *merged = merge_element(conflicts, &at, type, &element);
@@ -864,8 +851,7 @@ int patch_conflict_text(const json_t *conflicts, struct buf *out)
 	const json_t *entry;
 	size_t i;
 
-	json_array_foreach(conflicts, i, entry)
-	{
+	json_array_foreach(conflicts, i, entry) {
 		const char *path = json_str(entry, "path");
 		int r = buf_addf(out, "%.*s\n", (int)utf8_cut(path, strlen(path), VALUE_MAX), path);
 
@@ -884,8 +870,7 @@ static json_t *graft_element(const struct patch_file *f, const json_t *list, con
 	json_t *result = json_array();
 	size_t i;
 
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		if (!has_name(f, element))
 			json_array_append(result, element);
 		else if (named)
@@ -955,8 +940,7 @@ static void set_generations(json_t *object, const json_t *current, bool shown)
 	if (!json_is_array(list))
 		return;
 	elements = json_array();
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		const json_t *name = json_object_get(element, "name");
 		const json_t *was = name ? json_object_getn(old, json_string_value(name),
 						   json_string_length(name))
@@ -1004,30 +988,29 @@ static void note_keys(struct diff *d, const json_t *v)
 	json_t *value;
 	size_t i;
 
-	json_array_foreach(v, i, value) note_keys(d, value);
-	json_object_foreach((json_t *)v, key, value)
-	{
+	json_array_foreach(v, i, value)
+		note_keys(d, value);
+	json_object_foreach((json_t *)v, key, value) {
 		note_key(d, key);
 		note_keys(d, value);
 	}
 }
 
-static json_t *diff(struct diff *d, const struct type *type, const json_t *old, const json_t *new);
+static json_t *diff(struct diff *d, const struct type *type, const json_t *old, const json_t *next);
 
 /* NULL where nothing changed. */
 static json_t *diff_maps(
-	struct diff *d, const struct type *type, const json_t *old, const json_t *new)
+	struct diff *d, const struct type *type, const json_t *old, const json_t *next)
 {
-	_cleanup_json_ json_t *keys = all_keys(old, new, NULL), *result = json_object();
+	_cleanup_json_ json_t *keys = all_keys(old, next, NULL), *result = json_object();
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(keys, key, value)
-	{
+	json_object_foreach(keys, key, value) {
 		const struct field *field = find_field(type, key);
 		json_t *change = field->refused ? NULL
 						: diff(d, field->type, json_object_get(old, key),
-							  json_object_get(new, key));
+							  json_object_get(next, key));
 
 		if (!change)
 			continue;
@@ -1042,16 +1025,16 @@ static json_t *diff_maps(
  * new element goes as it is, since the server takes it unread.
  */
 static json_t *diff_element(
-	struct diff *d, const struct type *type, const json_t *old, const json_t *new)
+	struct diff *d, const struct type *type, const json_t *old, const json_t *next)
 {
 	json_t *change;
 
 	if (!old) {
-		note_keys(d, new);
-		return keep(new);
+		note_keys(d, next);
+		return keep(next);
 	}
-	change = new ? diff_maps(d, type->element, old, new) : json_object();
-	if (!new)
+	change = next ? diff_maps(d, type->element, old, next) : json_object();
+	if (!next)
 		json_object_set_new(change, "$patch", json_string("delete"));
 	if (change)
 		json_object_set(change, type->key, json_object_get(old, type->key));
@@ -1059,9 +1042,9 @@ static json_t *diff_element(
 }
 
 static json_t *diff_list(
-	struct diff *d, const struct type *type, const json_t *old, const json_t *new)
+	struct diff *d, const struct type *type, const json_t *old, const json_t *next)
 {
-	_cleanup_json_ json_t *before = index_of(type, old), *after = index_of(type, new);
+	_cleanup_json_ json_t *before = index_of(type, old), *after = index_of(type, next);
 	_cleanup_json_ json_t *keys = all_keys(before, after, NULL);
 	json_t *result = json_array(), *value;
 	const char *key;
@@ -1069,8 +1052,7 @@ static json_t *diff_list(
 
 	if (!before || !after)
 		d->dollar = true;
-	json_object_keylen_foreach(keys, key, len, value)
-	{
+	json_object_keylen_foreach(keys, key, len, value) {
 		json_t *change = diff_element(d, type, json_object_getn(before, key, len),
 			json_object_getn(after, key, len));
 
@@ -1084,34 +1066,34 @@ static json_t *diff_list(
  * `from`, which strategic merge would merge field by field. Only where there is one: what is new is
  * taken unread, and older servers would keep the directive as a field.
  */
-static json_t *replacement(const json_t *new)
+static json_t *replacement(const json_t *next)
 {
-	json_t *result = json_copy((json_t *)new);
+	json_t *result = json_copy((json_t *)next);
 
 	json_object_set_new(result, "$patch", json_string("replace"));
 	return result;
 }
 
-/* The patch from `old` to `new`, NULL where nothing changed. */
-static json_t *diff(struct diff *d, const struct type *type, const json_t *old, const json_t *new)
+/* The patch from `old` to `next`, NULL where nothing changed. */
+static json_t *diff(struct diff *d, const struct type *type, const json_t *old, const json_t *next)
 {
-	bool objects = json_is_object(old) && json_is_object(new);
+	bool objects = json_is_object(old) && json_is_object(next);
 
-	if (equal(type, old, new))
+	if (equal(type, old, next))
 		return NULL;
 	if (d->strategic && type->kind == KEYED)
-		return diff_list(d, type, old, new);
+		return diff_list(d, type, old, next);
 	if (type->kind == IMPORT)
-		return is_zero(new) ? json_integer(0) : NULL;
+		return is_zero(next) ? json_integer(0) : NULL;
 	/* never null for spec: that would delete more than what we know of */
-	if (type->fields && is_map(old) && is_map(new))
-		return diff_maps(d, type, old, new);
-	if (is_blank(new))
+	if (type->fields && is_map(old) && is_map(next))
+		return diff_maps(d, type, old, next);
+	if (is_blank(next))
 		return json_null();
 	if (objects && type->kind == PLAIN)
-		return diff_maps(d, type, old, new);
-	note_keys(d, new);
-	return objects && d->strategic ? replacement(new) : keep(new);
+		return diff_maps(d, type, old, next);
+	note_keys(d, next);
+	return objects && d->strategic ? replacement(next) : keep(next);
 }
 
 static json_t *diff_objects(

@@ -19,7 +19,8 @@
  * - maps go by key; spec.tags by `name`, status.tags by `tag`, ownerReferences by `uid`, in any
  *   order; finalizers are a set; every other list is one value, and so is a keyed list that repeats
  *   a key or lacks one;
- * - a tag's `from` with `reference`, a status tag's `items` and its `conditions` are one value each;
+ * - a tag's `from` with `reference`, a status tag's `items` and its `conditions` are one value
+ *   each;
  * - metadata.resourceVersion, metadata.generation, metadata.managedFields, spec.generation and
  *   spec.tags[].generation aren't compared and stay as they currently are. In labels, annotations
  *   and status history these names mean nothing special;
@@ -85,8 +86,8 @@ int patch_check(
  *
  * -ESTALE where both changed one thing in different ways, one edited inside a list's element that
  * the other deleted, or both added the same element with different contents. Then *ret_conflicts is
- * an array of {"path", "base", "theirs", "mine"}, without the values that aren't there; a path reads
- * spec.tags[latest].from.
+ * an array of {"path", "base", "theirs", "mine"}, without the values that aren't there; a path
+ * reads spec.tags[latest].from.
  */
 int patch_merge3(const struct patch_file *f, const json_t *base, const json_t *theirs,
 	const json_t *mine, json_t **ret_merged, json_t **ret_conflicts);

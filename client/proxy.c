@@ -157,7 +157,9 @@ static bool split_port(char *text, char **ret_host, char **ret_port)
 	return true;
 }
 
-/* "domain" stands for itself and what is below it, ".domain" and "*.domain" for the latter alone. */
+/*
+ * "domain" stands for itself and what is below it, ".domain" and "*.domain" for the latter alone.
+ */
 static bool match_domain(const char *domain, const char *host)
 {
 	size_t length = strlen(host), n;

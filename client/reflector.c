@@ -31,14 +31,14 @@ struct reflector {
 
 /* lock held, once the thread runs. */
 static struct scope *add_scope(
-	struct reflector *r, enum scope_kind kind, const char *namespace, const char *name)
+	struct reflector *r, enum scope_kind kind, const char *ns, const char *name)
 {
-	struct scope *s = scope_new(&r->shared, kind, namespace, name);
+	struct scope *s = scope_new(&r->shared, kind, ns, name);
 
 	s->next = r->scopes;
 	r->scopes = s;
 	if (kind == SCOPE_STREAMS)
-		map_set(&r->by_namespace, s->namespace, s);
+		map_set(&r->by_namespace, s->ns, s);
 	else if (kind == SCOPE_STREAM)
 		map_set(&r->by_key, s->path, s);
 	return s;
@@ -51,8 +51,7 @@ static void add_first_scopes(struct reflector *r)
 	size_t i;
 
 	json_array_foreach(r->options.namespaces, i, name)
-		add_scope(r, SCOPE_NAMESPACE, NULL, json_string_value(name))
-			->first = true;
+		add_scope(r, SCOPE_NAMESPACE, NULL, json_string_value(name))->first = true;
 	if (r->options.namespaces)
 		return;
 	r->cluster = add_scope(r, SCOPE_CLUSTER, NULL, NULL);
@@ -60,7 +59,10 @@ static void add_first_scopes(struct reflector *r)
 	r->cluster->first = r->namespaces->first = true;
 }
 
-/* Links only grow at the head, and only this thread takes one out: the rest can be walked without the lock. */
+/*
+ * Links only grow at the head, and only this thread takes one out: the rest can be walked without
+ * the lock.
+ */
 static struct scope *first_scope(struct reflector *r)
 {
 	struct scope *s;
@@ -80,7 +82,7 @@ static void unlink_scope(struct reflector *r, struct scope *s)
 		at = &(*at)->next;
 	*at = s->next;
 	if (s->kind == SCOPE_STREAMS)
-		map_del(&r->by_namespace, s->namespace);
+		map_del(&r->by_namespace, s->ns);
 	else if (s->kind == SCOPE_STREAM)
 		map_del(&r->by_key, s->path);
 }
@@ -100,20 +102,20 @@ static void free_ended_scopes(struct reflector *r)
 }
 
 /* Those of streams in the namespace (NULL: any); by name alone where `by_name`. */
-static void end_scopes(struct reflector *r, const char *namespace, bool by_name)
+static void end_scopes(struct reflector *r, const char *ns, bool by_name)
 {
 	for (struct scope *s = first_scope(r); s; s = s->next)
 		if ((s->kind == SCOPE_STREAM || (s->kind == SCOPE_STREAMS && !by_name)) &&
-			(!namespace || streq(s->namespace, namespace)))
+			(!ns || streq(s->ns, ns)))
 			scope_end(s);
 }
 
 /* ---- what happens to them; the reflector's thread, without the lock ---- */
 
-static void tell_covers(struct reflector *r, const char *namespace, bool covers)
+static void tell_covers(struct reflector *r, const char *ns, bool covers)
 {
 	if (r->options.covers)
-		r->options.covers(r->options.arg, namespace, covers);
+		r->options.covers(r->options.arg, ns, covers);
 }
 
 static void on_listed(void *arg, struct scope *s)
@@ -127,7 +129,7 @@ static void on_listed(void *arg, struct scope *s)
 		unlisted = store_unlisted_namespaces(r->shared.store, s->list);
 		absents_listed(r->absents, unlisted, s->list_asked);
 	} else if (s->kind == SCOPE_STREAMS) {
-		end_scopes(r, s->namespace, true); /* the list has them */
+		end_scopes(r, s->ns, true); /* the list has them */
 	} else if (s->kind == SCOPE_CLUSTER) {
 		end_scopes(r, NULL, false);
 		if (!r->covers)
@@ -137,8 +139,8 @@ static void on_listed(void *arg, struct scope *s)
 }
 
 /*
- * A watch of the cluster is lost: what each namespace shows goes on by a list of its own, or goes with
- * the next refusal, since the right is gone for sure.
+ * A watch of the cluster is lost: what each namespace shows goes on by a list of its own, or goes
+ * with the next refusal, since the right is gone for sure.
  */
 static void split_cluster(struct reflector *r, const struct refusals *refusals)
 {
@@ -146,8 +148,7 @@ static void split_cluster(struct reflector *r, const struct refusals *refusals)
 	const json_t *name;
 	size_t i;
 
-	json_array_foreach(names, i, name)
-	{
+	json_array_foreach(names, i, name) {
 		struct scope *s;
 
 		pthread_mutex_lock(&r->shared.lock);
@@ -169,7 +170,10 @@ static void look_at_namespace(struct reflector *r, const char *name)
 			scope_relist(s);
 }
 
-/* Under --namespace, where neither the namespace nor its streams may be read, nothing is left of it. */
+/*
+ * Under --namespace, where neither the namespace nor its streams may be read, nothing is left of
+ * it.
+ */
 static void drop_forbidden(struct reflector *r, const char *name)
 {
 	for (struct scope *s = first_scope(r); s; s = s->next)
@@ -177,11 +181,11 @@ static void drop_forbidden(struct reflector *r, const char *name)
 			store_delete_namespace(r->shared.store, name);
 }
 
-static bool is_listed(struct reflector *r, const char *namespace)
+static bool is_listed(struct reflector *r, const char *ns)
 {
-	struct store_namespace ns;
+	struct store_namespace found;
 
-	return store_get_namespace(r->shared.store, namespace, &ns);
+	return store_get_namespace(r->shared.store, ns, &found);
 }
 
 /* No list tells any more which of them are there: each is asked for. */
@@ -191,7 +195,8 @@ static void doubt_namespaces(struct reflector *r)
 	const json_t *name;
 	size_t i;
 
-	json_array_foreach(names, i, name) absents_add(r->absents, json_string_value(name), true);
+	json_array_foreach(names, i, name)
+		absents_add(r->absents, json_string_value(name), true);
 }
 
 static void on_refused(void *arg, struct scope *s)
@@ -205,54 +210,53 @@ static void on_refused(void *arg, struct scope *s)
 	} else if (s->kind == SCOPE_NAMESPACES && s->synced) {
 		doubt_namespaces(r);
 	} else if (s->kind == SCOPE_STREAMS) {
-		tell_covers(r, s->namespace, false);
-		look_at_namespace(r, s->namespace);
+		tell_covers(r, s->ns, false);
+		look_at_namespace(r, s->ns);
 		if (s->synced)
-			drop_forbidden(r, s->namespace);
-		if (s->synced && r->namespaces && !is_listed(r, s->namespace))
+			drop_forbidden(r, s->ns);
+		if (s->synced && r->namespaces && !is_listed(r, s->ns))
 			s->ended = true; /* whoever asks for it by name begins anew */
 	} else if (s->kind == SCOPE_STREAM && !s->keep) {
 		s->ended = true; /* likewise */
 	}
 }
 
-static void on_seen(void *arg, const char *namespace)
+static void on_seen(void *arg, const char *ns)
 {
 	struct reflector *r = arg;
 
-	absents_remove(r->absents, namespace);
+	absents_remove(r->absents, ns);
 }
 
 /* Where nobody lists the namespaces, no list can say that it is still missing. */
-static void on_missing(void *arg, const char *namespace)
+static void on_missing(void *arg, const char *ns)
 {
 	struct reflector *r = arg;
 
-	absents_add(r->absents, namespace, !r->namespaces || r->namespaces->state == SCOPE_REFUSED);
+	absents_add(r->absents, ns, !r->namespaces || r->namespaces->state == SCOPE_REFUSED);
 }
 
 static const struct scope_events scope_events = {on_listed, on_refused, on_seen, on_missing};
 
 /* A namespace is gone for sure, and takes along what only its own list covers. */
-static void on_gone(void *arg, const char *namespace)
+static void on_gone(void *arg, const char *ns)
 {
 	struct reflector *r = arg;
 
 	if (!r->covers) {
 		if (r->namespaces) /* else it is wanted all the same, should it come back */
-			end_scopes(r, namespace, false);
-		store_drop(r->shared.store, namespace);
+			end_scopes(r, ns, false);
+		store_drop(r->shared.store, ns);
 	}
-	store_delete_namespace(r->shared.store, namespace);
+	store_delete_namespace(r->shared.store, ns);
 }
 
-static void on_namespace_refused(void *arg, const char *namespace)
+static void on_namespace_refused(void *arg, const char *ns)
 {
 	struct reflector *r = arg;
 
 	for (struct scope *s = first_scope(r); s; s = s->next)
-		if (s->kind >= SCOPE_STREAMS && streq(s->namespace, namespace) &&
-			s->state != SCOPE_REFUSED)
+		if (s->kind >= SCOPE_STREAMS && streq(s->ns, ns) && s->state != SCOPE_REFUSED)
 			scope_relist(s);
 }
 
@@ -337,7 +341,9 @@ void reflector_renew(struct reflector *r)
 	http_wakeup(r->shared.http);
 }
 
-/* Every scope and every missing namespace takes its next step. When to look again (monotonic ns). */
+/*
+ * Every scope and every missing namespace takes its next step. When to look again (monotonic ns).
+ */
 static int64_t step(struct reflector *r)
 {
 	int64_t now = now_monotonic(), next = now + NSEC_PER_SEC, due;
@@ -468,25 +474,25 @@ bool reflector_covers_cluster(struct reflector *r)
 }
 
 /* lock held. */
-static struct scope *scope_of(struct reflector *r, const char *namespace, bool *ret_new)
+static struct scope *scope_of(struct reflector *r, const char *ns, bool *ret_new)
 {
 	struct scope *s = r->cluster;
 
 	if (s && s->state != SCOPE_REFUSED && (s->synced || !s->error))
 		return s;
-	s = map_get(&r->by_namespace, namespace);
+	s = map_get(&r->by_namespace, ns);
 	*ret_new = !s;
-	return s ? s : add_scope(r, SCOPE_STREAMS, namespace, NULL);
+	return s ? s : add_scope(r, SCOPE_STREAMS, ns, NULL);
 }
 
-int reflector_need(struct reflector *r, const char *namespace)
+int reflector_need(struct reflector *r, const char *ns)
 {
 	struct scope *s;
 	bool is_new = false;
 	int error;
 
 	pthread_mutex_lock(&r->shared.lock);
-	s = scope_of(r, namespace, &is_new);
+	s = scope_of(r, ns, &is_new);
 	if (s->state == SCOPE_REFUSED && !atomic_load(&s->doubted))
 		error = -s->error;
 	else
@@ -497,13 +503,13 @@ int reflector_need(struct reflector *r, const char *namespace)
 	return error;
 }
 
-int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
-	int64_t timeout_ms)
+int reflector_wait(
+	struct reflector *r, const char *ns, const struct http_check *check, int64_t timeout_ms)
 {
 	int64_t deadline = deadline_in_ms(timeout_ms);
 	int error;
 
-	while ((error = reflector_need(r, namespace)) == -EAGAIN) {
+	while ((error = reflector_need(r, ns)) == -EAGAIN) {
 		if (now_monotonic() >= deadline)
 			return -ETIMEDOUT;
 		if (check && check->fn(check->arg) < 0)
@@ -518,14 +524,14 @@ int reflector_wait(struct reflector *r, const char *namespace, const struct http
 	return error;
 }
 
-void reflector_add_stream(struct reflector *r, const char *namespace, const char *name, bool keep)
+void reflector_add_stream(struct reflector *r, const char *ns, const char *name, bool keep)
 {
-	_cleanup_free_ char *path = api_stream_path(r->shared.api, namespace, name);
+	_cleanup_free_ char *path = api_stream_path(r->shared.api, ns, name);
 	struct scope *s;
 
 	pthread_mutex_lock(&r->shared.lock);
-	if (map_get(&r->by_namespace, namespace) && !map_get(&r->by_key, path)) {
-		s = add_scope(r, SCOPE_STREAM, namespace, name);
+	if (map_get(&r->by_namespace, ns) && !map_get(&r->by_key, path)) {
+		s = add_scope(r, SCOPE_STREAM, ns, name);
 		s->keep = keep;
 		s->version = xstrdup(""); /* the watch begins with what is there */
 		s->synced = true;
@@ -534,11 +540,11 @@ void reflector_add_stream(struct reflector *r, const char *namespace, const char
 	http_wakeup(r->shared.http);
 }
 
-void reflector_doubt(struct reflector *r, const char *namespace)
+void reflector_doubt(struct reflector *r, const char *ns)
 {
 	pthread_mutex_lock(&r->shared.lock);
 	for (struct scope *s = r->scopes; s; s = s->next)
-		if (s->namespace && streq(s->namespace, namespace))
+		if (s->ns && streq(s->ns, ns))
 			atomic_store(&s->doubted, true);
 	pthread_mutex_unlock(&r->shared.lock);
 	http_wakeup(r->shared.http);
@@ -557,14 +563,13 @@ static bool lacks_right(const struct scope *s, const struct grants *grants)
 	return s->synced && (needed & ~rights);
 }
 
-void reflector_rights(struct reflector *r, const char *namespace, const struct grants *grants)
+void reflector_rights(struct reflector *r, const char *ns, const struct grants *grants)
 {
 	bool any = false;
 
 	pthread_mutex_lock(&r->shared.lock);
 	for (struct scope *s = r->scopes; s; s = s->next) {
-		bool concerned = namespace ? s->namespace && streq(s->namespace, namespace)
-					   : s == r->cluster;
+		bool concerned = ns ? s->ns && streq(s->ns, ns) : s == r->cluster;
 
 		if (concerned && lacks_right(s, grants)) {
 			atomic_store(&s->doubted, true);

@@ -2,9 +2,9 @@
  * reflector: keeps the store true by list and watch (the model is client-go's tools/cache).
  *
  * One thread runs every scope: the namespaces, and the streams of the whole cluster, of single
- * namespaces or single ones. A scope lists in pages, watches from the list's resourceVersion, resumes
- * there when the watch ends, and lists again after a 410. What can be read by name only is got, and
- * watched by name.
+ * namespaces or single ones. A scope lists in pages, watches from the list's resourceVersion,
+ * resumes there when the watch ends, and lists again after a 410. What can be read by name only is
+ * got, and watched by name.
  */
 #ifndef CLIENT_REFLECTOR_H
 #define CLIENT_REFLECTOR_H
@@ -22,10 +22,10 @@ struct reflector_options {
 	const char *selector;	    /* only streams with such labels; NULL: all */
 	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
 	/*
-	 * One list and watch covers every namespace (`namespace` NULL) or a namespace from now on, or not any
-	 * more. By the reflector's thread, without a lock; may be NULL.
+	 * One list and watch covers every namespace (`ns` NULL) or a namespace from now on, or not
+	 * any more. By the reflector's thread, without a lock; may be NULL.
 	 */
-	void (*covers)(void *arg, const char *namespace, bool covers);
+	void (*covers)(void *arg, const char *ns, bool covers);
 	void *arg;
 };
 
@@ -42,9 +42,10 @@ void reflector_renew(struct reflector *r);
 void reflector_free(struct reflector *r); /* stopped or never started; NULL is fine */
 
 /*
- * Waits until the first answers are in: the namespaces are listed or refused, and the cluster's streams
- * are, too. What passes (429, 503, a server that is starting, an answer that is none) is waited for until
- * `deadline` (monotonic ns). 0; or why the server doesn't answer, with one sentence in *ret_error.
+ * Waits until the first answers are in: the namespaces are listed or refused, and the cluster's
+ * streams are, too. What passes (429, 503, a server that is starting, an answer that is none) is
+ * waited for until `deadline` (monotonic ns). 0; or why the server doesn't answer, with one
+ * sentence in *ret_error.
  */
 int reflector_wait_start(struct reflector *r, int64_t deadline, char **ret_error);
 
@@ -55,31 +56,31 @@ bool reflector_covers_cluster(struct reflector *r);
  * Whether the streams of a namespace are in the store. Starts its list and watch at the first call
  * where no watch of the cluster covers it. 0: they are; -EAGAIN: not yet; else why not (-EACCES …).
  */
-int reflector_need(struct reflector *r, const char *namespace);
+int reflector_need(struct reflector *r, const char *ns);
 
 /* reflector_need, waiting for the list; `check` as for http_call. -ETIMEDOUT after timeout_ms. */
-int reflector_wait(struct reflector *r, const char *namespace, const struct http_check *check,
-	int64_t timeout_ms);
+int reflector_wait(
+	struct reflector *r, const char *ns, const struct http_check *check, int64_t timeout_ms);
 
 /*
- * In a namespace whose list is refused: keeps a stream that can be read by name true, also (`keep`) while
- * there is none. The caller has put it into the store as far as it is there.
+ * In a namespace whose list is refused: keeps a stream that can be read by name true, also (`keep`)
+ * while there is none. The caller has put it into the store as far as it is there.
  */
-void reflector_add_stream(struct reflector *r, const char *namespace, const char *name, bool keep);
+void reflector_add_stream(struct reflector *r, const char *ns, const char *name, bool keep);
 
 /* Something says that what we may read in the namespace has changed: it is tried at once. */
-void reflector_doubt(struct reflector *r, const char *namespace);
+void reflector_doubt(struct reflector *r, const char *ns);
 
 /*
- * The server says that we have these rights in the namespace (NULL: in all of them, by itself). An open
- * watch goes on delivering after a right is gone, so where a right to list, watch or get is missing,
- * that is tried.
+ * The server says that we have these rights in the namespace (NULL: in all of them, by itself). An
+ * open watch goes on delivering after a right is gone, so where a right to list, watch or get is
+ * missing, that is tried.
  */
-void reflector_rights(struct reflector *r, const char *namespace, const struct grants *grants);
+void reflector_rights(struct reflector *r, const char *ns, const struct grants *grants);
 
 /*
- * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after timeout_ms; or
- * why a list failed (one that is refused is no failure).
+ * Lists every scope again now, and waits for that; `check` as for http_call. 0; -ETIMEDOUT after
+ * timeout_ms; or why a list failed (one that is refused is no failure).
  */
 int reflector_refresh(struct reflector *r, const struct http_check *check, int64_t timeout_ms);
 

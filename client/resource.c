@@ -50,16 +50,16 @@ static void add_part(struct buf *path, const char *part)
 	}
 }
 
-char *resource_path(const struct api_resource *r, const char *namespace, const char *name,
-	const char *subresource)
+char *resource_path(
+	const struct api_resource *r, const char *ns, const char *name, const char *subresource)
 {
 	struct buf path = BUF_INIT(PATH_SIZE);
 	size_t len;
 
 	buf_addstr(&path, r->root);
-	if (r->namespaced && namespace) {
+	if (r->namespaced && ns) {
 		add_part(&path, "namespaces");
-		add_part(&path, namespace);
+		add_part(&path, ns);
 	}
 	add_part(&path, r->plural);
 	add_part(&path, name);

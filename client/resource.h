@@ -1,6 +1,6 @@
 /*
- * resource: the API's resources that we use, and their URLs: every path below the server's URL is made
- * here, but for /version. Pure.
+ * resource: the API's resources that we use, and their URLs: every path below the server's URL is
+ * made here, but for /version. Pure.
  */
 #ifndef CLIENT_RESOURCE_H
 #define CLIENT_RESOURCE_H
@@ -29,10 +29,10 @@ extern const struct api_resource resource_namespaces, resource_access_reviews,
 	resource_rules_reviews;
 
 /*
- * The URL path, each part escaped. `namespace` NULL: of all of them; `name` NULL: of the collection;
+ * The URL path, each part escaped. `ns` NULL: of all of them; `name` NULL: of the collection;
  * `subresource` NULL: none. The caller frees.
  */
-char *resource_path(const struct api_resource *r, const char *namespace, const char *name,
-	const char *subresource);
+char *resource_path(
+	const struct api_resource *r, const char *ns, const char *name, const char *subresource);
 
 #endif

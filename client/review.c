@@ -6,8 +6,8 @@
 
 json_t *review_body(const struct review *r)
 {
-	json_t *attributes = json_pack("{s:s, s:s, s:s, s:s}", "namespace", r->namespace, "verb",
-		r->verb, "group", r->resource->group, "resource", r->resource->plural);
+	json_t *attributes = json_pack("{s:s, s:s, s:s, s:s}", "namespace", r->ns, "verb", r->verb,
+		"group", r->resource->group, "resource", r->resource->plural);
 
 	if (r->subresource)
 		json_object_set_new(attributes, "subresource", json_string(r->subresource));

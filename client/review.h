@@ -1,10 +1,10 @@
 /*
- * review: SelfSubjectAccessReview, the question whether we may do one thing, as a body to send and an
- * answer to understand; and what a refusal (403) is worth. Pure.
+ * review: SelfSubjectAccessReview, the question whether we may do one thing, as a body to send and
+ * an answer to understand; and what a refusal (403) is worth. Pure.
  *
  * A server that is starting answers 403 to everybody, with the very text of a true refusal
- * (DESIGN.md §4 "What goes, and when"). A review that is asked after the refusal and answered 201 with
- * allowed=false was never seen to be wrong.
+ * (DESIGN.md §4 "What goes, and when"). A review that is asked after the refusal and answered 201
+ * with allowed=false was never seen to be wrong.
  */
 #ifndef CLIENT_REVIEW_H
 #define CLIENT_REVIEW_H
@@ -16,7 +16,7 @@ struct review {
 	const char *verb;
 	const struct api_resource *resource;
 	const char *subresource; /* NULL: none */
-	const char *namespace;	 /* "": all of them */
+	const char *ns;		 /* "": all of them */
 	const char *name;	 /* NULL: any */
 };
 
@@ -34,9 +34,9 @@ enum review_answer {
 enum review_answer review_parse(long http_code, const char *body, size_t len);
 
 /*
- * Whether a 403 says by itself that it isn't about our rights: it is no Status, or it names another user
- * than `user` (NULL: not known), as system:anonymous, or its X-Kubernetes-Pf-Flowschema-Uid header was
- * `unready` (there, but empty).
+ * Whether a 403 says by itself that it isn't about our rights: it is no Status, or it names another
+ * user than `user` (NULL: not known), as system:anonymous, or its X-Kubernetes-Pf-Flowschema-Uid
+ * header was `unready` (there, but empty).
  */
 bool refusal_is_passing(const struct status *s, const char *user, bool unready);
 
@@ -46,7 +46,9 @@ struct refusals {
 	int64_t first; /* monotonic ns */
 };
 
-/* One more, which a review has confirmed. True once they are sure: three, over two intervals (ns). */
+/*
+ * One more, which a review has confirmed. True once they are sure: three, over two intervals (ns).
+ */
 bool refusals_add(struct refusals *r, int64_t now, int64_t interval);
 
 /* When to ask again, monotonic ns: so that the third one is sure. */

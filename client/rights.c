@@ -49,7 +49,8 @@ void grants_unref(struct grants *g)
 {
 	if (!g || atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	map_foreach(&g->by_name, e) free(e->value);
+	map_foreach(&g->by_name, e)
+		free(e->value);
 	map_release(&g->by_name);
 	free(g);
 }
@@ -68,8 +69,7 @@ static bool has(const json_t *list, const char *value)
 	const json_t *one;
 	size_t i;
 
-	json_array_foreach(list, i, one)
-	{
+	json_array_foreach(list, i, one) {
 		const char *s = json_string_value(one);
 
 		if (s && (streq(s, "*") || streq(s, value)))
@@ -128,8 +128,7 @@ struct grants *grants_from_rules(const json_t *rules, const char *group, unsigne
 	const json_t *rule, *name;
 	size_t i, k;
 
-	json_array_foreach(rules, i, rule)
-	{
+	json_array_foreach(rules, i, rule) {
 		const json_t *names = json_object_get(rule, "resourceNames");
 		unsigned rights = rights_of_rule(rule, group);
 
@@ -137,8 +136,7 @@ struct grants *grants_from_rules(const json_t *rules, const char *group, unsigne
 			g->everywhere |= rights;
 		/* A list isn't of one name, and what is created has none yet. */
 		rights &= ~(RIGHT_LIST | RIGHT_CREATE);
-		json_array_foreach(names, k, name)
-		{
+		json_array_foreach(names, k, name) {
 			if (json_is_string(name))
 				add_named(g, json_string_value(name), rights);
 		}
@@ -163,7 +161,8 @@ unsigned grants_of(const struct grants *g, const char *stream)
 		n = map_get(&g->by_name, stream);
 		return rights | (n ? n->rights : 0);
 	}
-	map_foreach(&g->by_name, e) rights |= ((const struct named *)e->value)->rights;
+	map_foreach(&g->by_name, e)
+		rights |= ((const struct named *)e->value)->rights;
 	return rights;
 }
 
@@ -171,8 +170,7 @@ void grants_named(const struct grants *g, void (*fn)(void *arg, const char *stre
 {
 	if (!g)
 		return;
-	map_foreach(&g->by_name, e)
-	{
+	map_foreach(&g->by_name, e) {
 		const struct named *n = e->value;
 
 		if (n->rights & RIGHT_GET)
@@ -197,8 +195,7 @@ static bool grants_equal(const struct grants *a, const struct grants *b)
 {
 	if (a->everywhere != b->everywhere || a->by_name.count != b->by_name.count)
 		return false;
-	map_foreach(&a->by_name, e)
-	{
+	map_foreach(&a->by_name, e) {
 		const struct named *n = map_get(&b->by_name, e->key);
 
 		if (!n || n->rights != ((const struct named *)e->value)->rights)
@@ -209,8 +206,7 @@ static bool grants_equal(const struct grants *a, const struct grants *b)
 
 /* ---- the namespaces in use ---- */
 
-struct namespace
-{
+struct rights_namespace {
 	struct grants *grants; /* NULL: no answer so far */
 	int64_t asked, due;    /* monotonic ns; 0: never, at once */
 	int64_t answered; /* when what was answered last was asked, also if in vain; 0: never */
@@ -228,23 +224,23 @@ struct rights {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct map namespaces; /* lock; name -> struct namespace */
+	struct map namespaces; /* lock; name -> struct rights_namespace */
 	bool covered;	       /* lock; the cluster is asked for, too */
-	struct namespace *cluster;
+	struct rights_namespace *cluster;
 	int64_t whole;	     /* the thread's own: when all of the cluster's rights were asked */
 	unsigned everywhere; /* lock; what holds in every namespace */
 	bool started, stop;  /* lock */
 };
 
-static struct namespace *namespace_new(const char *name)
+static struct rights_namespace *namespace_new(const char *name)
 {
-	struct namespace *n = xcalloc(1, sizeof(*n) + strlen(name) + 1);
+	struct rights_namespace *n = xcalloc(1, sizeof(*n) + strlen(name) + 1);
 
 	strcpy(n->name, name);
 	return n;
 }
 
-static void namespace_free(struct namespace *n)
+static void namespace_free(struct rights_namespace *n)
 {
 	grants_unref(n->grants);
 	free(n);
@@ -270,7 +266,8 @@ void rights_free(struct rights *r)
 {
 	if (!r)
 		return;
-	map_foreach(&r->namespaces, e) namespace_free(e->value);
+	map_foreach(&r->namespaces, e)
+		namespace_free(e->value);
 	map_release(&r->namespaces);
 	namespace_free(r->cluster);
 	http_free(r->http);
@@ -286,9 +283,9 @@ static bool is_everything(const struct rights *r)
 }
 
 /* r->lock held. */
-static struct namespace *use(struct rights *r, const char *name)
+static struct rights_namespace *use(struct rights *r, const char *name)
 {
-	struct namespace *n = map_get(&r->namespaces, name);
+	struct rights_namespace *n = map_get(&r->namespaces, name);
 
 	if (n)
 		return n;
@@ -302,23 +299,23 @@ static struct namespace *use(struct rights *r, const char *name)
 	return n;
 }
 
-struct grants *rights_get(struct rights *r, const char *namespace)
+struct grants *rights_get(struct rights *r, const char *ns)
 {
 	struct grants *g = NULL;
-	struct namespace *n;
+	struct rights_namespace *n;
 
 	pthread_mutex_lock(&r->lock);
-	n = map_get(&r->namespaces, namespace);
+	n = map_get(&r->namespaces, ns);
 	if (n && n->grants)
 		g = grants_ref(n->grants);
 	pthread_mutex_unlock(&r->lock);
 	return g;
 }
 
-void rights_use(struct rights *r, const char *namespace)
+void rights_use(struct rights *r, const char *ns)
 {
 	pthread_mutex_lock(&r->lock);
-	use(r, namespace);
+	use(r, ns);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -330,15 +327,14 @@ static void wait_for_change(struct rights *r, int64_t until)
 	cond_wait_until(&r->changed, &r->lock, until < soon ? until : soon);
 }
 
-struct grants *rights_wait(struct rights *r, const char *namespace, int64_t since,
+struct grants *rights_wait(struct rights *r, const char *ns, int64_t since,
 	const struct http_check *check, int64_t deadline)
 {
 	struct grants *g = NULL;
-	struct namespace *n;
+	struct rights_namespace *n;
 
 	pthread_mutex_lock(&r->lock);
-	while ((n = use(r, namespace))->answered < since && !r->stop &&
-		now_monotonic() < deadline) {
+	while ((n = use(r, ns))->answered < since && !r->stop && now_monotonic() < deadline) {
 		if (n->asked < since)
 			n->due = 0;
 		pthread_cond_broadcast(&r->changed);
@@ -354,19 +350,19 @@ struct grants *rights_wait(struct rights *r, const char *namespace, int64_t sinc
 	return g;
 }
 
-void rights_forget(struct rights *r, const char *namespace)
+void rights_forget(struct rights *r, const char *ns)
 {
-	struct namespace *n;
+	struct rights_namespace *n;
 
 	pthread_mutex_lock(&r->lock);
-	n = map_del(&r->namespaces, namespace);
+	n = map_del(&r->namespaces, ns);
 	pthread_mutex_unlock(&r->lock);
 	if (n)
 		namespace_free(n);
 }
 
 /* r->lock held. */
-static void doubt(struct namespace *n)
+static void doubt(struct rights_namespace *n)
 {
 	int64_t due = n->asked + DOUBT_NS;
 
@@ -375,12 +371,12 @@ static void doubt(struct namespace *n)
 		n->due = due;
 }
 
-void rights_doubt(struct rights *r, const char *namespace)
+void rights_doubt(struct rights *r, const char *ns)
 {
-	struct namespace *n;
+	struct rights_namespace *n;
 
 	pthread_mutex_lock(&r->lock);
-	n = map_get(&r->namespaces, namespace);
+	n = map_get(&r->namespaces, ns);
 	if (n)
 		doubt(n);
 	doubt(r->cluster);
@@ -402,10 +398,10 @@ static int is_stopped(void *arg)
 }
 
 /* Takes the review's reference. Its answer, or NULL where there was none. */
-static json_t *ask(struct rights *r, const struct api_resource *resource, const char *namespace,
+static json_t *ask(struct rights *r, const struct api_resource *resource, const char *ns,
 	json_t *body, int *ret_error)
 {
-	_cleanup_free_ char *path = resource_path(resource, namespace, NULL, NULL);
+	_cleanup_free_ char *path = resource_path(resource, ns, NULL, NULL);
 	struct http_check check = {is_stopped, r};
 	struct api_call call = {
 		.http = r->http, .check = &check, .deadline = deadline_in_ms(r->api->timeout_ms)};
@@ -422,8 +418,7 @@ static json_t *ask(struct rights *r, const struct api_resource *resource, const 
 }
 
 /* 0 and the rules, with a reference, or why not. */
-static int ask_rules(
-	struct rights *r, const char *namespace, json_t **ret_rules, bool *ret_incomplete)
+static int ask_rules(struct rights *r, const char *ns, json_t **ret_rules, bool *ret_incomplete)
 {
 	_cleanup_json_ json_t *answer = NULL, *own = NULL;
 	const struct api_resource *old = &r->api->resources->rules_reviews;
@@ -432,7 +427,7 @@ static int ask_rules(
 
 	answer = ask(r, &resource_rules_reviews, NULL,
 		json_pack("{s:s, s:s, s:{s:s}}", "kind", resource_rules_reviews.kind, "apiVersion",
-			resource_rules_reviews.api_version, "spec", "namespace", namespace),
+			resource_rules_reviews.api_version, "spec", "namespace", ns),
 		&error);
 	status = json_object_get(answer, "status");
 	if (json_is_array(json_object_get(status, "resourceRules"))) {
@@ -442,7 +437,7 @@ static int ask_rules(
 	}
 	if (error != -ENOENT && error != -EACCES && error != -EOPNOTSUPP)
 		return error < 0 ? error : -EIO;
-	own = ask(r, old, namespace,
+	own = ask(r, old, ns,
 		json_pack("{s:s, s:s, s:{s:n}}", "kind", old->kind, "apiVersion", old->api_version,
 			"spec", "scopes"),
 		&error);
@@ -455,7 +450,7 @@ static int ask_rules(
 }
 
 /* r->lock held. The old one is for the caller. */
-static struct grants *set_grants(struct rights *r, struct namespace *n, struct grants *g)
+static struct grants *set_grants(struct rights *r, struct rights_namespace *n, struct grants *g)
 {
 	struct grants *old = n->grants;
 
@@ -464,18 +459,18 @@ static struct grants *set_grants(struct rights *r, struct namespace *n, struct g
 }
 
 static void tell(
-	struct rights *r, const char *namespace, const struct grants *old, const struct grants *new)
+	struct rights *r, const char *ns, const struct grants *old, const struct grants *now)
 {
-	if (!old || !grants_equal(old, new))
-		r->listener.changed(r->listener.arg, namespace, old, new);
-	r->listener.answered(r->listener.arg, namespace, new);
+	if (!old || !grants_equal(old, now))
+		r->listener.changed(r->listener.arg, ns, old, now);
+	r->listener.answered(r->listener.arg, ns, now);
 }
 
 /* The answer, NULL where the server can't say; `error` where it didn't. */
 static void take_answer(struct rights *r, const char *name, struct grants *g, int error)
 {
-	_cleanup_grants_ struct grants *old = NULL, *new = g ? grants_ref(g) : NULL;
-	struct namespace *n;
+	_cleanup_grants_ struct grants *old = NULL, *now = g ? grants_ref(g) : NULL;
+	struct rights_namespace *n;
 
 	pthread_mutex_lock(&r->lock);
 	n = map_get(&r->namespaces, name);
@@ -486,7 +481,7 @@ static void take_answer(struct rights *r, const char *name, struct grants *g, in
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
 	if (n && g)
-		tell(r, name, old, new);
+		tell(r, name, old, now);
 	else
 		grants_unref(g);
 	if (error < 0 && error != -ESHUTDOWN)
@@ -519,7 +514,7 @@ static int ask_cluster(struct rights *r, unsigned asked, unsigned *ret_rights)
 			.resource = table[i].right == RIGHT_DELETE_TAG ? &resources->tags
 								       : &resources->streams,
 			.subresource = table[i].subresource,
-			.namespace = ""};
+			.ns = ""};
 		_cleanup_json_ json_t *answer = NULL;
 		const json_t *allowed;
 		int error;
@@ -546,7 +541,8 @@ static char **names_in_use(struct rights *r, size_t *ret_count)
 
 	pthread_mutex_lock(&r->lock);
 	names = xcalloc(r->namespaces.count, sizeof(*names));
-	map_foreach(&r->namespaces, e) names[n++] = xstrdup(e->key);
+	map_foreach(&r->namespaces, e)
+		names[n++] = xstrdup(e->key);
 	pthread_mutex_unlock(&r->lock);
 	*ret_count = n;
 	return names;
@@ -598,7 +594,7 @@ static void take_cluster(struct rights *r)
 	_cleanup_grants_ struct grants *g = NULL;
 
 	pthread_mutex_lock(&r->lock);
-	if (!r->covered) { /* not any more since it was asked: what holds is asked of each namespace */
+	if (!r->covered) { /* not any more: each namespace is asked for itself */
 		pthread_mutex_unlock(&r->lock);
 		return;
 	}
@@ -607,7 +603,8 @@ static void take_cluster(struct rights *r)
 	r->cluster->answered = r->cluster->asked;
 	everything = is_everything(r);
 	if (differs && !everything)
-		map_foreach(&r->namespaces, e)((struct namespace *)e->value)->due = 0;
+		map_foreach(&r->namespaces, e)
+			((struct rights_namespace *)e->value)->due = 0;
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
 	if (said) {
@@ -631,7 +628,8 @@ void rights_cover(struct rights *r, bool cluster)
 	if (!cluster) { /* what each namespace has is to be asked for itself */
 		r->everywhere = 0;
 		r->cluster->answered = 0;
-		map_foreach(&r->namespaces, e)((struct namespace *)e->value)->due = 0;
+		map_foreach(&r->namespaces, e)
+			((struct rights_namespace *)e->value)->due = 0;
 	}
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
@@ -640,15 +638,14 @@ void rights_cover(struct rights *r, bool cluster)
 /* ---- the thread ---- */
 
 /* r->lock held. What is due first: those never asked come before those to be asked again. */
-static struct namespace *next(struct rights *r)
+static struct rights_namespace *next(struct rights *r)
 {
-	struct namespace *first = r->covered ? r->cluster : NULL;
+	struct rights_namespace *first = r->covered ? r->cluster : NULL;
 
 	if (is_everything(r) || (r->covered && !r->cluster->answered))
 		return first;
-	map_foreach(&r->namespaces, e)
-	{
-		struct namespace *n = e->value;
+	map_foreach(&r->namespaces, e) {
+		struct rights_namespace *n = e->value;
 
 		if (!first || n->due < first->due)
 			first = n;
@@ -657,7 +654,7 @@ static struct namespace *next(struct rights *r)
 }
 
 /* r->lock held. Whether a watch stands on these rights. */
-static bool is_watched(const struct rights *r, const struct namespace *n)
+static bool is_watched(const struct rights *r, const struct rights_namespace *n)
 {
 	return n == r->cluster || !r->covered;
 }
@@ -668,7 +665,7 @@ static void *run(void *arg)
 
 	pthread_mutex_lock(&r->lock);
 	while (!r->stop) {
-		struct namespace *n = next(r);
+		struct rights_namespace *n = next(r);
 		int64_t now = now_monotonic();
 		_cleanup_free_ char *name = NULL;
 

@@ -1,10 +1,10 @@
 /*
  * rights: what the server lets us do, namespace by namespace, asked of it in the background.
  *
- * One thread asks: for the whole cluster (SelfSubjectAccessReview with an empty namespace) where one
- * watch covers it, and for each namespace that was used (SelfSubjectRulesReview, on old servers
- * OpenShift's own review), again after a while and after a 403. Looking a right up never waits. What
- * isn't known, or what the server can't tell, counts as granted: it decides in the end.
+ * One thread asks: for the whole cluster (SelfSubjectAccessReview with an empty namespace) where
+ * one watch covers it, and for each namespace that was used (SelfSubjectRulesReview, on old servers
+ * OpenShift's own review), again after a while and after a 403. Looking a right up never waits.
+ * What isn't known, or what the server can't tell, counts as granted: it decides in the end.
  *
  * Thread-safe; its lock is a leaf.
  */
@@ -39,8 +39,9 @@ static inline void cleanup_grants(struct grants **g)
 #define _cleanup_grants_ _cleanup_(cleanup_grants)
 
 /*
- * From the rules of a review: an array of {verbs, apiGroups, resources, resourceNames}. `group` is the
- * API group of our ImageStreams, `more` are rights that hold anyway. The caller owns the reference.
+ * From the rules of a review: an array of {verbs, apiGroups, resources, resourceNames}. `group` is
+ * the API group of our ImageStreams, `more` are rights that hold anyway. The caller owns the
+ * reference.
  */
 struct grants *grants_from_rules(const json_t *rules, const char *group, unsigned more);
 
@@ -59,22 +60,27 @@ struct rights;
 /* Both are called outside the lock, from the thread. */
 struct rights_listener {
 	/* The namespace's are others than before. */
-	void (*changed)(void *arg, const char *namespace, const struct grants *old,
-		const struct grants *new);
-	/* What the server said, also if it is as before: of a namespace, or (NULL) of all of them. */
-	void (*answered)(void *arg, const char *namespace, const struct grants *grants);
+	void (*changed)(
+		void *arg, const char *ns, const struct grants *old, const struct grants *now);
+	/*
+	 * What the server said, also if it is as before: of a namespace, or (NULL) of all of them.
+	 */
+	void (*answered)(void *arg, const char *ns, const struct grants *grants);
 	void *arg;
 };
 
 /*
- * `api` is borrowed. The rights are asked again every `interval_s` seconds, but those to list and to
- * watch what a watch covers at least every `watched_s`.
+ * `api` is borrowed. The rights are asked again every `interval_s` seconds, but those to list and
+ * to watch what a watch covers at least every `watched_s`.
  */
 struct rights *rights_new(
 	struct api *api, int interval_s, int watched_s, const struct rights_listener *listener);
 void rights_free(struct rights *r); /* stopped or never started; NULL is fine */
 
-/* `cluster`: one watch covers every namespace. Waits a moment for the answer for all of it. 0 or -EAGAIN. */
+/*
+ * `cluster`: one watch covers every namespace. Waits a moment for the answer for all of it. 0 or
+ * -EAGAIN.
+ */
 int rights_start(struct rights *r, bool cluster);
 void rights_stop(struct rights *r);
 
@@ -82,18 +88,18 @@ void rights_stop(struct rights *r);
 void rights_cover(struct rights *r, bool cluster);
 
 /* With a reference for the caller, or NULL. Never waits. */
-struct grants *rights_get(struct rights *r, const char *namespace);
+struct grants *rights_get(struct rights *r, const char *ns);
 /* The namespace is used from now on: its rights are asked for. Doesn't wait. */
-void rights_use(struct rights *r, const char *namespace);
+void rights_use(struct rights *r, const char *ns);
 /*
- * rights_use, and waits for an answer to a question of `since` or later (monotonic ns; 1: any), at most
- * until `deadline`; `check` as for http_call.
+ * rights_use, and waits for an answer to a question of `since` or later (monotonic ns; 1: any), at
+ * most until `deadline`; `check` as for http_call.
  */
-struct grants *rights_wait(struct rights *r, const char *namespace, int64_t since,
+struct grants *rights_wait(struct rights *r, const char *ns, int64_t since,
 	const struct http_check *check, int64_t deadline);
 /* The namespace isn't there. */
-void rights_forget(struct rights *r, const char *namespace);
+void rights_forget(struct rights *r, const char *ns);
 /* Something says that rights have changed: those of a namespace in use are asked again soon. */
-void rights_doubt(struct rights *r, const char *namespace);
+void rights_doubt(struct rights *r, const char *ns);
 
 #endif

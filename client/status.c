@@ -44,8 +44,7 @@ static bool only_uid_cause(const struct status *s)
 	const json_t *cause;
 	size_t i;
 
-	json_array_foreach(causes, i, cause)
-	{
+	json_array_foreach(causes, i, cause) {
 		const char *field = json_str(cause, "field");
 
 		if (!field || !streq(field, "metadata.uid"))

@@ -23,7 +23,10 @@ void status_parse(long http_code, const char *body, size_t len, struct status *r
 void status_from_json(long http_code, json_t *object, struct status *ret);
 void status_release(struct status *s);
 
-/* Whether it is a 404 that says so of the object of that name, and not of the whole resource or of a path. */
+/*
+ * Whether it is a 404 that says so of the object of that name, and not of the whole resource or of
+ * a path.
+ */
 bool status_is_missing(const struct status *s, const char *name);
 
 #define _cleanup_status_ _cleanup_(status_release)

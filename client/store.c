@@ -63,8 +63,10 @@ void store_free(struct store *s)
 {
 	if (!s)
 		return;
-	map_foreach(&s->streams, e) entry_free(e->value);
-	map_foreach(&s->namespaces, e) free(e->value);
+	map_foreach(&s->streams, e)
+		entry_free(e->value);
+	map_foreach(&s->namespaces, e)
+		free(e->value);
 	map_release(&s->streams);
 	map_release(&s->uids);
 	map_release(&s->namespaces);
@@ -117,7 +119,10 @@ static void bury(struct store *s, const struct object *o, const char *resource_v
 	g->heard = s->last_grave = ++s->clock;
 }
 
-/* s->lock held. Whether the object was deleted after this version of it, as far as `list` may judge. */
+/*
+ * s->lock held. Whether the object was deleted after this version of it, as far as `list` may
+ * judge.
+ */
 static bool is_buried(const struct store *s, const struct object *o, uint64_t list)
 {
 	for (size_t i = 0; i < GRAVES && s->last_grave > list; i++) {
@@ -300,14 +305,14 @@ void store_drop_one(struct store *s, const char *key)
 	tell_gone(s, e);
 }
 
-static bool in_namespace(const char *key, const char *namespace)
+static bool in_namespace(const char *key, const char *ns)
 {
 	size_t n;
 
-	if (!namespace)
+	if (!ns)
 		return true;
-	n = strlen(namespace);
-	return strncmp(key, namespace, n) == 0 && key[n] == '/';
+	n = strlen(ns);
+	return strncmp(key, ns, n) == 0 && key[n] == '/';
 }
 
 /* The keys of a map that `pick` wants, copied: the caller frees each and the array. */
@@ -319,8 +324,7 @@ static char **pick_keys(struct store *s, const struct map *m,
 
 	pthread_mutex_lock(&s->lock);
 	keys = xcalloc(m->count, sizeof(*keys));
-	map_foreach(m, e)
-	{
+	map_foreach(m, e) {
 		if (pick(e, arg))
 			keys[n++] = xstrdup(e->key);
 	}
@@ -330,7 +334,7 @@ static char **pick_keys(struct store *s, const struct map *m,
 }
 
 struct sweep {
-	const char *namespace;
+	const char *ns;
 	uint64_t list;
 };
 
@@ -343,7 +347,7 @@ static bool pick_swept(const struct map_entry *e, void *arg)
 {
 	const struct sweep *sweep = arg;
 
-	return in_namespace(e->key, sweep->namespace) && is_swept(e->value, sweep);
+	return in_namespace(e->key, sweep->ns) && is_swept(e->value, sweep);
 }
 
 /* Deletes the key unless something was told of it since it was picked. */
@@ -364,9 +368,9 @@ static void sweep_one(
 	tell_gone(s, e);
 }
 
-void store_sweep(struct store *s, const char *namespace, uint64_t list, const char *list_version)
+void store_sweep(struct store *s, const char *ns, uint64_t list, const char *list_version)
 {
-	struct sweep sweep = {namespace, list};
+	struct sweep sweep = {ns, list};
 	size_t n;
 	_cleanup_free_ char **keys = pick_keys(s, &s->streams, pick_swept, &sweep, &n);
 
@@ -381,11 +385,10 @@ static bool pick_in_namespace(const struct map_entry *e, void *arg)
 	return in_namespace(e->key, arg);
 }
 
-void store_drop(struct store *s, const char *namespace)
+void store_drop(struct store *s, const char *ns)
 {
 	size_t n;
-	_cleanup_free_ char **keys =
-		pick_keys(s, &s->streams, pick_in_namespace, (void *)namespace, &n);
+	_cleanup_free_ char **keys = pick_keys(s, &s->streams, pick_in_namespace, (void *)ns, &n);
 
 	for (size_t i = 0; i < n; i++) {
 		store_drop_one(s, keys[i]);
@@ -471,8 +474,7 @@ json_t *store_unlisted_namespaces(struct store *s, uint64_t list)
 	json_t *names = json_array();
 
 	pthread_mutex_lock(&s->lock);
-	map_foreach(&s->namespaces, e)
-	{
+	map_foreach(&s->namespaces, e) {
 		const struct namespace_entry *n = e->value;
 
 		if (n->list != list)
@@ -489,14 +491,14 @@ json_t *store_used_namespaces(struct store *s)
 	json_t *value;
 
 	pthread_mutex_lock(&s->lock);
-	map_foreach(&s->streams, e)
-	{
-		_cleanup_free_ char *namespace = xstrndup(e->key, strcspn(e->key, "/"));
+	map_foreach(&s->streams, e) {
+		_cleanup_free_ char *ns = xstrndup(e->key, strcspn(e->key, "/"));
 
-		json_object_set_new(names, namespace, json_null());
+		json_object_set_new(names, ns, json_null());
 	}
 	pthread_mutex_unlock(&s->lock);
-	json_object_foreach(names, name, value) json_array_append_new(array, json_string(name));
+	json_object_foreach(names, name, value)
+		json_array_append_new(array, json_string(name));
 	json_decref(names);
 	return array;
 }

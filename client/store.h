@@ -30,8 +30,8 @@ void store_free(struct store *s);
 struct object *store_get(struct store *s, const char *key);
 
 /*
- * A number for the list that is about to be asked for. A list is the truth for what was there when it
- * was asked for: whatever an event or an answer told since isn't judged by it.
+ * A number for the list that is about to be asked for. A list is the truth for what was there when
+ * it was asked for: whatever an event or an answer told since isn't judged by it.
  */
 uint64_t store_list_begin(struct store *s);
 
@@ -39,12 +39,12 @@ uint64_t store_list_begin(struct store *s);
  * Takes the caller's reference.
  *
  * `list` 0, an event or an answer: a version that isn't newer than the one held is late news and
- * changes nothing, nor does an object that was deleted since. `list`, the number of the list that it
- * came with: the object replaces what is held, whatever its version and uid, unless something was
- * told of the key since the list was asked for.
+ * changes nothing, nor does an object that was deleted since. `list`, the number of the list that
+ * it came with: the object replaces what is held, whatever its version and uid, unless something
+ * was told of the key since the list was asked for.
  *
- * 1 where the list had nothing of that key before; 0; -EEXIST: another key has an object of this uid,
- * so this one is left out.
+ * 1 where the list had nothing of that key before; 0; -EEXIST: another key has an object of this
+ * uid, so this one is left out.
  */
 int store_put(struct store *s, struct object *o, uint64_t list);
 
@@ -64,16 +64,22 @@ void store_saw(struct store *s, const char *key, uint64_t list);
 void store_delete(struct store *s, const char *key, const char *resource_version);
 
 /*
- * After a whole list: takes away what the list didn't hold and of which nothing was told since it was
- * asked for. `namespace` NULL: all. `list_version`: late versions up to it don't bring it back.
+ * After a whole list: takes away what the list didn't hold and of which nothing was told since it
+ * was asked for. `ns` NULL: all. `list_version`: late versions up to it don't bring it back.
  */
-void store_sweep(struct store *s, const char *namespace, uint64_t list, const char *list_version);
+void store_sweep(struct store *s, const char *ns, uint64_t list, const char *list_version);
 
-/* We may not read them any more: takes the namespace's objects away (NULL: all). They may come back. */
-void store_drop(struct store *s, const char *namespace);
+/*
+ * We may not read them any more: takes the namespace's objects away (NULL: all). They may come
+ * back.
+ */
+void store_drop(struct store *s, const char *ns);
 void store_drop_one(struct store *s, const char *key);
 
-/* The server went back to an earlier state: deletions that it doesn't know of any more hide nothing. */
+/*
+ * The server went back to an earlier state: deletions that it doesn't know of any more hide
+ * nothing.
+ */
 void store_forget_deleted(struct store *s);
 
 bool store_get_namespace(struct store *s, const char *name, struct store_namespace *ret);
@@ -82,7 +88,9 @@ int store_put_namespace(
 	struct store *s, const char *name, const char *uid, int64_t created, uint64_t list);
 void store_delete_namespace(struct store *s, const char *name);
 
-/* The namespaces that this list didn't hold; and those that hold streams. Copies in a JSON array. */
+/*
+ * The namespaces that this list didn't hold; and those that hold streams. Copies in a JSON array.
+ */
 json_t *store_unlisted_namespaces(struct store *s, uint64_t list);
 json_t *store_used_namespaces(struct store *s);
 

@@ -68,12 +68,14 @@ char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *format, ...) _printf_(1, 2);
 
-/* A copy; what is longer than `max` bytes lacks its middle, between characters. The caller frees. */
+/*
+ * A copy; what is longer than `max` bytes lacks its middle, between characters. The caller frees.
+ */
 char *str_shorten(const char *s, size_t max);
 
 /*
- * The first 64 bytes of a name that others chose, for a sentence: whole characters, control characters as
- * \xNN, "…" where there is more. It may hold NULs. The caller frees.
+ * The first 64 bytes of a name that others chose, for a sentence: whole characters, control
+ * characters as \xNN, "…" where there is more. It may hold NULs. The caller frees.
  */
 char *str_excerpt(const char *s, size_t len);
 
@@ -98,7 +100,10 @@ static inline bool str_has_prefix(const char *s, const char *prefix)
 uint64_t hash_bytes(uint64_t h, const void *p, size_t n);
 uint64_t hash_str(uint64_t h, const char *s);
 
-/* For long texts: eight bytes at a time. Another hash than hash_bytes, and cut otherwise another result. */
+/*
+ * For long texts: eight bytes at a time. Another hash than hash_bytes, and cut otherwise another
+ * result.
+ */
 uint64_t hash_text(uint64_t h, const char *p, size_t n);
 
 /*

@@ -253,11 +253,11 @@ static bool add_merge(
 	if (!json_is_array(value))
 		json_array_append(maps, value);
 	json_decref(value);
-	json_array_foreach(maps, i, map) if (json_object_update_missing(merged, map) < 0)
-	{
-		refuse(r, event, "merging (<<) what isn't a map");
-		return false;
-	}
+	json_array_foreach(maps, i, map)
+		if (json_object_update_missing(merged, map) < 0) {
+			refuse(r, event, "merging (<<) what isn't a map");
+			return false;
+		}
 	return true;
 }
 
@@ -543,8 +543,7 @@ static int show_map(struct writer *w, const json_t *json)
 		yaml_mapping_start_event_initialize(
 			&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE));
 
-	json_object_foreach((json_t *)json, key, value)
-	{
+	json_object_foreach((json_t *)json, key, value) {
 		if (r == 0)
 			r = show_key(w, key);
 		if (r == 0)
@@ -562,7 +561,9 @@ static int show_list(struct writer *w, const json_t *json)
 		yaml_sequence_start_event_initialize(
 			&event, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE));
 
-	json_array_foreach(json, i, value) if (r == 0) r = show_value(w, value);
+	json_array_foreach(json, i, value)
+		if (r == 0)
+			r = show_value(w, value);
 	return r < 0 ? r : emit(w, &event, yaml_sequence_end_event_initialize(&event));
 }
 

@@ -312,7 +312,8 @@ static void on_covers(void *arg, const char *namespace, bool covers)
 	struct mount *m = arg;
 
 	if (covers)
-		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX); /* what is said to be all has to be shown */
+		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL,
+			INT64_MAX); /* what is said to be all has to be shown */
 	shown_set_ready(m->shown, namespace, covers);
 	if (!covers) /* what it kept as missing may be there by now */
 		publish_uncover(m->publisher, namespace);
@@ -364,21 +365,18 @@ static void make_mount(struct program *p)
 	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;
 	m->shown = shown_new(m->cache, m->journal);
-	m->nodes = node_table_new();
-	m->overlay = overlay_new();
-	m->scratch = scratch_new();
-	m->handles = handle_table_new(m->scratch);
+	m->inodes = inode_table_new();
 	m->bases = mergebase_new();
 	m->history = history_new();
 	m->events = events_new();
 	m->responses = responses_new();
 	m->selections = selections_new();
-	m->rejects = rejects_new(m->scratch, m->journal, m->config->server, m->uid, m->gid);
+	m->rejects = rejects_new(m->inodes, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
-	m->publisher = publish_new(&(struct publish_parts){
-		m->shown, m->nodes, m->handles, m->overlay, m->scratch, m->announce, m->noopen});
+	m->publisher =
+		publish_new(&(struct publish_parts){m->shown, m->inodes, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -419,6 +417,11 @@ static int inval_inode(void *arg, uint64_t node_id)
 	return fuse_lowlevel_notify_inval_inode(arg, node_id, 0, 0);
 }
 
+static void inval_attr(void *arg, uint64_t node_id)
+{
+	fuse_lowlevel_notify_inval_inode(arg, node_id, -1, 0);
+}
+
 static void inval_entry(void *arg, uint64_t parent_id, const char *name)
 {
 	fuse_lowlevel_notify_inval_entry(arg, parent_id, name, strlen(name));
@@ -437,7 +440,8 @@ static char *name_options(const char *server)
 
 static int open_session(struct program *p)
 {
-	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct publish_notify notify = {
+		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	_cleanup_free_ char *name = name_options(p->mount.config->server);
 
 	fuse_opt_add_arg(&p->options.fuse, name);
@@ -508,7 +512,7 @@ static void release(struct program *p)
 		events_stop(m->events);
 	if (m->publisher)
 		publish_stop(m->publisher);
-	if (m->handles)
+	if (m->inodes)
 		save_keep_unsaved(m);
 	if (p->session) {
 		fuse_session_unmount(p->session);
@@ -523,16 +527,13 @@ static void release(struct program *p)
 	publish_free(m->publisher);
 	announce_free(m->announce);
 	store_free(m->store);
-	handle_table_free(m->handles);
-	scratch_free(m->scratch);
-	overlay_free(m->overlay);
 	mergebase_free(m->bases);
 	history_free(m->history);
 	events_free(m->events);
 	responses_free(m->responses);
 	selections_free(m->selections);
 	rejects_free(m->rejects);
-	node_table_free(m->nodes);
+	inode_table_free(m->inodes);
 	shown_free(m->shown);
 	object_cache_free(m->cache);
 	api_free(m->api);

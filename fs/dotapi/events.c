@@ -11,6 +11,8 @@
 /* What may be in line for one reader. */
 #define LINE_ITEMS 16384 /* as inotify's queue */
 #define LINE_BYTES ((size_t)16 << 20)
+/* So many deletions are remembered: two threads may bring two versions of one stream in the wrong order. */
+#define DELETED_MAX 256
 
 struct item {
 	struct item *next;
@@ -39,8 +41,10 @@ struct events_reader {
 	struct fuse_pollhandle *poll;
 };
 
+/* The newest version of a stream that was told. */
 struct version {
-	uint64_t order; /* client/object.h */
+	uint64_t order;		  /* client/object.h */
+	struct version **deleted; /* where it stands in events->deleted, or NULL: it is there */
 	char key[];
 };
 
@@ -48,9 +52,11 @@ struct events {
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	pthread_t thread;
-	struct events_reader *readers; /* lock */
-	struct map versions;	       /* lock; key -> struct version: the newest that was told */
-	bool started, stop;	       /* lock */
+	struct events_reader *readers;	      /* lock */
+	struct map versions;		      /* lock; key -> struct version */
+	struct version *deleted[DELETED_MAX]; /* lock; of these, in a circle */
+	size_t next_deleted;		      /* lock */
+	bool started, stop;		      /* lock */
 };
 
 static const char *const types[] = {
@@ -85,8 +91,10 @@ static void drop_line(struct events_reader *r)
 
 static void forget_versions(struct events *e)
 {
-	map_foreach(&e->versions, one) free(one->value);
+	map_foreach(&e->versions, one)
+		free(one->value);
 	map_release(&e->versions);
+	memset(e->deleted, 0, sizeof(e->deleted));
 }
 
 void events_free(struct events *e)
@@ -219,7 +227,25 @@ static bool is_for(const struct events_reader *r, const char *key)
 	       (!r->stream[0] || streq(key + n + 1, r->stream));
 }
 
-/* e->lock held. Two threads may bring two versions in the wrong order. */
+/* e->lock held. A stream that is gone is forgotten when enough others went after it. */
+static void note_deletion(struct events *e, struct version *v, bool deleted)
+{
+	struct version **at = &e->deleted[e->next_deleted];
+
+	if (v->deleted)
+		*v->deleted = NULL;
+	v->deleted = NULL;
+	if (!deleted)
+		return;
+	e->next_deleted = (e->next_deleted + 1) % DELETED_MAX;
+	if (*at)
+		map_del(&e->versions, (*at)->key);
+	free(*at);
+	*at = v;
+	v->deleted = at;
+}
+
+/* e->lock held. */
 static bool is_late(struct events *e, enum store_event event, const struct object *object)
 {
 	struct version *v = map_get(&e->versions, object->key);
@@ -233,6 +259,7 @@ static bool is_late(struct events *e, enum store_event event, const struct objec
 		map_set(&e->versions, v->key, v);
 	}
 	v->order = object->order;
+	note_deletion(e, v, event == STORE_DELETED);
 	return false;
 }
 

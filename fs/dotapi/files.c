@@ -64,7 +64,7 @@ static int show_status(struct mount *m, const struct layout_path *path, struct b
 		reflector_status(m->reflector), "events", events_status(m), "callers",
 		callers_status(m), "counts", "namespaces", (json_int_t)namespaces, "imagestreams",
 		(json_int_t)streams, "bytes", (json_int_t)bytes, "nodes",
-		(json_int_t)node_count(m->nodes), "lastError", journal_last(m->journal));
+		(json_int_t)inode_count(m->inodes), "lastError", journal_last(m->journal));
 	r = buf_addjson(out, status, JSON_INDENT(2));
 	return r < 0 ? r : buf_addstr(out, "\n");
 }

@@ -34,8 +34,7 @@ static void show_states(const json_t *scopes, struct buf *out)
 
 	buf_addstr(out, "# HELP imagestreamfs_scope_state What is done to keep it true.\n"
 			"# TYPE imagestreamfs_scope_state gauge\n");
-	json_array_foreach(scopes, i, scope)
-	{
+	json_array_foreach(scopes, i, scope) {
 		buf_addstr(out, "imagestreamfs_scope_state{path=\"");
 		add_label(out, json_str(scope, "path"));
 		buf_addf(out, "\",state=\"%s\"} 1\n", json_str(scope, "state"));
@@ -51,8 +50,7 @@ static void show_watches(struct mount *m, struct buf *out)
 
 	buf_addstr(out, "# HELP imagestreamfs_watch_age_seconds Time since the server was heard.\n"
 			"# TYPE imagestreamfs_watch_age_seconds gauge\n");
-	json_array_foreach(scopes, i, scope)
-	{
+	json_array_foreach(scopes, i, scope) {
 		const json_t *age = json_object_get(scope, "ageSeconds");
 
 		if (!json_is_number(age))
@@ -81,7 +79,7 @@ int metrics_show(struct mount *m, struct buf *out)
 
 	publish_get_counts(m->publisher, &events);
 	store_counts(m->store, &namespaces, &streams, &bytes);
-	scratch_usage(m->scratch, &scratch_bytes, &scratch_nodes);
+	scratch_usage(m->inodes, &scratch_bytes, &scratch_nodes);
 	show_watches(m, out);
 	add(out, "events_received_total", "counter", "Changes that the server told.",
 		events.received);
@@ -95,8 +93,8 @@ int metrics_show(struct mount *m, struct buf *out)
 	add(out, "namespaces", "gauge", "Namespaces listed.", namespaces);
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);
-	add(out, "nodes", "gauge", "Inodes that the kernel knows.", node_count(m->nodes));
-	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->handles));
+	add(out, "nodes", "gauge", "Inodes that the kernel knows.", inode_count(m->inodes));
+	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->inodes));
 	add(out, "scratch_bytes", "gauge", "Bytes in scratch files.", scratch_bytes);
 	add(out, "errors_total", "counter", "Failures noted in .api/errors.",
 		journal_count(m->journal));

@@ -351,8 +351,7 @@ int request_create(struct dotapi_call *c)
 
 	if (r < 0)
 		return r;
-	json_array_foreach(manifests, i, manifest)
-	{
+	json_array_foreach(manifests, i, manifest) {
 		one = create_one(c, manifest);
 		if (one == 0 || r < 0)
 			continue;
@@ -520,8 +519,7 @@ static const json_t *find_spec_tag(const json_t *stream, const char *name, size_
 	const json_t *tag;
 	size_t i;
 
-	json_array_foreach(json_object_get(json_object_get(stream, "spec"), "tags"), i, tag)
-	{
+	json_array_foreach(json_object_get(json_object_get(stream, "spec"), "tags"), i, tag) {
 		const json_t *value = json_object_get(tag, "name");
 
 		if (json_is_string(value) && json_string_length(value) == len &&

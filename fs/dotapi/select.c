@@ -200,8 +200,7 @@ static int ask_each(struct question *q)
 	r = shown_list(q->mount->shown, &root, 0, add_namespace, namespaces);
 	if (r < 0)
 		return r;
-	json_array_foreach(namespaces, i, namespace)
-	{
+	json_array_foreach(namespaces, i, namespace) {
 		_cleanup_free_ char *collection =
 			api_stream_path(q->mount->api, json_string_value(namespace), NULL);
 

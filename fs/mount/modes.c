@@ -78,7 +78,8 @@ void modes_changed(
 
 	if (old && ((grants_of(old, NULL) ^ grants_of(new, NULL)) & (RIGHT_GET | RIGHT_LIST)))
 		reflector_doubt(m->reflector, namespace);
-	node_foreach(m->nodes, namespace, find_changed, &s);
-	map_foreach(&s.changes, e) publish_attributes(m->publisher, e->value);
+	inode_foreach(m->inodes, namespace, find_changed, &s);
+	map_foreach(&s.changes, e)
+		publish_attributes(m->publisher, e->value);
 	map_release(&s.changes);
 }

@@ -10,9 +10,8 @@
 #include "fs/publish/publisher.h"
 #include "fs/tree/handle.h"
 #include "fs/tree/history.h"
+#include "fs/tree/inode.h"
 #include "fs/tree/mergebase.h"
-#include "fs/tree/node.h"
-#include "fs/tree/overlay.h"
 #include "fs/tree/rejects.h"
 #include "fs/tree/shown.h"
 
@@ -31,10 +30,7 @@ struct mount {
 	struct rights *rights;
 	struct object_cache *cache;
 	struct shown *shown;
-	struct overlay *overlay;
-	struct scratch *scratch;
-	struct node_table *nodes;
-	struct handle_table *handles;
+	struct inode_table *inodes;
 	struct mergebases *bases;
 	struct history *history;
 	struct events *events;

@@ -30,7 +30,7 @@ static void fill_stat(const struct mount *m, const struct layout_path *path,
 static void add_scratch(struct mount *m, struct stat *st)
 {
 	unsigned subdirs;
-	int64_t mtime = scratch_dir_mtime(m->scratch, st->st_ino, &subdirs);
+	int64_t mtime = scratch_dir_mtime(m->inodes, st->st_ino, &subdirs);
 
 	st->st_nlink += subdirs;
 	if (mtime > timespec_to_ns(&st->st_mtim)) {
@@ -85,21 +85,9 @@ int namei_place(struct mount *m, const struct layout_path *path, struct stat *re
 	return api_stat(m, path, ret);
 }
 
-uint64_t namei_slot(struct mount *m, const struct layout_path *path)
-{
-	_cleanup_view_ struct snapshot *snapshot = NULL;
-	struct layout_path tag = *path;
-
-	if (!layout_is_tag_file(path->kind))
-		return 0;
-	tag.kind = KIND_TAG;
-	snapshot = shown_snapshot_at(m->shown, &tag);
-	return snapshot ? snapshot_slot(snapshot, path->kind, path->tag) : 0;
-}
-
 int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, struct stat *ret)
 {
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	_cleanup_view_ struct snapshot *last = NULL;
 	struct layout_attr attr;
 
@@ -111,26 +99,26 @@ int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, st
 		return 0;
 	}
 	if (path->kind == KIND_SCRATCH) {
-		n = scratch_get(m->scratch, ino);
+		n = scratch_get(m->inodes, ino);
 		if (!n)
 			return -ENOENT;
-		scratch_stat(m->scratch, n, ret);
+		scratch_stat(m->inodes, n, ret);
 		return 0;
 	}
-	if (shown_attr(m->shown, path, &attr) == 0 && overlay_ino(m->overlay, attr.ino) == ino) {
+	if (shown_attr(m->shown, path, &attr) == 0 && inode_at(m->inodes, attr.ino, NULL) == ino) {
 		fill_stat(m, path, &attr, ino, ret);
 		if (holds_scratch(path->kind))
 			add_scratch(m, ret);
 		return 0;
 	}
-	if (overlay_pending(m->overlay, namei_slot(m, path)) == ino)
+	if (inode_is_pending(m->inodes, ino, namei_parent(m, path)))
 		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
 	else if (layout_is_directory(path->kind))
 		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody stands in it */
-	else if ((last = node_last(m->nodes, ino)) &&
+	else if ((last = inode_last(m->inodes, ino)) &&
 		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
 		attr.nlink = 0;
-	else if (!handle_last_attr(m->handles, ino, &attr))
+	else if (!handle_last_attr(m->inodes, ino, &attr))
 		return -ENOENT;
 	fill_stat(m, path, &attr, ino, ret);
 	return 0;
@@ -165,9 +153,10 @@ static bool child_path(const struct layout_path *dir, const char *name, struct l
 	return true;
 }
 
-static void find_real(struct mount *m, struct name *n)
+static void find_real(struct mount *m, const struct namei_dir *dir, struct name *n)
 {
 	struct layout_attr attr;
+	uint64_t ino;
 
 	if (layout_is_api(n->path.kind)) {
 		/* Without opens there are no files that are made at each open. */
@@ -177,17 +166,18 @@ static void find_real(struct mount *m, struct name *n)
 	}
 	if (shown_attr(m->shown, &n->path, &attr) == 0) {
 		n->place = attr.ino;
-		n->hidden = overlay_is_hidden(m->overlay, attr.ino);
+		ino = inode_at(m->inodes, attr.ino, &n->hidden);
 		if (n->hidden) {
 			n->seconds = 0;
 			return;
 		}
-		n->ino = overlay_ino(m->overlay, attr.ino);
+		n->ino = ino;
 		fill_stat(m, &n->path, &attr, n->ino, &n->st);
 		if (holds_scratch(n->path.kind))
 			add_scratch(m, &n->st);
-	} else if ((n->slot = namei_slot(m, &n->path))) {
-		n->ino = overlay_pending(m->overlay, n->slot);
+	} else if (dir->path.kind == KIND_TAG) {
+		n->vacant = true;
+		n->ino = inode_pending(m->inodes, dir->ino, n->path.kind);
 		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
 		if (n->ino) {
 			fill_stat(m, &n->path, &attr, n->ino, &n->st);
@@ -204,7 +194,7 @@ static bool is_gone(struct mount *m, const struct namei_dir *dir)
 	if (dir->path.kind < KIND_STREAM || dir->path.kind > KIND_TAG)
 		return false;
 	return shown_attr(m->shown, &dir->path, &attr) < 0 ||
-	       overlay_ino(m->overlay, attr.ino) != dir->ino;
+	       inode_at(m->inodes, attr.ino, NULL) != dir->ino;
 }
 
 int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, struct name *ret)
@@ -214,15 +204,15 @@ int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, s
 	if (strlen(name) >= NAME_SIZE)
 		return -ENAMETOOLONG;
 	if (child_path(&dir->path, name, &n.path) && !is_gone(m, dir))
-		find_real(m, &n);
+		find_real(m, dir, &n);
 	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == KIND_SCRATCH)) {
-		n.scratch = scratch_lookup(m->scratch, dir->ino, name);
+		n.scratch = scratch_lookup(m->inodes, dir->ino, name);
 		/* What the program itself puts there and takes away. */
 		if (n.scratch || n.hidden || rejects_is_kept(&dir->path, name))
 			n.seconds = 0;
 		if (n.scratch) {
 			n.ino = scratch_ino(n.scratch);
-			scratch_stat(m->scratch, n.scratch, &n.st);
+			scratch_stat(m->inodes, n.scratch, &n.st);
 		}
 	}
 	*ret = n;
@@ -231,7 +221,7 @@ int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, s
 
 void name_release(struct name *n)
 {
-	scratch_unref(n->scratch);
+	inode_unpin(n->scratch);
 }
 
 bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir)
@@ -251,7 +241,7 @@ uint64_t namei_parent(struct mount *m, const struct layout_path *path)
 	parent.kind = layout[path->kind].parent;
 	if (shown_attr(m->shown, &parent, &attr) < 0)
 		return 0;
-	return overlay_ino(m->overlay, attr.ino);
+	return inode_at(m->inodes, attr.ino, NULL);
 }
 
 /* ---- listings ---- */
@@ -260,6 +250,7 @@ struct listing {
 	struct mount *mount;
 	namei_fn *fn;
 	void *arg;
+	const struct namei_dir *dir;
 	struct layout_path path; /* of scratch children */
 	bool stop;
 };
@@ -269,21 +260,37 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 {
 	struct listing *l = arg;
 	struct stat st;
+	uint64_t ino;
+	bool hidden;
 
-	if (overlay_is_hidden(l->mount->overlay, attr->ino))
+	ino = inode_at(l->mount->inodes, attr->ino, &hidden);
+	if (hidden)
 		return false;
-	fill_stat(l->mount, path, attr, overlay_ino(l->mount->overlay, attr->ino), &st);
+	fill_stat(l->mount, path, attr, ino, &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
 	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);
 	return l->stop;
 }
 
-static bool add_scratch_child(void *arg, const char *name, uint64_t cookie, const struct stat *st)
+/* A file that was created and not saved yet: if the object still has none. */
+static void add_pending(struct listing *l, const char *name, uint64_t cookie)
+{
+	_cleanup_name_ struct name n = {0};
+
+	if (namei_find(l->mount, l->dir, name, &n) == 0 && !n.place && n.ino && !n.scratch)
+		l->stop = l->fn(l->arg, name, cookie, &n.path, &n.st, 0);
+}
+
+static bool add_made(
+	void *arg, const char *name, uint64_t cookie, enum kind kind, const struct stat *st)
 {
 	struct listing *l = arg;
 
-	l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st, 0);
+	if (kind == KIND_SCRATCH)
+		l->stop = l->fn(l->arg, name, SCRATCH_COOKIES + cookie, &l->path, st, 0);
+	else
+		add_pending(l, name, SCRATCH_COOKIES + cookie);
 	return l->stop;
 }
 
@@ -301,25 +308,10 @@ static void list_api(struct listing *l, const struct layout_path *dir, uint64_t 
 	}
 }
 
-/* Files that were created and not saved yet: where the object has none. */
-static void list_pending(struct listing *l, const struct namei_dir *dir, uint64_t cookie)
-{
-	for (enum kind kind = TAG_FILE; kind < TAG_FILE + TAG_FILES && !l->stop; kind++) {
-		_cleanup_name_ struct name n = {0};
-
-		if (kind + SCRATCH_COOKIES / 2 <= cookie ||
-			namei_find(l->mount, dir, layout[kind].name, &n) < 0)
-			continue;
-		if (!n.place && n.ino && !n.scratch)
-			l->stop = l->fn(l->arg, layout[kind].name, kind + SCRATCH_COOKIES / 2,
-				&n.path, &n.st, 0);
-	}
-}
-
 int namei_list(
 	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg)
 {
-	struct listing l = {.mount = m, .fn = fn, .arg = arg, .path = dir->path};
+	struct listing l = {.mount = m, .fn = fn, .arg = arg, .dir = dir, .path = dir->path};
 	int r = 0;
 
 	l.path.kind = KIND_SCRATCH;
@@ -329,15 +321,11 @@ int namei_list(
 	}
 	if (is_gone(m, dir))
 		return 0;
-	if (dir->path.kind != KIND_SCRATCH && cookie < SCRATCH_COOKIES / 2)
+	if (dir->path.kind != KIND_SCRATCH && cookie < SCRATCH_COOKIES)
 		r = shown_list(m->shown, &dir->path, cookie, add_real, &l);
-	if (dir->path.kind == KIND_TAG && !l.stop && cookie < SCRATCH_COOKIES &&
-		overlay_has_pending(m->overlay))
-		list_pending(&l, dir, cookie);
 	if ((holds_scratch(dir->path.kind) || dir->path.kind == KIND_SCRATCH) && !l.stop)
-		scratch_list(m->scratch, dir->ino,
-			cookie > SCRATCH_COOKIES ? cookie - SCRATCH_COOKIES : 0, add_scratch_child,
-			&l);
+		scratch_list(m->inodes, dir->ino,
+			cookie > SCRATCH_COOKIES ? cookie - SCRATCH_COOKIES : 0, add_made, &l);
 	return r;
 }
 

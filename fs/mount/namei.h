@@ -14,13 +14,13 @@
 struct name {
 	/* What a real thing of that name is, there or not; KIND_COUNT where none can be. */
 	struct layout_path path;
-	uint64_t place; /* st_ino of what is shown there, or 0 */
-	uint64_t slot; /* where no file of a tag is shown but one could be: snapshot_slot; else 0 */
-	bool hidden;   /* shown, but unlinked or renamed away */
-	struct scratch_node *scratch; /* what is seen is scratch; with a reference */
-	uint64_t ino;		      /* of what is seen, 0: nothing */
-	struct stat st;		      /* of what is seen */
-	double seconds; /* how long the kernel may keep it, also that it isn't there */
+	uint64_t place;	       /* st_ino of what is shown there, or 0 */
+	bool vacant;	       /* no file of a tag is shown there, but one may be begun */
+	bool hidden;	       /* shown, but unlinked or renamed away */
+	struct inode *scratch; /* what is seen is scratch; with a reference */
+	uint64_t ino;	       /* of what is seen, 0: nothing */
+	struct stat st;	       /* of what is seen */
+	double seconds;	       /* how long the kernel may keep it, also that it isn't there */
 };
 
 /* A directory by its node: where it is and its st_ino. */
@@ -42,9 +42,6 @@ int namei_place(struct mount *m, const struct layout_path *path, struct stat *re
 
 /* Whether files can be made in the directory. */
 bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir);
-
-/* The slot of a tag's file (snapshot_slot) as it is now; 0 where there is no such tag. */
-uint64_t namei_slot(struct mount *m, const struct layout_path *path);
 
 /* st_ino of the directory that the real path stands in, 0 where that is gone. */
 uint64_t namei_parent(struct mount *m, const struct layout_path *path);

@@ -14,7 +14,7 @@
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct namei_dir *ret)
 {
-	return node_get(op_mount(req)->nodes, id, &ret->path, &ret->ino);
+	return inode_get(op_mount(req)->inodes, id, &ret->path, &ret->ino);
 }
 
 /* Also by a group that isn't the caller's first: /proc tells. */
@@ -78,7 +78,7 @@ static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 static double attr_seconds(struct mount *m, const struct layout_path *path, uint64_t ino)
 {
 	if (path->kind == KIND_SCRATCH || layout_is_selected(path->kind) ||
-		handle_has_draft(m->handles, ino))
+		handle_has_draft(m->inodes, ino))
 		return 0;
 	/* Nobody has counted its streams yet. */
 	if (path->kind == KIND_NAMESPACE && !shown_is_ready(m->shown, path->namespace))
@@ -94,7 +94,7 @@ void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_para
 	if (n->scratch)
 		path.kind = KIND_SCRATCH;
 	*ret = (struct fuse_entry_param){
-		.ino = node_lookup(m->nodes, &path, n->ino), .entry_timeout = n->seconds};
+		.ino = inode_lookup(m->inodes, &path, n->ino), .entry_timeout = n->seconds};
 	ret->attr = n->st;
 	/* Read again now that a change would be told to the node. */
 	if (namei_stat(m, &path, n->ino, &again) == 0)
@@ -108,7 +108,7 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry)
 	uint64_t id = entry->ino;
 
 	if (fuse_reply_entry(req, entry) == -ENOENT && id)
-		node_forget(m->nodes, id, 1); /* interrupted: the kernel doesn't have it */
+		inode_forget(m->inodes, id, 1); /* interrupted: the kernel doesn't have it */
 }
 
 static void reply_negative(fuse_req_t req, double seconds)
@@ -292,14 +292,14 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
 {
-	node_forget(op_mount(req)->nodes, ino, count);
+	inode_forget(op_mount(req)->inodes, ino, count);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		node_forget(op_mount(req)->nodes, forgets[i].ino, forgets[i].nlookup);
+		inode_forget(op_mount(req)->inodes, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -311,14 +311,13 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	uint64_t ino, end;
 	double seconds;
 
-	if (!node_get(m->nodes, id, &path, &ino) || namei_stat(m, &path, ino, &st) < 0) {
+	if (!inode_get(m->inodes, id, &path, &ino) || namei_stat(m, &path, ino, &st) < 0) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
 	seconds = attr_seconds(m, &path, ino);
-	/* With a handle only for SEEK_END: the end of what the handle itself reads. */
-	if (fi && fi->fh && handle_is_writable(op_file(fi)) &&
-		handle_end(m->handles, op_file(fi), &end) == 0) {
+	/* With a handle only for SEEK_END: the end of what the handle itself has written. */
+	if (fi && fi->fh && handle_draft_end(m->inodes, op_file(fi), &end)) {
 		st.st_size = end;
 		seconds = 0;
 	}
@@ -333,7 +332,7 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 	uint64_t ino;
 	int r = -ENOENT;
 
-	if (node_get(m->nodes, id, &path, &ino))
+	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
 	if (r == 0)
 		r = op_may(req, path.kind, &st, mask);
@@ -351,26 +350,22 @@ struct handle *op_open_real(
 		.tid = fuse_req_ctx(req)->pid};
 	struct layout_attr attr;
 	struct handle *f;
-	uint64_t slot, pending;
+	uint64_t slot;
 
 	*ret_error = open.writable && atomic_load(&m->ending) ? -ESHUTDOWN : -ENOENT;
 	snapshot = shown_snapshot_at(m->shown, path);
 	if (!snapshot || *ret_error == -ESHUTDOWN)
 		return NULL;
 	slot = layout_ino(snapshot->object->uid, path->kind, path->tag, 0);
-	pending = snapshot_slot(snapshot, path->kind, path->tag);
-	if (snapshot_attr(snapshot, path->kind, path->tag, &attr) == 0 &&
-		overlay_ino(m->overlay, attr.ino) == ino)
-		open.place = attr.ino;
-	else if (overlay_pending(m->overlay, pending) == ino)
-		open.pending = true;
-	else
+	if (snapshot_attr(snapshot, path->kind, path->tag, &attr) == 0)
+		open.first = attr.ino;
+	else if (!inode_is_pending(m->inodes, ino, namei_parent(m, path)))
 		return NULL;
-	if (open.pending)
-		overlay_hold_pending(m->overlay, pending, 1);
 	open.snapshot = snapshot;
 	open.opener = mergebase_caller(m->bases, open.tid);
-	f = handle_open(m->handles, &open);
+	f = handle_open(m->inodes, &open);
+	if (!f)
+		return NULL;
 	if ((flags & O_ACCMODE) != O_WRONLY)
 		mergebase_note(m->bases, &open.opener, slot, snapshot->object);
 	if (path->kind == KIND_IMAGESTREAM_JSON || path->kind == KIND_IMAGESTREAM_YAML)
@@ -378,12 +373,12 @@ struct handle *op_open_real(
 	/* What was shown before the handle stood in the table didn't reach it. */
 	now = shown_snapshot_at(m->shown, path);
 	if (now && now != snapshot)
-		handle_follow(m->handles, path, now);
+		handle_follow(m->inodes, path, now);
 	*ret_error = 0;
 	return f;
 }
 
-struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags)
+struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags)
 {
 	struct mount *m = op_mount(req);
 	pid_t tid = fuse_req_ctx(req)->pid;
@@ -392,12 +387,12 @@ struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags
 
 	if (writable)
 		opener = mergebase_caller(m->bases, tid);
-	return handle_open_scratch(m->handles, n, writable, tid, &opener);
+	return handle_open_scratch(m->inodes, n, writable, tid, &opener);
 }
 
 static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int *ret_error)
 {
-	_cleanup_scratch_ struct scratch_node *n = scratch_get(op_mount(req)->scratch, ino);
+	_cleanup_inode_ struct inode *n = scratch_get(op_mount(req)->inodes, ino);
 
 	*ret_error = n ? 0 : -ENOENT;
 	return n ? op_open_scratch(req, n, flags) : NULL;
@@ -406,7 +401,7 @@ static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int 
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi)
 {
 	fi->fh = (uintptr_t)f;
-	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->handles, ino);
+	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->inodes, ino);
 	fi->keep_cache = m->announce && !fi->direct_io;
 	fi->noflush = !handle_is_writable(f);
 }
@@ -420,11 +415,11 @@ void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE])
 }
 
 /*
- * The announcer makes a file's new bytes known: it opens the file for writing, sets its size and
- * closes it. From here on they are shown, and the kernel drops the pages of the old ones.
+ * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it has and
+ * closes it. From here on they are shown, in their size, and the kernel drops the pages of the old ones.
  */
 static void open_announced(
-	fuse_req_t req, const struct layout_path *path, struct fuse_file_info *fi)
+	fuse_req_t req, fuse_ino_t id, const struct layout_path *path, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
@@ -440,7 +435,8 @@ static void open_announced(
 	if (shown_show(m->shown, key, &step)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
-			handle_follow(m->handles, path, snapshot);
+			handle_follow(m->inodes, path, snapshot);
+		m->notify.inval_attr(m->notify.arg, id);
 	}
 	fi->fh = 0;
 	fi->noflush = 1;
@@ -480,10 +476,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOSYS); /* from the first one on the kernel asks no more */
 		return;
 	}
-	if (node_get(m->nodes, id, &path, &ino))
+	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
 	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
-		open_announced(req, &path, fi);
+		open_announced(req, id, &path, fi);
 		return;
 	}
 	if (r == 0)
@@ -507,33 +503,27 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void op_close(struct mount *m, struct handle *f)
 {
-	_cleanup_handle_state_ struct handle_state state;
-
-	handle_get_state(m->handles, f, &state);
-	if (handle_is_pending(f) && state.pending)
-		overlay_hold_pending(m->overlay, state.pending, -1);
-	if (handle_is_pending(f))
-		publish_wake(m->publisher);
 	if (handle_events(f))
 		events_close(m->events, handle_events(f));
-	handle_close(m->handles, f);
+	if (handle_close(m->inodes, f))
+		publish_wake(m->publisher);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount *m = op_mount(req);
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	struct layout_path path = {0};
 	uint64_t ino;
 
-	if (node_get(m->nodes, id, &path, &ino) && path.kind == KIND_SELECTED) {
+	if (inode_get(m->inodes, id, &path, &ino) && path.kind == KIND_SELECTED) {
 		_cleanup_free_ char *target = layout_target(&path);
 
 		fuse_reply_readlink(req, target);
 		return;
 	}
 	if (path.kind == KIND_SCRATCH)
-		n = scratch_get(m->scratch, ino);
+		n = scratch_get(m->inodes, ino);
 	if (n && scratch_target(n))
 		fuse_reply_readlink(req, scratch_target(n));
 	else
@@ -551,12 +541,12 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 	uint64_t ino;
 	int r = -ENOENT;
 
-	if (node_get(m->nodes, id, &path, &ino)) {
+	if (inode_get(m->inodes, id, &path, &ino)) {
 		snapshot = shown_snapshot_at(m->shown, &path);
 		if (!snapshot || snapshot_attr(snapshot, path.kind, path.tag, &attr) < 0 ||
 			attr.ino != ino) {
 			snapshot_unref(snapshot);
-			snapshot = node_last(m->nodes, ino);
+			snapshot = inode_last(m->inodes, ino);
 		}
 	}
 	if (snapshot)
@@ -587,7 +577,7 @@ static void op_read(
 		events_read(m->events, handle_events(op_file(fi)), req, size, fi->flags);
 		return;
 	}
-	r = handle_read(m->handles, op_file(fi), size, offset, &text, &data, &len);
+	r = handle_read(m->inodes, op_file(fi), size, offset, &text, &data, &len);
 	if (r < 0) {
 		fuse_reply_err(req, EIO);
 		return;
@@ -628,7 +618,7 @@ bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct lay
 	} else {
 		n = fuse_add_direntry_plus(l->req, NULL, 0, name, NULL, 0);
 		if (n <= left) {
-			entry.ino = node_lookup(l->mount->nodes, path, st->st_ino);
+			entry.ino = inode_lookup(l->mount->inodes, path, st->st_ino);
 			entry.attr_timeout = attr_seconds(l->mount, path, st->st_ino);
 			/* Again now that a change would be told to the node. */
 			if (path->kind != KIND_SCRATCH)
@@ -665,7 +655,7 @@ static uint64_t parent_ino(struct mount *m, const struct layout_path *path)
 	uint64_t ino =
 		path->kind > KIND_ROOT && path->kind < KIND_SCRATCH ? namei_parent(m, path) : 0;
 
-	return ino ? ino : NODE_ID_ROOT;
+	return ino ? ino : INODE_ROOT;
 }
 
 bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct namei_dir *dir,
@@ -746,10 +736,10 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	struct mount *m = op_mount(req);
 	size_t bytes, nodes;
 
-	scratch_usage(m->scratch, &bytes, &nodes);
+	scratch_usage(m->inodes, &bytes, &nodes);
 	st.f_bfree = bytes < SCRATCH_TOTAL_MAX ? (SCRATCH_TOTAL_MAX - bytes) / 4096 : 0;
 	st.f_bavail = st.f_bfree;
-	st.f_files = node_count(m->nodes);
+	st.f_files = inode_count(m->inodes);
 	fuse_reply_statfs(req, &st);
 }
 
@@ -775,6 +765,7 @@ const struct fuse_lowlevel_ops ops = {
 	.read = op_read,
 	.poll = op_poll,
 	.write = op_write,
+	.fallocate = op_fallocate,
 	.flush = op_flush,
 	.fsync = op_fsync,
 	.release = op_release,

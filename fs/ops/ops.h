@@ -34,7 +34,7 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);
 /* Opens what the inode stands for at the real path. NULL and -errno. */
 struct handle *op_open_real(
 	fuse_req_t req, const struct layout_path *path, uint64_t ino, int flags, int *ret_error);
-struct handle *op_open_scratch(fuse_req_t req, struct scratch_node *n, int flags);
+struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags);
 /* The key of what is shown at the path: NAMESPACE/STREAM, or NAMESPACE. */
 void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi);
@@ -94,6 +94,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	const char *new_name, unsigned int flags);
 void op_link(fuse_req_t req, fuse_ino_t id, fuse_ino_t new_parent, const char *new_name);
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length,
 	struct fuse_file_info *fi);
 void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_t offset,
 	struct fuse_file_info *fi);

@@ -4,6 +4,7 @@
 #include "fs/dotapi/files.h"
 #include "fs/dotapi/select.h"
 #include "fs/ops/ops.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,12 +40,6 @@ static void submit(fuse_req_t req, pool_fn *fn, struct job *j, bool changes)
 	pool_submit(op_mount(req)->pool, req, changes ? key : NULL, fn, j);
 }
 
-/* A path call that answers ESTALE is run twice by the kernel. */
-static int path_error(int r)
-{
-	return r == -ESTALE ? EBUSY : -r;
-}
-
 /* ---- opening ---- */
 
 /* Seekable, events too, where it means nothing: head(1) complains of a regular file that isn't. */
@@ -64,7 +59,7 @@ static void open_with(fuse_req_t req, struct job *j, struct buf *bytes)
 		.tid = j->tid,
 		.opener = j->opener};
 
-	reply_open(req, handle_open_api(op_mount(req)->handles, &open, bytes), j->ino, &j->fi);
+	reply_open(req, handle_open_api(op_mount(req)->inodes, &open, bytes), j->ino, &j->fi);
 }
 
 static void fetch_and_reply(struct pool_call *call, void *arg)
@@ -76,7 +71,7 @@ static void fetch_and_reply(struct pool_call *call, void *arg)
 
 	pool_settle(call);
 	if (r < 0)
-		fuse_reply_err(call->req, path_error(r));
+		fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	else
 		open_with(call->req, j, &bytes);
 }
@@ -91,8 +86,7 @@ void op_open_api(
 
 	if (dotapi_is_events(path->kind)) {
 		reply_open(req,
-			handle_open_events(
-				m->handles, events_open(m->events, path->namespace, path->stream)),
+			handle_open_events(events_open(m->events, path->namespace, path->stream)),
 			ino, fi);
 		return;
 	}
@@ -130,12 +124,12 @@ static int send_written(struct pool_call *call, const struct job *j)
 	if (dotapi_timeout(j->path.kind))
 		call->deadline = deadline_in_ms(dotapi_timeout(j->path.kind));
 	api = op_api_call(call);
-	handle_get_state(m->handles, j->file, &state);
+	handle_get_state(m->inodes, j->file, &state);
 	if (draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
 		return -verdict;
 	r = dotapi_store(m, &api, &j->path, text, len);
-	if (r == -ENOENT && j->path.stream[0])
-		r = -ESTALE; /* it is gone, and the handle stays */
+	if (j->path.stream[0])
+		r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
 	return r;
 }
@@ -150,8 +144,8 @@ static void send_and_reply(struct pool_call *call, void *arg)
 	if (j->what == OP_RELEASE) {
 		op_close(op_mount(call->req), j->file);
 		r = 0; /* nobody hears it; .api/errors does */
-	} else if (j->what == OP_FSYNC && r == -EINVAL) {
-		r = -EIO;
+	} else if (j->what == OP_FSYNC) {
+		r = verdict_errno(VERDICT_FSYNC, r);
 	}
 	pool_settle(call);
 	fuse_reply_err(call->req, -r);
@@ -197,7 +191,7 @@ static void find_and_reply(struct pool_call *call, void *arg)
 	r = select_get(op_mount(call->req), &api, &selector, SELECT_UNCHANGED, &s);
 	pool_settle(call);
 	if (r < 0)
-		fuse_reply_err(call->req, path_error(r));
+		fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	else
 		reply_name(call->req, j, !link || selection_has(s, j->path.stream));
 }
@@ -246,7 +240,7 @@ static void list_and_reply(struct pool_call *call, void *arg)
 	pool_settle(call);
 	if (op_listing_begin(&l, call->req, &j->dir, j->size, j->plus, j->offset) && r == 0)
 		add_links(m, &l, j, s);
-	op_listing_reply(&l, r < 0 ? -path_error(r) : 0);
+	op_listing_reply(&l, r < 0 ? verdict_errno(VERDICT_PATH, r) : 0);
 	/* The kernel keeps listings by itself; this one is another one next time. */
 	if (m->notify.inval_inode)
 		m->notify.inval_inode(m->notify.arg, j->id);

@@ -5,6 +5,7 @@
 #include "fs/ops/ops.h"
 #include "fs/save/objects.h"
 #include "fs/save/save.h"
+#include "fs/save/verdict.h"
 #include "fs/tree/process.h"
 
 #include <errno.h>
@@ -87,25 +88,16 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 		return r;
 	if (n->place)
 		return 0;
-	return n->slot && (n->path.kind == KIND_TAG_SPEC || n->path.kind == KIND_TAG_STATUS)
+	return n->vacant && (n->path.kind == KIND_TAG_SPEC || n->path.kind == KIND_TAG_STATUS)
 		       ? 0
 		       : -EPERM;
-}
-
-/* The path of scratch in the directory: where it is, for messages, and what it is. */
-static struct layout_path scratch_path(const struct namei_dir *dir)
-{
-	struct layout_path path = dir->path;
-
-	path.kind = KIND_SCRATCH;
-	return path;
 }
 
 /* ---- making ---- */
 
 /* A scratch node of the caller's in the directory. With a reference in *ret. */
 static int make_scratch(fuse_req_t req, const struct namei_dir *dir, const char *name, mode_t mode,
-	const char *target, struct scratch_node **ret)
+	const char *target, struct inode **ret)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot =
@@ -120,18 +112,18 @@ static int make_scratch(fuse_req_t req, const struct namei_dir *dir, const char 
 		return -EPERM;
 	if (snapshot && dir->path.kind == KIND_STREAM)
 		history_serve(m->history, snapshot->object); /* it may become imagestream.* */
-	return scratch_create(m->scratch, dir->ino, name, &init, ret);
+	return scratch_create(m->inodes, dir->ino, &dir->path, name, &init, ret);
 }
 
 /* What was hidden is there again, or what the object doesn't have is begun: as a new inode. */
-static void make_real(struct mount *m, const struct name *n)
+static void make_real(struct mount *m, const struct target *t)
 {
-	uint64_t ino = layout_new_ino();
+	const struct name *n = &t->name;
 
 	if (n->place)
-		overlay_show(m->overlay, n->place, ino);
+		inode_show(m->inodes, n->place, layout_new_ino(), &n->path);
 	else
-		overlay_add_pending(m->overlay, n->slot, ino, &n->path);
+		inode_begin(m->inodes, t->dir.ino, &n->path);
 }
 
 /*
@@ -164,7 +156,7 @@ static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *
 
 static void hide(struct mount *m, const struct name *n)
 {
-	overlay_hide(m->overlay, n->place, &n->path);
+	inode_hide(m->inodes, n->place, &n->path);
 	publish_wake(m->publisher); /* it comes back after a while */
 }
 
@@ -184,12 +176,18 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (op == STEP_CREATE && n->hidden && overlay_is_returning(m->overlay, n->place)) {
-		overlay_return(m->overlay, n->place);
+	if (op == STEP_CREATE && n->hidden && inode_is_returning(m->inodes, n->place)) {
+		inode_return(m->inodes, n->place);
 		return 0;
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
 		return -EPERM;
+	if (m->noopen && op == STEP_DELETE && !layout_is_directory(n->path.kind)) {
+		_cleanup_view_ struct snapshot *last = shown_snapshot_at(m->shown, &n->path);
+
+		if (last)
+			inode_keep(m->inodes, n->place, last);
+	}
 	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
 	return shown_flip(m->shown, key, &step) || op != STEP_DELETE ? 0 : -ENOENT;
@@ -219,7 +217,7 @@ static void make_announced(
 	fi->fh = 0;
 	fi->noflush = 1;
 	if (fuse_reply_create(req, &entry, fi) == -ENOENT)
-		node_forget(m->nodes, entry.ino, 1);
+		inode_forget(m->inodes, entry.ino, 1);
 }
 
 static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -241,14 +239,14 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 /* Makes the name, which nothing has. */
 static int make_file(fuse_req_t req, const struct target *t, const char *name, mode_t mode)
 {
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	int r;
 
 	if (!is_real(&t->name))
 		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
 	r = may_take_real(req, &t->name);
 	if (r == 0)
-		make_real(op_mount(req), &t->name);
+		make_real(op_mount(req), t);
 	return r;
 }
 
@@ -278,7 +276,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	_cleanup_target_ struct target t = {0};
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	int r = get_target(req, parent, name, &t);
 
 	if (r == 0 && t.name.ino)
@@ -350,14 +348,14 @@ void op_create(
 	}
 	touch_dir(m, parent);
 	if (!there)
-		handle_start_empty(m->handles, f);
+		handle_start_empty(m->inodes, f);
 	else if (fi->flags & O_TRUNC)
-		handle_truncate(m->handles, f, 0);
+		handle_truncate(m->inodes, f, 0);
 	op_fill_entry(m, &made, &entry);
 	op_fill_open(m, f, made.ino, fi);
 	if (fuse_reply_create(req, &entry, fi) == -ENOENT) {
 		op_close(m, f);
-		node_forget(m->nodes, entry.ino, 1);
+		inode_forget(m->inodes, entry.ino, 1);
 	}
 }
 
@@ -368,14 +366,14 @@ struct job {
 	struct layout_path path;
 	char name[NAME_SIZE];
 	struct name moved; /* a real file that takes another's name */
-	struct scratch_node *scratch;
+	struct inode *scratch;
 	struct handle *file;
 	bool sync, killed;
 };
 
 static void job_free(struct job *j)
 {
-	scratch_unref(j->scratch);
+	inode_unpin(j->scratch);
 	free(j);
 }
 
@@ -478,7 +476,7 @@ static void submit_directory(
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	_cleanup_target_ struct target t = {0};
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	int r;
 
 	if (is_announcer(req)) {
@@ -496,7 +494,7 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		return;
 	}
 	if (r == 0 && t.name.path.kind == KIND_TAGS && t.name.hidden)
-		make_real(op_mount(req), &t.name);
+		make_real(op_mount(req), &t);
 	else if (r == 0 && is_real(&t.name))
 		r = -EPERM;
 	else if (r == 0)
@@ -524,7 +522,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	if (r == 0 && t.name.scratch)
-		r = scratch_unlink(m->scratch, t.dir.ino, name, true);
+		r = scratch_unlink(m->inodes, t.dir.ino, name, true);
 	else if (r == 0 && t.name.path.kind == KIND_TAGS)
 		hide(m, &t.name);
 	else if (r == 0)
@@ -536,57 +534,91 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* ---- unlinking and renaming ---- */
 
 /*
- * The inode leaves its real place and is scratch from now on, without a name so far: with the newest
- * text that a handle of it hasn't saved, else with what is shown. -EFBIG, -ENOSPC where it is to
- * be `kept` and there is no room.
+ * The inode leaves its real place and is scratch from now on: with the newest text that a handle of it hasn't saved,
+ * else with what is shown. `dir`: st_ino of where it gets a name, and then it is kept in the limits of scratch; 0: it has none.
+ * -EFBIG, -ENOSPC, -EISDIR, -ENOENT. Pinned in *ret.
  */
-static int leave_place(struct mount *m, const struct name *n, bool kept, struct scratch_node **ret)
+static int leave_place(struct mount *m, const struct name *n, uint64_t dir, const char *new_name,
+	struct inode **ret)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &n->path);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(kept ? SCRATCH_FILE_MAX : ATTR_MAX);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(dir ? SCRATCH_FILE_MAX : ATTR_MAX);
 	_cleanup_free_ char *unsaved = NULL;
-	struct scratch_init init = {.mode = n->st.st_mode,
-		.uid = m->uid,
-		.gid = m->gid,
-		.ino = n->ino,
-		.version = snapshot ? snapshot->object : NULL,
-		.past_limit = !kept};
-	struct layout_path path = n->path;
+	struct scratch_to made = {.dir = dir, .name = new_name};
+	struct scratch_init *init = &made.init;
 	int r = 0;
 
-	unsaved = save_keep_older(m, n->ino, &init.len);
-	init.data = unsaved;
+	*init = (struct scratch_init){.mode = n->st.st_mode,
+		.uid = m->uid,
+		.gid = m->gid,
+		.mtime = n->st.st_mtim.tv_sec * NSEC_PER_SEC + n->st.st_mtim.tv_nsec,
+		.version = snapshot ? snapshot->object : NULL,
+		.past_limit = !dir};
+	unsaved = save_keep_older(m, n->ino, &init->len);
+	init->data = unsaved;
 	if (!unsaved && n->place && snapshot) {
 		r = snapshot_show(snapshot, n->path.kind, n->path.tag, &bytes);
-		init.data = bytes.data;
-		init.len = bytes.len;
-		init.moved_from = n->place;
+		init->data = bytes.data;
+		init->len = bytes.len;
+		init->moved_from = n->place;
 	}
 	if (r == 0)
-		r = scratch_create(m->scratch, 0, "", &init, ret);
+		r = scratch_leave(m->inodes, n->ino, n->place, &n->path, &made, ret);
 	if (r < 0)
 		return r;
-	scratch_set(m->scratch, *ret, -1, -1, -1, -1, timespec_to_ns(&n->st.st_mtim));
-	path.kind = KIND_SCRATCH;
-	node_set_path(m->nodes, n->ino, &path);
-	handle_make_scratch(m->handles, n->ino, *ret);
-	if (n->place)
-		hide(m, n);
-	else
-		overlay_drop_pending(m->overlay, n->slot);
+	publish_wake(m->publisher); /* the name comes back after a while */
 	return 0;
+}
+
+static void leave_and_reply(struct pool_call *call, void *arg)
+{
+	struct job *j = arg;
+	struct mount *m = op_mount(call->req);
+	_cleanup_inode_ struct inode *node = NULL;
+	int r = leave_place(m, &j->moved, j->dir.ino, j->name, &node);
+
+	pool_settle(call);
+	touch_dir(m, j->parent);
+	if (j->new_parent)
+		touch_dir(m, j->new_parent);
+	fuse_reply_err(call->req, -r);
+	job_free(j);
+}
+
+/*
+ * leave_place where several handles have unsaved texts: all but the newest are written to the state directory, and a disk may
+ * be slow. `to` NULL: without a name. False where there is nothing to be written.
+ */
+static bool leave_by_pool(
+	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
+{
+	struct mount *m = op_mount(req);
+	struct job *j;
+
+	if (handle_unsaved(m->inodes, from->name.ino) < 2)
+		return false;
+	j = xcalloc(1, sizeof(*j));
+	j->parent = from->parent;
+	j->moved = from->name;
+	if (to) {
+		j->new_parent = to->parent;
+		j->dir = to->dir;
+	}
+	strcpy(j->name, new_name);
+	pool_submit(m->pool, req, NULL, leave_and_reply, j);
+	return true;
 }
 
 static int unlink_real(struct mount *m, const struct name *n)
 {
-	_cleanup_scratch_ struct scratch_node *node = NULL;
+	_cleanup_inode_ struct inode *node = NULL;
 
-	if (handle_is_open(m->handles, n->ino))
-		return leave_place(m, n, false, &node);
+	if (handle_is_open(m->inodes, n->ino))
+		return leave_place(m, n, 0, "", &node);
 	if (n->place)
 		hide(m, n);
 	else
-		overlay_drop_pending(m->overlay, n->slot);
+		inode_give_up(m->inodes, n->ino);
 	return 0;
 }
 
@@ -616,7 +648,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (r == 0)
 		r = may_remove(req, &t);
 	if (r == 0 && t.name.scratch) {
-		r = scratch_unlink(m->scratch, t.dir.ino, name, false);
+		r = scratch_unlink(m->inodes, t.dir.ino, name, false);
 		if (r == 0 && rejects_is_kept(&t.dir.path, name)) {
 			submit_directory(req, parent, &t, name, unlink_kept);
 			return;
@@ -626,35 +658,30 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == 0 && layout_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
+		if (leave_by_pool(req, &t, NULL, ""))
+			return;
 		r = unlink_real(m, &t.name);
 	}
 	touch_dir(m, parent);
 	fuse_reply_err(req, -r);
 }
 
-/* The scratch file, whose bytes the place has, stands for it from now on. Its name isn't touched. */
+/* The scratch file, whose bytes the place has, stands for it from now on, and has no other name. */
 static int take_place(
-	struct mount *m, struct scratch_node *n, const struct layout_path *path, uint64_t place)
+	struct mount *m, struct inode *n, const struct layout_path *path, uint64_t place)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
-	struct handle_open open = {
-		.path = path, .ino = scratch_ino(n), .place = place, .snapshot = snapshot};
 
 	if (!snapshot)
 		return -ENOENT;
-	handle_set_place(m->handles, overlay_ino(m->overlay, place), 0);
-	overlay_show(m->overlay, place, open.ino);
-	overlay_drop_pending(m->overlay, snapshot_slot(snapshot, path->kind, path->tag));
-	node_set_path(m->nodes, open.ino, path);
-	handle_make_real(m->handles, &open, n);
-	return 0;
+	return scratch_take(m->inodes, n, namei_parent(m, path), path, place, snapshot);
 }
 
 /* Pages that the kernel kept of the inode when it was this file before, or another. */
 static void drop_pages_of(struct mount *m, uint64_t ino)
 {
-	uint64_t id = node_find(m->nodes, ino);
+	uint64_t id = inode_id(m->inodes, ino);
 
 	if (id)
 		touch_dir(m, id);
@@ -665,15 +692,13 @@ static void restore(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	int r = take_place(m, j->scratch, &j->path, scratch_moved_from(m->scratch, j->scratch));
+	int r = take_place(m, j->scratch, &j->path, scratch_moved_from(m->inodes, j->scratch));
 
-	if (r == 0)
-		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
 	drop_pages_of(m, scratch_ino(j->scratch));
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	job_free(j);
 }
 
@@ -681,7 +706,7 @@ static void save_over(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
-	_cleanup_scratch_ struct scratch_node *moved = NULL;
+	_cleanup_inode_ struct inode *moved = NULL;
 	struct save_call save = save_call(call);
 	uint64_t place = 0;
 	int r;
@@ -690,24 +715,24 @@ static void save_over(struct pool_call *call, void *arg)
 	r = save_scratch(m, &save, j->scratch, &j->path, &place);
 	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
-		r = leave_place(m, &j->moved, false, &moved);
+		r = place ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
 		if (r == 0)
 			r = take_place(m, moved, &j->path, place);
-	} else if (r == 0) {
-		r = take_place(m, j->scratch, &j->path, place);
-		scratch_unlink(m->scratch, j->dir.ino, j->name, false);
+	} else if (r == 0 && (!place || take_place(m, j->scratch, &j->path, place) < 0)) {
+		/* What is saved is no failure, also where the file has gone by it. */
+		scratch_unlink(m->inodes, j->dir.ino, j->name, false);
 	}
 	if (r == 0)
 		drop_pages_of(m, j->moved.ino ? j->moved.ino : scratch_ino(j->scratch));
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	touch_dir(m, j->new_parent);
-	fuse_reply_err(call->req, -objects_path_errno(r));
+	fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
 	end_change(m, j);
 }
 
-static struct job *rename_job(const struct target *from, const char *name, const struct target *to,
-	struct scratch_node *node)
+static struct job *rename_job(
+	const struct target *from, const char *name, const struct target *to, struct inode *node)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
@@ -715,14 +740,14 @@ static struct job *rename_job(const struct target *from, const char *name, const
 	j->new_parent = to->parent;
 	j->dir = from->dir;
 	strcpy(j->name, name);
-	j->scratch = scratch_ref(node);
+	j->scratch = inode_pin(node);
 	j->path = to->name.path;
 	return j;
 }
 
 /* A file over a real name: 0 and the pool replies, or why not; `node` has its bytes. */
 static int submit_save_over(fuse_req_t req, const struct target *from, const char *name,
-	const struct target *to, struct scratch_node *node)
+	const struct target *to, struct inode *node)
 {
 	struct job *j;
 	int r = may_take_real(req, &to->name);
@@ -741,13 +766,13 @@ static int rename_over(
 	fuse_req_t req, const struct target *from, const char *name, const struct target *to)
 {
 	struct mount *m = op_mount(req);
-	struct scratch_node *node = from->name.scratch;
+	struct inode *node = from->name.scratch;
 
 	if (is_real_directory(&to->name))
 		return -EPERM;
 	if (!S_ISREG(from->name.st.st_mode))
 		return S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
-	if (!to->name.place || scratch_moved_from(m->scratch, node) != to->name.place)
+	if (!to->name.place || scratch_moved_from(m->inodes, node) != to->name.place)
 		return submit_save_over(req, from, name, to, node);
 	pool_submit(m->notifier, req, NULL, restore, rename_job(from, name, to, node));
 	return 0;
@@ -760,7 +785,7 @@ static int rename_real(
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &from->name.path);
 	_cleanup_buf_ struct buf bytes = BUF_INIT(SCRATCH_FILE_MAX);
-	_cleanup_scratch_ struct scratch_node *copy = NULL;
+	_cleanup_inode_ struct inode *copy = NULL;
 	struct scratch_init init = {.mode = S_IFREG | 0600};
 	int r = snapshot
 			? snapshot_show(snapshot, from->name.path.kind, from->name.path.tag, &bytes)
@@ -770,36 +795,33 @@ static int rename_real(
 		return r;
 	init.data = bytes.data;
 	init.len = bytes.len;
-	r = scratch_create(m->scratch, 0, "", &init, &copy);
+	r = scratch_create(m->inodes, 0, &from->dir.path, "", &init, &copy);
 	return r < 0 ? r : submit_save_over(req, from, name, to, copy);
 }
 
 static int rename_scratch(struct mount *m, const struct target *from, const char *name,
 	const struct target *to, const char *new_name, bool noreplace)
 {
-	struct layout_path path = scratch_path(&to->dir);
-	int r;
-
 	if (!namei_takes_scratch(m, &to->dir))
 		return -EPERM;
-	r = scratch_rename(m->scratch, from->dir.ino, name, to->dir.ino, new_name, noreplace);
-	if (r == 0)
-		node_set_path(m->nodes, from->name.ino, &path);
-	return r;
+	return scratch_rename(
+		m->inodes, from->dir.ino, name, to->dir.ino, &to->dir.path, new_name, noreplace);
 }
 
+/* 0 when the pool replies, 1 when all is done. */
 static int rename_away(
-	struct mount *m, const struct target *from, const struct target *to, const char *new_name)
+	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
 {
-	_cleanup_scratch_ struct scratch_node *node = NULL;
+	struct mount *m = op_mount(req);
+	_cleanup_inode_ struct inode *node = NULL;
 	int r;
 
 	if (!namei_takes_scratch(m, &to->dir))
 		return -EPERM;
-	if (to->name.scratch && S_ISDIR(to->name.st.st_mode))
-		return -EISDIR;
-	r = leave_place(m, &from->name, true, &node);
-	return r < 0 ? r : scratch_link(m->scratch, to->dir.ino, new_name, node);
+	if (leave_by_pool(req, from, to, new_name))
+		return 0;
+	r = leave_place(m, &from->name, to->dir.ino, new_name, &node);
+	return r < 0 ? r : 1;
 }
 
 /* 0 when the pool replies, 1 when all is done. */
@@ -831,8 +853,7 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 		return r;
 	if (is_real(&to->name))
 		return rename_real(req, from, name, to);
-	r = rename_away(m, from, to, new_name);
-	return r < 0 ? r : 1;
+	return rename_away(req, from, to, new_name);
 }
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
@@ -863,9 +884,9 @@ static int64_t set_time(bool now, bool given, const struct timespec *t)
 	return given ? timespec_to_ns(t) : -1;
 }
 
-static void set_scratch(struct mount *m, struct scratch_node *n, const struct stat *st, int to_set)
+static void set_scratch(struct mount *m, struct inode *n, const struct stat *st, int to_set)
 {
-	scratch_set(m->scratch, n, to_set & FUSE_SET_ATTR_MODE ? (int)(st->st_mode & 07777) : -1,
+	scratch_set(m->inodes, n, to_set & FUSE_SET_ATTR_MODE ? (int)(st->st_mode & 07777) : -1,
 		to_set & FUSE_SET_ATTR_UID ? st->st_uid : (uid_t)-1,
 		to_set & FUSE_SET_ATTR_GID ? st->st_gid : (gid_t)-1,
 		set_time(to_set & FUSE_SET_ATTR_ATIME_NOW, to_set & FUSE_SET_ATTR_ATIME,
@@ -912,8 +933,8 @@ static int truncate_real(
 	struct mount *m = op_mount(req);
 
 	if (fi)
-		return handle_truncate(m->handles, op_file(fi), size);
-	if (size == 0 && handle_truncate_opened(m->handles, ino, fuse_req_ctx(req)->pid))
+		return handle_truncate(m->inodes, op_file(fi), size);
+	if (size == 0 && handle_truncate_opened(m->inodes, ino, fuse_req_ctx(req)->pid))
 		return 0;
 	return size == 0 || size == shown ? 0 : -EINVAL;
 }
@@ -927,10 +948,10 @@ void op_setattr(
 	uint64_t ino;
 	int r = -ENOENT;
 
-	if (node_get(m->nodes, id, &path, &ino))
+	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &now);
 	if (r == 0 && (is_announcer(req) || (fi && !op_file(fi)))) {
-		fuse_reply_attr(req, &now, handle_has_draft(m->handles, ino) ? 0 : m->seconds);
+		fuse_reply_attr(req, &now, handle_has_draft(m->inodes, ino) ? 0 : m->seconds);
 		return;
 	}
 	if (r == 0 && m->read_only)
@@ -940,12 +961,12 @@ void op_setattr(
 	if (r == 0 && (to_set & SET_SIZE) && !fi)
 		r = op_may(req, path.kind, &now, W_OK);
 	if (r == 0 && path.kind == KIND_SCRATCH) {
-		_cleanup_scratch_ struct scratch_node *n = scratch_get(m->scratch, ino);
+		_cleanup_inode_ struct inode *n = scratch_get(m->inodes, ino);
 
 		if (!n)
 			r = -ENOENT;
 		else if (to_set & SET_SIZE)
-			r = scratch_truncate(m->scratch, n, st->st_size);
+			r = scratch_truncate(m->inodes, n, st->st_size);
 		if (r == 0)
 			set_scratch(m, n, st, to_set);
 	} else if (r == 0 && layout_is_api(path.kind)) {
@@ -968,10 +989,9 @@ void op_setattr(
 static bool is_gone(struct mount *m, const struct handle_state *s, struct layout_attr *ret_attr)
 {
 	if (!s->place)
-		return namei_slot(m, &s->path) != s->pending ||
-		       overlay_pending(m->overlay, s->pending) != s->ino;
+		return !inode_is_pending(m->inodes, s->ino, namei_parent(m, &s->path));
 	return shown_attr(m->shown, &s->path, ret_attr) < 0 || ret_attr->ino != s->place ||
-	       overlay_ino(m->overlay, s->place) != s->ino;
+	       inode_at(m->inodes, s->place, NULL) != s->ino;
 }
 
 struct written {
@@ -984,7 +1004,7 @@ static void drop_pages(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct written *w = arg;
 	struct mount *m = op_mount(call->req);
-	uint64_t id = node_find(m->nodes, w->ino);
+	uint64_t id = inode_id(m->inodes, w->ino);
 
 	if (id && m->notify.inval_inode)
 		m->notify.inval_inode(m->notify.arg, id);
@@ -1006,7 +1026,7 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 		fuse_reply_err(req, m->noopen ? EROFS : EBADF);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (layout_is_api(state.path.kind))
 		r = !state.draft ? -EBADF
 		    : draft_is_loaded(state.draft) &&
@@ -1016,7 +1036,7 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 	else if (!state.scratch && is_gone(m, &state, &attr))
 		r = -ESTALE;
 	if (r == 0)
-		r = handle_write(m->handles, f, data, size, offset, fi->flags & O_APPEND);
+		r = handle_write(m->inodes, f, data, size, offset, fi->flags & O_APPEND);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 	} else if (state.scratch || layout_is_api(state.path.kind) || offset + size <= attr.size) {
@@ -1026,6 +1046,13 @@ void op_write(fuse_req_t req, fuse_ino_t id, const char *data, size_t size, off_
 		*w = (struct written){state.ino, size};
 		pool_submit(m->notifier, req, NULL, drop_pages, w);
 	}
+}
+
+/* The announcer's, for its event (fs/announcer.c). Nobody else allocates anything. */
+void op_fallocate(fuse_req_t req, fuse_ino_t id, int mode, off_t offset, off_t length,
+	struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, is_announcer(req) ? 0 : EOPNOTSUPP);
 }
 
 static void save_and_reply(struct pool_call *call, void *arg)
@@ -1040,8 +1067,8 @@ static void save_and_reply(struct pool_call *call, void *arg)
 	look_at_verdict(m, j, r);
 	end_hold(m, j);
 
-	if (j->sync && r == -EINVAL)
-		r = -EIO; /* Emacs takes EINVAL for a file that can't be synced */
+	if (j->sync)
+		r = verdict_errno(VERDICT_FSYNC, r);
 	pool_settle(call);
 	fuse_reply_err(call->req, -r);
 	job_free(j);
@@ -1144,7 +1171,7 @@ void op_flush(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN &&
 		flush_saves(req, f, &state))
 		submit_written(req, f, &state, OP_FLUSH);
@@ -1159,7 +1186,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	int verdict = 0;
 
 	if (op_file(fi))
-		handle_get_state(m->handles, op_file(fi), &state);
+		handle_get_state(m->inodes, op_file(fi), &state);
 	if (!op_file(fi) || state.scratch) { /* also what was refused before it was renamed away */
 		fuse_reply_err(req, 0);
 		return;
@@ -1168,7 +1195,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t id, int datasync, struct fuse_file_info
 	if (state.draft && draft_state(state.draft, &verdict) == DRAFT_DECIDED && verdict == EINTR)
 		draft_undecide(state.draft);
 	if (!state.draft || draft_state(state.draft, &verdict) != DRAFT_WRITTEN)
-		fuse_reply_err(req, verdict == EINVAL ? EIO : verdict);
+		fuse_reply_err(req, -verdict_errno(VERDICT_FSYNC, -verdict));
 	else if ((state.path.kind == KIND_IMAGESTREAM_YAML || layout_is_api(state.path.kind)) &&
 		 !is_by_opener(req, op_file(fi)))
 		fuse_reply_err(req, 0); /* nobody can say whether it is whole: it waits */
@@ -1192,7 +1219,7 @@ void op_release(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		fuse_reply_err(req, 0);
 		return;
 	}
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft && draft_state(state.draft, &verdict) == DRAFT_WRITTEN) {
 		submit_written(req, f, &state, OP_RELEASE);
 		return;

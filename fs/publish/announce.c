@@ -355,11 +355,11 @@ static struct worker *pick(struct announce *a, uint64_t directory)
 }
 
 int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
-	const char *path, uint64_t size)
+	const char *path)
 {
 	uint64_t hash = hash_str(HASH_INIT, directory);
 	struct worker *w = pick(a, hash);
-	struct announcer_message m = {.id = id, .op = op, .size = size};
+	struct announcer_message m = {.id = id, .op = op};
 	size_t len = strlen(path);
 
 	if (w->fd < 0)

@@ -57,7 +57,7 @@ bool announce_is_running(const struct announce *a);
  * no other waiting. -EAGAIN: it has enough to do; -EPIPE: it is gone.
  */
 int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,
-	const char *path, uint64_t size);
+	const char *path);
 
 /* Whether no step of another directory could be sent now. */
 bool announce_is_full(const struct announce *a);

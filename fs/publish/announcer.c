@@ -49,7 +49,11 @@ static int open_root(struct worker *w)
 	return fd;
 }
 
-static int write_file(int dir, const char *name, int flags, uint64_t size)
+/*
+ * MODIFY is raised by an allocation of what is there. A truncation would raise it, too, but until it is over the
+ * kernel takes no size from anybody: who reads meanwhile would get the new bytes in the old size.
+ */
+static int write_file(int dir, const char *name, int flags)
 {
 	struct open_how how = {.flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags,
 		.mode = flags & O_CREAT ? 0644 : 0,
@@ -58,7 +62,7 @@ static int write_file(int dir, const char *name, int flags, uint64_t size)
 
 	if (fd < 0)
 		return -errno;
-	return ftruncate(fd, size) < 0 ? -errno : 0;
+	return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 1) < 0 ? -errno : 0;
 }
 
 /* The daemon sees who asks, and that it is its mount that is asked; it answers that there is no such thing. */
@@ -99,7 +103,7 @@ static int perform_in(int dir, const char *name, const struct announcer_message 
 		r = mkdirat(dir, name, 0755);
 		break;
 	case ANNOUNCER_CREATE:
-		return write_file(dir, name, O_CREAT | O_EXCL, m->size);
+		return write_file(dir, name, O_CREAT | O_EXCL);
 	case ANNOUNCER_RMDIR:
 		r = unlinkat(dir, name, AT_REMOVEDIR);
 		break;
@@ -107,7 +111,7 @@ static int perform_in(int dir, const char *name, const struct announcer_message 
 		r = unlinkat(dir, name, 0);
 		break;
 	case ANNOUNCER_WRITE:
-		return write_file(dir, name, 0, m->size);
+		return write_file(dir, name, 0);
 	case ANNOUNCER_ATTRIB:
 		r = utimensat(dir, name, now, AT_SYMLINK_NOFOLLOW);
 		break;

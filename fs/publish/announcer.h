@@ -20,17 +20,16 @@
 enum announcer_op {
 	ANNOUNCER_HELLO, /* look the name up: the daemon learns the thread's id */
 	ANNOUNCER_MKDIR,
-	ANNOUNCER_CREATE, /* create, ftruncate to `size`, close: as one who writes a new file */
+	ANNOUNCER_CREATE, /* create, fallocate, close: as one who writes a new file */
 	ANNOUNCER_RMDIR,
 	ANNOUNCER_UNLINK,
-	ANNOUNCER_WRITE,  /* open for writing, ftruncate to `size`, close */
+	ANNOUNCER_WRITE,  /* open for writing, fallocate, close */
 	ANNOUNCER_ATTRIB, /* utimensat */
 };
 
 /* One datagram of the daemon's. */
 struct announcer_message {
 	uint64_t id;
-	uint64_t size;
 	enum announcer_op op;
 	char path[ANNOUNCER_PATH]; /* below the mountpoint; only as much as there is is sent */
 };

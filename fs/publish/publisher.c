@@ -1,7 +1,6 @@
 #include "fs/publish/publisher.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/log.h"
 #include "client/map.h"
 #include "fs/tree/negatives.h"
@@ -16,8 +15,9 @@
 #define BUSY_NS	     NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
 #define ANSWER_NS    (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define LOOK_NS	     (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
-#define BEFORE_MOUNT 256	  /* keys of the first lists that the thread is woken for at once */
-#define FORGET_NS    NSEC_PER_SEC /* a thread that can't be made is tried again so often */
+#define BEFORE_MOUNT 256 /* keys of the first lists that the thread is woken for at once */
+#define AGE_NS	     (3600 * NSEC_PER_SEC) /* old scratch is looked for so often */
+#define FORGET_NS    NSEC_PER_SEC	   /* a thread that can't be made is tried again so often */
 
 struct entry {
 	struct entry *next;
@@ -149,9 +149,11 @@ void publish_free(struct publisher *p)
 		free(f);
 	}
 	negatives_free(p->negatives);
-	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_foreach(&p->sent, e)
+		free(e->value);
 	idmap_release(&p->sent);
-	map_foreach(&p->busy, e) free(e->value);
+	map_foreach(&p->busy, e)
+		free(e->value);
 	map_release(&p->busy);
 	map_release(&p->queued);
 	close(p->wake_fd);
@@ -264,7 +266,7 @@ static struct publish_notify get_notify(struct publisher *p)
 /* The node that stands for the place, 0 where the kernel has none. */
 static uint64_t node_at(struct publisher *p, uint64_t place)
 {
-	return node_find(p->parts.nodes, overlay_ino(p->parts.overlay, place));
+	return inode_id_at(p->parts.inodes, place);
 }
 
 static void inval_place(struct publisher *p, uint64_t place)
@@ -314,7 +316,7 @@ static uint64_t parent_node(struct publisher *p, const struct layout_path *path)
 
 	parent.kind = layout[path->kind].parent;
 	if (parent.kind == KIND_ROOT)
-		return NODE_ID_ROOT;
+		return INODE_ROOT;
 	if (shown_attr(p->parts.shown, &parent, &attr) < 0)
 		return 0;
 	return node_at(p, attr.ino);
@@ -364,20 +366,19 @@ static int flip_unknown(
 	if (step->op == STEP_ATTRIB)
 		return 0;
 	if (t->returns) {
-		overlay_return(p->parts.overlay, t->returns);
+		inode_return(p->parts.inodes, t->returns);
 		return 1;
 	}
 	if (p->parts.noopen && step->op == STEP_DELETE && !layout_is_directory(step->kind) &&
 		t->change->old)
-		node_keep(
-			p->parts.nodes, overlay_ino(p->parts.overlay, step->place), t->change->old);
+		inode_keep(p->parts.inodes, step->place, t->change->old);
 	r = shown_flip_unknown(p->parts.shown, t->change->key, step,
-		made ? node_made(p->parts.nodes) : NULL, made ? *made : 0);
+		made ? inode_known(p->parts.inodes) : NULL, made ? *made : 0);
 	if (r <= 0)
 		return r;
 	step_path(t->change->key, step, &path);
 	if (t->change->new)
-		handle_follow(p->parts.handles, &path, t->change->new);
+		handle_follow(p->parts.inodes, &path, t->change->new);
 	return 1;
 }
 
@@ -510,13 +511,15 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 {
 	struct layout_path path;
 	struct layout_attr attr;
+	bool hidden;
 
 	if (!get_notify(p).inval_inode)
 		return false; /* there is no mount yet */
 	if (step->op == STEP_ATTRIB)
-		return node_find(p->parts.nodes, step->place);
+		return inode_id(p->parts.inodes, step->place);
 	step_path(t->change->key, step, &path);
-	if (!t->returns && overlay_is_hidden(p->parts.overlay, step->place))
+	inode_at(p->parts.inodes, step->place, &hidden);
+	if (hidden && !t->returns)
 		return false;
 	/* What stands there is another one, which somebody's own call made meanwhile. */
 	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
@@ -548,15 +551,6 @@ static enum announcer_op announcer_op(const struct step *step)
 	}
 }
 
-static uint64_t step_size(const struct transition *t, const struct step *step)
-{
-	struct layout_attr attr;
-
-	if (!t->change->new || snapshot_attr(t->change->new, step->kind, step_tag(step), &attr) < 0)
-		return 0;
-	return attr.size;
-}
-
 /* Sends the step. 0; -EAGAIN: later; else it can't be announced. */
 static int announce(struct publisher *p, struct transition *t, size_t i)
 {
@@ -575,8 +569,7 @@ static int announce(struct publisher *p, struct transition *t, size_t i)
 		flip(p, t, step);
 		inval_place(p, step->place);
 	}
-	r = announce_send(
-		p->parts.announce, announcer_op(step), id, directory, text, step_size(t, step));
+	r = announce_send(p->parts.announce, announcer_op(step), id, directory, text);
 	if (r < 0)
 		return r;
 	p->last_id = id;
@@ -615,7 +608,7 @@ static bool advance(struct publisher *p, struct transition *t)
 	}
 	while (t->at < t->change->nsteps) {
 		const struct step *step = &t->change->steps[t->at];
-		uint64_t made = atomic_load(node_made(p->parts.nodes));
+		uint64_t made = atomic_load(inode_known(p->parts.inodes));
 		int r = 0;
 
 		if (step->done) {
@@ -682,9 +675,7 @@ static void settle_place(struct publisher *p, const char *key, const struct step
 		note_name(p, key, step);
 	if (step->op != STEP_DELETE)
 		return;
-	overlay_forget(p->parts.overlay, step->place);
-	if (step->kind == KIND_STREAM || step->kind == KIND_TAG)
-		scratch_drop(p->parts.scratch, step->place);
+	inode_drop(p->parts.inodes, step->place);
 }
 
 /* The namespace may have to be shown or hidden now. */
@@ -811,7 +802,7 @@ static void settle_own(struct publisher *p, const struct change_own *own, struct
 		if (step->op == STEP_WRITE) {
 			step_path(c->key, step, &path);
 			if (!step->own || !own->renamed)
-				handle_follow(p->parts.handles, &path, c->new);
+				handle_follow(p->parts.inodes, &path, c->new);
 			inval_place(p, step->place);
 			continue;
 		}
@@ -848,7 +839,7 @@ static void publish_namespace(struct publisher *p, const char *name)
 	start(p, transition_new(c));
 }
 
-static void return_hidden(struct publisher *p, const struct overlay_due *due)
+static void return_hidden(struct publisher *p, const struct inode_due *due)
 {
 	char key[2 * NAME_SIZE];
 	struct transition *t;
@@ -856,33 +847,33 @@ static void return_hidden(struct publisher *p, const struct overlay_due *due)
 
 	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
 	c = change_new(key);
-	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->place);
+	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->first);
 	t = transition_new(c);
-	t->returns = due->place;
+	t->returns = due->first;
 	start(p, t);
 }
 
-/* A file that was never saved is gone: its directory's listing is another one. */
-static void forget_pending(struct publisher *p, const struct overlay_due *due)
+/* A file that was never saved, or old scratch, has lost its name: the directory's listing is another one. */
+static void drop_listing_of(struct publisher *p, uint64_t dir)
 {
 	struct publish_notify notify = get_notify(p);
-	uint64_t parent = notify.inval_inode ? parent_node(p, &due->path) : 0;
+	uint64_t id = notify.inval_inode ? inode_id(p->parts.inodes, dir) : 0;
 
-	if (parent)
-		notify.inval_inode(notify.arg, parent);
+	if (id)
+		notify.inval_inode(notify.arg, id);
 }
 
 /* When the next one is due (monotonic ns). */
-static int64_t look_at_overlay(struct publisher *p)
+static int64_t look_at_inodes(struct publisher *p)
 {
-	struct overlay_due due;
+	struct inode_due due;
 	int64_t next;
 
-	while (overlay_next_due(p->parts.overlay, &due, &next)) {
-		if (due.place)
+	while (inode_next_due(p->parts.inodes, &due, &next)) {
+		if (due.first)
 			return_hidden(p, &due);
 		else
-			forget_pending(p, &due);
+			drop_listing_of(p, due.dir);
 	}
 	return next;
 }
@@ -933,6 +924,7 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 		(ack->error == ENOENT && step->op == STEP_DELETE)) {
 		if (flip(p, t, step))
 			log_info("an event never was: %s", t->change->key);
+		inval_place(p, step->place); /* below a hidden tags/ its links are still counted */
 		drop_listing(p, t, step);
 		return;
 	}
@@ -955,7 +947,8 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 /* What was under way is sent again: every step may be done twice. */
 static void forget_sent(struct publisher *p)
 {
-	idmap_foreach(&p->sent, e) free(e->value);
+	idmap_foreach(&p->sent, e)
+		free(e->value);
 	idmap_release(&p->sent);
 	for (struct transition *t = p->transitions; t; t = t->next) {
 		t->under_way = 0;
@@ -1100,7 +1093,10 @@ static void *run(void *arg)
 		serve_line(p);
 		if (p->parts.announce)
 			hear_announcer(p);
-		next = look_at_overlay(p);
+		next = look_at_inodes(p);
+		/* Scratch that is made meanwhile wakes nobody. */
+		if (next > now_monotonic() + AGE_NS)
+			next = now_monotonic() + AGE_NS;
 		if (p->parts.announce)
 			keep_announcer(p, &next);
 		p->wake_at = next;
@@ -1239,7 +1235,7 @@ static uint64_t directory_node(struct publisher *p, const char *namespace)
 	struct layout_attr attr;
 
 	if (!namespace[0])
-		return NODE_ID_ROOT;
+		return INODE_ROOT;
 	snprintf(path.namespace, NAME_SIZE, "%s", namespace);
 	return shown_attr(p->parts.shown, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
 }

@@ -12,9 +12,7 @@
 #include "client/store.h"
 #include "fs/publish/announce.h"
 #include "fs/tree/handle.h"
-#include "fs/tree/node.h"
-#include "fs/tree/overlay.h"
-#include "fs/tree/scratch.h"
+#include "fs/tree/inode.h"
 #include "fs/tree/shown.h"
 
 struct publisher;
@@ -23,6 +21,8 @@ struct publisher;
 struct publish_notify {
 	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
 	int (*inval_inode)(void *arg, uint64_t node_id);
+	/* The attributes alone: waits for nothing, not for a page that is being read either. */
+	void (*inval_attr)(void *arg, uint64_t node_id);
 	/* May wait for a call that holds the directory. */
 	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
 	void *arg;
@@ -30,10 +30,7 @@ struct publish_notify {
 
 struct publish_parts {
 	struct shown *shown;
-	struct node_table *nodes;
-	struct handle_table *handles;
-	struct overlay *overlay;
-	struct scratch *scratch;
+	struct inode_table *inodes;
 	struct announce
 		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
 	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */
@@ -100,10 +97,7 @@ enum publish_until {
 	 * tags/ next. Of all: what was received before the call is shown or on its way to the announcer.
 	 */
 	PUBLISH_SHOWN,
-	/*
-	 * What was received before the call is shown, and its events are raised. Before that, a truncation that the
-	 * announcer has begun keeps the kernel at the old size.
-	 */
+	/* What was received before the call is shown, and its events are raised. */
 	PUBLISH_ANNOUNCED,
 };
 
@@ -117,7 +111,7 @@ enum publish_until {
 int publish_wait(struct publisher *p, const char *key, enum publish_until until,
 	const struct http_check *check, int64_t deadline);
 
-/* Something may be due in the overlay. */
+/* Something may be due (fs/tree/inode.h). */
 void publish_wake(struct publisher *p);
 
 void publish_get_counts(struct publisher *p, struct publish_counts *ret);

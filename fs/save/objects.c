@@ -3,15 +3,11 @@
 #include "client/json.h"
 #include "fs/mount/namei.h"
 #include "fs/save/update.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 
 #define LOST_MAX 5 /* answers that may be lost in one call */
-
-int objects_path_errno(int r)
-{
-	return r == -ESTALE ? -EBUSY : r;
-}
 
 static void update_init(struct update *e, struct mount *m, const struct api_call *call,
 	const struct layout_path *path, bool removes)
@@ -34,7 +30,7 @@ static int settle(struct update *e, const struct layout_path *path, int r)
 	text = namei_text(path);
 	journal_add(e->mount->journal, text, e->request, e->status.code, -r,
 		e->status.message ? e->status.message : strerror(-r));
-	return objects_path_errno(r);
+	return verdict_errno(VERDICT_PATH, r);
 }
 
 /* One request that is no change of an object: *ret_answer as update_send. */
@@ -267,7 +263,7 @@ static bool may_patch_status(struct update *e)
 	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
 		.resource = &e->mount->api->resources->streams,
 		.subresource = "status",
-		.namespace = e->namespace,
+		.ns = e->namespace,
 		.name = e->stream});
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;

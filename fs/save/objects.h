@@ -28,7 +28,4 @@ int objects_make_tag(struct mount *m, const struct api_call *call, const struct 
 int objects_remove_tag(
 	struct mount *m, const struct api_call *call, const struct layout_path *path);
 
-/* What a path call answers for an errno of a save: ESTALE would make the kernel ask twice. */
-int objects_path_errno(int r);
-
 #endif

@@ -4,6 +4,7 @@
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
 #include "fs/save/update.h"
+#include "fs/save/verdict.h"
 
 #include <errno.h>
 
@@ -187,7 +188,7 @@ static int parse(struct document *d)
 /* Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a listing. */
 static void tell_kernel(struct mount *m, uint64_t ino)
 {
-	uint64_t id = node_find(m->nodes, ino);
+	uint64_t id = inode_id(m->inodes, ino);
 
 	if (id && m->notify.inval_inode)
 		m->notify.inval_inode(m->notify.arg, id);
@@ -209,8 +210,7 @@ static void add_causes(const struct status *status, struct buf *out)
 	const json_t *cause;
 	size_t i;
 
-	json_array_foreach(causes, i, cause)
-	{
+	json_array_foreach(causes, i, cause) {
 		const char *field = json_str(cause, "field"), *reason = json_str(cause, "reason");
 		const char *message = json_str(cause, "message");
 		_cleanup_free_ char *line = xasprintf("%s: %s: %s", field ? field : "-",
@@ -294,12 +294,11 @@ static void settle_pending(struct mount *m, const struct handle_state *state)
 {
 	struct layout_attr attr;
 
-	if (state->place || overlay_pending(m->overlay, state->pending) != state->ino ||
+	if (state->place ||
+		!inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path)) ||
 		shown_attr(m->shown, &state->path, &attr) < 0)
 		return;
-	overlay_show(m->overlay, attr.ino, state->ino);
-	overlay_drop_pending(m->overlay, state->pending);
-	handle_set_place(m->handles, state->ino, attr.ino);
+	inode_show(m->inodes, attr.ino, state->ino, &state->path);
 }
 
 /* 0 while the handle's inode still stands for its place; else it is refused. */
@@ -314,10 +313,9 @@ static int check_current(struct document *d, const struct handle_state *state)
 	if (shown_attr(m->shown, &stream, &attr) < 0)
 		return update_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
 	if (!state->place) /* what was begun in a tag that is gone isn't begun in its next one */
-		current = namei_slot(m, &state->path) == state->pending &&
-			  overlay_pending(m->overlay, state->pending) == state->ino;
+		current = inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path));
 	else
-		current = overlay_ino(m->overlay, state->place) == state->ino;
+		current = inode_at(m->inodes, state->place, NULL) == state->ino;
 	if (!current)
 		return update_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
 	/* What only lacks the file is for the merge to say. */
@@ -344,7 +342,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 
 	if (is_ending(call))
 		return -ESHUTDOWN;
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (state.scratch || !state.draft)
 		return 0;
 	switch (draft_take(state.draft, &verdict, &text, &len, &change)) {
@@ -374,10 +372,9 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 		struct base saved = {d.edit.result, d.mine, d.stamp};
 
 		settle_pending(m, &state);
-		handle_set_saved(m->handles, f, &saved);
+		handle_set_saved(m->inodes, f, &saved);
 	}
-	if (r == -ENOENT)
-		r = -ESTALE; /* the file is open */
+	r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
 	tell_kernel(m, state.ino);
 	return r;
@@ -393,7 +390,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 	size_t len;
 	int verdict;
 
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (state.scratch || !state.draft ||
 		draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
 		return;
@@ -405,7 +402,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 	draft_decide(state.draft, change, error);
 }
 
-int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct layout_path *path, uint64_t *ret_place)
 {
 	_cleanup_view_ struct snapshot *snapshot =
@@ -418,7 +415,7 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 
 	if (!snapshot)
 		return -ENOENT;
-	text = scratch_read(m->scratch, n, 0, SCRATCH_FILE_MAX, &len);
+	text = scratch_read(m->inodes, n, 0, SCRATCH_FILE_MAX, &len);
 	d.text = text;
 	d.len = len;
 	d.opened = scratch_version(n);
@@ -431,10 +428,8 @@ int save_scratch(struct mount *m, const struct save_call *call, struct scratch_n
 	}
 	d.edit.own.renamed = true;
 	r = save(&d);
-	if (r == 0 && shown_attr(m->shown, path, &attr) == 0)
-		*ret_place = attr.ino;
-	else if (r == 0)
-		r = -ENOENT;
+	if (r == 0)
+		*ret_place = shown_attr(m->shown, path, &attr) == 0 ? attr.ino : 0;
 	return r;
 }
 
@@ -454,7 +449,7 @@ static void keep_unsaved(void *arg, const struct handle_state *state, const char
 
 void save_keep_unsaved(struct mount *m)
 {
-	handle_foreach_unsaved(m->handles, 0, keep_unsaved, m);
+	handle_foreach_unsaved(m->inodes, 0, keep_unsaved, m);
 }
 
 void save_keep_handle(struct mount *m, struct handle *f)
@@ -465,7 +460,7 @@ void save_keep_handle(struct mount *m, struct handle *f)
 	size_t len;
 	int verdict;
 
-	handle_get_state(m->handles, f, &state);
+	handle_get_state(m->inodes, f, &state);
 	if (!state.scratch && state.draft &&
 		draft_take(state.draft, &verdict, &text, &len, &change) == DRAFT_WRITTEN)
 		keep_unsaved(m, &state, text, len);
@@ -496,7 +491,7 @@ char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len)
 {
 	struct older o = {.mount = m};
 
-	handle_foreach_unsaved(m->handles, ino, keep_older, &o);
+	handle_foreach_unsaved(m->inodes, ino, keep_older, &o);
 	*ret_len = o.len;
 	return o.text;
 }

@@ -29,9 +29,10 @@ char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len);
 
 /*
  * A scratch file takes the name of a real file: its bytes are saved. On success *ret_place is the
- * st_ino of the place. 0 or -errno as close gives it.
+ * st_ino of the place; 0: by these bytes the object has no such file any more (a history without items; labels that
+ * --selector doesn't select). 0 or -errno as close gives it.
  */
-int save_scratch(struct mount *m, const struct save_call *call, struct scratch_node *n,
+int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct layout_path *path, uint64_t *ret_place);
 
 /* At the end: every draft that no save decided on goes to the state directory. */

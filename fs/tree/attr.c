@@ -54,8 +54,7 @@ static json_t *find(const json_t *tags, const char *key, const char *name, size_
 	json_t *element;
 	size_t i;
 
-	json_array_foreach(tags, i, element)
-	{
+	json_array_foreach(tags, i, element) {
 		const json_t *value = json_object_get(element, key);
 
 		if (json_is_string(value) && json_string_length(value) == len &&

@@ -142,7 +142,7 @@ static bool is_own(const struct step *step, const struct change_own *own)
 {
 	bool removal = step->op == STEP_DELETE;
 
-	if (own->file)
+	if (own->file) /* that the file goes by what was saved the kernel doesn't know */
 		return !removal && step->kind == own->file->kind &&
 		       (step->kind < KIND_TAG || streq(step_tag(step), own->file->tag));
 	return own->tree && removal == own->removed &&

@@ -1,7 +1,7 @@
 #include "fs/tree/handle.h"
 
 #include "client/clock.h"
-#include "client/map.h"
+#include "fs/tree/itable.h"
 
 #include <errno.h>
 
@@ -12,41 +12,25 @@ struct text {
 	struct buf buf; /* what `data` is of */
 };
 
-struct list;
-
 struct handle {
+	struct inode *inode; /* NULL: its reads wait (handle_events) */
 	uint64_t ino;
-	uint64_t serial;	       /* the newest has the highest */
-	bool fixed, writable, pending; /* fixed: goes on showing the version of its open */
+	uint64_t serial;   /* the newest has the highest */
+	bool api;	   /* a file of .api */
+	atomic_bool fixed; /* goes on showing the version of its open */
+	bool writable;
 	pid_t tid;
 	struct process_id opener;
-	struct object *opened;
 	atomic_bool killed;
 	struct events_reader *events;
 	/* the table's lock guards all below */
-	struct layout_path path;
-	uint64_t place;		   /* 0: gone, or nothing there yet */
+	struct object *opened;
 	struct layout_attr attr;   /* of `snapshot` */
 	struct snapshot *snapshot; /* NULL for what was made at its open, and for scratch */
 	struct text *text;	   /* its bytes, once somebody read */
-	struct scratch_node *scratch;
-	struct draft *draft; /* set once */
+	struct draft *draft;	   /* set once */
 	struct base saved;
-	struct list *list;
-	struct handle *next, **link; /* of the same place; what points at it */
-};
-
-struct handle_table {
-	struct scratch *scratch;
-	pthread_mutex_t lock;
-	uint64_t serial;   /* lock */
-	size_t writers;	   /* lock; handles with a draft */
-	struct map by_key; /* lock; place -> struct list; "": of none */
-};
-
-struct list {
-	struct handle *first;
-	char key[];
+	struct handle *next, **link; /* of the same inode; what points at it */
 };
 
 void text_unref(struct text *text)
@@ -83,77 +67,27 @@ static struct text *text_new(char *data, size_t len)
 	return text_of(&buf);
 }
 
-struct handle_table *handle_table_new(struct scratch *scratch)
-{
-	struct handle_table *t = xcalloc(1, sizeof(*t));
-
-	t->scratch = scratch;
-	pthread_mutex_init(&t->lock, NULL);
-	return t;
-}
-
 static void handle_free(struct handle *f)
 {
 	snapshot_unref(f->snapshot);
 	text_unref(f->text);
 	object_unref(f->opened);
-	scratch_unref(f->scratch);
 	draft_free(f->draft);
 	base_release(&f->saved);
 	free(f);
 }
 
-void handle_table_free(struct handle_table *t)
+/* ---- with the lock held, up to handle_open ---- */
+
+void handles_free(struct own *own)
 {
-	if (!t)
-		return;
-	map_foreach(&t->by_key, e)
-	{
-		struct list *list = e->value;
-
-		for (struct handle *f = list->first, *next; f; f = next) {
-			next = f->next;
-			handle_free(f);
-		}
-		free(list);
-	}
-	map_release(&t->by_key);
-	pthread_mutex_destroy(&t->lock);
-	free(t);
-}
-
-/* t->lock held, as for all that follow up to handle_open. */
-static void enlist(struct handle_table *t, struct handle *f, const char *key)
-{
-	struct list *list = map_get(&t->by_key, key);
-
-	if (!list) {
-		list = xcalloc(1, sizeof(*list) + strlen(key) + 1);
-		strcpy(list->key, key);
-		map_set(&t->by_key, list->key, list);
-	}
-	f->list = list;
-	f->next = list->first;
-	f->link = &list->first;
-	if (f->next)
-		f->next->link = &f->next;
-	list->first = f;
-}
-
-static void unlist(struct handle_table *t, struct handle *f)
-{
-	struct list *list = f->list;
-
-	*f->link = f->next;
-	if (f->next)
-		f->next->link = f->link;
-	if (!list->first) {
-		map_del(&t->by_key, list->key);
-		free(list);
+	for (struct handle *f = own->handles, *next; f; f = next) {
+		next = f->next;
+		handle_free(f);
 	}
 }
 
-static void give_draft(struct handle_table *t, struct handle *f)
+static void give_draft(struct inode_table *t, struct handle *f)
 {
 	if (f->draft || !f->writable)
 		return;
@@ -161,99 +95,132 @@ static void give_draft(struct handle_table *t, struct handle *f)
 	t->writers++;
 }
 
-static void add(struct handle_table *t, struct handle *f, const char *key)
+/* A file that was begun isn't due as long as it is open, and scratch isn't old. */
+static void count_handle(struct inode_table *t, struct inode *n, int by)
 {
-	f->serial = ++t->serial;
-	enlist(t, f, key);
+	n->own->open += by;
+	if (n->state != INODE_PENDING)
+		scratch_touch(t, n);
+	else if (n->own->open)
+		line_leave(n->own);
+	else
+		line_up(&t->soon, n->own);
 }
 
-#define PATH_KEY (3 * NAME_SIZE + 16)
-
-static void path_key(const struct layout_path *path, char ret[PATH_KEY])
+static void add(struct inode_table *t, struct handle *f, struct inode *n)
 {
-	snprintf(ret, PATH_KEY, "%s/%s/%d/%s", path->namespace, path->stream, (int)path->kind,
-		path->kind < KIND_TAG ? "" : path->tag);
+	struct own *own = inode_own(t, n);
+
+	f->serial = ++t->handles;
+	f->inode = n;
+	f->ino = n->ino;
+	f->next = own->handles;
+	f->link = &own->handles;
+	if (f->next)
+		f->next->link = &f->next;
+	own->handles = f;
+	count_handle(t, n, 1);
 }
 
-static void set_real(struct handle *f, const struct handle_open *open)
+static bool take_off(struct inode_table *t, struct handle *f)
 {
-	f->path = *open->path;
-	f->place = open->place;
-	f->snapshot = snapshot_ref(open->snapshot);
-	if (!open->place ||
-		snapshot_attr(open->snapshot, open->path->kind, open->path->tag, &f->attr) < 0)
-		f->attr = (struct layout_attr){.mtime = now_realtime()};
+	struct inode *n = f->inode;
+	bool last;
+
+	*f->link = f->next;
+	if (f->next)
+		f->next->link = f->link;
+	count_handle(t, n, -1);
+	last = n->state == INODE_PENDING && !n->own->open;
+	inode_settle(t, n);
+	return last;
 }
 
-struct handle *handle_open(struct handle_table *t, const struct handle_open *open)
+static void set_real(struct handle *f, struct snapshot *snapshot, const struct layout_attr *attr)
+{
+	f->snapshot = snapshot_ref(snapshot);
+	f->attr = *attr;
+}
+
+/* The inode, if it is what stands there. */
+static struct inode *find_to_open(struct inode_table *t, const struct handle_open *open)
+{
+	struct inode *n = inode_find(t, open->ino);
+
+	if (!open->first)
+		return n && inode_is_begun(n) ? n : NULL;
+	if (!n && open->ino == open->first && !inode_standing(t, open->first))
+		n = inode_make(t, open->path, open->ino, INODE_SHOWN);
+	return n && inode_standing(t, open->first) == n ? n : NULL;
+}
+
+struct handle *handle_open(struct inode_table *t, const struct handle_open *open)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
-	char key[PATH_KEY];
+	struct layout_attr attr = {.mtime = now_realtime()};
+	struct inode *n;
 
-	f->ino = open->ino;
 	f->writable = open->writable;
-	f->pending = open->pending;
 	f->tid = open->tid;
 	f->opener = open->opener;
 	f->opened = object_ref(open->snapshot->object);
 	snapshot_index(open->snapshot); /* made outside the lock */
-	set_real(f, open);
+	if (open->first)
+		snapshot_attr(open->snapshot, open->path->kind, open->path->tag, &attr);
+	set_real(f, open->snapshot, &attr);
 	f->fixed = open->writable || f->attr.size > HANDLE_SNAPSHOT_SIZE;
-	path_key(open->path, key);
 	pthread_mutex_lock(&t->lock);
-	give_draft(t, f);
-	add(t, f, key);
+	n = find_to_open(t, open);
+	if (n) {
+		give_draft(t, f);
+		add(t, f, n);
+	}
 	pthread_mutex_unlock(&t->lock);
+	if (!n)
+		handle_free(steal_ptr(f));
 	return f;
 }
 
-struct handle *handle_open_scratch(struct handle_table *t, struct scratch_node *n, bool writable,
-	pid_t tid, const struct process_id *opener)
+struct handle *handle_open_scratch(struct inode_table *t, struct inode *n, bool writable, pid_t tid,
+	const struct process_id *opener)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
 
-	f->ino = scratch_ino(n);
 	f->writable = writable;
 	f->tid = tid;
 	f->opener = *opener;
-	f->scratch = scratch_ref(n);
-	f->path.kind = KIND_SCRATCH;
 	f->fixed = true;
-	scratch_hold(t->scratch, n, 1);
 	pthread_mutex_lock(&t->lock);
-	add(t, f, "");
+	add(t, f, n);
 	pthread_mutex_unlock(&t->lock);
 	return f;
 }
 
 struct handle *handle_open_api(
-	struct handle_table *t, const struct handle_open *open, struct buf *bytes)
+	struct inode_table *t, const struct handle_open *open, struct buf *bytes)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
+	struct inode *n;
 
-	f->path = *open->path;
-	f->ino = open->ino;
 	f->writable = open->writable;
 	f->tid = open->tid;
 	f->opener = open->opener;
 	f->text = text_of(bytes);
-	f->fixed = true;
+	f->api = f->fixed = true;
 	pthread_mutex_lock(&t->lock);
+	n = inode_find(t, open->ino);
 	give_draft(t, f);
-	add(t, f, "");
+	add(t, f, n ? n : inode_make(t, open->path, open->ino, INODE_SHOWN));
 	pthread_mutex_unlock(&t->lock);
 	return f;
 }
 
-struct handle *handle_open_events(struct handle_table *t, struct events_reader *reader)
+struct handle *handle_open_events(struct events_reader *reader)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
 
 	f->events = reader;
 	f->fixed = true;
-	pthread_mutex_lock(&t->lock);
-	add(t, f, "");
-	pthread_mutex_unlock(&t->lock);
 	return f;
 }
 
@@ -262,15 +229,17 @@ struct events_reader *handle_events(const struct handle *f)
 	return f->events;
 }
 
-void handle_close(struct handle_table *t, struct handle *f)
+bool handle_close(struct inode_table *t, struct handle *f)
 {
+	bool last = false;
+
 	pthread_mutex_lock(&t->lock);
-	unlist(t, f);
+	if (f->inode)
+		last = take_off(t, f);
 	t->writers -= f->draft != NULL;
 	pthread_mutex_unlock(&t->lock);
-	if (f->scratch)
-		scratch_hold(t->scratch, f->scratch, -1);
 	handle_free(f);
+	return last;
 }
 
 bool handle_is_fixed(const struct handle *f)
@@ -281,11 +250,6 @@ bool handle_is_fixed(const struct handle *f)
 bool handle_is_writable(const struct handle *f)
 {
 	return f->writable;
-}
-
-bool handle_is_pending(const struct handle *f)
-{
-	return f->pending;
 }
 
 const struct process_id *handle_opener(const struct handle *f)
@@ -306,20 +270,27 @@ bool handle_is_killed(const struct handle *f)
 /* t->lock held. */
 static void get_state(const struct handle *f, struct handle_state *ret)
 {
-	*ret = (struct handle_state){.path = f->path, .ino = f->ino, .place = f->place};
-	ret->scratch = f->scratch ? scratch_ref(f->scratch) : NULL;
-	ret->draft = f->draft;
+	struct inode *n = f->inode;
+
+	*ret = (struct handle_state){.draft = f->draft};
+	if (!n)
+		return;
+	inode_path(n, &ret->path);
+	ret->ino = n->ino;
+	ret->place = inode_first(n);
+	if (n->state == INODE_SCRATCH) {
+		n->own->pins++;
+		ret->scratch = n;
+	}
 	ret->opened = f->opened ? object_ref(f->opened) : NULL;
 	if (f->saved.version)
 		ret->saved = (struct base){
 			object_ref(f->saved.version), json_incref(f->saved.text), f->saved.stamp};
-	if (f->snapshot) {
-		ret->slot = layout_ino(f->snapshot->object->uid, f->path.kind, f->path.tag, 0);
-		ret->pending = snapshot_slot(f->snapshot, f->path.kind, f->path.tag);
-	}
+	if (f->snapshot)
+		ret->slot = layout_ino(f->snapshot->object->uid, ret->path.kind, ret->path.tag, 0);
 }
 
-void handle_get_state(struct handle_table *t, struct handle *f, struct handle_state *ret)
+void handle_get_state(struct inode_table *t, struct handle *f, struct handle_state *ret)
 {
 	pthread_mutex_lock(&t->lock);
 	get_state(f, ret);
@@ -328,13 +299,13 @@ void handle_get_state(struct handle_table *t, struct handle *f, struct handle_st
 
 void handle_state_release(struct handle_state *s)
 {
-	scratch_unref(s->scratch);
+	inode_unpin(s->scratch);
 	object_unref(s->opened);
 	base_release(&s->saved);
 }
 
 /* The bytes of the handle's version, rendered at the first read of it. */
-static int get_text(struct handle_table *t, struct handle *f, struct text **ret)
+static int get_text(struct inode_table *t, struct handle *f, struct text **ret)
 {
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 	struct buf bytes = BUF_INIT(ATTR_MAX);
@@ -345,7 +316,7 @@ static int get_text(struct handle_table *t, struct handle *f, struct text **ret)
 	int r;
 
 	pthread_mutex_lock(&t->lock);
-	path = f->path;
+	inode_path(f->inode, &path);
 	if (f->text)
 		text = text_ref(f->text);
 	else if (f->snapshot)
@@ -380,7 +351,7 @@ static void slice(struct text *text, size_t size, uint64_t offset, struct text *
 	*ret_len = size;
 }
 
-int handle_read(struct handle_table *t, struct handle *f, size_t size, uint64_t offset,
+int handle_read(struct inode_table *t, struct handle *f, size_t size, uint64_t offset,
 	struct text **ret_text, const char **ret, size_t *ret_len)
 {
 	_cleanup_handle_state_ struct handle_state state;
@@ -391,7 +362,7 @@ int handle_read(struct handle_table *t, struct handle *f, size_t size, uint64_t 
 
 	handle_get_state(t, f, &state);
 	if (state.scratch || (state.draft && draft_is_loaded(state.draft))) {
-		data = state.scratch ? scratch_read(t->scratch, state.scratch, offset, size, &len)
+		data = state.scratch ? scratch_read(t, state.scratch, offset, size, &len)
 				     : draft_read(state.draft, offset, size, &len);
 		slice(text_new(data, len), len, 0, ret_text, ret, ret_len);
 		return 0;
@@ -403,14 +374,14 @@ int handle_read(struct handle_table *t, struct handle *f, size_t size, uint64_t 
 }
 
 /* Gives the draft the bytes that are shown, if it has none of its own. */
-static int load(struct handle_table *t, struct handle *f, struct draft *draft)
+static int load(struct inode_table *t, struct handle *f, struct draft *draft)
 {
 	struct text *text;
 	int r;
 
 	if (draft_is_loaded(draft))
 		return 0;
-	if (layout_is_api(f->path.kind))
+	if (f->api)
 		return draft_load(draft, "", 0, false);
 	r = get_text(t, f, &text);
 	if (r == 0) {
@@ -420,7 +391,7 @@ static int load(struct handle_table *t, struct handle *f, struct draft *draft)
 	return r;
 }
 
-int handle_write(struct handle_table *t, struct handle *f, const char *data, size_t len,
+int handle_write(struct inode_table *t, struct handle *f, const char *data, size_t len,
 	uint64_t offset, bool append)
 {
 	_cleanup_handle_state_ struct handle_state state;
@@ -428,21 +399,21 @@ int handle_write(struct handle_table *t, struct handle *f, const char *data, siz
 
 	handle_get_state(t, f, &state);
 	if (state.scratch)
-		return scratch_write(t->scratch, state.scratch, data, len, offset, append);
+		return scratch_write(t, state.scratch, data, len, offset, append);
 	if (!state.draft)
 		return -EBADF;
 	r = load(t, f, state.draft);
 	return r < 0 ? r : draft_write(state.draft, data, len, offset, append);
 }
 
-int handle_truncate(struct handle_table *t, struct handle *f, uint64_t size)
+int handle_truncate(struct inode_table *t, struct handle *f, uint64_t size)
 {
 	_cleanup_handle_state_ struct handle_state state;
 	int r = 0;
 
 	handle_get_state(t, f, &state);
 	if (state.scratch)
-		return scratch_truncate(t->scratch, state.scratch, size);
+		return scratch_truncate(t, state.scratch, size);
 	if (!state.draft)
 		return -EBADF;
 	if (size == 0)
@@ -452,7 +423,7 @@ int handle_truncate(struct handle_table *t, struct handle *f, uint64_t size)
 	return r < 0 ? r : draft_truncate(state.draft, size);
 }
 
-void handle_start_empty(struct handle_table *t, struct handle *f)
+void handle_start_empty(struct inode_table *t, struct handle *f)
 {
 	_cleanup_handle_state_ struct handle_state state;
 
@@ -461,45 +432,42 @@ void handle_start_empty(struct handle_table *t, struct handle *f)
 		draft_load(state.draft, "", 0, false);
 }
 
-int handle_end(struct handle_table *t, struct handle *f, uint64_t *ret)
+bool handle_draft_end(struct inode_table *t, struct handle *f, uint64_t *ret)
 {
 	_cleanup_handle_state_ struct handle_state state;
-	struct text *text;
-	struct stat st;
-	int r;
 
 	handle_get_state(t, f, &state);
-	if (state.scratch) {
-		scratch_stat(t->scratch, state.scratch, &st);
-		*ret = st.st_size;
-		return 0;
-	}
-	if (state.draft && draft_is_loaded(state.draft)) {
-		*ret = draft_size(state.draft);
-		return 0;
-	}
-	r = get_text(t, f, &text);
-	if (r == 0) {
-		*ret = text->len;
-		text_unref(text);
-	}
-	return r;
+	if (state.scratch || !state.draft || !draft_is_loaded(state.draft))
+		return false;
+	*ret = draft_size(state.draft);
+	return true;
 }
 
-/* ---- all handles of an inode; few files are open at a time ---- */
+/* ---- all handles of an inode ---- */
 
-#define foreach_file(t, f)                                                                         \
-	map_foreach(&(t)->by_key, _e) for (struct handle *f = ((struct list *)_e->value)->first;   \
-					   f; f = f->next)
+/* t->lock held. GONE or not: the one that is open. NULL. */
+static struct inode *find_open(struct inode_table *t, uint64_t ino)
+{
+	struct inode *n = inode_first_of(t, ino);
 
-bool handle_truncate_opened(struct handle_table *t, uint64_t ino, pid_t tid)
+	while (n && !(n->ino == ino && n->own && n->own->handles))
+		n = inode_next_of(t, n);
+	return n;
+}
+
+#define foreach_handle(n, f)                                                                       \
+	for (struct handle *f = (n) && (n)->own ? (n)->own->handles : NULL; f; f = f->next)
+
+bool handle_truncate_opened(struct inode_table *t, uint64_t ino, pid_t tid)
 {
 	struct handle *found = NULL;
+	struct inode *n;
 
 	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
+	n = find_open(t, ino);
+	foreach_handle(n, f)
 	{
-		if (f->ino == ino && f->draft && !f->scratch && f->tid == tid &&
+		if (f->draft && n->state != INODE_SCRATCH && f->tid == tid &&
 			(!found || f->serial > found->serial))
 			found = f;
 	}
@@ -511,7 +479,7 @@ bool handle_truncate_opened(struct handle_table *t, uint64_t ino, pid_t tid)
 	return found;
 }
 
-void handle_set_saved(struct handle_table *t, struct handle *f, const struct base *saved)
+void handle_set_saved(struct inode_table *t, struct handle *f, const struct base *saved)
 {
 	struct base base = {object_ref(saved->version), json_incref(saved->text), saved->stamp};
 	struct base old;
@@ -523,7 +491,7 @@ void handle_set_saved(struct handle_table *t, struct handle *f, const struct bas
 	base_release(&old);
 }
 
-size_t handle_drafts(struct handle_table *t)
+size_t handle_drafts(struct inode_table *t)
 {
 	size_t n;
 
@@ -533,170 +501,140 @@ size_t handle_drafts(struct handle_table *t)
 	return n;
 }
 
-bool handle_is_open(struct handle_table *t, uint64_t ino)
+bool handle_is_open(struct inode_table *t, uint64_t ino)
 {
+	bool found;
+
+	pthread_mutex_lock(&t->lock);
+	found = find_open(t, ino);
+	pthread_mutex_unlock(&t->lock);
+	return found;
+}
+
+bool handle_has_draft(struct inode_table *t, uint64_t ino)
+{
+	struct inode *n;
 	bool found = false;
 
 	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
+	n = t->writers ? find_open(t, ino) : NULL;
+	foreach_handle(n, f)
 	{
-		found = found || f->ino == ino;
+		found = found || (f->draft && draft_is_loaded(f->draft));
 	}
 	pthread_mutex_unlock(&t->lock);
 	return found;
 }
 
-bool handle_has_draft(struct handle_table *t, uint64_t ino)
+static bool is_unsaved(const struct handle *f)
 {
-	bool found = false;
+	int verdict;
 
-	pthread_mutex_lock(&t->lock);
-	if (t->writers) {
-		foreach_file(t, f)
-		{
-			if (f->ino == ino && f->draft && draft_is_loaded(f->draft))
-				found = true;
-		}
-	}
-	pthread_mutex_unlock(&t->lock);
-	return found;
+	return f->draft && f->inode->state != INODE_SCRATCH &&
+	       draft_state(f->draft, &verdict) == DRAFT_WRITTEN;
 }
 
-bool handle_last_attr(struct handle_table *t, uint64_t ino, struct layout_attr *ret)
+size_t handle_unsaved(struct inode_table *t, uint64_t ino)
 {
-	bool found = false;
+	struct inode *n;
+	size_t count = 0;
 
 	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
+	n = find_open(t, ino);
+	foreach_handle(n, f)
 	{
-		if (f->ino != ino || found)
-			continue;
-		*ret = f->attr;
+		count += is_unsaved(f);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return count;
+}
+
+bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *ret)
+{
+	struct inode *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = find_open(t, ino);
+	if (n) {
+		*ret = n->own->handles->attr;
 		ret->ino = ino;
 		ret->nlink = 0;
-		found = true;
 	}
 	pthread_mutex_unlock(&t->lock);
-	return found;
+	return n;
 }
 
-static void follow(struct handle *f, struct snapshot *snapshot)
+static void follow(struct handle *f, struct snapshot *snapshot, const struct layout_attr *attr)
 {
-	struct layout_attr attr;
-
-	if (!f->place || snapshot_attr(snapshot, f->path.kind, f->path.tag, &attr) < 0 ||
-		attr.ino != f->place)
-		return; /* gone: the last version stays */
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(snapshot);
-	f->attr = attr;
+	f->attr = *attr;
 	text_unref(f->text);
 	f->text = NULL;
 }
 
-void handle_follow(
-	struct handle_table *t, const struct layout_path *path, struct snapshot *snapshot)
+/* t->lock held. The next inode at the path that somebody has open. */
+static struct inode *next_open(
+	struct inode_table *t, const struct layout_path *path, struct inode *n)
 {
-	char key[PATH_KEY];
-	struct layout_attr attr;
-	struct list *list;
-	bool open;
+	n = n ? inode_next_kin(t, n) : inode_first_kin(t, path);
+	while (n && !(n->kind == path->kind && n->own && n->own->handles))
+		n = inode_next_kin(t, n);
+	return n;
+}
 
-	path_key(path, key);
+void handle_follow(struct inode_table *t, const struct layout_path *path, struct snapshot *snapshot)
+{
+	struct layout_attr attr;
+	struct inode *n;
+
 	pthread_mutex_lock(&t->lock);
-	open = map_get(&t->by_key, key);
+	n = next_open(t, path, NULL);
 	pthread_mutex_unlock(&t->lock);
-	if (!open)
+	if (!n || snapshot_attr(snapshot, path->kind, path->tag, &attr) <
+			  0) /* made outside the lock */
 		return;
-	snapshot_attr(snapshot, path->kind, path->tag, &attr); /* made outside the lock */
 	pthread_mutex_lock(&t->lock);
-	list = map_get(&t->by_key, key);
-	for (struct handle *f = list ? list->first : NULL; f; f = f->next)
-		if (!f->fixed)
-			follow(f, snapshot);
+	n = next_open(t, path, NULL);
+	for (; n; n = next_open(t, path, n)) {
+		if (n->state != INODE_SHOWN || inode_first(n) != attr.ino)
+			continue; /* gone: the last version stays */
+		foreach_handle(n, f)
+		{
+			if (!f->fixed)
+				follow(f, snapshot, &attr);
+		}
+	}
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* ---- renames ---- */
+/* ---- renames; t->lock held ---- */
 
-/* t->lock held. The next handle of the inode to change; a change of lists starts anew. */
-static struct handle *next_of(
-	struct handle_table *t, uint64_t ino, bool (*wanted)(const struct handle *))
+void handles_leave(struct inode *n)
 {
-	foreach_file(t, f)
+	foreach_handle(n, f)
 	{
-		if (f->ino == ino && wanted(f))
-			return f;
-	}
-	return NULL;
-}
-
-static bool is_on_scratch(const struct handle *f)
-{
-	return f->scratch;
-}
-
-static bool is_on_real(const struct handle *f)
-{
-	return !f->scratch && f->snapshot;
-}
-
-void handle_make_scratch(struct handle_table *t, uint64_t ino, struct scratch_node *n)
-{
-	struct handle *f;
-
-	pthread_mutex_lock(&t->lock);
-	while ((f = next_of(t, ino, is_on_real))) {
-		unlist(t, f);
-		f->scratch = scratch_ref(n);
-		f->path.kind = KIND_SCRATCH;
-		f->place = 0;
 		snapshot_unref(steal_ptr(f->snapshot));
-		enlist(t, f, "");
-		scratch_hold(t->scratch, n, 1);
 	}
-	pthread_mutex_unlock(&t->lock);
 }
 
-void handle_make_real(
-	struct handle_table *t, const struct handle_open *open, struct scratch_node *n)
+void handles_take(struct inode_table *t, struct inode *n, struct snapshot *snapshot,
+	const struct layout_attr *attr)
 {
-	_cleanup_free_ char *data = NULL;
-	char key[PATH_KEY];
-	struct layout_attr attr;
-	struct handle *f;
-	size_t len;
+	const struct bytes *bytes = &n->own->made->bytes;
 
-	snapshot_attr(
-		open->snapshot, open->path->kind, open->path->tag, &attr); /* outside the lock */
-	path_key(open->path, key);
-	data = scratch_read(t->scratch, n, 0, SCRATCH_FILE_MAX, &len);
-	pthread_mutex_lock(&t->lock);
-	while ((f = next_of(t, scratch_ino(n), is_on_scratch))) {
-		unlist(t, f);
-		set_real(f, open);
+	foreach_handle(n, f)
+	{
+		snapshot_unref(f->snapshot);
+		set_real(f, snapshot, attr);
 		text_unref(steal_ptr(f->text));
 		object_unref(f->opened);
-		f->opened = object_ref(open->snapshot->object);
+		f->opened = object_ref(snapshot->object);
+		f->fixed = f->writable || attr->size > HANDLE_SNAPSHOT_SIZE;
 		give_draft(t, f);
 		if (f->draft)
-			draft_load(f->draft, data, len, true);
-		enlist(t, f, key);
-		scratch_hold(t->scratch, n, -1);
-		scratch_unref(steal_ptr(f->scratch));
+			draft_load(f->draft, bytes->len ? bytes->data : "", bytes->len, true);
 	}
-	pthread_mutex_unlock(&t->lock);
-}
-
-void handle_set_place(struct handle_table *t, uint64_t ino, uint64_t place)
-{
-	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
-	{
-		if (f->ino == ino && !f->scratch)
-			f->place = place;
-	}
-	pthread_mutex_unlock(&t->lock);
 }
 
 struct unsaved {
@@ -713,35 +651,50 @@ static int by_serial(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-void handle_foreach_unsaved(struct handle_table *t, uint64_t ino, handle_fn *fn, void *arg)
+/* What was written to the handles of the inode and no save decided on. */
+struct unsaved_list {
+	struct unsaved *all;
+	size_t n, size;
+};
+
+static void add_unsaved(struct unsaved_list *l, struct inode *n)
 {
-	struct unsaved *all = NULL;
-	size_t n = 0, size = 0;
-	uint64_t change;
 	int verdict;
 
-	pthread_mutex_lock(&t->lock);
-	foreach_file(t, f)
+	foreach_handle(n, f)
 	{
-		if (!f->draft || f->scratch || (ino && f->ino != ino) ||
-			draft_state(f->draft, &verdict) != DRAFT_WRITTEN)
+		struct unsaved *u;
+		uint64_t change;
+
+		if (!is_unsaved(f))
 			continue;
-		if (n == size) {
-			size = size ? size * 2 : 8;
-			all = xrealloc(all, size * sizeof(*all));
+		if (l->n == l->size) {
+			l->size = l->size ? l->size * 2 : 8;
+			l->all = xrealloc(l->all, l->size * sizeof(*l->all));
 		}
-		get_state(f, &all[n].state);
-		all[n].serial = f->serial;
-		draft_take(f->draft, &verdict, &all[n].text, &all[n].len, &change);
-		n++;
+		u = &l->all[l->n++];
+		get_state(f, &u->state);
+		u->serial = f->serial;
+		draft_take(f->draft, &verdict, &u->text, &u->len, &change);
 	}
+}
+
+void handle_foreach_unsaved(struct inode_table *t, uint64_t ino, handle_fn *fn, void *arg)
+{
+	struct unsaved_list l = {0};
+
+	pthread_mutex_lock(&t->lock);
+	if (ino)
+		add_unsaved(&l, find_open(t, ino));
+	for (struct inode *n = NULL; !ino && (n = inode_next(t, n));)
+		add_unsaved(&l, n);
 	pthread_mutex_unlock(&t->lock);
-	if (n)
-		qsort(all, n, sizeof(*all), by_serial);
-	for (size_t i = 0; i < n; i++) {
-		fn(arg, &all[i].state, all[i].text, all[i].len);
-		handle_state_release(&all[i].state);
-		free(all[i].text);
+	if (l.n)
+		qsort(l.all, l.n, sizeof(*l.all), by_serial);
+	for (size_t i = 0; i < l.n; i++) {
+		fn(arg, &l.all[i].state, l.all[i].text, l.all[i].len);
+		handle_state_release(&l.all[i].state);
+		free(l.all[i].text);
 	}
-	free(all);
+	free(l.all);
 }

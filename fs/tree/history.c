@@ -54,7 +54,8 @@ void history_free(struct history *h)
 {
 	if (!h)
 		return;
-	map_foreach(&h->streams, e) stream_free(e->value);
+	map_foreach(&h->streams, e)
+		stream_free(e->value);
 	map_release(&h->streams);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
@@ -70,8 +71,7 @@ static void forget_old(struct history *h)
 		return;
 	h->swept = now_monotonic();
 	old = xcalloc(h->streams.count, sizeof(*old));
-	map_foreach(&h->streams, e)
-	{
+	map_foreach(&h->streams, e) {
 		struct stream *s = e->value;
 
 		if (s->served + AGE < now_monotonic())

@@ -1,8 +1,8 @@
 #include "fs/tree/mergebase.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/log.h"
+#include "client/map.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -93,9 +93,12 @@ void mergebase_free(struct mergebases *b)
 {
 	if (!b)
 		return;
-	idmap_foreach(&b->readers, e) reader_free(e->value);
-	idmap_foreach(&b->who, e) free(e->value);
-	idmap_foreach(&b->served, e) served_free(e->value);
+	idmap_foreach(&b->readers, e)
+		reader_free(e->value);
+	idmap_foreach(&b->who, e)
+		free(e->value);
+	idmap_foreach(&b->served, e)
+		served_free(e->value);
 	idmap_release(&b->readers);
 	idmap_release(&b->who);
 	idmap_release(&b->served);
@@ -121,7 +124,8 @@ struct process_id mergebase_who(struct mergebases *b, pid_t tid)
 		return id;
 	pthread_mutex_lock(&b->lock);
 	if (b->who.count >= WHO_MAX) {
-		idmap_foreach(&b->who, e) free(e->value);
+		idmap_foreach(&b->who, e)
+			free(e->value);
 		idmap_release(&b->who);
 	}
 	w = idmap_get(&b->who, tid);
@@ -177,8 +181,7 @@ static void prune(struct mergebases *b)
 	size_t n = 0;
 
 	b->pruned = now_monotonic();
-	idmap_foreach(&b->readers, e)
-	{
+	idmap_foreach(&b->readers, e) {
 		struct reader *r = e->value;
 
 		if (!process_is_alive(&r->who))
@@ -256,7 +259,9 @@ static void expire_all(struct mergebases *b, int64_t before)
 	_cleanup_free_ uint64_t *gone = xcalloc(b->served.count + 1, sizeof(*gone));
 	size_t n = 0;
 
-	idmap_foreach(&b->served, e) if (served_expire(e->value, before)) gone[n++] = e->id;
+	idmap_foreach(&b->served, e)
+		if (served_expire(e->value, before))
+			gone[n++] = e->id;
 	for (size_t i = 0; i < n; i++)
 		served_free(idmap_del(&b->served, gone[i]));
 }

@@ -27,7 +27,8 @@ struct negatives *negatives_new(void)
 /* The caller takes it out of the table. */
 static void dir_free(struct dir *d)
 {
-	map_foreach(&d->names, e) free(e->value);
+	map_foreach(&d->names, e)
+		free(e->value);
 	map_release(&d->names);
 	free(d);
 }
@@ -36,7 +37,8 @@ void negatives_free(struct negatives *n)
 {
 	if (!n)
 		return;
-	map_foreach(&n->dirs, e) dir_free(e->value);
+	map_foreach(&n->dirs, e)
+		dir_free(e->value);
 	map_release(&n->dirs);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
@@ -118,7 +120,8 @@ void negatives_del_dir(struct negatives *n, const char *dir)
 
 static void give(const struct dir *d, negatives_fn *fn, void *arg)
 {
-	map_foreach(&d->names, e) fn(arg, d->name, e->key);
+	map_foreach(&d->names, e)
+		fn(arg, d->name, e->key);
 }
 
 void negatives_take(struct negatives *n, const char *dir, negatives_fn *fn, void *arg)
@@ -134,8 +137,7 @@ void negatives_take(struct negatives *n, const char *dir, negatives_fn *fn, void
 			del_dir(n, d);
 		}
 	} else {
-		map_foreach(&n->dirs, e)
-		{
+		map_foreach(&n->dirs, e) {
 			give(e->value, fn, arg);
 			dir_free(e->value);
 		}

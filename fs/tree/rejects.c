@@ -10,7 +10,7 @@
 static const char *const suffixes[] = {".rejected", ".error"};
 
 struct rejects {
-	struct scratch *scratch;
+	struct inode_table *inodes;
 	struct journal *journal;
 	char *state; /* $XDG_STATE_HOME/imagestreamfs/SERVER, or NULL where there is no home */
 	uid_t uid;
@@ -39,14 +39,14 @@ static char *state_home(void)
 	return home ? xasprintf("%s/.local/state", home) : NULL;
 }
 
-struct rejects *rejects_new(
-	struct scratch *scratch, struct journal *journal, const char *server, uid_t uid, gid_t gid)
+struct rejects *rejects_new(struct inode_table *inodes, struct journal *journal, const char *server,
+	uid_t uid, gid_t gid)
 {
 	_cleanup_free_ char *home = state_home();
 	const char *host = strstr(server, "://");
 	struct rejects *r = xcalloc(1, sizeof(*r));
 
-	r->scratch = scratch;
+	r->inodes = inodes;
 	r->journal = journal;
 	r->uid = uid;
 	r->gid = gid;
@@ -66,8 +66,7 @@ void rejects_free(struct rejects *r)
 {
 	if (!r)
 		return;
-	map_foreach(&r->kept, e)
-	{
+	map_foreach(&r->kept, e) {
 		struct kept *k = e->value;
 
 		free(k->actual);
@@ -216,7 +215,7 @@ static void keep(struct rejects *r, uint64_t dir, const struct layout_path *file
 	int error = path ? keep_state(r, path, dir != 0, data, len) : -ENOENT;
 
 	if (dir)
-		scratch_put(r->scratch, dir, name, &init);
+		scratch_put(r->inodes, dir, file, name, &init);
 	if (error < 0) {
 		_cleanup_free_ char *message =
 			xasprintf("%s: %s", path ? path : "no state directory", strerror(-error));
@@ -236,12 +235,12 @@ bool rejects_holds(struct rejects *r, uint64_t dir, const struct layout_path *fi
 	const char *text, size_t len)
 {
 	_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffixes[0]);
-	_cleanup_scratch_ struct scratch_node *n = scratch_lookup(r->scratch, dir, name);
+	_cleanup_inode_ struct inode *n = scratch_lookup(r->inodes, dir, name);
 	_cleanup_free_ char *kept = NULL;
 	size_t kept_len = 0;
 
 	if (n)
-		kept = scratch_read(r->scratch, n, 0, SCRATCH_FILE_MAX, &kept_len);
+		kept = scratch_read(r->inodes, n, 0, SCRATCH_FILE_MAX, &kept_len);
 	return kept && kept_len == len && memcmp(kept, text, len) == 0;
 }
 
@@ -261,7 +260,7 @@ bool rejects_clear(struct rejects *r, uint64_t dir, const struct layout_path *fi
 	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
 		_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffixes[i]);
 
-		if (dir && scratch_unlink(r->scratch, dir, name, false) == 0)
+		if (dir && scratch_unlink(r->inodes, dir, name, false) == 0)
 			cleared = true;
 		drop_state(r, file, name);
 	}

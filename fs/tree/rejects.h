@@ -13,8 +13,8 @@
 struct rejects;
 
 /* Everything is borrowed. What can't be written to the state directory is noted in the journal. */
-struct rejects *rejects_new(
-	struct scratch *scratch, struct journal *journal, const char *server, uid_t uid, gid_t gid);
+struct rejects *rejects_new(struct inode_table *inodes, struct journal *journal, const char *server,
+	uid_t uid, gid_t gid);
 void rejects_free(struct rejects *r);
 
 /*

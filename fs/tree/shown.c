@@ -1,7 +1,6 @@
 #include "fs/tree/shown.h"
 
 #include "client/clock.h"
-#include "client/idmap.h"
 #include "client/map.h"
 #include "fs/tree/order.h"
 
@@ -82,8 +81,7 @@ struct shown *shown_new(struct object_cache *cache, struct journal *journal)
 
 static void stream_free(struct stream *s)
 {
-	map_foreach(&s->steps, e)
-	{
+	map_foreach(&s->steps, e) {
 		for (struct step *i = e->value, *next; i; i = next) {
 			next = i->next;
 			change_unref(i->change);
@@ -97,7 +95,8 @@ static void stream_free(struct stream *s)
 
 static void namespace_free(struct namespace *n)
 {
-	map_foreach(&n->streams, e) stream_free(e->value);
+	map_foreach(&n->streams, e)
+		stream_free(e->value);
 	map_release(&n->streams);
 	order_release(&n->order);
 	free(n);
@@ -107,7 +106,8 @@ void shown_free(struct shown *p)
 {
 	if (!p)
 		return;
-	map_foreach(&p->namespaces, e) namespace_free(e->value);
+	map_foreach(&p->namespaces, e)
+		namespace_free(e->value);
 	map_release(&p->namespaces);
 	order_release(&p->order);
 	idmap_release(&p->gone.inos);
@@ -244,7 +244,8 @@ void shown_begin_namespace(struct shown *p, const char *name, const struct store
 void shown_restart_inodes(struct shown *p)
 {
 	pthread_mutex_lock(&p->lock);
-	map_foreach(&p->namespaces, e)((struct namespace *)e->value)->ino = 0;
+	map_foreach(&p->namespaces, e)
+		((struct namespace *)e->value)->ino = 0;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -550,7 +551,8 @@ static void show_below(struct stream *s, const struct step *step)
 	if (step->op != STEP_CREATE)
 		return;
 	if (step->kind == KIND_STREAM)
-		map_foreach(&s->steps, e) show_all(s, e->value);
+		map_foreach(&s->steps, e)
+			show_all(s, e->value);
 	for (unsigned k = 0; step->kind == KIND_TAG && k < TAG_FILES; k++)
 		show_all(s, steps_at(s, TAG_FILE + k, step_tag(step)));
 }

@@ -36,7 +36,7 @@ struct change *shown_begin(
 bool shown_flip(struct shown *p, const char *key, const struct step *step);
 
 /*
- * shown_flip of what nobody knows: while `counter` (node_made) has the value. -EAGAIN where it hasn't: somebody
+ * shown_flip of what nobody knows: while `counter` (inode_known) has the value. -EAGAIN where it hasn't: somebody
  * may know of the place by now. Else 1, or 0 as shown_flip.
  */
 int shown_flip_unknown(struct shown *p, const char *key, const struct step *step,

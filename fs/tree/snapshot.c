@@ -122,14 +122,12 @@ static void collect_tags(struct snapshot_index *x, const struct snapshot *v, con
 	size_t i;
 
 	x->tags = xcalloc(json_array_size(spec) + json_array_size(status), sizeof(*x->tags));
-	json_array_foreach(spec, i, element)
-	{
+	json_array_foreach(spec, i, element) {
 		t = get_tag(x, v, json_object_get(element, "name"), &seen);
 		if (t && t->spec_at == SNAPSHOT_NOWHERE)
 			t->spec_at = i;
 	}
-	json_array_foreach(status, i, element)
-	{
+	json_array_foreach(status, i, element) {
 		t = get_tag(x, v, json_object_get(element, "tag"), &seen);
 		if (t && t->status_at == SNAPSHOT_NOWHERE)
 			t->status_at = i;
@@ -186,8 +184,7 @@ static void measure_imagestream(struct snapshot_index *x, const struct snapshot 
 			x->parts[part] = attr_member_size(part_names[part], value);
 		f->size += x->parts[part] - (before ? before->parts[part] : 0);
 	}
-	json_object_foreach((json_t *)object, key, value)
-	{
+	json_object_foreach((json_t *)object, key, value) {
 		if (!before && !streq(key, "metadata") && !streq(key, "spec") &&
 			!streq(key, "status"))
 			f->size += attr_member_size(key, value);
@@ -420,13 +417,6 @@ int64_t snapshot_mtime(const struct snapshot *v)
 static uint64_t ino_of(const struct snapshot *v, enum kind kind, const char *tag, unsigned born)
 {
 	return layout_ino(v->object->uid, kind, tag, (uint64_t)v->generation << 32 | born);
-}
-
-uint64_t snapshot_slot(struct snapshot *v, enum kind kind, const char *tag)
-{
-	const struct snapshot_tag *t = snapshot_find_tag(v, tag);
-
-	return t ? ino_of(v, kind, tag, t->born) : 0;
 }
 
 static int file_attr(const struct snapshot *v, enum kind kind, const char *tag,

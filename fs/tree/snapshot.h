@@ -88,8 +88,6 @@ static inline void cleanup_snapshot(struct snapshot **v)
 /* Names, sizes, times. Borrowed from the snapshot. */
 const struct snapshot_index *snapshot_index(struct snapshot *v);
 const struct snapshot_tag *snapshot_find_tag(struct snapshot *v, const char *name);
-/* Names the place in the tag for a file that isn't there yet (fs/tree/overlay.h). 0: no such tag. */
-uint64_t snapshot_slot(struct snapshot *v, enum kind kind, const char *tag);
 /* The index of the first tag after the cookie; ntags where there is none. */
 size_t snapshot_tag_after(struct snapshot *v, uint64_t cookie);
 

@@ -75,8 +75,9 @@ static json_t *element(struct bytes *b, json_t *list, const char *key)
 	json_t *one;
 	size_t i;
 
-	json_array_foreach(
-		list, i, one) if (json_str(one, key) && streq(json_str(one, key), name)) return one;
+	json_array_foreach(list, i, one)
+		if (json_str(one, key) && streq(json_str(one, key), name))
+			return one;
 	one = json_pack("{s:s}", key, name);
 	json_array_insert_new(list, take(b, json_array_size(list) + 1), one);
 	return one;
@@ -100,7 +101,9 @@ static void drop(json_t *list, const json_t *one)
 	const json_t *each;
 	size_t i;
 
-	json_array_foreach(list, i, each) if (each == one) json_array_remove(list, i--);
+	json_array_foreach(list, i, each)
+		if (each == one)
+			json_array_remove(list, i--);
 }
 
 static void edit(struct bytes *b, json_t *object)

@@ -117,7 +117,7 @@ class Handle:
         self.draft = None
         self.opened = None  # the version at open
         self.saved = None
-        self.gone = self.unsure = False
+        self.gone = False
 
     def target(self):
         return self.place or self.pending
@@ -158,12 +158,13 @@ class Model:
         self.faults = []  # (stream, method, status)
         self.expected = {}  # stream -> (kind, tag, bare value) that a request of this step makes
         self.sends = 0  # requests that this step sends at least
+        self.lags = False  # what this step does is shown a moment later
         self.moment = time.monotonic()  # when the step began
         self.events = {}  # (watch, name) -> [CREATE, DELETE, …]
         self.modified = set()  # (watch, name)
         self.announced = set()  # those of them that the announcer modifies
         self.closes = Counter()  # (watch, name) -> descriptors that wrote and were closed
-        self.loose = False  # something was closed whose name is gone: the kernel may know it by that still
+        self.loose = False  # something was closed or truncated whose name is gone: the kernel may know it by that still
         self.vague = set()  # (watch, name): no rule says what is raised
         self.watched = {}  # directory -> its watch
         self.listings = {}  # name -> (directory, names that stay, names that may be there)
@@ -335,8 +336,6 @@ class Model:
         """The handle's inode stands for nothing any more: its last version stays."""
         handle.last = self.published(handle)
         handle.gone = True
-        # Below a hidden `tags` nothing is announced, and the kernel isn't told that the file has no links.
-        handle.unsure = not self.reachable(handle.place.path)
 
     # Events.
 
@@ -518,8 +517,6 @@ class Model:
                 merged = merge.merge(*map(merge.bare, (left_out(save.kind, of, theirs), theirs, mine)))
         except merge.Conflict:
             return errno.ESTALE
-        if save.kind == "tag status.json" and not (merged and merged.get("items")):
-            raise Skip  # the server drops a history without items
         if merge.equal(merged, theirs):
             return 0
         return self.request(save, stream, merged)
@@ -553,6 +550,8 @@ class Model:
             return FAULTS[status]
         if refused_by_server(save.kind, merged):
             return errno.EINVAL
+        if save.kind == "tag status.json" and not (merged and merged.get("items")):
+            merged = None  # the server keeps no history without items
         self.expected[stream.name] = save.kind, save.tag, merged
         return 0
 

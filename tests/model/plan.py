@@ -35,6 +35,13 @@ def change_for(rng, kind):
     return ("pop", 0) if rng.random() < 0.7 else ("field", "bogus", text)
 
 
+def missing_names(rng):
+    """Some names that may be missing now and come later: by the server, or by the program itself."""
+    stream, kept = rng.choice(STREAMS), rng.choice(["", ".rejected", ".error"])
+    tag = f"{stream}/tags/{escape(rng.choice(TAGS))}"
+    return [stream, tag, f"{stream}/{rng.choice(STREAM_FILES)}{kept}", f"{tag}/{rng.choice(TAG_FILES)}{kept}"]
+
+
 class Plan:
     """Steps for one sequence, a few at a time."""
 

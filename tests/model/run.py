@@ -31,7 +31,6 @@ class Runner:
     def __init__(self, selector=None):
         self.selector = selector
         self.number = 0
-        self.blinks = []
         self.rig = self.start()
 
     def start(self):
@@ -50,7 +49,6 @@ class Runner:
             error = str(why)
         except Late:
             error = "late"
-        self.blinks += sequence.blinks
         if self.rig.is_broken():
             error = f"a process ended: {error}"
             self.restart()
@@ -69,7 +67,7 @@ def run_some(arguments):
     runner = Runner(selector)
     begin, late, failed = time.monotonic(), 0, False
     for seed in range(arguments.seed, arguments.seed + arguments.sequences):
-        error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 5 == 0)
+        error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 10 == 0)
         late += error == "late"
         if error and error != "late":
             failed = True
@@ -79,10 +77,7 @@ def run_some(arguments):
         if arguments.seconds and time.monotonic() - begin > arguments.seconds:
             break
     print(f"seeds {arguments.seed} to {seed}{' with -l' if selector else ''}: "
-          f"{time.monotonic() - begin:.0f} s, {late} too late to judge, {len(runner.blinks)} reads right after a save "
-          "met it half announced", flush=True)
-    if runner.blinks:
-        print("the first:", runner.blinks[0][:2000])
+          f"{time.monotonic() - begin:.0f} s, {late} too late to judge", flush=True)
     left = runner.rig.stop()
     if left:
         print(left)
@@ -134,14 +129,14 @@ def run_side_by_side(arguments):
     """The seeds in as many parts as there are jobs; the last job's mount has a selector."""
     share = -(-arguments.sequences // arguments.jobs)
     command = [sys.executable, __file__, "--jobs", "1", "--steps", str(arguments.steps), "--shrink", str(arguments.shrink)]
-    if arguments.seconds:
-        command += ["--seconds", str(arguments.seconds)]
     jobs = []
     for job in range(arguments.jobs):
         first, number = arguments.seed + job * share, min(share, arguments.sequences - job * share)
         parts = [(first, number, [])] if job + 1 < arguments.jobs else [
             (first, number - number // 2, []), (first + number - number // 2, number // 2, ["--selector"])]
-        script = [[*command, "--seed", str(seed), "--sequences", str(count), *more] for seed, count, more in parts if count]
+        seconds = ["--seconds", str(arguments.seconds / len(parts))] if arguments.seconds else []
+        script = [[*command, *seconds, "--seed", str(seed), "--sequences", str(count), *more]
+                  for seed, count, more in parts if count]
         jobs.append(threading.Thread(target=run_all, args=(script, arguments.results)))
     for job in jobs:
         job.start()

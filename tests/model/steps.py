@@ -11,7 +11,7 @@ import os
 import urllib.parse
 
 import merge
-from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch, Skip
+from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch, Skip, Stream
 from test_contents import yaml_text
 
 E = errno
@@ -204,10 +204,9 @@ def read(m, name, size, offset):
 
 def seek_end(m, name):
     handle = handle_of(m, name)
-    data = m.content(handle)
-    # The kernel asks for the handle's own size only where somebody has a draft: else it has the file's.
-    vague = data is None or (handle.draft and not handle.draft.loaded)
-    yield Call(handle.worker, "seek_end", name, result=("ok", ANY if vague else len(data)))
+    written = handle.draft and handle.draft.loaded and not handle.scratch
+    size = len(handle.draft.data) if written else size_of(m, handle)
+    yield Call(handle.worker, "seek_end", name, result=("ok", size))
 
 
 def map_file(m, name):
@@ -238,8 +237,6 @@ def links_of(m, handle):
         return 1 if handle.scratch.named else 0
     if handle.pending:
         return 0 if m.is_gone(handle) else 1
-    if handle.unsure:
-        return ANY
     return 0 if handle.gone or handle.place.ino is not handle.ino else 1
 
 
@@ -302,7 +299,7 @@ def write(m, name, change, offset):
         raise Skip
     data = bytes_of(m, handle, change)
     target = handle.scratch or handle.target()
-    if not handle.scratch and m.is_gone(handle):
+    if data and not handle.scratch and m.is_gone(handle):  # nothing is written without a request
         yield Call(handle.worker, "write", name, data, offset, result=failed(E.ESTALE))
         return
     put(m, handle, data, offset)
@@ -339,6 +336,7 @@ def ftruncate(m, name, size):
     target = handle.scratch or handle.target()
     if not (handle.gone and not handle.scratch):
         touched(m, target)
+    m.loose |= path_of(m, target) is None
     yield Call(handle.worker, "ftruncate", name, size)
 
 
@@ -428,7 +426,7 @@ def save_now(m, handle, caller):
         return number, None
 
     def after(server):
-        result = adopt(m, server, save.stream, {save.path})
+        result = adopt_saved(m, server, save)
         if handle.pending and m.places.get(save.path):
             settle_pending(m, handle)
         handle.saved = m.accept(save, result)
@@ -442,6 +440,14 @@ def settle_pending(m, handle):
     for one in m.handles.values():
         if one.ino is handle.ino:
             one.place, one.pending = place, None
+
+
+def adopt_saved(m, server, save):
+    """As adopt. Where the file goes by its own save (a history without items), it goes as by somebody else."""
+    obj = server(save.stream)
+    stays = obj is not None and m.selected(obj) and save.path in m.shown_files(Stream(save.stream, obj))
+    m.lags = not stays
+    return adopt(m, server, save.stream, {save.path} if stays else ())
 
 
 def adopt(m, server, stream, quiet, own=True):
@@ -529,9 +535,9 @@ def rename(m, worker, old, new, flags):
     number, effect = rename_verdict(m, worker, old, new, flags)
     server = yield Call(worker, "rename", old, new, flags, result=done(number))
     if effect and not number:
-        effect(server)
         m.event(old, "MOVED_FROM")
         m.event(new, "MOVED_TO")
+        effect(server)
 
 
 def rename_verdict(m, worker, old, new, flags):
@@ -638,11 +644,11 @@ def put_over(m, worker, new, data, version, leave):
         old_handles = [(handle, m.published(handle)) for handle in m.handles.values()
                        if handle.place is not None and handle.place is m.places.get(new)
                        and handle.ino is handle.place.ino]
-        result = adopt(m, server, save.stream, {new})
+        result = adopt_saved(m, server, save)
         m.accept(save, result)
         node = leave()
-        node.named = True
-        if new not in m.places:
+        node.named = new in m.places
+        if not node.named:
             return
         m.take_place(node, new)
         for handle, data_before in old_handles:

@@ -153,9 +153,9 @@ class Calls:
         self.fds, self.listings = {}, {}
 
 
-def look(top, unread=()):
-    """Path below the top → what stands there, with bytes or the target of a symlink. What was begun and not saved
-    (`unread`) isn't opened: it would live longer for that."""
+def look(top, begun, skipped):
+    """Path below the top → what stands there, with bytes or the target of a symlink, but for those that
+    are `skipped`. What was begun and not saved isn't opened: it would live longer for that."""
     found, todo = {}, [""]
     while todo:
         place = todo.pop()
@@ -168,9 +168,9 @@ def look(top, unread=()):
                 todo.append(os.path.join(place, name))
             elif stat.S_ISLNK(st.st_mode):
                 one["bytes"] = os.readlink(path).encode()
-            elif os.path.join(place, name) in unread:
+            elif os.path.join(place, name) in begun:
                 one["bytes"] = b""
-            else:
+            elif os.path.join(place, name) not in skipped:
                 fd = os.open(path, os.O_RDONLY)
                 one["bytes"] = os.read(fd, READ_MAX)
                 os.close(fd)

@@ -19,6 +19,7 @@ import time
 
 import pytest
 from conftest import STOP_SECONDS, Mount, Server, fails, wait_for
+from events import Inotify
 from stopwatch import at_most
 
 JSON = "application/json"
@@ -865,6 +866,17 @@ def test_two_writers(stream):
     assert stream.get()["metadata"]["labels"] == {**one["labels"], "other": "yes"}
 
 
+def test_end_of_a_handle_that_wrote_nothing(stream):
+    """It is the file's, as everywhere, and not that of the version that the handle reads."""
+    path = stream / "metadata.json"
+    fd = os.open(path, os.O_RDWR)
+    value = stream.value("metadata.json")
+    value["annotations"] = {"long": "x" * 3000}
+    save(path, text(value))
+    assert os.lseek(fd, 0, os.SEEK_END) == os.fstat(fd).st_size == os.stat(path).st_size
+    os.close(fd)
+
+
 def test_limit(stream):
     obj = stream.get()
     fd = os.open(stream / "spec.json", os.O_RDWR)
@@ -1152,6 +1164,32 @@ def test_other_files_read_new_at_once(stream):
     save(tags / "new/spec.json", text(tag_value))
     stream.holds("spec.json", stream.value("spec.json"))
     assert "the newest" in (stream / "spec.json").read_text()
+
+
+def test_other_files_are_of_one_version(stream):
+    """Bytes and size, also while the announcer tells of what a save changed in them."""
+    value, others = stream.value("metadata.json"), (stream / "imagestream.json", stream / "imagestream.yaml")
+    for number in range(300):
+        value["annotations"] = {"number": f"{number:03}", "long": "x" * (3000 if number % 2 else 1)}
+        save(stream / "metadata.json", text(value))
+        for path in others * 10:
+            size, data = os.stat(path).st_size, path.read_bytes()
+            assert len(data) == size and f'"{number:03}"'.encode() in data
+            assert b"\0" not in data and data.endswith(b"\n")
+
+
+@pytest.mark.parametrize("way", SAVES)
+def test_history_without_items(stream, way):
+    """The server keeps none, so the file goes by what was saved, and that is no failure."""
+    path, watch = stream / "tags/v1/status.json", Inotify()
+    path.read_text()
+    watch.add(path.parent)
+    SAVES[way](path, "{}")
+    assert "v1" not in stream.history()
+    assert watch.until(lambda event: event[1:] == ("status.json", "DELETE"), 60), watch.waiting
+    watch.close()
+    assert not path.exists()
+    assert names(path.parent) == {"spec.json"}
 
 
 def test_tag_without_history_goes_at_once(stream):

@@ -273,6 +273,20 @@ def test_limits(rig, stream, tidy):
     assert stream.sent() == []
 
 
+def test_directory_at_the_name_of_a_refused_text(stream):
+    """It makes room, and what is in it has no name any more."""
+    kept = stream / "spec.json.rejected"
+    kept.mkdir()
+    (kept / "deep").mkdir()
+    fds = [os.open(kept / name, os.O_CREAT | os.O_RDWR) for name in ("one", "deep/two")]
+    with fails(errno.EINVAL):
+        save(stream / "spec.json", "{")
+    assert kept.read_text() == "{"
+    assert [os.fstat(fd).st_nlink for fd in fds] == [0, 0]
+    for fd in fds:
+        os.close(fd)
+
+
 def test_gone_with_the_mount(rig, start_mount):
     name = next(rig.names)
     for _ in range(2):
@@ -508,6 +522,17 @@ def test_hidden_comes_back(stream, way):
         assert (stream / name).read_text() == text(shown(obj, name))
 
 
+def test_deleted_while_its_tags_are_hidden(stream):
+    """The announcer finds no way there, and yet who has a file open is told."""
+    fds = [os.open(stream / name, os.O_RDONLY) for name in ("tags/v1/spec.json", "tags/v1/image", "spec.json")]
+    assert [os.fstat(fd).st_nlink for fd in fds] == [1, 1, 1]
+    os.rmdir(stream / "tags")
+    stream.server.delete(stream.namespace, stream.name)
+    for fd in fds:
+        wait_for(lambda fd=fd: os.fstat(fd).st_nlink == 0, 60, "the end of the file")
+        os.close(fd)
+
+
 def test_unlinked_while_somebody_reads(stream):
     path, content = stream / "spec.json", text(stream.value("spec.json"))
     fd = os.open(path, os.O_RDONLY)
@@ -554,6 +579,19 @@ def test_inode_comes_along(stream):
     assert os.stat(path).st_ino == mine  # in place
     stream.change({"metadata": {"labels": {"theirs": "yes"}}})
     assert os.stat(path).st_ino == mine  # a remote change
+
+
+def test_reader_of_what_became_real(stream):
+    """It reads what is there, as every reader does: also after later changes."""
+    scratch, value = stream / "metadata.json~", stream.value("metadata.json")
+    save(scratch, text(value), NEW)
+    fd = os.open(scratch, os.O_RDONLY)
+    os.rename(scratch, stream / "metadata.json")
+    value["labels"] = {"longer": "x" * 60}
+    save(stream / "metadata.json", text(value))
+    data = os.pread(fd, LIMIT, 0)
+    assert b"longer" in data and len(data) == os.fstat(fd).st_size
+    os.close(fd)
 
 
 def test_still_open_while_renamed_onto(stream):

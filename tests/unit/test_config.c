@@ -221,7 +221,7 @@ static void test_everything(void **state)
 	assert_string_equal(c->context, "shop/api/dev");
 	assert_string_equal(c->cluster, "api");
 	assert_string_equal(c->user, "dev/api");
-	assert_string_equal(c->namespace, "shop");
+	assert_string_equal(c->ns, "shop");
 	assert_string_equal(c->tls_server_name, "inner.example");
 	assert_false(c->insecure_skip_tls_verify);
 	assert_string_equal(c->certificate_authority.data, PEM_TEXT);
@@ -395,7 +395,7 @@ static void test_context_flag(void **state)
 	assert_string_equal(c->context, "b");
 	assert_string_equal(c->server, "https://b");
 	assert_string_equal(c->username, "tb");
-	assert_null(c->namespace);
+	assert_null(c->ns);
 	assert_token(c, NULL);
 	refuse((struct config_flags){.kubeconfig = k, .context = "d"}, -EINVAL,
 		"there is no context \"d\" in /");
@@ -408,7 +408,7 @@ static void test_cluster_and_user_flags(void **state)
 		load((struct config_flags){.kubeconfig = k, .cluster = "cb", .user = "ub"});
 
 	assert_string_equal(c->context, "a");
-	assert_string_equal(c->namespace, "na");
+	assert_string_equal(c->ns, "na");
 	assert_string_equal(c->cluster, "cb");
 	assert_string_equal(c->server, "https://b");
 	assert_string_equal(c->user, "ub");
@@ -986,12 +986,12 @@ static void test_in_cluster(void **state)
 	c = load(flags);
 	assert_string_equal(c->server, "https://10.0.0.1:443");
 	assert_string_equal(c->certificate_authority.file, in("sa/ca.crt"));
-	assert_string_equal(c->namespace, "shop");
+	assert_string_equal(c->ns, "shop");
 	assert_string_equal(c->token_file, in("sa/token"));
 	assert_token(c, "s3cret");
 	setenv("POD_NAMESPACE", "pod", 1);
 	pod = load(flags);
-	assert_string_equal(pod->namespace, "pod");
+	assert_string_equal(pod->ns, "pod");
 }
 
 static void test_in_cluster_ipv6(void **state)
@@ -1000,7 +1000,7 @@ static void test_in_cluster_ipv6(void **state)
 
 	assert_string_equal(c->server, "https://[fd00::1]:443");
 	assert_null(c->certificate_authority.file);
-	assert_null(c->namespace);
+	assert_null(c->ns);
 }
 
 static void test_in_cluster_not(void **state)

@@ -128,6 +128,10 @@ static int inval_inode(void *arg, uint64_t id)
 	return 0;
 }
 
+static void inval_attr(void *arg, uint64_t id)
+{
+}
+
 static void inval_entry(void *arg, uint64_t parent, const char *name)
 {
 	char dir[32];
@@ -145,11 +149,10 @@ static void test_uncover(void **state)
 {
 	struct journal *journal = journal_new();
 	struct object_cache *cache = object_cache_new();
-	struct publish_parts parts = {.shown = shown_new(cache, journal),
-		.nodes = node_table_new(),
-		.overlay = overlay_new(),
-		.scratch = scratch_new()};
-	struct publish_notify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry};
+	struct publish_parts parts = {
+		.shown = shown_new(cache, journal), .inodes = inode_table_new()};
+	struct publish_notify notify = {
+		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
 	struct layout_path shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
 	struct layout_attr attr;
@@ -157,13 +160,12 @@ static void test_uncover(void **state)
 	char wanted[32];
 	uint64_t before;
 
-	parts.handles = handle_table_new(parts.scratch);
 	p = publish_new(&parts);
 	publish_set_notify(p, &notify);
 	set_namespace(parts.shown, "shop", &ns);
 	set_namespace(parts.shown, "dev", &ns);
 	assert_int_equal(shown_attr(parts.shown, &shop, &attr), 0);
-	sprintf(wanted, "1/no %d/web", (int)node_lookup(parts.nodes, &shop, attr.ino));
+	sprintf(wanted, "1/no %d/web", (int)inode_lookup(parts.inodes, &shop, attr.ino));
 	before = publish_coverage(p);
 	assert_true(keeps(p, "", "no"));
 	assert_true(keeps(p, "shop", "web"));
@@ -179,10 +181,7 @@ static void test_uncover(void **state)
 	publish_uncover(p, NULL); /* too late for the kernel */
 	assert_told("");
 	publish_free(p);
-	handle_table_free(parts.handles);
-	scratch_free(parts.scratch);
-	overlay_free(parts.overlay);
-	node_table_free(parts.nodes);
+	inode_table_free(parts.inodes);
 	shown_free(parts.shown);
 	object_cache_free(cache);
 	journal_free(journal);

@@ -112,8 +112,7 @@ static void clashes(const struct patch_file *f, const char *base, const char *th
 	size_t i;
 
 	clashes_one_way(f, base, theirs, mine, expected);
-	json_array_foreach(mirrored, i, entry)
-	{
+	json_array_foreach(mirrored, i, entry) {
 		json_t *t = json_incref(json_object_get(entry, "theirs"));
 		json_t *m = json_incref(json_object_get(entry, "mine"));
 
@@ -1030,8 +1029,7 @@ static json_t *apply_merge(const json_t *target, const json_t *change)
 	if (!json_is_object(change))
 		return json_incref((json_t *)change);
 	result = json_is_object(target) ? json_copy((json_t *)target) : json_object();
-	json_object_foreach((json_t *)change, key, value)
-	{
+	json_object_foreach((json_t *)change, key, value) {
 		if (json_is_null(value))
 			json_object_del(result, key);
 		else
@@ -1048,8 +1046,7 @@ static size_t find_index(const json_t *list, const char *key, const json_t *name
 	const json_t *element;
 	size_t i;
 
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		if (json_equal(json_object_get(element, key), name))
 			return i;
 	}
@@ -1061,8 +1058,7 @@ static json_t *apply_to_list(const json_t *target, const json_t *change, const c
 	json_t *result = json_copy((json_t *)target), *element;
 	size_t i;
 
-	json_array_foreach(change, i, element)
-	{
+	json_array_foreach(change, i, element) {
 		const char *directive = json_str(element, "$patch");
 		size_t at = find_index(result, key, json_object_get(element, key));
 
@@ -1096,8 +1092,7 @@ static json_t *apply_strategic(const json_t *target, const json_t *change)
 		json_object_del(result, "$patch");
 		return result;
 	}
-	json_object_foreach((json_t *)change, key, value)
-	{
+	json_object_foreach((json_t *)change, key, value) {
 		const json_t *old = json_object_get(target, key);
 		bool same = old && json_typeof(old) == json_typeof(value);
 
@@ -1587,8 +1582,7 @@ static void decode_strings(json_t *map, bool keep_nulls)
 	json_t *value;
 	void *next;
 
-	json_object_foreach_safe(map, next, key, value)
-	{
+	json_object_foreach_safe(map, next, key, value) {
 		if (json_is_null(value))
 			put(map, key, keep_nulls ? json_string("") : NULL);
 	}
@@ -1685,8 +1679,7 @@ static void flatten_elements(json_t *out, const char *path, const json_t *list, 
 	const json_t *element;
 	size_t i;
 
-	json_array_foreach(list, i, element)
-	{
+	json_array_foreach(list, i, element) {
 		const char *name = json_str(element, key);
 		_cleanup_free_ char *at = xasprintf("%s\1%s\1", path, name ? name : "");
 		_cleanup_free_ char *there = xasprintf("%sthere", at);
@@ -1739,7 +1732,8 @@ static void flatten(json_t *out, const char *path, const json_t *value)
 
 	if (path[0] && strstr(path, "tags\1") && path[strlen(path) - 1] == '\1')
 		flatten_reference(out, path, value);
-	json_object_foreach((json_t *)value, key, child) flatten_member(out, path, key, child);
+	json_object_foreach((json_t *)value, key, child)
+		flatten_member(out, path, key, child);
 }
 
 /* The leaves of a file's value, with the paths that they have in the object. */
@@ -1777,8 +1771,7 @@ static bool element_differs(const json_t *a, const json_t *b, const char *there)
 	json_t *value;
 
 	for (size_t i = 0; i < 2; i++)
-		json_object_foreach((json_t *)sides[i], key, value)
-		{
+		json_object_foreach((json_t *)sides[i], key, value) {
 			if (strncmp(key, there, n) == 0 &&
 				!same(value, json_object_get(sides[1 - i], key)))
 				return true;
@@ -1811,8 +1804,7 @@ static bool model_conflicts(const struct flat_sides *s)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(s->keys, key, value)
-	{
+	json_object_foreach(s->keys, key, value) {
 		if (leaf_conflicts(s, key))
 			return true;
 	}
@@ -1825,12 +1817,10 @@ static void check_edits(const struct flat_sides *s, const json_t *leaves)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)leaves, key, value)
-	{
+	json_object_foreach((json_t *)leaves, key, value) {
 		assert_non_null(json_object_get(s->keys, key));
 	}
-	json_object_foreach(s->keys, key, value)
-	{
+	json_object_foreach(s->keys, key, value) {
 		const json_t *b = json_object_get(s->base, key), *is = json_object_get(leaves, key);
 		const json_t *t = json_object_get(s->theirs, key);
 		const json_t *m = json_object_get(s->mine, key);
@@ -1900,15 +1890,13 @@ static void drop_server_zeros(json_t *base, json_t *theirs, json_t *mine)
 	json_t *value;
 	void *next;
 
-	json_object_foreach_safe(base, next, key, value)
-	{
+	json_object_foreach_safe(base, next, key, value) {
 		if (is_wish(key)) {
 			json_object_del(mine, key);
 			json_object_del(base, key);
 		}
 	}
-	json_object_foreach_safe(theirs, next, key, value)
-	{
+	json_object_foreach_safe(theirs, next, key, value) {
 		_cleanup_free_ char *there = NULL;
 
 		if (!is_wish(key))
@@ -1957,13 +1945,11 @@ static bool has_dollar(const json_t *v)
 	json_t *value;
 	size_t i;
 
-	json_array_foreach(v, i, value)
-	{
+	json_array_foreach(v, i, value) {
 		if (has_dollar(value))
 			return true;
 	}
-	json_object_foreach((json_t *)v, key, value)
-	{
+	json_object_foreach((json_t *)v, key, value) {
 		if (key[0] == '$' || has_dollar(value))
 			return true;
 	}
@@ -2015,8 +2001,7 @@ static void check_imports(const struct save *s, const json_t *merged, const json
 	const json_t *tag;
 	size_t i;
 
-	json_array_foreach(list_of(result, "spec"), i, tag)
-	{
+	json_array_foreach(list_of(result, "spec"), i, tag) {
 		const json_t *name = json_object_get(tag, "name");
 		const json_t *was = find_tag(s->current, name);
 		_cleanup_free_ char *path = xasprintf(".spec.tags\1%s\1", json_string_value(name));
@@ -2063,8 +2048,7 @@ static json_t *without_wishes(json_t *leaves)
 	json_t *value;
 	void *next;
 
-	json_object_foreach_safe(leaves, next, key, value)
-	{
+	json_object_foreach_safe(leaves, next, key, value) {
 		if (is_wish(key))
 			json_object_del(leaves, key);
 	}
@@ -2110,8 +2094,7 @@ static bool wishes(const json_t *leaves)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)leaves, key, value)
-	{
+	json_object_foreach((json_t *)leaves, key, value) {
 		if (is_wish(key))
 			return true;
 	}
@@ -2176,8 +2159,7 @@ static void check_save(const struct save *s)
 	leaves = flat(&s->file, merged);
 	theirs = flat(&s->file, s->theirs);
 	if (s->file.view == PATCH_IMAGESTREAM)
-		json_object_foreach(theirs, key, value)
-		{
+		json_object_foreach(theirs, key, value) {
 			if (is_wish(key) && !json_object_get(sides.mine, key))
 				json_object_del(leaves, key);
 		}

@@ -15,8 +15,8 @@ static char **make_env(const json_t *variables)
 	const char *name;
 	json_t *value;
 
-	json_object_foreach((json_t *)variables, name, value) *end++ =
-		xasprintf("%s=%s", name, json_string_value(value));
+	json_object_foreach((json_t *)variables, name, value)
+		*end++ = xasprintf("%s=%s", name, json_string_value(value));
 	return env;
 }
 
@@ -42,7 +42,8 @@ static void test_table(void **state)
 	size_t i;
 
 	assert_true(json_array_size(rows) >= 30);
-	json_array_foreach(rows, i, row) check_row(row);
+	json_array_foreach(rows, i, row)
+		check_row(row);
 }
 
 static void test_complete(void **state)

@@ -15,7 +15,7 @@
 #define DIR_INO 100
 
 static char *top; /* a directory of the test's own */
-static struct scratch *scratch;
+static struct inode_table *scratch;
 static struct journal *journal;
 static struct rejects *r;
 
@@ -41,7 +41,7 @@ static int setup(void **state)
 	xdg = below("state");
 	setenv("XDG_STATE_HOME", xdg, 1);
 	setenv("HOME", "/nonexistent", 1);
-	scratch = scratch_new();
+	scratch = inode_table_new();
 	journal = journal_new();
 	r = NULL;
 	begin("https://api.example:6443");
@@ -56,7 +56,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 static int teardown(void **state)
 {
 	rejects_free(r);
-	scratch_free(scratch);
+	inode_table_free(scratch);
 	journal_free(journal);
 	nftw(top, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	free(top);
@@ -107,7 +107,7 @@ static void assert_private(const char *path)
 
 static void assert_beside(const char *name, const char *expected)
 {
-	_cleanup_scratch_ struct scratch_node *n = scratch_lookup(scratch, DIR_INO, name);
+	_cleanup_inode_ struct inode *n = scratch_lookup(scratch, DIR_INO, name);
 	_cleanup_free_ char *data = NULL;
 	struct stat st;
 	size_t len;
@@ -217,7 +217,7 @@ static void test_bytes(void **state)
 	size_t size = (size_t)4 << 20, len;
 	_cleanup_free_ char *text = xmalloc(size), *path = NULL, *back = NULL;
 	_cleanup_buf_ struct buf none = BUF_INIT(1024);
-	_cleanup_scratch_ struct scratch_node *n = NULL;
+	_cleanup_inode_ struct inode *n = NULL;
 	struct stat st;
 
 	for (size_t i = 0; i < size; i++)

@@ -2,7 +2,6 @@
 #include "client/buf.h"
 #include "client/clock.h"
 #include "client/descriptors.h"
-#include "client/idmap.h"
 #include "client/journal.h"
 #include "client/map.h"
 
@@ -178,8 +177,7 @@ static void assert_map(const struct map *m, const struct model *model)
 		n += model[i].value != NULL;
 	}
 	assert_int_equal(m->count, n);
-	map_foreach(m, e)
-	{
+	map_foreach(m, e) {
 		int i = atoi(e->key + 4);
 
 		assert_ptr_equal(e->key, model[i].key);
@@ -259,8 +257,7 @@ static void assert_idmap(const struct idmap *m, void *const values[IDS])
 		n += values[i] != NULL;
 	}
 	assert_int_equal(m->count, n);
-	idmap_foreach(m, e)
-	{
+	idmap_foreach(m, e) {
 		int i = e->id >> 32 ? (int)(e->id >> 32) - 1 : (int)e->id;
 
 		assert_true(id_of(i) == e->id);
@@ -279,7 +276,8 @@ static void test_idmap_model(void **state)
 
 	assert_null(idmap_get(&m, 1));
 	assert_null(idmap_del(&m, 1));
-	idmap_foreach(&m, e) fail();
+	idmap_foreach(&m, e)
+		fail();
 	for (int step = 0; step < 20000; step++) {
 		int i = draw(&seed) % IDS;
 		/* Phases that fill and phases that drain. */

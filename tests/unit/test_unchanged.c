@@ -54,8 +54,7 @@ static void check_tags(const json_t *object, const char *part, const char *key)
 	const json_t *element;
 	size_t i;
 
-	json_array_foreach(json_object_get(json_object_get(object, part), "tags"), i, element)
-	{
+	json_array_foreach(json_object_get(json_object_get(object, part), "tags"), i, element) {
 		const json_t *name = json_object_get(element, key);
 		struct attr_tag tag;
 
@@ -90,8 +89,10 @@ static void check_all(const json_t *value)
 		streams++;
 		return;
 	}
-	json_array_foreach(value, i, member) check_all(member);
-	json_object_foreach((json_t *)value, key, member) check_all(member);
+	json_array_foreach(value, i, member)
+		check_all(member);
+	json_object_foreach((json_t *)value, key, member)
+		check_all(member);
 }
 
 /* Each JSON text that begins a line. */
