@@ -107,9 +107,9 @@ struct scope {
 	bool bookmarks; /* this server sends them */
 	bool polls;	/* watches don't work */
 	bool good; /* the one under way, or the last one, brought an object or stood for 10 s */
-	unsigned
-		fruitless; /* watches that didn't work since the last good one, each after a list */
-	unsigned quiet;	   /* watches from `version` that ended without a word */
+	/* watches that didn't work since the last good one, each after a list */
+	unsigned fruitless;
+	unsigned quiet; /* watches from `version` that ended without a word */
 	int64_t watch_started;
 	int watch_seconds; /* that it was asked to last */
 	size_t words;	   /* events that it brought */

@@ -241,7 +241,8 @@ static void end_supervisor(struct program *p)
 
 /*
  * Every signal is blocked in every thread; the main thread alone can be woken. But not those that
- * say that the program has gone wrong: blocked, they would do nothing when another process sends them.
+ * say that the program has gone wrong: blocked, they would do nothing when another process sends
+ * them.
  */
 static void block_signals(void)
 {
@@ -307,26 +308,26 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 }
 
 /* The reflector's thread tells that one watch covers these names from now on, or not any more. */
-static void on_covers(void *arg, const char *namespace, bool covers)
+static void on_covers(void *arg, const char *ns, bool covers)
 {
 	struct mount *m = arg;
 
 	if (covers)
 		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL,
 			INT64_MAX); /* what is said to be all has to be shown */
-	shown_set_ready(m->shown, namespace, covers);
+	shown_set_ready(m->shown, ns, covers);
 	if (!covers) /* what it kept as missing may be there by now */
-		publish_uncover(m->publisher, namespace);
-	if (!namespace)
+		publish_uncover(m->publisher, ns);
+	if (!ns)
 		rights_cover(m->rights, covers);
 }
 
 /* The rights' thread tells what the server said. */
-static void on_rights(void *arg, const char *namespace, const struct grants *grants)
+static void on_rights(void *arg, const char *ns, const struct grants *grants)
 {
 	struct mount *m = arg;
 
-	reflector_rights(m->reflector, namespace, grants);
+	reflector_rights(m->reflector, ns, grants);
 }
 
 /* Without a thread of each pool nothing that is mounted would ever be answered. */

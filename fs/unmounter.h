@@ -4,7 +4,8 @@
  *
  * It is this program, executed again, and waits for the end of a pipe that only the program holds.
  * fusermount3's own auto_unmount doesn't help here: it takes a mount whose root it can open for one
- * that is alive, and the kernel opens directories of ours without asking (opendir is answered ENOSYS).
+ * that is alive, and the kernel opens directories of ours without asking (opendir is answered
+ * ENOSYS).
  */
 #ifndef FS_UNMOUNTER_H
 #define FS_UNMOUNTER_H

@@ -11,7 +11,10 @@
 /* What may be in line for one reader. */
 #define LINE_ITEMS 16384 /* as inotify's queue */
 #define LINE_BYTES ((size_t)16 << 20)
-/* So many deletions are remembered: two threads may bring two versions of one stream in the wrong order. */
+/*
+ * So many deletions are remembered: two threads may bring two versions of one stream in the wrong
+ * order.
+ */
 #define DELETED_MAX 256
 
 struct item {
@@ -31,7 +34,7 @@ struct parked {
 
 struct events_reader {
 	struct events_reader *next;
-	char *namespace, *stream;
+	char *ns, *stream;
 	/* events->lock */
 	struct item *first, **last;
 	size_t items, bytes;
@@ -219,11 +222,11 @@ static void *run(void *arg)
 
 static bool is_for(const struct events_reader *r, const char *key)
 {
-	size_t n = strlen(r->namespace);
+	size_t n = strlen(r->ns);
 
 	if (n == 0)
 		return true;
-	return strncmp(key, r->namespace, n) == 0 && key[n] == '/' &&
+	return strncmp(key, r->ns, n) == 0 && key[n] == '/' &&
 	       (!r->stream[0] || streq(key + n + 1, r->stream));
 }
 
@@ -307,11 +310,11 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 
 /* ---- handles ---- */
 
-struct events_reader *events_open(struct events *e, const char *namespace, const char *stream)
+struct events_reader *events_open(struct events *e, const char *ns, const char *stream)
 {
 	struct events_reader *r = xcalloc(1, sizeof(*r));
 
-	r->namespace = xstrdup(namespace);
+	r->ns = xstrdup(ns);
 	r->stream = xstrdup(stream);
 	r->text.max = SIZE_MAX;
 	r->last = &r->first;
@@ -338,7 +341,7 @@ void events_close(struct events *e, struct events_reader *r)
 		fuse_pollhandle_destroy(r->poll);
 	drop_line(r);
 	buf_release(&r->text);
-	free(r->namespace);
+	free(r->ns);
 	free(r->stream);
 	free(r);
 }

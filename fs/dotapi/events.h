@@ -25,7 +25,7 @@ void events_free(struct events *e); /* stopped or never used; NULL is fine */
 void events_add(struct events *e, enum store_event event, struct object *object);
 
 /* Of one stream; stream "": of the namespace; namespace "": of all. */
-struct events_reader *events_open(struct events *e, const char *namespace, const char *stream);
+struct events_reader *events_open(struct events *e, const char *ns, const char *stream);
 void events_close(struct events *e, struct events_reader *r);
 
 /* Answers the request, now or when there is something to read; `flags` of the open file. */

@@ -58,19 +58,18 @@ static int send_json(struct dotapi_call *c, const char *method, const char *url,
 static char *stream_url(const struct dotapi_call *c, const char *query)
 {
 	const struct place *path = c->path;
-	_cleanup_free_ char *base =
-		path->kind == KIND_API_VERSION
-			? xstrdup("/version")
-			: resource_path(&c->mount->api->resources->streams, path->namespace,
-				  path->stream, c->file->subresource);
+	_cleanup_free_ char *base = path->kind == KIND_API_VERSION
+					    ? xstrdup("/version")
+					    : resource_path(&c->mount->api->resources->streams,
+						      path->ns, path->stream, c->file->subresource);
 
 	return xasprintf("%s%s%s", base, *query ? "?" : "", query);
 }
 
-/* `namespace` "": of all of them. */
-static char *collection_url(const struct dotapi_call *c, const char *namespace)
+/* `ns` "": of all of them. */
+static char *collection_url(const struct dotapi_call *c, const char *ns)
 {
-	return api_stream_path(c->mount->api, *namespace ? namespace : NULL, NULL);
+	return api_stream_path(c->mount->api, *ns ? ns : NULL, NULL);
 }
 
 /* ---- what answers say of streams ---- */
@@ -87,7 +86,10 @@ static void wait_for_events(struct dotapi_call *c, const char *key)
 		now_monotonic() + PUBLISH_WAIT_NS);
 }
 
-/* The watch may have told of it first: either way it is shown, and announced, when the call returns. */
+/*
+ * The watch may have told of it first: either way it is shown, and announced, when the call
+ * returns.
+ */
 static void show_stream(struct dotapi_call *c, const char *key)
 {
 	publish_now(c->mount->publisher, key, NULL);
@@ -96,26 +98,25 @@ static void show_stream(struct dotapi_call *c, const char *key)
 
 /* What a request asked for; NULL: whatever the server chose. */
 struct asked {
-	const char *namespace, *name;
+	const char *ns, *name;
 };
 
 static struct asked asked_stream(const struct dotapi_call *c)
 {
-	return (struct asked){c->path->namespace, c->path->stream};
+	return (struct asked){c->path->ns, c->path->stream};
 }
 
 /* NULL, or why an answer isn't the ImageStream that was asked for; the caller frees it. */
 static char *check_asked(const json_t *json, const struct asked *asked)
 {
 	const json_t *metadata = json_object_get(json, "metadata");
-	const char *namespace = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
+	const char *ns = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
 	char *why = NULL;
 
 	if (object_check_names(metadata, &why) < 0)
 		return why;
-	if ((asked->namespace && !streq(namespace, asked->namespace)) ||
-		(asked->name && !streq(name, asked->name)))
-		return xasprintf("it is another ImageStream: %s/%s", namespace, name);
+	if ((asked->ns && !streq(ns, asked->ns)) || (asked->name && !streq(name, asked->name)))
+		return xasprintf("it is another ImageStream: %s/%s", ns, name);
 	return NULL;
 }
 
@@ -137,7 +138,10 @@ static int take_stream(struct dotapi_call *c, const json_t *json, struct asked a
 
 /* ---- reading ---- */
 
-/* A file is the answer or an error: a page of HTML or another stream is neither. Secrets aren't looked at. */
+/*
+ * A file is the answer or an error: a page of HTML or another stream is neither. Secrets aren't
+ * looked at.
+ */
 static int check_read(struct dotapi_call *c)
 {
 	_cleanup_free_ char *why = NULL, *message = NULL;
@@ -244,13 +248,13 @@ int request_export(struct dotapi_call *c)
 
 /* ---- creating ---- */
 
-static int post(struct dotapi_call *c, const char *namespace, const json_t *manifest)
+static int post(struct dotapi_call *c, const char *ns, const json_t *manifest)
 {
-	_cleanup_free_ char *collection = collection_url(c, namespace);
+	_cleanup_free_ char *collection = collection_url(c, ns);
 	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
 	_cleanup_json_ json_t *made = NULL;
-	struct asked asked = {*namespace ? namespace : NULL,
-		json_str(json_object_get(manifest, "metadata"), "name")};
+	struct asked asked = {
+		*ns ? ns : NULL, json_str(json_object_get(manifest, "metadata"), "name")};
 	int r = send_json(c, "POST", url, manifest, &made);
 
 	if (asked.name && !*asked.name) /* generateName */
@@ -258,38 +262,41 @@ static int post(struct dotapi_call *c, const char *namespace, const json_t *mani
 	return r < 0 ? r : take_stream(c, made, asked);
 }
 
-/* What the mount leaves out isn't made either: it would be shown, and no watch would tell more of it. */
-static bool is_left_out(struct mount *m, const char *namespace)
+/*
+ * What the mount leaves out isn't made either: it would be shown, and no watch would tell more of
+ * it.
+ */
+static bool is_left_out(struct mount *m, const char *ns)
 {
 	struct place path = {.kind = KIND_NAMESPACE};
 	struct layout_attr attr;
 
 	if (!m->narrowed)
 		return false;
-	if (!namespace || strlen(namespace) >= NAME_SIZE)
+	if (!ns || strlen(ns) >= NAME_SIZE)
 		return true;
-	strcpy(path.namespace, namespace);
+	strcpy(path.ns, ns);
 	return shown_attr(m->shown, &path, &attr) < 0;
 }
 
 /*
- * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else to its
- * own. Rights are looked at first: 403 also stands for a route that isn't there.
+ * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else
+ * to its own. Rights are looked at first: 403 also stands for a route that isn't there.
  */
 static int create_one(struct dotapi_call *c, const json_t *manifest)
 {
-	const char *namespace = json_str(json_object_get(manifest, "metadata"), "namespace");
-	bool named = namespace && *namespace;
+	const char *ns = json_str(json_object_get(manifest, "metadata"), "namespace");
+	bool named = ns && *ns;
 	size_t before = c->answer.len;
 	int r;
 
 	if (!json_is_object(manifest))
 		return refuse(c, EINVAL, "a manifest is a map");
-	if (!c->path->namespace[0] && is_left_out(c->mount, namespace))
+	if (!c->path->ns[0] && is_left_out(c->mount, ns))
 		return refuse(
 			c, EPERM, "mounted with --namespace: metadata.namespace is none of those");
-	r = post(c, c->path->namespace, manifest);
-	if (c->path->namespace[0])
+	r = post(c, c->path->ns, manifest);
+	if (c->path->ns[0])
 		return r;
 	if (r == -EOPNOTSUPP && !named)
 		return refuse(c, EOPNOTSUPP,
@@ -301,7 +308,7 @@ static int create_one(struct dotapi_call *c, const json_t *manifest)
 		buf_truncate(&c->answer, before);
 	else
 		buf_release(&c->answer);
-	return post(c, namespace, manifest);
+	return post(c, ns, manifest);
 }
 
 /* A list is what is in it. */
@@ -405,7 +412,7 @@ int request_delete(struct dotapi_call *c)
 
 	if (r < 0)
 		return r;
-	key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	key = xasprintf("%s/%s", c->path->ns, c->path->stream);
 	held = store_get(c->mount->store, key);
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
@@ -465,15 +472,15 @@ static void forget_item(void *arg, const char *text, size_t len)
 
 	if (object_check_names(metadata, NULL) < 0 ||
 		json_array_size(json_object_get(metadata, "finalizers")) > 0 ||
-		!streq(json_str(metadata, "namespace"), c->path->namespace))
+		!streq(json_str(metadata, "namespace"), c->path->ns))
 		return;
-	key = xasprintf("%s/%s", c->path->namespace, json_str(metadata, "name"));
+	key = xasprintf("%s/%s", c->path->ns, json_str(metadata, "name"));
 	forget_stream(c, key, json_str(metadata, "uid"));
 }
 
 int request_delete_collection(struct dotapi_call *c)
 {
-	_cleanup_free_ char *collection = collection_url(c, c->path->namespace);
+	_cleanup_free_ char *collection = collection_url(c, c->path->ns);
 	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
 	_cleanup_json_ json_t *options = NULL, *metadata = NULL;
 	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
@@ -543,8 +550,8 @@ static json_t *import_of(
 			json_object_set(image, policies[i], json_object_get(tag, policies[i]));
 	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
 		imports->kind, "apiVersion", imports->api_version, "metadata", "name",
-		c->path->stream, "namespace", c->path->namespace, "uid", stream->uid, "spec",
-		"import", true, "images", image, "status");
+		c->path->stream, "namespace", c->path->ns, "uid", stream->uid, "spec", "import",
+		true, "images", image, "status");
 }
 
 /* The verdict on the image stands in the answer, whatever the HTTP code. */
@@ -561,10 +568,10 @@ static int take_import(struct dotapi_call *c, const json_t *answer)
 	return refuse(c, EIO, message ? message : "the server says nothing of the image");
 }
 
-static int import(struct dotapi_call *c, const json_t *body)
+static int send_import(struct dotapi_call *c, const json_t *body)
 {
 	_cleanup_free_ char *url =
-		resource_path(&c->mount->api->resources->imports, c->path->namespace, NULL, NULL);
+		resource_path(&c->mount->api->resources->imports, c->path->ns, NULL, NULL);
 	_cleanup_json_ json_t *answer = NULL;
 	int r = -ESTALE;
 
@@ -582,7 +589,7 @@ static int import(struct dotapi_call *c, const json_t *body)
 
 int request_import(struct dotapi_call *c)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->namespace, c->path->stream);
+	_cleanup_free_ char *key = xasprintf("%s/%s", c->path->ns, c->path->stream);
 	_cleanup_object_ struct object *stream = store_get(c->mount->store, key);
 	_cleanup_json_ json_t *parsed = stream ? object_parse(stream) : NULL, *body = NULL;
 	char name[NAME_SIZE];
@@ -600,5 +607,5 @@ int request_import(struct dotapi_call *c)
 	body = import_of(c, stream, tag);
 	if (!body)
 		return refuse(c, EINVAL, "the tag can't be imported");
-	return import(c, body);
+	return send_import(c, body);
 }

@@ -1,6 +1,6 @@
 /*
- * request: what the files of .api ask of the server: requests as the user writes them, answers as they come
- * (DESIGN.md 2, ".api/"). README.md has the table of file → request.
+ * request: what the files of .api ask of the server: requests as the user writes them, answers as
+ * they come (DESIGN.md 2, ".api/"). README.md has the table of file → request.
  *
  * Every function waits for the server; 0 or -errno. The answer stands in the call, also that of a
  * refusal, and what it says of streams is shown before the function returns.

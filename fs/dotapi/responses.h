@@ -1,6 +1,6 @@
 /*
- * responses: what the server answered to the last write to a file of .api; the last 64 and 16 MiB of them.
- * Thread-safe; its lock is a leaf.
+ * responses: what the server answered to the last write to a file of .api; the last 64 and 16 MiB
+ * of them. Thread-safe; its lock is a leaf.
  */
 #ifndef FS_DOTAPI_RESPONSES_H
 #define FS_DOTAPI_RESPONSES_H

@@ -106,7 +106,10 @@ static void add_item(void *arg, const char *text, size_t len)
 				    : xstrdup(name);
 }
 
-/* A mount that selects by itself (--selector) does so here too. -EINVAL for a name that means no text. */
+/*
+ * A mount that selects by itself (--selector) does so here too. -EINVAL for a name that means no
+ * text.
+ */
 static int add_query(struct mount *m, const struct place *path, struct buf *query)
 {
 	bool field = str_has_prefix(path->tag, FIELD);
@@ -193,16 +196,16 @@ static int ask_each(struct question *q)
 {
 	struct place root = {.kind = KIND_ROOT};
 	_cleanup_json_ json_t *namespaces = json_array();
-	const json_t *namespace;
+	const json_t *ns;
 	size_t i;
 	int r;
 
 	r = shown_list(q->mount->shown, &root, 0, add_namespace, namespaces);
 	if (r < 0)
 		return r;
-	json_array_foreach(namespaces, i, namespace) {
+	json_array_foreach(namespaces, i, ns) {
 		_cleanup_free_ char *collection =
-			api_stream_path(q->mount->api, json_string_value(namespace), NULL);
+			api_stream_path(q->mount->api, json_string_value(ns), NULL);
 
 		r = ask(q, collection);
 		if (r < 0 && r != -EACCES)
@@ -214,7 +217,7 @@ static int ask_each(struct question *q)
 static int ask_all(struct question *q, const struct place *path)
 {
 	_cleanup_free_ char *collection =
-		api_stream_path(q->mount->api, q->whole ? NULL : path->namespace, NULL);
+		api_stream_path(q->mount->api, q->whole ? NULL : path->ns, NULL);
 	int r = q->whole && q->mount->narrowed ? -EACCES : ask(q, collection);
 
 	return r == -EACCES && q->whole ? ask_each(q) : r;
@@ -224,16 +227,15 @@ static int find_now(
 	struct mount *m, const struct api_call *call, const struct place *path, struct selection *s)
 {
 	_cleanup_buf_ struct buf query = BUF_INIT(1 << 16);
-	struct question q = {
-		.mount = m, .call = call, .whole = !path->namespace[0], .selection = s};
+	struct question q = {.mount = m, .call = call, .whole = !path->ns[0], .selection = s};
 	int r = add_query(m, path, &query);
 
 	q.query = query.data;
 	if (r == 0)
 		r = ask_all(&q, path);
 	if (r < 0) {
-		_cleanup_free_ char *name = xasprintf("%s%s.api/select/%s", path->namespace,
-			path->namespace[0] ? "/" : "", path->tag);
+		_cleanup_free_ char *name = xasprintf(
+			"%s%s.api/select/%s", path->ns, path->ns[0] ? "/" : "", path->tag);
 
 		journal_add(m->journal, name, q.request, q.status.code, -r,
 			q.status.message ? q.status.message : strerror(-r));
@@ -245,7 +247,9 @@ static int find_now(
 	return r;
 }
 
-/* How many changes the server has told: with none since, what it said of a selection still holds. */
+/*
+ * How many changes the server has told: with none since, what it said of a selection still holds.
+ */
 static uint64_t received(struct mount *m)
 {
 	struct publish_counts counts;
@@ -293,7 +297,7 @@ static void keep(struct selections *s, const char *key, struct selection *select
 int select_get(struct mount *m, const struct api_call *call, const struct place *path,
 	enum select_age age, struct selection **ret)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s", path->namespace, path->tag);
+	_cleanup_free_ char *key = xasprintf("%s/%s", path->ns, path->tag);
 	_cleanup_selection_ struct selection *s = age == SELECT_NOW ? NULL : find_last(m, key, age);
 	int r = 0;
 

@@ -15,7 +15,10 @@ struct selection {
 	char **names; /* of the links, sorted */
 };
 
-/* The selections that were asked for last: a listing goes on in one, and its names are looked up in it. */
+/*
+ * The selections that were asked for last: a listing goes on in one, and its names are looked up in
+ * it.
+ */
 struct selections;
 
 struct selections *selections_new(void);
@@ -23,13 +26,14 @@ void selections_free(struct selections *s); /* NULL is fine */
 
 enum select_age {
 	SELECT_NOW, /* ask */
-	SELECT_UNCHANGED, /* the last will do, if it isn't older than a second and nothing was told since */
+	/* the last will do, if it isn't older than a second and nothing was told since */
+	SELECT_UNCHANGED,
 	SELECT_GOING_ON, /* the last will do, if it isn't older than a second */
 };
 
 /*
- * `path`: the KIND_SELECTOR. 0, -EINVAL for what is no selector, or why there was no answer; .api/errors tells
- * the rest.
+ * `path`: the KIND_SELECTOR. 0, -EINVAL for what is no selector, or why there was no answer;
+ * .api/errors tells the rest.
  */
 int select_get(struct mount *m, const struct api_call *call, const struct place *path,
 	enum select_age age, struct selection **ret);

@@ -26,21 +26,21 @@ int discover_namespace(struct mount *m, struct pool_call *call, const char *name
 	return r;
 }
 
-int discover_streams(struct mount *m, struct pool_call *call, const char *namespace)
+int discover_streams(struct mount *m, struct pool_call *call, const char *ns)
 {
 	int64_t soon = now_monotonic() + RIGHTS_WAIT_NS;
 	int r;
 
-	rights_use(m->rights, namespace);
+	rights_use(m->rights, ns);
 	if (!reflector_covers_cluster(m->reflector)) /* or not any more */
 		shown_set_ready(m->shown, NULL, false);
-	r = reflector_wait(m->reflector, namespace, &call->check, m->api->timeout_ms);
+	r = reflector_wait(m->reflector, ns, &call->check, m->api->timeout_ms);
 	if (r == 0) {
 		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
-		shown_set_ready(m->shown, namespace, true);
+		shown_set_ready(m->shown, ns, true);
 	}
 	if (r == 0 || r == -EACCES)
-		grants_unref(rights_wait(m->rights, namespace, 1, &call->check,
+		grants_unref(rights_wait(m->rights, ns, 1, &call->check,
 			soon < call->deadline ? soon : call->deadline));
 	return r;
 }
@@ -55,38 +55,37 @@ static bool is_stream_name(const char *s)
 
 /* `keep`: one that isn't there is watched for, too. */
 static int get_stream(
-	struct mount *m, struct pool_call *call, const char *namespace, const char *name, bool keep)
+	struct mount *m, struct pool_call *call, const char *ns, const char *name, bool keep)
 {
-	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, namespace, name);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, ns, name);
 	struct object *object;
 	int r;
 
 	if (snapshot)
 		return 0;
-	r = api_get_stream(m->api, call->http, namespace, name, &call->check, &object);
+	r = api_get_stream(m->api, call->http, ns, name, &call->check, &object);
 	if (r == 0) {
 		/* Who asks holds the directory: it is shown, not announced. */
-		shown_set_ready(m->shown, namespace, false);
+		shown_set_ready(m->shown, ns, false);
 		store_put(m->store, object, 0);
 		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	}
 	if (r == 0 || (r == -ENOENT && keep))
-		reflector_add_stream(m->reflector, namespace, name, keep);
+		reflector_add_stream(m->reflector, ns, name, keep);
 	return r;
 }
 
-int discover_stream(
-	struct mount *m, struct pool_call *call, const char *namespace, const char *name)
+int discover_stream(struct mount *m, struct pool_call *call, const char *ns, const char *name)
 {
 	if (m->selector || !is_stream_name(name))
 		return -ENOENT;
-	return get_stream(m, call, namespace, name, false);
+	return get_stream(m, call, ns, name, false);
 }
 
 struct named {
 	struct mount *mount;
 	struct pool_call *call;
-	const char *namespace;
+	const char *ns;
 	int error;
 };
 
@@ -96,15 +95,15 @@ static void get_named(void *arg, const char *stream)
 	int r = 0;
 
 	if (n->error == 0 && is_stream_name(stream))
-		r = get_stream(n->mount, n->call, n->namespace, stream, true);
+		r = get_stream(n->mount, n->call, n->ns, stream, true);
 	if (r < 0 && r != -ENOENT && r != -EACCES)
 		n->error = r;
 }
 
-int discover_named_streams(struct mount *m, struct pool_call *call, const char *namespace)
+int discover_named_streams(struct mount *m, struct pool_call *call, const char *ns)
 {
-	_cleanup_grants_ struct grants *g = rights_get(m->rights, namespace);
-	struct named n = {m, call, namespace, 0};
+	_cleanup_grants_ struct grants *g = rights_get(m->rights, ns);
+	struct named n = {m, call, ns, 0};
 
 	if (m->selector || !grants_name(g))
 		return -EACCES;

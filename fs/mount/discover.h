@@ -1,6 +1,6 @@
 /*
- * discover: what no list names but can be read by name: namespaces, and streams in a namespace whose list
- * is refused. For the pool's threads: each may ask the server.
+ * discover: what no list names but can be read by name: namespaces, and streams in a namespace
+ * whose list is refused. For the pool's threads: each may ask the server.
  */
 #ifndef FS_MOUNT_DISCOVER_H
 #define FS_MOUNT_DISCOVER_H
@@ -11,16 +11,15 @@
 int discover_namespace(struct mount *m, struct pool_call *call, const char *name);
 
 /*
- * The namespace's streams are here from now on, or can't be listed: -EACCES. Its rights are known where
- * the server answers soon.
+ * The namespace's streams are here from now on, or can't be listed: -EACCES. Its rights are known
+ * where the server answers soon.
  */
-int discover_streams(struct mount *m, struct pool_call *call, const char *namespace);
+int discover_streams(struct mount *m, struct pool_call *call, const char *ns);
 
 /* In a namespace that can't be listed. 0 when it is there; -ENOENT, -EACCES, or another errno. */
-int discover_stream(
-	struct mount *m, struct pool_call *call, const char *namespace, const char *name);
+int discover_stream(struct mount *m, struct pool_call *call, const char *ns, const char *name);
 
 /* The same for each stream that the rules of our rights name. -EACCES where they name none. */
-int discover_named_streams(struct mount *m, struct pool_call *call, const char *namespace);
+int discover_named_streams(struct mount *m, struct pool_call *call, const char *ns);
 
 #endif

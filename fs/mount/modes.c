@@ -6,14 +6,14 @@
 
 static mode_t mode_by(const struct mount *m, const struct place *path, const struct grants *g)
 {
-	bool namespace = path->kind == KIND_NAMESPACE;
+	bool ns = path->kind == KIND_NAMESPACE;
 	mode_t mode = layout[path->kind].mode & ~m->umask;
-	unsigned rights = grants_of(g, namespace ? NULL : path->stream);
+	unsigned rights = grants_of(g, ns ? NULL : path->stream);
 
 	if (m->read_only || !(rights & layout[path->kind].rights))
 		mode &= ~0222;
 	/* Who may read streams by name only can't list them, but for those that rules name. */
-	if (namespace && !(rights & RIGHT_LIST) && !grants_name(g))
+	if (ns && !(rights & RIGHT_LIST) && !grants_name(g))
 		mode &= ~0444;
 	return mode;
 }
@@ -34,7 +34,7 @@ mode_t modes_of(const struct mount *m, const struct place *path)
 	if (layout_is_api(path->kind))
 		return api_mode(m, path->kind);
 	if (path->kind != KIND_ROOT)
-		g = rights_get(m->rights, path->namespace);
+		g = rights_get(m->rights, path->ns);
 	return mode_by(m, path, g);
 }
 
@@ -42,15 +42,15 @@ mode_t modes_of(const struct mount *m, const struct place *path)
 
 struct search {
 	const struct mount *mount;
-	const struct grants *old, *new;
+	const struct grants *old, *next;
 	struct map changes; /* by key -> struct change */
 };
 
 static struct change *change_of(struct search *s, const struct place *path)
 {
 	_cleanup_free_ char *key = path->kind == KIND_NAMESPACE
-					   ? xstrdup(path->namespace)
-					   : xasprintf("%s/%s", path->namespace, path->stream);
+					   ? xstrdup(path->ns)
+					   : xasprintf("%s/%s", path->ns, path->stream);
 	struct change *c = map_get(&s->changes, key);
 
 	if (!c) {
@@ -65,20 +65,19 @@ static void find_changed(void *arg, const struct place *path, uint64_t ino)
 	struct search *s = arg;
 
 	if (path->kind == KIND_ROOT || layout_is_api(path->kind) || path->kind == KIND_SCRATCH ||
-		mode_by(s->mount, path, s->old) == mode_by(s->mount, path, s->new))
+		mode_by(s->mount, path, s->old) == mode_by(s->mount, path, s->next))
 		return;
 	change_add(change_of(s, path), STEP_ATTRIB, path->kind, path->tag, ino);
 }
 
-void modes_changed(
-	void *arg, const char *namespace, const struct grants *old, const struct grants *new)
+void modes_changed(void *arg, const char *ns, const struct grants *old, const struct grants *next)
 {
 	struct mount *m = arg;
-	struct search s = {.mount = m, .old = old, .new = new};
+	struct search s = {.mount = m, .old = old, .next = next};
 
-	if (old && ((grants_of(old, NULL) ^ grants_of(new, NULL)) & (RIGHT_GET | RIGHT_LIST)))
-		reflector_doubt(m->reflector, namespace);
-	inode_foreach(m->inodes, namespace, find_changed, &s);
+	if (old && ((grants_of(old, NULL) ^ grants_of(next, NULL)) & (RIGHT_GET | RIGHT_LIST)))
+		reflector_doubt(m->reflector, ns);
+	inode_foreach(m->inodes, ns, find_changed, &s);
 	map_foreach(&s.changes, e)
 		publish_attributes(m->publisher, e->value);
 	map_release(&s.changes);

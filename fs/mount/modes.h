@@ -10,8 +10,9 @@
 /* Type and permissions of a real place, .api's included. */
 mode_t modes_of(const struct mount *m, const struct place *path);
 
-/* The listener of client/rights.h, `arg` is the struct mount: announces what is another mode now. */
-void modes_changed(
-	void *arg, const char *namespace, const struct grants *old, const struct grants *new);
+/*
+ * The listener of client/rights.h, `arg` is the struct mount: announces what is another mode now.
+ */
+void modes_changed(void *arg, const char *ns, const struct grants *old, const struct grants *next);
 
 #endif

@@ -65,7 +65,7 @@ static int api_stat(struct mount *m, const struct place *path, struct stat *st)
 		attr.nlink = 2 + subdirectories(path->kind);
 	while (layout_is_api(dir.kind))
 		dir.kind = layout[dir.kind].parent;
-	if (dir.kind == KIND_ROOT && path->namespace[0])
+	if (dir.kind == KIND_ROOT && path->ns[0])
 		dir.kind = KIND_NAMESPACE; /* the table knows one place of selections */
 	if (shown_attr(m->shown, &dir, &owner) < 0)
 		return -ENOENT;
@@ -136,7 +136,7 @@ static bool child_path(const struct place *dir, const char *name, struct place *
 	switch (dir->kind) {
 	case KIND_ROOT:
 		ret->kind = KIND_NAMESPACE;
-		target = ret->namespace;
+		target = ret->ns;
 		break;
 	case KIND_NAMESPACE:
 		ret->kind = KIND_STREAM;
@@ -336,11 +336,11 @@ char *namei_text(const struct place *path)
 		   path->kind == KIND_TAG_IMPORT;
 
 	const char *api = !layout_is_api(path->kind) || layout_is_directory(path->kind) ? ""
-			  : path->namespace[0]						? "/.api"
+			  : path->ns[0]							? "/.api"
 											: ".api";
 
-	return xasprintf("%s%s%s%s%s%s%s%s", path->namespace, path->stream[0] ? "/" : "",
-		path->stream, tag ? "/tags/" : "", tag ? path->tag : "", api,
+	return xasprintf("%s%s%s%s%s%s%s%s", path->ns, path->stream[0] ? "/" : "", path->stream,
+		tag ? "/tags/" : "", tag ? path->tag : "", api,
 		name && path->kind != KIND_TAG ? "/" : "",
 		name && path->kind != KIND_TAG ? name : "");
 }

@@ -199,8 +199,8 @@ static int add_thread(struct pool *p)
 }
 
 /*
- * p->lock held. More calls than threads that wait for one. Where no thread can be made the calls wait
- * for those that there are, and the next call tries again.
+ * p->lock held. More calls than threads that wait for one. Where no thread can be made the calls
+ * wait for those that there are, and the next call tries again.
  */
 static void grow(struct pool *p, size_t max)
 {

@@ -32,7 +32,9 @@ static bool is_in_group(fuse_req_t req, gid_t gid)
 	return false;
 }
 
-/* What the mode bits give the caller. Nobody executes a file that has no such bit, root included. */
+/*
+ * What the mode bits give the caller. Nobody executes a file that has no such bit, root included.
+ */
 static bool bits_allow(fuse_req_t req, const struct stat *st, int mask)
 {
 	uid_t uid = fuse_req_ctx(req)->uid;
@@ -81,7 +83,7 @@ static double attr_seconds(struct mount *m, const struct place *path, uint64_t i
 		handle_has_draft(m->inodes, ino))
 		return 0;
 	/* Nobody has counted its streams yet. */
-	if (path->kind == KIND_NAMESPACE && !shown_is_ready(m->shown, path->namespace))
+	if (path->kind == KIND_NAMESPACE && !shown_is_ready(m->shown, path->ns))
 		return 0;
 	return m->seconds;
 }
@@ -118,12 +120,15 @@ static void reply_negative(fuse_req_t req, double seconds)
 	fuse_reply_entry(req, &none);
 }
 
-/* The kernel keeps what a watch covers as missing without an end; when the watch ends it has to be told. */
+/*
+ * The kernel keeps what a watch covers as missing without an end; when the watch ends it has to be
+ * told.
+ */
 static double missing_seconds(struct mount *m, const struct namei_dir *dir, const char *name,
 	double seconds, uint64_t coverage)
 {
 	if (dir->path.kind > KIND_NAMESPACE || seconds <= NEGATIVE_SECONDS ||
-		publish_keeps_missing(m->publisher, coverage, dir->path.namespace, name))
+		publish_keeps_missing(m->publisher, coverage, dir->path.ns, name))
 		return seconds;
 	return NEGATIVE_SECONDS;
 }
@@ -142,7 +147,7 @@ static void reply_lookup(
 		reply_negative(req, missing_seconds(op_mount(req), dir, name, n.seconds, coverage));
 	} else {
 		if (n.path.kind == KIND_NAMESPACE)
-			rights_use(op_mount(req)->rights, n.path.namespace);
+			rights_use(op_mount(req)->rights, n.path.ns);
 		op_fill_entry(op_mount(req), &n, &entry);
 		op_reply_entry(req, &entry);
 	}
@@ -160,21 +165,23 @@ struct waiting {
 	void (*reply)(fuse_req_t req, const struct waiting *w);
 };
 
-/* What the namespace can't list is found by name: the one that is looked up, or those we know of. */
+/*
+ * What the namespace can't list is found by name: the one that is looked up, or those we know of.
+ */
 static int find_by_name(struct pool_call *call, const struct waiting *w)
 {
-	const char *namespace = w->dir.path.namespace;
+	const char *ns = w->dir.path.ns;
 
 	if (layout_child(KIND_NAMESPACE, w->name) != KIND_COUNT)
 		return 0;
-	return w->name[0] ? discover_stream(op_mount(call->req), call, namespace, w->name)
-			  : discover_named_streams(op_mount(call->req), call, namespace);
+	return w->name[0] ? discover_stream(op_mount(call->req), call, ns, w->name)
+			  : discover_named_streams(op_mount(call->req), call, ns);
 }
 
 static void wait_and_reply(struct pool_call *call, void *arg)
 {
 	_cleanup_free_ struct waiting *w = arg;
-	int r = discover_streams(op_mount(call->req), call, w->dir.path.namespace);
+	int r = discover_streams(op_mount(call->req), call, w->dir.path.ns);
 
 	if (r == -EACCES)
 		r = find_by_name(call, w);
@@ -196,9 +203,9 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 
 	if (w->dir.path.kind != KIND_NAMESPACE)
 		return false;
-	rights_use(m->rights, w->dir.path.namespace);
-	r = reflector_need(m->reflector, w->dir.path.namespace);
-	if (shown_is_ready(m->shown, w->dir.path.namespace) && r != -EAGAIN && r != -EACCES)
+	rights_use(m->rights, w->dir.path.ns);
+	r = reflector_need(m->reflector, w->dir.path.ns);
+	if (shown_is_ready(m->shown, w->dir.path.ns) && r != -EAGAIN && r != -EACCES)
 		return false;
 	copy = xmalloc(sizeof(*copy));
 	*copy = *w;
@@ -251,7 +258,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct waiting *asked)
 	if (dir->path.kind != KIND_ROOT || !str_is_dns_label(name) || m->narrowed ||
 		reflector_covers_cluster(m->reflector))
 		return false;
-	strcpy(path.namespace, name);
+	strcpy(path.ns, name);
 	if (shown_attr(m->shown, &path, &attr) == 0)
 		return false;
 	w = xmalloc(sizeof(*w));
@@ -409,14 +416,15 @@ void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_f
 void op_key(const struct place *path, char ret[2 * NAME_SIZE])
 {
 	if (path->kind == KIND_NAMESPACE)
-		snprintf(ret, 2 * NAME_SIZE, "%s", path->namespace);
+		snprintf(ret, 2 * NAME_SIZE, "%s", path->ns);
 	else
-		snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->namespace, path->stream);
+		snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->ns, path->stream);
 }
 
 /*
- * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it has and
- * closes it. From here on they are shown, in their size, and the kernel drops the pages of the old ones.
+ * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it
+ * has and closes it. From here on they are shown, in their size, and the kernel drops the pages of
+ * the old ones.
  */
 static void open_announced(
 	fuse_req_t req, fuse_ino_t id, const struct place *path, struct fuse_file_info *fi)

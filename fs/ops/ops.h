@@ -1,5 +1,6 @@
 /*
- * ops: the FUSE requests: decode, call, reply. ops.c reads and lists, ops_write.c makes and changes.
+ * ops: the FUSE requests: decode, call, reply. ops.c reads and lists, ops_write.c makes and
+ * changes.
  */
 #ifndef FS_OPS_OPS_H
 #define FS_OPS_OPS_H
@@ -47,7 +48,9 @@ static inline struct api_call op_api_call(const struct pool_call *call)
 		.http = call->http, .check = &call->check, .deadline = call->deadline};
 }
 
-/* A directory's listing under way. Cookies of the tree start at 1; "." and ".." stand before them. */
+/*
+ * A directory's listing under way. Cookies of the tree start at 1; "." and ".." stand before them.
+ */
 #define OP_COOKIE_BASE 2
 
 struct op_listing {

@@ -1,4 +1,7 @@
-/* The FUSE requests on .api: files that are made at each open, requests that are written, selections. */
+/*
+ * The FUSE requests on .api: files that are made at each open, requests that are written,
+ * selections.
+ */
 #include "client/clock.h"
 #include "fs/dotapi/events.h"
 #include "fs/dotapi/files.h"
@@ -28,12 +31,12 @@ struct job {
 };
 
 /*
- * Changes of one stream go out one at a time, those of saves too; but a registry that is slow holds up
- * nobody who saves.
+ * Changes of one stream go out one at a time, those of saves too; but a registry that is slow holds
+ * up nobody who saves.
  */
 static void submit(fuse_req_t req, pool_fn *fn, struct job *j, bool changes)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s%s%s", j->path.namespace, j->path.stream,
+	_cleanup_free_ char *key = xasprintf("%s/%s%s%s", j->path.ns, j->path.stream,
 		j->path.kind == KIND_TAG_IMPORT ? "/" : "",
 		j->path.kind == KIND_TAG_IMPORT ? j->path.tag : "");
 
@@ -84,8 +87,7 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 	int r;
 
 	if (dotapi_is_events(path->kind)) {
-		reply_open(req,
-			handle_open_events(events_open(m->events, path->namespace, path->stream)),
+		reply_open(req, handle_open_events(events_open(m->events, path->ns, path->stream)),
 			ino, fi);
 		return;
 	}

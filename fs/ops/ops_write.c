@@ -101,7 +101,7 @@ static int make_scratch(fuse_req_t req, const struct namei_dir *dir, const char 
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, dir->path.namespace, dir->path.stream);
+		shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
 	struct scratch_init init = {.mode = mode,
 		.uid = fuse_req_ctx(req)->uid,
 		.gid = fuse_req_ctx(req)->gid,
@@ -127,9 +127,9 @@ static void make_real(struct mount *m, const struct target *t)
 }
 
 /*
- * The directory's listing is another one. Asked for inside the call that changes it, since a listing
- * that another one completed before may be taken otherwise (a quirk of the kernel's); it can't wait:
- * only listings hold a directory's pages, and the call keeps them out.
+ * The directory's listing is another one. Asked for inside the call that changes it, since a
+ * listing that another one completed before may be taken otherwise (a quirk of the kernel's); it
+ * can't wait: only listings hold a directory's pages, and the call keeps them out.
  */
 static void touch_dir(struct mount *m, fuse_ino_t id)
 {
@@ -168,8 +168,8 @@ static bool is_announcer(fuse_req_t req)
 }
 
 /*
- * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known; -ENOENT where
- * what was to go went by somebody's own call, and what stands there is another.
+ * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known;
+ * -ENOENT where what was to go went by somebody's own call, and what stands there is another.
  */
 static int flip_announced(struct mount *m, const struct name *n, enum step_op op)
 {
@@ -380,12 +380,14 @@ static void job_free(struct job *j)
 /* Changes of one stream go out one at a time. */
 static void submit(fuse_req_t req, pool_fn *fn, struct job *j)
 {
-	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.namespace, j->path.stream);
+	_cleanup_free_ char *key = xasprintf("%s/%s", j->path.ns, j->path.stream);
 
 	pool_submit(op_mount(req)->pool, req, key, fn, j);
 }
 
-/* What the watch says of the stream meanwhile waits: the kernel itself raises this call's events. */
+/*
+ * What the watch says of the stream meanwhile waits: the kernel itself raises this call's events.
+ */
 static void begin_change(struct mount *m, const struct job *j)
 {
 	char key[2 * NAME_SIZE];
@@ -406,7 +408,7 @@ static void end_hold(struct mount *m, const struct job *j)
 static void look_at_verdict(struct mount *m, const struct job *j, int r)
 {
 	if (r == -EACCES)
-		rights_doubt(m->rights, j->path.namespace);
+		rights_doubt(m->rights, j->path.ns);
 }
 
 static void end_change(struct mount *m, struct job *j)
@@ -534,9 +536,9 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* ---- unlinking and renaming ---- */
 
 /*
- * The inode leaves its real place and is scratch from now on: with the newest text that a handle of it hasn't saved,
- * else with what is shown. `dir`: st_ino of where it gets a name, and then it is kept in the limits of scratch; 0: it has none.
- * -EFBIG, -ENOSPC, -EISDIR, -ENOENT. Pinned in *ret.
+ * The inode leaves its real place and is scratch from now on: with the newest text that a handle of
+ * it hasn't saved, else with what is shown. `dir`: st_ino of where it gets a name, and then it is
+ * kept in the limits of scratch; 0: it has none. -EFBIG, -ENOSPC, -EISDIR, -ENOENT. Pinned in *ret.
  */
 static int leave_place(struct mount *m, const struct name *n, uint64_t dir, const char *new_name,
 	struct inode **ret)
@@ -586,8 +588,9 @@ static void leave_and_reply(struct pool_call *call, void *arg)
 }
 
 /*
- * leave_place where several handles have unsaved texts: all but the newest are written to the state directory, and a disk may
- * be slow. `to` NULL: without a name. False where there is nothing to be written.
+ * leave_place where several handles have unsaved texts: all but the newest are written to the state
+ * directory, and a disk may be slow. `to` NULL: without a name. False where there is nothing to be
+ * written.
  */
 static bool leave_by_pool(
 	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
@@ -669,8 +672,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* The scratch file, whose bytes the place has, stands for it from now on, and has no other name. */
 static int take_place(struct mount *m, struct inode *n, const struct place *path, uint64_t first)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, path->namespace, path->stream);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 
 	if (!snapshot)
 		return -ENOENT;
@@ -1123,9 +1125,10 @@ static bool is_by_opener(fuse_req_t req, struct handle *f)
 }
 
 /*
- * What another process than the opener's has written may be whole by now: a JSON document that is can't
- * be a part of one. A patch of .api is sent once, and counts only where the opener can't be told: it would wait for
- * release then, whose verdict nobody hears. .api/create takes several documents.
+ * What another process than the opener's has written may be whole by now: a JSON document that is
+ * can't be a part of one. A patch of .api is sent once, and counts only where the opener can't be
+ * told: it would wait for release then, whose verdict nobody hears. .api/create takes several
+ * documents.
  */
 static bool may_be_whole(const struct handle *f, enum kind kind)
 {
@@ -1136,8 +1139,8 @@ static bool may_be_whole(const struct handle *f, enum kind kind)
 
 /*
  * Whether this flush is to save: not one by a process that a signal is killing; by another process
- * than the opener's, or one that can't be told, only a whole document, since the rest may be still to
- * come.
+ * than the opener's, or one that can't be told, only a whole document, since the rest may be still
+ * to come.
  */
 static bool flush_saves(fuse_req_t req, struct handle *f, const struct handle_state *state)
 {

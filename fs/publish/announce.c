@@ -19,11 +19,12 @@
 #define SECRET_SIZE   (sizeof(SECRET_PREFIX) + 32)
 #define WINDOW	      64 /* steps under way at one worker */
 #define HELLO_ID      0
-#define RESPAWN_NS    NSEC_PER_SEC	  /* it is started again so often at most */
-#define RETRY_NS      (30 * NSEC_PER_SEC) /* and so often where that comes to nothing again and again */
-#define GREETING_NS   (15 * NSEC_PER_SEC) /* its path may lead to what doesn't answer */
-#define SAID_AFTER    2			  /* failures; one may be a moment's */
-#define FREE_FD	      (ANNOUNCER_FD + ANNOUNCER_WORKERS)
+#define RESPAWN_NS    NSEC_PER_SEC /* it is started again so often at most */
+/* and so often where that comes to nothing again and again */
+#define RETRY_NS    (30 * NSEC_PER_SEC)
+#define GREETING_NS (15 * NSEC_PER_SEC) /* its path may lead to what doesn't answer */
+#define SAID_AFTER  2			/* failures; one may be a moment's */
+#define FREE_FD	    (ANNOUNCER_FD + ANNOUNCER_WORKERS)
 
 struct worker {
 	int fd;
@@ -383,8 +384,8 @@ int announce_fd(const struct announce *a)
 }
 
 /*
- * A worker has answered its greeting. 0; -ENODEV: it did that, and we never heard of it: what it looked
- * into isn't our mount; -EXDEV: the kernel has no number here for who asked.
+ * A worker has answered its greeting. 0; -ENODEV: it did that, and we never heard of it: what it
+ * looked into isn't our mount; -EXDEV: the kernel has no number here for who asked.
  */
 static int take_greeting(struct announce *a, int error)
 {

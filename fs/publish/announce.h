@@ -1,6 +1,6 @@
 /*
- * announce: the daemon's side of the announcer process (fs/publish/announcer.h): starting it, sending it
- * steps, hearing what became of them, and knowing its requests again.
+ * announce: the daemon's side of the announcer process (fs/publish/announcer.h): starting it,
+ * sending it steps, hearing what became of them, and knowing its requests again.
  *
  * All but the functions marked so belong to one thread, the publish thread. Nothing here waits
  * for the process: no handler of a request may ever depend on it.
@@ -23,16 +23,16 @@ void announce_free(struct announce *a); /* NULL is fine */
  */
 int64_t announce_keep(struct announce *a);
 /*
- * The process is gone or of no use (announce_receive's -errno): ends it. announce_keep starts another
- * one: after a second; where that comes to nothing later and later, up to 30 s, for ever.
+ * The process is gone or of no use (announce_receive's -errno): ends it. announce_keep starts
+ * another one: after a second; where that comes to nothing later and later, up to 30 s, for ever.
  */
 void announce_fail(struct announce *a, int error);
 /* Ends the process; nothing starts another one. */
 void announce_stop(struct announce *a);
 
 /*
- * Whether the last start came to nothing, for want of something (EMFILE, EAGAIN, ENOMEM) or since our
- * mount isn't at its path: steps don't wait for it, they are shown without their events.
+ * Whether the last start came to nothing, for want of something (EMFILE, EAGAIN, ENOMEM) or since
+ * our mount isn't at its path: steps don't wait for it, they are shown without their events.
  */
 bool announce_is_lost(const struct announce *a);
 
@@ -67,7 +67,8 @@ int announce_fd(const struct announce *a);
 
 /*
  * The next answer that has come: 1; 0 when there is none; -EPIPE: the process is gone; -ENODEV: it
- * doesn't find our mount at its path; another -errno: its greeting came to nothing. Then announce_fail.
+ * doesn't find our mount at its path; another -errno: its greeting came to nothing. Then
+ * announce_fail.
  */
 int announce_receive(struct announce *a, struct announcer_ack *ret);
 

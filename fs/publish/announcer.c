@@ -50,8 +50,9 @@ static int open_root(struct worker *w)
 }
 
 /*
- * MODIFY is raised by an allocation of what is there. A truncation would raise it, too, but until it is over the
- * kernel takes no size from anybody: who reads meanwhile would get the new bytes in the old size.
+ * MODIFY is raised by an allocation of what is there. A truncation would raise it, too, but until
+ * it is over the kernel takes no size from anybody: who reads meanwhile would get the new bytes in
+ * the old size.
  */
 static int write_file(int dir, const char *name, int flags)
 {
@@ -65,7 +66,10 @@ static int write_file(int dir, const char *name, int flags)
 	return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 1) < 0 ? -errno : 0;
 }
 
-/* The daemon sees who asks, and that it is its mount that is asked; it answers that there is no such thing. */
+/*
+ * The daemon sees who asks, and that it is its mount that is asked; it answers that there is no
+ * such thing.
+ */
 static int greet(struct worker *w, int root, const char *name)
 {
 	struct stat st;
@@ -133,8 +137,8 @@ static int enter(struct worker *w, const char *parent)
 }
 
 /*
- * Whether another directory is at the path by now, which then is the worker's: since it was opened another worker
- * has removed it, and made the next one.
+ * Whether another directory is at the path by now, which then is the worker's: since it was opened
+ * another worker has removed it, and made the next one.
  */
 static bool is_replaced(struct worker *w, const char *parent)
 {

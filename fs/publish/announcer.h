@@ -1,7 +1,7 @@
 /*
  * announcer: the helper process that performs remote changes as ordinary system calls on the mount,
- * so that the kernel itself drops its caches and raises inotify events (fs/publish/announce.h is the
- * daemon's side).
+ * so that the kernel itself drops its caches and raises inotify events (fs/publish/announce.h is
+ * the daemon's side).
  *
  * It is this program, executed again, without /dev/fuse, and it holds no descriptor on the mount
  * while it has nothing to do. Each of its threads has a socket of its own and does what comes in
@@ -42,8 +42,8 @@ struct announcer_ack {
 };
 
 /*
- * The process's main: argv[1] is the mountpoint, argv[2] the number of workers. 0 when the daemon is
- * gone, else a positive errno: it can't work.
+ * The process's main: argv[1] is the mountpoint, argv[2] the number of workers. 0 when the daemon
+ * is gone, else a positive errno: it can't work.
  */
 int announcer_main(int argc, char *argv[]);
 

@@ -11,8 +11,9 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 
-#define MISSES_MAX   3		  /* a step whose place isn't found is looked at again so often */
-#define BUSY_NS	     NSEC_PER_SEC /* a directory that something is mounted on is tried again so often */
+#define MISSES_MAX 3 /* a step whose place isn't found is looked at again so often */
+/* a directory that something is mounted on is tried again so often */
+#define BUSY_NS	     NSEC_PER_SEC
 #define ANSWER_NS    (NSEC_PER_SEC / 4) /* from a reply to the inode that the kernel makes of it */
 #define LOOK_NS	     (100 * NSEC_PER_MSEC) /* how often a caller that waits is looked at */
 #define BEFORE_MOUNT 256 /* keys of the first lists that the thread is woken for at once */
@@ -34,8 +35,8 @@ struct transition {
 	unsigned under_way;		/* at the announcer */
 	char directory[ANNOUNCER_PATH]; /* of those */
 	int64_t not_before;		/* monotonic ns; 0: now */
-	uint64_t
-		returns; /* place of one hidden name that comes back, of which shown knows nothing; or 0 */
+	/* place of one hidden name that comes back, of which shown knows nothing; or 0 */
+	uint64_t returns;
 	bool names;   /* it makes or removes names that the announcer tells of */
 	bool ordered; /* it waits for its turn among those of its key */
 	unsigned turn;
@@ -278,8 +279,9 @@ static void inval_place(struct publisher *p, uint64_t place)
 	int64_t until = now_monotonic() + ANSWER_NS;
 
 	/*
-	 * Without an open nothing but this drops what the kernel keeps of the file, and an answer with
-	 * the old size may be on its way to an inode that isn't there yet: it is, within moments.
+	 * Without an open nothing but this drops what the kernel keeps of the file, and an answer
+	 * with the old size may be on its way to an inode that isn't there yet: it is, within
+	 * moments.
 	 */
 	while (p->parts.noopen && r == -ENOENT && node_at(p, place) == id &&
 		now_monotonic() < until) {
@@ -302,7 +304,7 @@ static void step_path(const char *key, const struct step *step, struct place *re
 	const char *slash = strchr(key, '/');
 
 	*ret = (struct place){.kind = step->kind};
-	snprintf(ret->namespace, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
+	snprintf(ret->ns, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
 	if (slash)
 		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
 	strcpy(ret->tag, step_tag(step));
@@ -326,7 +328,7 @@ static const char *step_name(const struct place *path)
 {
 	switch (path->kind) {
 	case KIND_NAMESPACE:
-		return path->namespace;
+		return path->ns;
 	case KIND_STREAM:
 		return path->stream;
 	case KIND_TAG:
@@ -345,17 +347,17 @@ static void step_text(
 
 	directory[0] = '\0';
 	if (path->kind == KIND_STREAM)
-		snprintf(directory, ANNOUNCER_PATH, "%s", path->namespace);
+		snprintf(directory, ANNOUNCER_PATH, "%s", path->ns);
 	else if (path->kind > KIND_STREAM)
-		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->namespace, path->stream,
-			tags, tag ? "/" : "", tag ? path->tag : "");
+		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->ns, path->stream, tags,
+			tag ? "/" : "", tag ? path->tag : "");
 	snprintf(text, ANNOUNCER_PATH, "%s%s%s", directory, directory[0] ? "/" : "",
 		step_name(path));
 }
 
 /*
- * The place shows the new version; handles follow. 0 where it did already. With `made` only while no more things
- * than that became known: else -EAGAIN.
+ * The place shows the new version; handles follow. 0 where it did already. With `made` only while
+ * no more things than that became known: else -EAGAIN.
  */
 static int flip_unknown(
 	struct publisher *p, struct transition *t, const struct step *step, const uint64_t *made)
@@ -377,8 +379,8 @@ static int flip_unknown(
 	if (r <= 0)
 		return r;
 	step_path(t->change->key, step, &path);
-	if (t->change->new)
-		handle_follow(p->parts.inodes, &path, t->change->new);
+	if (t->change->next)
+		handle_follow(p->parts.inodes, &path, t->change->next);
 	return 1;
 }
 
@@ -429,7 +431,10 @@ static void *run_forget(void *arg)
 			p->last_forgotten = &p->forgotten;
 		pthread_mutex_unlock(&p->lock);
 		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
-		/* That waited for listings that were answered before the step: the kernel keeps none. */
+		/*
+		 * That waited for listings that were answered before the step: the kernel keeps
+		 * none.
+		 */
 		p->notify.inval_inode(p->notify.arg, f->parent);
 		free(f);
 		pthread_mutex_lock(&p->lock);
@@ -453,8 +458,8 @@ static bool start_forgetting(struct publisher *p)
 }
 
 /*
- * The kernel has to forget the name. That may wait for a call that holds the directory, and such a call
- * may wait for us: so it has a thread of its own. p->lock held.
+ * The kernel has to forget the name. That may wait for a call that holds the directory, and such a
+ * call may wait for us: so it has a thread of its own. p->lock held.
  */
 static void forget_name(struct publisher *p, uint64_t parent, const char *name)
 {
@@ -530,7 +535,7 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 		return true;
 	/* Whoever asks for a namespace that isn't listed yet waits for all of it. */
 	if (step->kind == KIND_STREAM && step->op == STEP_CREATE &&
-		!shown_is_ready(p->parts.shown, path.namespace))
+		!shown_is_ready(p->parts.shown, path.ns))
 		return false;
 	return parent_node(p, &path);
 }
@@ -661,14 +666,17 @@ static void note_name(struct publisher *p, const char *key, const struct step *s
 
 	step_path(key, step, &path);
 	if (step->op == STEP_CREATE && step->kind == KIND_NAMESPACE)
-		negatives_del(p->negatives, "", path.namespace);
+		negatives_del(p->negatives, "", path.ns);
 	else if (step->op == STEP_CREATE && step->kind == KIND_STREAM)
-		negatives_del(p->negatives, path.namespace, path.stream);
+		negatives_del(p->negatives, path.ns, path.stream);
 	else if (step->op == STEP_DELETE && step->kind == KIND_NAMESPACE)
-		negatives_del_dir(p->negatives, path.namespace);
+		negatives_del_dir(p->negatives, path.ns);
 }
 
-/* Of a step that is shown. A place that is gone never comes back: what people did to its name, or made in it, is over. */
+/*
+ * Of a step that is shown. A place that is gone never comes back: what people did to its name, or
+ * made in it, is over.
+ */
 static void settle_place(struct publisher *p, const char *key, const struct step *step)
 {
 	if (step->kind <= KIND_STREAM)
@@ -681,13 +689,13 @@ static void settle_place(struct publisher *p, const char *key, const struct step
 /* The namespace may have to be shown or hidden now. */
 static void check_namespace(struct publisher *p, const char *key)
 {
-	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+	_cleanup_free_ char *ns = xstrndup(key, strcspn(key, "/"));
 	struct step step;
 
-	if (!shown_namespace_step(p->parts.shown, namespace, &step))
+	if (!shown_namespace_step(p->parts.shown, ns, &step))
 		return;
 	pthread_mutex_lock(&p->lock);
-	enqueue(p, namespace);
+	enqueue(p, ns);
 	pthread_mutex_unlock(&p->lock);
 	p->again = true;
 }
@@ -802,7 +810,7 @@ static void settle_own(struct publisher *p, const struct change_own *own, struct
 		if (step->op == STEP_WRITE) {
 			step_path(c->key, step, &path);
 			if (!step->own || !own->renamed)
-				handle_follow(p->parts.inodes, &path, c->new);
+				handle_follow(p->parts.inodes, &path, c->next);
 			inval_place(p, step->place);
 			continue;
 		}
@@ -845,7 +853,7 @@ static void return_hidden(struct publisher *p, const struct inode_due *due)
 	struct transition *t;
 	struct change *c;
 
-	snprintf(key, sizeof(key), "%s/%s", due->path.namespace, due->path.stream);
+	snprintf(key, sizeof(key), "%s/%s", due->path.ns, due->path.stream);
 	c = change_new(key);
 	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->first);
 	t = transition_new(c);
@@ -853,7 +861,10 @@ static void return_hidden(struct publisher *p, const struct inode_due *due)
 	start(p, t);
 }
 
-/* A file that was never saved, or old scratch, has lost its name: the directory's listing is another one. */
+/*
+ * A file that was never saved, or old scratch, has lost its name: the directory's listing is
+ * another one.
+ */
 static void drop_listing_of(struct publisher *p, uint64_t dir)
 {
 	struct publish_notify notify = get_notify(p);
@@ -915,7 +926,10 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 			inval_place(p, step->place); /* it arrived without having been known */
 		return;
 	}
-	/* A directory above was removed meanwhile, and may be there again: then the step can be seen, or needn't. */
+	/*
+	 * A directory above was removed meanwhile, and may be there again: then the step can be
+	 * seen, or needn't.
+	 */
 	if (ack->error == ENOENT && step->misses++ < MISSES_MAX) {
 		take_back(t, sent_step);
 		return;
@@ -1204,10 +1218,9 @@ uint64_t publish_coverage(struct publisher *p)
 	return negatives_epoch(p->negatives);
 }
 
-bool publish_keeps_missing(
-	struct publisher *p, uint64_t coverage, const char *namespace, const char *name)
+bool publish_keeps_missing(struct publisher *p, uint64_t coverage, const char *ns, const char *name)
 {
-	return negatives_add(p->negatives, coverage, namespace, name);
+	return negatives_add(p->negatives, coverage, ns, name);
 }
 
 /* Names in their directories, as the set of negatives gives them. */
@@ -1216,7 +1229,7 @@ struct uncovered {
 	size_t count, size;
 };
 
-static void uncover(void *arg, const char *namespace, const char *name)
+static void uncover(void *arg, const char *ns, const char *name)
 {
 	struct uncovered *u = arg;
 
@@ -1224,28 +1237,28 @@ static void uncover(void *arg, const char *namespace, const char *name)
 		u->size = u->size ? 2 * u->size : 16;
 		u->names = xrealloc(u->names, u->size * sizeof(*u->names));
 	}
-	u->names[u->count++] = xstrdup(namespace);
+	u->names[u->count++] = xstrdup(ns);
 	u->names[u->count++] = xstrdup(name);
 }
 
 /* The directory's node at the kernel, 0 where it has none and so no names in it. */
-static uint64_t directory_node(struct publisher *p, const char *namespace)
+static uint64_t directory_node(struct publisher *p, const char *ns)
 {
 	struct place path = {.kind = KIND_NAMESPACE};
 	struct layout_attr attr;
 
-	if (!namespace[0])
+	if (!ns[0])
 		return INODE_ROOT;
-	snprintf(path.namespace, NAME_SIZE, "%s", namespace);
+	snprintf(path.ns, NAME_SIZE, "%s", ns);
 	return shown_attr(p->parts.shown, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
 }
 
-void publish_uncover(struct publisher *p, const char *namespace)
+void publish_uncover(struct publisher *p, const char *ns)
 {
 	bool told = get_notify(p).inval_entry;
 	struct uncovered u = {0};
 
-	negatives_take(p->negatives, namespace, uncover, &u);
+	negatives_take(p->negatives, ns, uncover, &u);
 	for (size_t i = 0; i < u.count; i += 2) {
 		uint64_t parent = told ? directory_node(p, u.names[i]) : 0;
 

@@ -1,9 +1,11 @@
 /*
- * publisher: moves what was received (client/store.h) to what is shown (fs/tree/shown.h), on a thread
- * of its own, so that whoever watches the mount sees each change happen: through the announcer
- * process (fs/publish/announce.h), which makes the kernel drop its caches and raise the events.
+ * publisher: moves what was received (client/store.h) to what is shown (fs/tree/shown.h), on a
+ * thread of its own, so that whoever watches the mount sees each change happen: through the
+ * announcer process (fs/publish/announce.h), which makes the kernel drop its caches and raise the
+ * events.
  *
- * What the kernel can't know (neither the node nor its directory) is shown silently. One transition at a time for each stream; newer versions wait and coalesce.
+ * What the kernel can't know (neither the node nor its directory) is shown silently. One transition
+ * at a time for each stream; newer versions wait and coalesce.
  */
 #ifndef FS_PUBLISH_PUBLISHER_H
 #define FS_PUBLISH_PUBLISHER_H
@@ -31,9 +33,9 @@ struct publish_notify {
 struct publish_parts {
 	struct shown *shown;
 	struct inode_table *inodes;
-	struct announce
-		*announce; /* NULL: nothing is announced, the kernel's caches have timeouts */
-	bool noopen;	   /* opens aren't seen, so nothing drops a file's pages but we */
+	/* NULL: nothing is announced, the kernel's caches have timeouts */
+	struct announce *announce;
+	bool noopen; /* opens aren't seen, so nothing drops a file's pages but we */
 };
 
 /* What happened so far. */
@@ -63,38 +65,42 @@ void publish_hold(struct publisher *p, const char *key);
 void publish_release(struct publisher *p, const char *key);
 
 /*
- * Shows the key's current version now, on this thread, which tells the kernel, too: so it is none that
- * serves requests. What is the caller's own, and every file's bytes, are shown when this returns. Names
- * that come or go by it, and the events of the other files, follow through the announcer, which nobody
- * waits for: after publish_release, where the key is held and no names are among them. `own` (NULL:
- * nothing is) only has to live until this returns.
+ * Shows the key's current version now, on this thread, which tells the kernel, too: so it is none
+ * that serves requests. What is the caller's own, and every file's bytes, are shown when this
+ * returns. Names that come or go by it, and the events of the other files, follow through the
+ * announcer, which nobody waits for: after publish_release, where the key is held and no names are
+ * among them. `own` (NULL: nothing is) only has to live until this returns.
  */
 void publish_now(struct publisher *p, const char *key, const struct change_own *own);
 
-/* STEP_ATTRIB: other modes, where `place` is the st_ino that the kernel knows. Takes the reference over. */
+/*
+ * STEP_ATTRIB: other modes, where `place` is the st_ino that the kernel knows. Takes the reference
+ * over.
+ */
 void publish_attributes(struct publisher *p, struct change *change);
 
 /*
- * A name at the root (`namespace` "") or in a namespace is missing, and a watch covers it: whether the kernel
- * may keep that without an end. False beyond a number of names, and where a watch ended since publish_coverage,
- * which is asked for before it is known whether one covers the name.
+ * A name at the root (`ns` "") or in a namespace is missing, and a watch covers it: whether the
+ * kernel may keep that without an end. False beyond a number of names, and where a watch ended
+ * since publish_coverage, which is asked for before it is known whether one covers the name.
  */
 uint64_t publish_coverage(struct publisher *p);
 bool publish_keeps_missing(
-	struct publisher *p, uint64_t coverage, const char *namespace, const char *name);
+	struct publisher *p, uint64_t coverage, const char *ns, const char *name);
 
 /*
- * No watch covers the namespace's streams (NULL: the cluster's namespaces and streams) any more: what the
- * kernel keeps as missing there is dropped, by a thread of its own. To be called once the reflector says so
- * itself: what is looked up from then on is asked for. From any thread.
+ * No watch covers the namespace's streams (NULL: the cluster's namespaces and streams) any more:
+ * what the kernel keeps as missing there is dropped, by a thread of its own. To be called once the
+ * reflector says so itself: what is looked up from then on is asked for. From any thread.
  */
-void publish_uncover(struct publisher *p, const char *namespace);
+void publish_uncover(struct publisher *p, const char *ns);
 
 /* How far it is waited for. */
 enum publish_until {
 	/*
-	 * Of a key: the names that publish_now left to the announcer are there: whoever saved a tag into spec.json lists
-	 * tags/ next. Of all: what was received before the call is shown or on its way to the announcer.
+	 * Of a key: the names that publish_now left to the announcer are there: whoever saved a tag
+	 * into spec.json lists tags/ next. Of all: what was received before the call is shown or on
+	 * its way to the announcer.
 	 */
 	PUBLISH_SHOWN,
 	/* What was received before the call is shown, and its events are raised. */
@@ -105,8 +111,8 @@ enum publish_until {
 #define PUBLISH_WAIT_NS (NSEC_PER_SEC / 2)
 
 /*
- * Waits for the key (NULL: for all), until the deadline (monotonic ns; INT64_MAX: none) or the end of the
- * publisher. `check` as for http_call, or NULL. 0, -ETIMEDOUT, or what check said.
+ * Waits for the key (NULL: for all), until the deadline (monotonic ns; INT64_MAX: none) or the end
+ * of the publisher. `check` as for http_call, or NULL. 0, -ETIMEDOUT, or what check said.
  */
 int publish_wait(struct publisher *p, const char *key, enum publish_until until,
 	const struct http_check *check, int64_t deadline);

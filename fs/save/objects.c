@@ -14,7 +14,7 @@ static void update_init(struct update *e, struct mount *m, const struct api_call
 {
 	*e = (struct update){.mount = m,
 		.call = call,
-		.namespace = path->namespace,
+		.ns = path->ns,
 		.stream = path->stream,
 		.own = {.tree = path, .removed = removes}};
 }
@@ -81,12 +81,12 @@ static int post_stream(struct update *e, const char *url, const json_t *body)
 
 int objects_make_stream(struct mount *m, const struct api_call *call, const struct place *path)
 {
-	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
+	_cleanup_free_ char *streams = api_stream_path(m->api, path->ns, NULL);
 	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
 	_cleanup_json_ json_t *body =
 		json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", m->api->resources->streams.kind,
 			"apiVersion", m->api->resources->streams.api_version, "metadata", "name",
-			path->stream, "namespace", path->namespace);
+			path->stream, "namespace", path->ns);
 	_cleanup_update_ struct update e = {0};
 	int r = -EAGAIN;
 
@@ -133,8 +133,7 @@ static int delete_stream(struct update *e, const char *url, const char *uid, str
 
 int objects_remove_stream(struct mount *m, const struct api_call *call, const struct place *path)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, path->namespace, path->stream);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_buf_ struct buf answer = {0};
 	_cleanup_free_ char *url = NULL, *key = NULL;
 	_cleanup_update_ struct update e = {0};
@@ -143,7 +142,7 @@ int objects_remove_stream(struct mount *m, const struct api_call *call, const st
 	if (!snapshot)
 		return -ENOENT;
 	update_init(&e, m, call, path, true);
-	url = api_stream_path(m->api, path->namespace, path->stream);
+	url = api_stream_path(m->api, path->ns, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
 	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0)) {
@@ -187,8 +186,7 @@ static int add_tag(
 
 int objects_make_tag(struct mount *m, const struct api_call *call, const struct place *path)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, path->namespace, path->stream);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_update_ struct update e = {0};
 	char raw[NAME_SIZE];
 	int r;
@@ -232,7 +230,7 @@ static int delete_imagestreamtag(struct update *e, const char *uid)
 	_cleanup_buf_ struct buf answer = {0};
 	_cleanup_free_ char *name = xasprintf("%s:%s", e->stream, e->file.tag);
 	_cleanup_free_ char *path =
-		resource_path(&e->mount->api->resources->tags, e->namespace, name, NULL);
+		resource_path(&e->mount->api->resources->tags, e->ns, name, NULL);
 
 	return send_request(e, "DELETE", path, options, &answer);
 }
@@ -261,7 +259,7 @@ static bool may_patch_status(struct update *e)
 	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
 		.resource = &e->mount->api->resources->streams,
 		.subresource = "status",
-		.ns = e->namespace,
+		.ns = e->ns,
 		.name = e->stream});
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
 	const json_t *allowed;
@@ -321,8 +319,7 @@ static int remove_tag(struct update *e)
 
 int objects_remove_tag(struct mount *m, const struct api_call *call, const struct place *path)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, path->namespace, path->stream);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_update_ struct update e = {0};
 	char raw[NAME_SIZE];
 	int r;

@@ -45,7 +45,10 @@ static void base_set(struct base *b, struct object *version)
 	b->version = version;
 }
 
-/* Somebody may have seen it who can't be told: the older of what those were shown and the version at open. */
+/*
+ * Somebody may have seen it who can't be told: the older of what those were shown and the version
+ * at open.
+ */
 static void find_oldest(struct document *d, struct base *ret)
 {
 	const struct object *opened = d->opened;
@@ -57,8 +60,8 @@ static void find_oldest(struct document *d, struct base *ret)
 }
 
 /*
- * What the process that saves saw last of the file, or the one that opened it; what the handle itself
- * saved, if that is newer; else the version at open.
+ * What the process that saves saw last of the file, or the one that opened it; what the handle
+ * itself saved, if that is newer; else the version at open.
  */
 static void find_base(struct document *d, const struct object *current, struct base *ret)
 {
@@ -185,7 +188,10 @@ static int parse(struct document *d)
 
 /* ---- the reason ---- */
 
-/* Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a listing. */
+/*
+ * Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a
+ * listing.
+ */
 static void tell_kernel(struct mount *m, uint64_t ino)
 {
 	uint64_t id = inode_id(m->inodes, ino);
@@ -249,7 +255,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 	d->path = path;
 	d->edit = (struct update){.mount = m,
 		.call = &call->api,
-		.namespace = path->namespace,
+		.ns = path->ns,
 		.stream = path->stream,
 		.uid = uid,
 		.file = {.view = layout[path->kind].view},
@@ -278,7 +284,10 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	/* An editor that puts the old text back hasn't saved the new one, unless the server has it by now. */
+	/*
+	 * An editor that puts the old text back hasn't saved the new one, unless the server has it
+	 * by now.
+	 */
 	if ((d->edit.sent || rejects_holds(d->mount->rejects, dir, d->path, d->text, d->len)) &&
 		rejects_clear(d->mount->rejects, dir, d->path))
 		tell_kernel(d->mount, dir);
@@ -289,7 +298,9 @@ static int save(struct document *d)
 	return 0;
 }
 
-/* A file that the object didn't have: from now on the place is there, and the inode stands for it. */
+/*
+ * A file that the object didn't have: from now on the place is there, and the inode stands for it.
+ */
 static void settle_pending(struct mount *m, const struct handle_state *state)
 {
 	struct layout_attr attr;
@@ -405,8 +416,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct place *path, uint64_t *ret_first)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, path->namespace, path->stream);
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	struct document __attribute__((cleanup(document_release))) d = {0};
 	_cleanup_free_ char *text = NULL;
 	struct layout_attr attr;

@@ -11,7 +11,8 @@
 struct save_call {
 	struct api_call api;
 	struct process_id who; /* all 0: nobody waits for it (release) */
-	bool closed; /* the kernel has raised the last close's event already: the file is announced, too */
+	/* the kernel has raised the last close's event already: the file is announced, too */
+	bool closed;
 };
 
 /*
@@ -24,13 +25,15 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 /* Keeps what the handle wrote as refused, without a request. */
 void save_refuse_handle(struct mount *m, struct handle *f, int error, const char *why);
 
-/* Keeps the unsaved texts of the inode's handles but for the newest, which the caller gets to free. */
+/*
+ * Keeps the unsaved texts of the inode's handles but for the newest, which the caller gets to free.
+ */
 char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len);
 
 /*
  * A scratch file takes the name of a real file: its bytes are saved. On success *ret_first is the
- * st_ino of the place; 0: by these bytes the object has no such file any more (a history without items; labels that
- * --selector doesn't select). 0 or -errno as close gives it.
+ * st_ino of the place; 0: by these bytes the object has no such file any more (a history without
+ * items; labels that --selector doesn't select). 0 or -errno as close gives it.
  */
 int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct place *path, uint64_t *ret_first);
@@ -41,8 +44,8 @@ void save_keep_unsaved(struct mount *m);
 void save_keep_handle(struct mount *m, struct handle *f);
 
 /*
- * Whether nothing can follow the text: a whole JSON document, since no proper prefix of an object is
- * one. Of YAML nobody can say.
+ * Whether nothing can follow the text: a whole JSON document, since no proper prefix of an object
+ * is one. Of YAML nobody can say.
  */
 bool save_is_whole(const struct place *path, const char *text, size_t len);
 

@@ -19,7 +19,7 @@ void update_forget_stream(struct mount *m, const char *key, const char *uid)
 
 char *update_key(const struct update *e)
 {
-	return xasprintf("%s/%s", e->namespace, e->stream);
+	return xasprintf("%s/%s", e->ns, e->stream);
 }
 
 int update_refuse(struct update *e, int error, char *message)
@@ -57,7 +57,7 @@ static int read_answer(const struct update *e, const struct buf *answer, struct 
 
 	if (r < 0)
 		return -EINVAL;
-	if (!object_is(o, e->namespace, e->stream)) {
+	if (!object_is(o, e->ns, e->stream)) {
 		*ret_why = xasprintf("it is another ImageStream: %s", o->key);
 		return -EINVAL;
 	}
@@ -95,7 +95,7 @@ void update_end(struct update *e, int r)
 
 int update_refresh(struct update *e)
 {
-	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->namespace, e->stream);
+	_cleanup_free_ char *path = api_stream_path(e->mount->api, e->ns, e->stream);
 	_cleanup_buf_ struct buf answer = {0};
 	_cleanup_free_ char *why = NULL;
 	int r = update_send(e, &(struct api_request){.path = path}, &answer);
@@ -150,7 +150,7 @@ static int update_conflict(struct update *e)
 static int send_form(struct update *e, enum patch_form form, const json_t *current,
 	const json_t *merged, struct buf *ret_answer)
 {
-	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->namespace,
+	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->ns,
 		e->stream, is_status(e) ? "status" : NULL);
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
 	_cleanup_json_ json_t *stored = NULL, *body = NULL;

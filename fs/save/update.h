@@ -1,9 +1,9 @@
 /*
- * update: one change of one stream, sent until it is on the server or can't be: on top of the current
- * object, again after a conflict, looked at again after a lost answer.
+ * update: one change of one stream, sent until it is on the server or can't be: on top of the
+ * current object, again after a conflict, looked at again after a lost answer.
  *
- * Blocking; runs on a pool thread. What the server answers is in the store when update_run returns, and shown
- * by update_end: only with the verdict is it known what of it is the caller's own.
+ * Blocking; runs on a pool thread. What the server answers is in the store when update_run returns,
+ * and shown by update_end: only with the verdict is it known what of it is the caller's own.
  */
 #ifndef FS_SAVE_UPDATE_H
 #define FS_SAVE_UPDATE_H
@@ -24,7 +24,7 @@ typedef int update_decide(
 struct update {
 	struct mount *mount;
 	const struct api_call *call;
-	const char *namespace, *stream;
+	const char *ns, *stream;
 	const char *uid; /* NULL: whatever object has the name */
 	struct patch_file file;
 	update_decide *decide;
@@ -42,12 +42,16 @@ struct update {
 	char *request; /* the last one sent, for messages; NULL: none */
 };
 
-/* 0 or -errno (as close would give it, update.status tells all). The caller calls update_end and update_release. */
+/*
+ * 0 or -errno (as close would give it, update.status tells all). The caller calls update_end and
+ * update_release.
+ */
 int update_run(struct update *e);
 
 /*
- * The verdict of the call is `r`: what the answers said is shown. Only of a call that succeeds does the kernel
- * tell itself; after a refusal all that came with the answers is somebody else's, and announced.
+ * The verdict of the call is `r`: what the answers said is shown. Only of a call that succeeds does
+ * the kernel tell itself; after a refusal all that came with the answers is somebody else's, and
+ * announced.
  */
 void update_end(struct update *e, int r);
 void update_release(struct update *e);
@@ -72,8 +76,8 @@ int update_send(struct update *e, const struct api_request *request, struct buf 
 bool update_is_lost(const struct update *e);
 
 /*
- * A stream was deleted by a call of ours: it goes from the store, unless it was made again (another uid; NULL:
- * whatever is there). The caller shows that.
+ * A stream was deleted by a call of ours: it goes from the store, unless it was made again (another
+ * uid; NULL: whatever is there). The caller shows that.
  */
 void update_forget_stream(struct mount *m, const char *key, const char *uid);
 

@@ -1,6 +1,6 @@
 /*
- * verdict: the errno that a call answers for what became of a change (DESIGN.md 3, "Errno table"). The
- * same outcome has different names in different calls; they are told apart here alone.
+ * verdict: the errno that a call answers for what became of a change (DESIGN.md 3, "Errno table").
+ * The same outcome has different names in different calls; they are told apart here alone.
  */
 #ifndef FS_SAVE_VERDICT_H
 #define FS_SAVE_VERDICT_H

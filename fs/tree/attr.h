@@ -21,8 +21,8 @@ attr_fn attr_json, attr_yaml;
 attr_fn attr_image;
 
 /*
- * What a file of that view shows of the whole ImageStream, as patch_value, which looks for the tag by its name; here
- * it was found. A new reference, NULL where the object has no such tag.
+ * What a file of that view shows of the whole ImageStream, as patch_value, which looks for the tag
+ * by its name; here it was found. A new reference, NULL where the object has no such tag.
  */
 json_t *attr_value(enum patch_view view, const json_t *object, const struct attr_tag *tag);
 

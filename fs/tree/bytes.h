@@ -1,5 +1,6 @@
 /*
- * bytes: what a file in memory holds. Bytes beyond its end that are asked for are zeros. No lock of its own.
+ * bytes: what a file in memory holds. Bytes beyond its end that are asked for are zeros. No lock of
+ * its own.
  */
 #ifndef FS_TREE_BYTES_H
 #define FS_TREE_BYTES_H

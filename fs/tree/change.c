@@ -27,7 +27,7 @@ void change_unref(struct change *c)
 	if (!c || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	snapshot_unref(c->old);
-	snapshot_unref(c->new);
+	snapshot_unref(c->next);
 	free(c->steps);
 	free(c);
 }
@@ -50,7 +50,7 @@ static void diff_file(struct change *c, enum kind kind, const char *tag, bool de
 {
 	struct layout_attr before, after;
 	bool was = c->old && snapshot_stamp(c->old, kind, tag, &before) == 0;
-	bool is = c->new &&snapshot_stamp(c->new, kind, tag, &after) == 0;
+	bool is = c->next && snapshot_stamp(c->next, kind, tag, &after) == 0;
 	bool same = was && is && before.ino == after.ino;
 
 	if (deletions && was && !same)
@@ -79,7 +79,7 @@ static void diff_deleted_tags(struct change *c)
 
 		for (unsigned k = 0; k < TAG_FILES; k++)
 			diff_file(c, TAG_FILE + k, tag, true);
-		if (!same_tag(c->old, c->new, tag) &&
+		if (!same_tag(c->old, c->next, tag) &&
 			snapshot_attr(c->old, KIND_TAG, tag, &attr) == 0)
 			change_add(c, STEP_DELETE, KIND_TAG, tag, attr.ino);
 	}
@@ -87,14 +87,14 @@ static void diff_deleted_tags(struct change *c)
 
 static void diff_tags(struct change *c)
 {
-	const struct snapshot_index *x = snapshot_index(c->new);
+	const struct snapshot_index *x = snapshot_index(c->next);
 
 	for (size_t i = 0; i < x->ntags; i++) {
 		const char *tag = x->tags[i].name;
 		struct layout_attr attr;
 
-		if (!same_tag(c->old, c->new, tag)) {
-			snapshot_attr(c->new, KIND_TAG, tag, &attr);
+		if (!same_tag(c->old, c->next, tag)) {
+			snapshot_attr(c->next, KIND_TAG, tag, &attr);
 			change_add(c, STEP_CREATE, KIND_TAG, tag, attr.ino);
 			continue;
 		}
@@ -103,7 +103,9 @@ static void diff_tags(struct change *c)
 	}
 }
 
-/* Whoever waits for the files that every version moves, the whole object's, finds the others moved. */
+/*
+ * Whoever waits for the files that every version moves, the whole object's, finds the others moved.
+ */
 static void diff_files(struct change *c)
 {
 	for (unsigned k = 0; k < STREAM_FILES; k++)
@@ -119,12 +121,12 @@ static void diff(struct change *c)
 	struct layout_attr attr;
 
 	if (!c->old) {
-		snapshot_attr(c->new, KIND_STREAM, "", &attr);
+		snapshot_attr(c->next, KIND_STREAM, "", &attr);
 		change_add(c, STEP_CREATE, KIND_STREAM, "", attr.ino);
 		return;
 	}
 	diff_deleted_tags(c);
-	if (c->new) {
+	if (c->next) {
 		diff_tags(c);
 		diff_files(c);
 		return;
@@ -151,12 +153,12 @@ static bool is_own(const struct step *step, const struct change_own *own)
 }
 
 struct change *change_between(
-	const char *key, struct snapshot *old, struct snapshot *new, const struct change_own *own)
+	const char *key, struct snapshot *old, struct snapshot *next, const struct change_own *own)
 {
 	struct change *c = change_new(key);
 
 	c->old = old;
-	c->new = new;
+	c->next = next;
 	diff(c);
 	for (size_t i = 0; own && i < c->nsteps; i++) {
 		struct step *step = &c->steps[i];

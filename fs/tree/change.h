@@ -1,6 +1,6 @@
 /*
- * change: the way from one version of a stream to the next, step by step, as somebody who watches the
- * tree sees it.
+ * change: the way from one version of a stream to the next, step by step, as somebody who watches
+ * the tree sees it.
  *
  * Counted, and shared: fs/tree/shown asks the steps of a place what it shows, fs/publish/publisher
  * performs them. A step is PENDING (its place shows the old version), SHOWN (its event is still to
@@ -44,7 +44,7 @@ struct step {
 
 struct change {
 	atomic_uint refs;
-	struct snapshot *old, *new; /* NULL: there is none */
+	struct snapshot *old, *next; /* NULL: there is none */
 	bool again; /* deleted and made anew: this is the deletion, the rest is to be shown after */
 	size_t nsteps;
 	struct step *steps;
@@ -56,7 +56,8 @@ struct change_own {
 	const struct place *file; /* this file: it was saved */
 	const struct place *tree; /* this stream or tag with all in it: made, or removed */
 	bool removed;
-	bool renamed; /* the file came by a rename: who has the one open that it replaces keeps that */
+	/* the file came by a rename: who has the one open that it replaces keeps that */
+	bool renamed;
 };
 
 static inline const char *step_tag(const struct step *step)
@@ -79,12 +80,12 @@ struct step *change_add(
 	struct change *c, enum step_op op, enum kind kind, const char *tag, uint64_t place);
 
 /*
- * The steps from one snapshot to the other (NULL: there is none; not both), whose references it takes over. What is
- * `own` (NULL: nothing is) doesn't wait; and then no file's bytes do. Steps come children before their directory
- * where things go, directories alone where they come.
+ * The steps from one snapshot to the other (NULL: there is none; not both), whose references it
+ * takes over. What is `own` (NULL: nothing is) doesn't wait; and then no file's bytes do. Steps
+ * come children before their directory where things go, directories alone where they come.
  */
 struct change *change_between(
-	const char *key, struct snapshot *old, struct snapshot *new, const struct change_own *own);
+	const char *key, struct snapshot *old, struct snapshot *next, const struct change_own *own);
 
 struct change *change_ref(struct change *c);
 void change_unref(struct change *c); /* NULL is fine */

@@ -1,10 +1,11 @@
 /*
  * handle: open files: what a handle sees, and where its writes go.
  *
- * A handle belongs to an inode (fs/tree/inode.h), and what that is decides what the handle is on: a real
- * file, one that was begun, scratch, or what is gone, of which it goes on showing the last version. A reader of a file of
- * at most 64 KiB sees the version shown now; of a larger one, and a writer, the version of its open. Thread-safe, under the
- * table's lock; a draft has its own, which is taken under it.
+ * A handle belongs to an inode (fs/tree/inode.h), and what that is decides what the handle is on: a
+ * real file, one that was begun, scratch, or what is gone, of which it goes on showing the last
+ * version. A reader of a file of at most 64 KiB sees the version shown now; of a larger one, and a
+ * writer, the version of its open. Thread-safe, under the table's lock; a draft has its own, which
+ * is taken under it.
  */
 #ifndef FS_TREE_HANDLE_H
 #define FS_TREE_HANDLE_H
@@ -33,7 +34,10 @@ struct handle *handle_open(struct inode_table *t, const struct handle_open *open
 /* A scratch file. */
 struct handle *handle_open_scratch(struct inode_table *t, struct inode *n, bool writable, pid_t tid,
 	const struct process_id *opener);
-/* A file of .api: its bytes, which are taken over, were made for this open; what is written is kept apart. */
+/*
+ * A file of .api: its bytes, which are taken over, were made for this open; what is written is kept
+ * apart.
+ */
 struct handle *handle_open_api(
 	struct inode_table *t, const struct handle_open *open, struct buf *bytes);
 /* A file of .api whose reads wait. The reader stays the caller's. */

@@ -78,13 +78,13 @@ const atomic_uint_fast64_t *inode_known(struct inode_table *t)
 	return &t->met;
 }
 
-void inode_foreach(struct inode_table *t, const char *namespace, inode_fn *fn, void *arg)
+void inode_foreach(struct inode_table *t, const char *ns, inode_fn *fn, void *arg)
 {
 	struct place path;
 	const struct group *g;
 
 	pthread_mutex_lock(&t->lock);
-	g = map_get(&t->groups, namespace);
+	g = map_get(&t->groups, ns);
 	for (const struct names *names = g ? g->first : NULL; names; names = names->next) {
 		const struct inode *n = inode_numbered(t, names->first);
 

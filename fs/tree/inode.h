@@ -1,15 +1,16 @@
 /*
  * inode: what the kernel and people made of the tree that the server has: one table under one lock.
  *
- * Three numbers: `id` is what the kernel calls an inode, never used again; `ino` is its st_ino; `first` is
- * the st_ino that fs/tree/shown gives to what it shows at a place, for which usually the inode of that
- * st_ino stands, and after a rename or an unlink another one.
+ * Three numbers: `id` is what the kernel calls an inode, never used again; `ino` is its st_ino;
+ * `first` is the st_ino that fs/tree/shown gives to what it shows at a place, for which usually the
+ * inode of that st_ino stands, and after a rename or an unlink another one.
  *
  *   SHOWN   --unlink, rename away--> HIDDEN --2 s--> SHOWN, as a new inode
- *   (none)  --create, not on the server--> PENDING --saved--> SHOWN; 2 s after its last close --> GONE
+ *   (none)  --create, not on the server--> PENDING --saved--> SHOWN; 2 s after its last close:
+ *           GONE
  *   SHOWN   --rename away--> SCRATCH, taking its ino and its handles along
  *   SCRATCH --renamed over a real name, accepted--> SHOWN; the inode that stood there --> GONE
- *   SHOWN   --the server's deletion, rmdir--> GONE: never shown again; what comes back is another inode
+ *   SHOWN   --the server's deletion, rmdir--> GONE: never shown again; what comes back is another
  *
  * An inode that is only SHOWN, with the st_ino that it had first, and that the kernel doesn't know
  * has no entry. Thread-safe; the lock is a leaf.
@@ -62,19 +63,23 @@ uint64_t inode_id_at(struct inode_table *t, uint64_t first);
 /* How many the kernel knows. */
 size_t inode_count(struct inode_table *t);
 /*
- * How often an inode has become known so far; it grows before inode_lookup returns. Borrowed. Where it is the same
- * under another module's lock as before an inode_id that found nothing, all that is asked of that inode from now on
- * comes after what is done under that lock.
+ * How often an inode has become known so far; it grows before inode_lookup returns. Borrowed. Where
+ * it is the same under another module's lock as before an inode_id that found nothing, all that is
+ * asked of that inode from now on comes after what is done under that lock.
  */
 const atomic_uint_fast64_t *inode_known(struct inode_table *t);
 
-/* Calls fn for each inode of the namespace that the kernel may know, under the lock: fn may take no other one. */
+/*
+ * Calls fn for each inode of the namespace that the kernel may know, under the lock: fn may take no
+ * other one.
+ */
 typedef void inode_fn(void *arg, const struct place *path, uint64_t ino);
-void inode_foreach(struct inode_table *t, const char *namespace, inode_fn *fn, void *arg);
+void inode_foreach(struct inode_table *t, const char *ns, inode_fn *fn, void *arg);
 
 /*
- * With -o noopen, where the kernel tells of no open: what is shown vanishes, and as long as the kernel
- * knows the inode, a process may have it open. A reference is taken. inode_last: one to give back, or NULL.
+ * With -o noopen, where the kernel tells of no open: what is shown vanishes, and as long as the
+ * kernel knows the inode, a process may have it open. A reference is taken. inode_last: one to give
+ * back, or NULL.
  */
 void inode_keep(struct inode_table *t, uint64_t first, struct snapshot *last);
 struct snapshot *inode_last(struct inode_table *t, uint64_t ino);
@@ -86,9 +91,14 @@ uint64_t inode_at(struct inode_table *t, uint64_t first, bool *ret_hidden);
 
 /* The name isn't there any more. Who stood for it is GONE, unless it is scratch by now. */
 void inode_hide(struct inode_table *t, uint64_t first, const struct place *path);
-/* The inode stands for what is shown from now on, and the name is there. Who stood for it is GONE. */
+/*
+ * The inode stands for what is shown from now on, and the name is there. Who stood for it is GONE.
+ */
 void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struct place *path);
-/* What was shown is gone and never comes back; what people made in it, if it was a directory, loses its name. */
+/*
+ * What was shown is gone and never comes back; what people made in it, if it was a directory, loses
+ * its name.
+ */
 void inode_drop(struct inode_table *t, uint64_t first);
 
 /* The hidden name was given as due: the announcer may make it. */
@@ -112,13 +122,13 @@ void inode_give_up(struct inode_table *t, uint64_t ino);
 struct inode_due {
 	struct place path;
 	uint64_t first; /* what was hidden and is to come back; 0: a name went, as below */
-	uint64_t
-		dir; /* st_ino of the directory that had it: a file that was never saved, or old scratch */
+	/* st_ino of the directory that had it: never saved, or old scratch */
+	uint64_t dir;
 };
 
 /*
- * The next one, each once. What is hidden stays so until inode_return, since it has to be announced. False where none
- * is due, and then *ret_next is when one will be (monotonic ns).
+ * The next one, each once. What is hidden stays so until inode_return, since it has to be
+ * announced. False where none is due, and then *ret_next is when one will be (monotonic ns).
  */
 bool inode_next_due(struct inode_table *t, struct inode_due *ret, int64_t *ret_next);
 

@@ -10,7 +10,7 @@
 
 static void names_text(const struct place *path, char ret[TEXT_SIZE])
 {
-	snprintf(ret, TEXT_SIZE, "%s/%s/%s", path->namespace, path->stream, path->tag);
+	snprintf(ret, TEXT_SIZE, "%s/%s/%s", path->ns, path->stream, path->tag);
 }
 
 static struct names *names_find(struct inode_table *t, const struct place *path)
@@ -33,11 +33,11 @@ static struct names *names_get(struct inode_table *t, const struct place *path)
 	names = xcalloc(1, sizeof(*names) + strlen(text) + 1);
 	strcpy(names->text, text);
 	map_set(&t->names, names->text, names);
-	g = map_get(&t->groups, path->namespace);
+	g = map_get(&t->groups, path->ns);
 	if (!g) {
-		g = xcalloc(1, sizeof(*g) + strlen(path->namespace) + 1);
-		strcpy(g->namespace, path->namespace);
-		map_set(&t->groups, g->namespace, g);
+		g = xcalloc(1, sizeof(*g) + strlen(path->ns) + 1);
+		strcpy(g->ns, path->ns);
+		map_set(&t->groups, g->ns, g);
 	}
 	names->group = g;
 	names->next = g->first;
@@ -56,7 +56,7 @@ static void names_free(struct inode_table *t, struct names *names)
 	if (names->next)
 		names->next->link = names->link;
 	if (!g->first) {
-		map_del(&t->groups, g->namespace);
+		map_del(&t->groups, g->ns);
 		free(g);
 	}
 	map_del(&t->names, names->text);
@@ -77,7 +77,7 @@ void inode_path(const struct inode *n, struct place *ret)
 	const char *text = n->names->text;
 
 	ret->kind = n->kind;
-	text = copy_name(text, '/', ret->namespace);
+	text = copy_name(text, '/', ret->ns);
 	text = copy_name(text, '/', ret->stream);
 	copy_name(text, '\0', ret->tag);
 }

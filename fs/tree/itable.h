@@ -2,8 +2,9 @@
  * itable: the table of inodes as its own files see it (inode, scratch, handle). Whatever is
  * declared here is to be called and looked at with the table's lock held.
  *
- * Millions of inodes may be known at a time, nearly all of them with nothing of their own: these stand in
- * chunks, in 48 bytes each, point at each other by number, and share the names of their place.
+ * Millions of inodes may be known at a time, nearly all of them with nothing of their own: these
+ * stand in chunks, in 48 bytes each, point at each other by number, and share the names of their
+ * place.
  */
 #ifndef FS_TREE_ITABLE_H
 #define FS_TREE_ITABLE_H
@@ -34,7 +35,8 @@ struct inode {
 	struct names *names;
 	struct own *own; /* NULL: it has nothing of its own */
 	uint32_t next_ino,
-		next_kin; /* numbers: in its bucket (of free ones: in their list); of the same names */
+		/* numbers: in its bucket (of free ones: in their list); of the same names */
+		next_kin;
 };
 
 /* What those of a stream, of a tag or of another directory have in common. */
@@ -49,7 +51,7 @@ struct names {
 /* The names of one namespace. */
 struct group {
 	struct names *first;
-	char namespace[];
+	char ns[];
 };
 
 /* Inodes whose time comes: each for the same time, so that the first in it is due first. */
@@ -62,8 +64,8 @@ struct line {
 struct own {
 	struct inode_table *table;
 	struct inode *inode;
-	uint64_t
-		first; /* it stands for what is shown with that st_ino; 0: with its own, or for nothing */
+	/* it stands for what is shown with that st_ino; 0: with its own, or for nothing */
+	uint64_t first;
 	unsigned pins;		  /* pointers that others have */
 	uint64_t lost;		  /* GONE: what it stood for, if that went */
 	unsigned open;		  /* handles */
@@ -116,8 +118,8 @@ struct inode_table {
 	size_t size;	   /* of them, a power of two */
 	size_t count;	   /* inodes */
 	size_t known;	   /* by the kernel */
-	atomic_uint_fast64_t
-		met; /* how often one became known; it only grows, and is read without the lock */
+	/* how often one became known; it only grows, and is read without the lock */
+	atomic_uint_fast64_t met;
 	size_t pending; /* of them */
 	size_t scratch; /* of them */
 	size_t names_made;
@@ -167,9 +169,14 @@ void line_leave(struct own *own);
 uint64_t inode_first(const struct inode *n);
 /* It is PENDING, and its time isn't over. */
 bool inode_is_begun(const struct inode *n);
-/* The inode that stands for what is shown: the one of that st_ino, where none has an entry: NULL. */
+/*
+ * The inode that stands for what is shown: the one of that st_ino, where none has an entry: NULL.
+ */
 struct inode *inode_standing(struct inode_table *t, uint64_t first);
-/* It has no name and stands for nothing any more. For the caller to say what it is now, and to settle it. */
+/*
+ * It has no name and stands for nothing any more. For the caller to say what it is now, and to
+ * settle it.
+ */
 void inode_detach(struct inode_table *t, struct inode *n);
 /* It is GONE. */
 void inode_end(struct inode_table *t, struct inode *n);

@@ -44,7 +44,7 @@ char *layout_target(const struct place *path)
 {
 	const char *dot = strchr(path->stream, '.');
 
-	if (path->namespace[0] || !dot)
+	if (path->ns[0] || !dot)
 		return xasprintf("../../../%s", path->stream);
 	return xasprintf("../../../%.*s/%s", (int)(dot - path->stream), path->stream, dot + 1);
 }

@@ -13,20 +13,22 @@
 #include <sys/stat.h>
 
 /*
- * NAME_MAX and its NUL. What is copied into such a buffer was measured: names of namespaces and streams by
- * the gate (client/object.h), of tags by layout_escape, those that a caller asks for by namei_find and op_lookup.
+ * NAME_MAX and its NUL. What is copied into such a buffer was measured: names of namespaces and
+ * streams by the gate (client/object.h), of tags by layout_escape, those that a caller asks for by
+ * namei_find and op_lookup.
  */
 #define NAME_SIZE 256
 
 /*
- * The layout: a row for each kind of thing, children after their directory. A new file is a row here and, where none
- * fits, a function in attr.c that shows it; one of .api needs a row in dotapi/files.c, too.
+ * The layout: a row for each kind of thing, children after their directory. A new file is a row
+ * here and, where none fits, a function in attr.c that shows it; one of .api needs a row in
+ * dotapi/files.c, too.
  *
  *	kind	its name is hashed into st_ino
- *	parent, name	NULL: called by the names of objects. A name with a leading dot is found, and never listed
+ *	parent, name	NULL: called by the names of objects. With a leading dot: found, never listed
  *	mode	type and permissions, before umask and rights
  *	rights	any one of them gives w; none: it is nobody's to write (in .api `mode` says all)
- *	view	what the file shows of the ImageStream, and what its save is compared to (client/patch.h)
+ *	view	what it shows of the ImageStream, and its save is compared to (client/patch.h)
  *	show	how that becomes bytes (fs/tree/attr.h)
  */
 /* clang-format off */
@@ -159,7 +161,7 @@ static inline bool layout_is_api(enum kind kind)
 
 struct place {
 	enum kind kind;
-	char namespace[NAME_SIZE];
+	char ns[NAME_SIZE];
 	char stream[NAME_SIZE];
 	char tag[NAME_SIZE]; /* as a file name, escaped */
 };

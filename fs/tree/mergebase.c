@@ -281,7 +281,9 @@ static void make_room(struct mergebases *b)
 	}
 }
 
-/* b->lock held. The oldest stays: where there are too many, its time covers that of the next one. */
+/*
+ * b->lock held. The oldest stays: where there are too many, its time covers that of the next one.
+ */
 static void serve(struct mergebases *b, uint64_t slot, struct object *version)
 {
 	struct served *s;

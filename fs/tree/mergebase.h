@@ -4,9 +4,9 @@
  *
  * An editor reads, closes, and opens anew to save; so this is remembered for each process as long
  * as it lives, within bounds: a process that reads everything forgets its oldest, never another's.
- * Callers that can't be told from each other (fs/tree/process.h) are as one: any of them may have seen what
- * any of them was served, so the oldest version that they were served in the last 10 minutes counts.
- * Thread-safe; its lock is a leaf.
+ * Callers that can't be told from each other (fs/tree/process.h) are as one: any of them may have
+ * seen what any of them was served, so the oldest version that they were served in the last 10
+ * minutes counts. Thread-safe; its lock is a leaf.
  */
 #ifndef FS_TREE_MERGEBASE_H
 #define FS_TREE_MERGEBASE_H
@@ -21,7 +21,10 @@ void mergebase_free(struct mergebases *b);
 
 /* The thread's process; all 0 where nobody knows. Cheap for one that asks again and again. */
 struct process_id mergebase_who(struct mergebases *b, pid_t tid);
-/* The same of a caller that waits for our answer: one that isn't known can't be told, and the log says so once. */
+/*
+ * The same of a caller that waits for our answer: one that isn't known can't be told, and the log
+ * says so once.
+ */
 struct process_id mergebase_caller(struct mergebases *b, pid_t tid);
 /* Whether there was such a caller. */
 bool mergebase_met_unknown(const struct mergebases *b);
@@ -36,7 +39,8 @@ void mergebase_note(
 /* What the next save is a diff from. */
 struct base {
 	struct object *version; /* with a reference */
-	json_t *text; /* with a reference: the process's own, already saved; NULL: what the version shows */
+	/* with a reference: the process's own, already saved; NULL: what the version shows */
+	json_t *text;
 	uint64_t stamp; /* the later of two has the higher one */
 };
 

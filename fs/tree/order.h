@@ -32,7 +32,10 @@ void order_del(struct order *o, uint64_t cookie, const void *child);
 /* The index in `places` of the first one after the cookie; o->count where there is none. */
 size_t order_after(const struct order *o, uint64_t cookie);
 
-/* The same in any items whose cookies ascend: the index of the first one after the cookie, else count. */
+/*
+ * The same in any items whose cookies ascend: the index of the first one after the cookie, else
+ * count.
+ */
 typedef uint64_t order_cookie_fn(const void *items, size_t i);
 size_t order_search(const void *items, size_t count, order_cookie_fn *cookie_at, uint64_t cookie);
 

@@ -140,7 +140,8 @@ bool process_told_to_stop(pid_t tid)
 	uint64_t own = 0, shared = 0, blocked = 0, ignored = 0, pending;
 
 	if (!read_proc(tid, "status", &status))
-		return false; /* a resized terminal interrupts, too: nobody can tell that it isn't */
+		/* a resized terminal interrupts, too: nobody can tell that it isn't */
+		return false;
 	if (!mask_line(status, "\nSigPnd:", &own) || !mask_line(status, "\nShdPnd:", &shared) ||
 		!mask_line(status, "\nSigBlk:", &blocked) ||
 		!mask_line(status, "\nSigIgn:", &ignored))

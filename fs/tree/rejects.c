@@ -78,13 +78,15 @@ void rejects_free(struct rejects *r)
 	free(r);
 }
 
-/* The copy of DIRECTORY/NAME in the state directory; the caller frees. `dir` may be a file's path. */
+/*
+ * The copy of DIRECTORY/NAME in the state directory; the caller frees. `dir` may be a file's path.
+ */
 static char *state_path(const struct rejects *r, const struct place *dir, const char *name)
 {
 	bool tag = dir->kind == KIND_TAG || layout_is_tag_file(dir->kind);
 
-	return xasprintf("%s/%s/%s/%s%s%s%s", r->state, dir->namespace, dir->stream,
-		tag ? "tags/" : "", tag ? dir->tag : "", tag ? "/" : "", name);
+	return xasprintf("%s/%s/%s/%s%s%s%s", r->state, dir->ns, dir->stream, tag ? "tags/" : "",
+		tag ? dir->tag : "", tag ? "/" : "", name);
 }
 
 static int make_directories(char *path)

@@ -1,6 +1,6 @@
 /*
- * rejects: what a save left behind that wasn't accepted: the text as NAME.rejected and the reason as
- * NAME.error, beside the file (scratch) and in $XDG_STATE_HOME/imagestreamfs/SERVER/NAMESPACE/
+ * rejects: what a save left behind that wasn't accepted: the text as NAME.rejected and the reason
+ * as NAME.error, beside the file (scratch) and in $XDG_STATE_HOME/imagestreamfs/SERVER/NAMESPACE/
  * STREAM/[tags/TAG/], where it outlives the program.
  */
 #ifndef FS_TREE_REJECTS_H
@@ -18,9 +18,10 @@ struct rejects *rejects_new(struct inode_table *inodes, struct journal *journal,
 void rejects_free(struct rejects *r);
 
 /*
- * Keeps the text of the file and the reason, in place of what this mount kept of the file before. `dir`:
- * st_ino of the directory it stands in; 0: in the state directory only, beside what was kept before. What
- * another run left there is never touched: names that are taken get a number (spec.json.rejected.2).
+ * Keeps the text of the file and the reason, in place of what this mount kept of the file before.
+ * `dir`: st_ino of the directory it stands in; 0: in the state directory only, beside what was kept
+ * before. What another run left there is never touched: names that are taken get a number
+ * (spec.json.rejected.2).
  */
 void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, const char *text,
 	size_t len, const struct buf *reason);

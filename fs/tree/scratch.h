@@ -1,9 +1,10 @@
 /*
- * scratch: the SCRATCH inodes of fs/tree/inode.h: files, directories and symlinks that exist in memory only, what
- * editors and people put beside the real files. Never sent to the server, gone with the mount.
+ * scratch: the SCRATCH inodes of fs/tree/inode.h: files, directories and symlinks that exist in
+ * memory only, what editors and people put beside the real files. Never sent to the server, gone
+ * with the mount.
  *
- * A directory is named by its st_ino: a real one's (STREAM/ and TAG/), or that of a scratch one. What is
- * unlinked lives as long as it is open or pinned. Thread-safe, under the table's lock.
+ * A directory is named by its st_ino: a real one's (STREAM/ and TAG/), or that of a scratch one.
+ * What is unlinked lives as long as it is open or pinned. Thread-safe, under the table's lock.
  */
 #ifndef FS_TREE_SCRATCH_H
 #define FS_TREE_SCRATCH_H
@@ -31,8 +32,9 @@ struct scratch_init {
 };
 
 /*
- * A new one under a name, in a directory (`dir`: its st_ino) that stands at `path`. Pinned for the caller. -EEXIST,
- * -ENOSPC (data beyond SCRATCH_TOTAL_MAX, or SCRATCH_NAMES_MAX names). `dir` 0: without a name, as if it had been unlinked at once.
+ * A new one under a name, in a directory (`dir`: its st_ino) that stands at `path`. Pinned for the
+ * caller. -EEXIST, -ENOSPC (data beyond SCRATCH_TOTAL_MAX, or SCRATCH_NAMES_MAX names). `dir` 0:
+ * without a name, as if it had been unlinked at once.
  */
 int scratch_create(struct inode_table *t, uint64_t dir, const struct place *path, const char *name,
 	const struct scratch_init *init, struct inode **ret);
@@ -53,15 +55,17 @@ struct scratch_to {
 };
 
 /*
- * The inode leaves its place: it stood for `first` (0: it is PENDING) at `path`, and is SCRATCH now. The name is
- * hidden. Pinned for the caller. -ENOENT: it doesn't stand there (any more). -EISDIR, -ENOSPC.
+ * The inode leaves its place: it stood for `first` (0: it is PENDING) at `path`, and is SCRATCH
+ * now. The name is hidden. Pinned for the caller. -ENOENT: it doesn't stand there (any more).
+ * -EISDIR, -ENOSPC.
  */
 int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first, const struct place *path,
 	const struct scratch_to *to, struct inode **ret);
 
 /*
- * Scratch stands for `first`, which `snapshot` shows at `path`, from now on, its handles with it, and loses its name; who stood there is GONE, and so is
- * the file that was begun under that name in the directory (`dir`: its st_ino). -ENOENT: it isn't scratch any more.
+ * Scratch stands for `first`, which `snapshot` shows at `path`, from now on, its handles with it,
+ * and loses its name; who stood there is GONE, and so is the file that was begun under that name in
+ * the directory (`dir`: its st_ino). -ENOENT: it isn't scratch any more.
  */
 int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir, const struct place *path,
 	uint64_t first, struct snapshot *snapshot);
@@ -69,7 +73,10 @@ int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir, const str
 /* -ENOENT, -ENOTDIR, -EISDIR, -ENOTEMPTY as unlink and rmdir. */
 int scratch_unlink(struct inode_table *t, uint64_t dir, const char *name, bool directory);
 
-/* As rename, to a directory at `new_path`; what stands at the new name is replaced. `noreplace`: -EEXIST. */
+/*
+ * As rename, to a directory at `new_path`; what stands at the new name is replaced. `noreplace`:
+ * -EEXIST.
+ */
 int scratch_rename(struct inode_table *t, uint64_t dir, const char *name, uint64_t new_dir,
 	const struct place *new_path, const char *new_name, bool noreplace);
 
@@ -77,8 +84,8 @@ int scratch_rename(struct inode_table *t, uint64_t dir, const char *name, uint64
 int64_t scratch_dir_mtime(struct inode_table *t, uint64_t dir, unsigned *ret_subdirs);
 
 /*
- * Names after the cookie (1 and up), in order, until fn answers true. `kind` isn't KIND_SCRATCH for a file that
- * was begun (inode_begin), of which `st` says nothing.
+ * Names after the cookie (1 and up), in order, until fn answers true. `kind` isn't KIND_SCRATCH for
+ * a file that was begun (inode_begin), of which `st` says nothing.
  */
 typedef bool scratch_fn(
 	void *arg, const char *name, uint64_t cookie, enum kind kind, const struct stat *st);

@@ -6,7 +6,10 @@
 
 #include <errno.h>
 
-/* Names in tags/ that wait: those that are to come aren't shown yet, those that are to go still are. */
+/*
+ * Names in tags/ that wait: those that are to come aren't shown yet, those that are to go still
+ * are.
+ */
 struct tags_waiting {
 	size_t coming;
 	struct order going; /* by cookie -> struct step */
@@ -18,15 +21,14 @@ struct stream {
 	unsigned cookie;
 	bool shown;		   /* in the namespace's listing and count */
 	struct snapshot *snapshot; /* the newest; NULL: gone, but not yet shown so */
-	struct map
-		steps; /* place -> the oldest struct step that is linked: of several that one counts */
+	/* place -> the oldest struct step that is linked: of several that one counts */
+	struct map steps;
 	uint64_t serial; /* of the newest step */
 	struct tags_waiting tags;
 	char name[];
 };
 
-struct namespace
-{
+struct shown_namespace {
 	unsigned cookie;
 	struct store_namespace server;
 	int64_t mtime;
@@ -44,9 +46,9 @@ struct namespace
 };
 
 /*
- * What was shown and went, by the st_ino that it had first: should it come back, it is another inode, since
- * the kernel keeps the one that was removed dead as long as somebody holds it. Beyond GONE_MAX all that
- * comes counts as one that comes back.
+ * What was shown and went, by the st_ino that it had first: should it come back, it is another
+ * inode, since the kernel keeps the one that was removed dead as long as somebody holds it. Beyond
+ * GONE_MAX all that comes counts as one that comes back.
  */
 #define GONE_MAX 16384
 
@@ -93,7 +95,7 @@ static void stream_free(struct stream *s)
 	free(s);
 }
 
-static void namespace_free(struct namespace *n)
+static void namespace_free(struct shown_namespace *n)
 {
 	map_foreach(&n->streams, e)
 		stream_free(e->value);
@@ -115,13 +117,13 @@ void shown_free(struct shown *p)
 	free(p);
 }
 
-static bool is_ready(const struct shown *p, const struct namespace *n)
+static bool is_ready(const struct shown *p, const struct shown_namespace *n)
 {
 	return p->ready || (n && n->ready);
 }
 
 /* Listed by the server; or its streams came with a watch of the whole cluster. */
-static bool is_wanted(const struct namespace *n)
+static bool is_wanted(const struct shown_namespace *n)
 {
 	return !n->replaced && (n->listed || (!n->named && n->count > 0));
 }
@@ -151,7 +153,7 @@ static unsigned gone_generation(struct gone *g, uint64_t ino)
 	return g->full || idmap_get(&g->inos, ino) ? ++g->generation : 0;
 }
 
-static uint64_t namespace_ino_of(const struct namespace *n, unsigned generation)
+static uint64_t namespace_ino_of(const struct shown_namespace *n, unsigned generation)
 {
 	const char *uid = n->server.uid[0] ? n->server.uid : n->name;
 
@@ -159,7 +161,7 @@ static uint64_t namespace_ino_of(const struct namespace *n, unsigned generation)
 }
 
 /* p->lock held. The same as long as it is shown, or was found by name. */
-static uint64_t namespace_ino(struct shown *p, struct namespace *n)
+static uint64_t namespace_ino(struct shown *p, struct shown_namespace *n)
 {
 	if (!n->ino) {
 		n->plain = namespace_ino_of(n, 0);
@@ -169,7 +171,7 @@ static uint64_t namespace_ino(struct shown *p, struct namespace *n)
 }
 
 /* p->lock held. */
-static void namespace_show(struct shown *p, struct namespace *n)
+static void namespace_show(struct shown *p, struct shown_namespace *n)
 {
 	if (n->visible == is_wanted(n))
 		return;
@@ -183,9 +185,9 @@ static void namespace_show(struct shown *p, struct namespace *n)
 	p->mtime = bump(p->mtime);
 }
 
-static struct namespace *namespace_get(struct shown *p, const char *name, bool create)
+static struct shown_namespace *namespace_get(struct shown *p, const char *name, bool create)
 {
-	struct namespace *n = map_get(&p->namespaces, name);
+	struct shown_namespace *n = map_get(&p->namespaces, name);
 
 	if (n || !create)
 		return n;
@@ -196,7 +198,7 @@ static struct namespace *namespace_get(struct shown *p, const char *name, bool c
 	return n;
 }
 
-static void namespace_drop_unused(struct shown *p, struct namespace *n)
+static void namespace_drop_unused(struct shown *p, struct shown_namespace *n)
 {
 	if (n->listed || n->named || n->visible || n->streams.count)
 		return;
@@ -205,8 +207,12 @@ static void namespace_drop_unused(struct shown *p, struct namespace *n)
 	namespace_free(n);
 }
 
-/* p->lock held. Another one under the name that is shown: that one goes first, and this one comes after. */
-static void namespace_set(struct shown *p, struct namespace *n, const struct store_namespace *ns)
+/*
+ * p->lock held. Another one under the name that is shown: that one goes first, and this one comes
+ * after.
+ */
+static void namespace_set(
+	struct shown *p, struct shown_namespace *n, const struct store_namespace *ns)
 {
 	bool anew = n->server.uid[0] && !streq(n->server.uid, ns->uid);
 
@@ -224,7 +230,7 @@ static void namespace_set(struct shown *p, struct namespace *n, const struct sto
 
 void shown_begin_namespace(struct shown *p, const char *name, const struct store_namespace *ns)
 {
-	struct namespace *n;
+	struct shown_namespace *n;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, name, ns != NULL);
@@ -245,16 +251,16 @@ void shown_restart_inodes(struct shown *p)
 {
 	pthread_mutex_lock(&p->lock);
 	map_foreach(&p->namespaces, e)
-		((struct namespace *)e->value)->ino = 0;
+		((struct shown_namespace *)e->value)->ino = 0;
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void namespace_attr(struct shown *p, struct namespace *n, struct layout_attr *ret);
+static void namespace_attr(struct shown *p, struct shown_namespace *n, struct layout_attr *ret);
 
 /* p->lock held. The namespace, where it is to be shown and isn't, or the other way; else NULL. */
-static struct namespace *namespace_that_differs(struct shown *p, const char *name)
+static struct shown_namespace *namespace_that_differs(struct shown *p, const char *name)
 {
-	struct namespace *n = namespace_get(p, name, false);
+	struct shown_namespace *n = namespace_get(p, name, false);
 
 	return n && n->visible != is_wanted(n) ? n : NULL;
 }
@@ -262,7 +268,7 @@ static struct namespace *namespace_that_differs(struct shown *p, const char *nam
 bool shown_namespace_step(struct shown *p, const char *name, struct step *ret)
 {
 	struct layout_attr attr;
-	struct namespace *n;
+	struct shown_namespace *n;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_that_differs(p, name);
@@ -278,7 +284,7 @@ bool shown_namespace_step(struct shown *p, const char *name, struct step *ret)
 /* False where it is shown, or isn't, already: the same step may be flipped twice. */
 static bool flip_namespace(struct shown *p, const char *name, bool show)
 {
-	struct namespace *n;
+	struct shown_namespace *n;
 	bool flips;
 
 	pthread_mutex_lock(&p->lock);
@@ -294,7 +300,7 @@ static bool flip_namespace(struct shown *p, const char *name, bool show)
 
 void shown_add_named(struct shown *p, const char *name)
 {
-	struct namespace *n;
+	struct shown_namespace *n;
 
 	pthread_mutex_lock(&p->lock);
 	n = namespace_get(p, name, true);
@@ -303,33 +309,33 @@ void shown_add_named(struct shown *p, const char *name)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void shown_set_ready(struct shown *p, const char *namespace, bool ready)
+void shown_set_ready(struct shown *p, const char *ns, bool ready)
 {
-	struct namespace *n;
+	struct shown_namespace *n;
 
 	pthread_mutex_lock(&p->lock);
-	n = namespace ? namespace_get(p, namespace, false) : NULL;
+	n = ns ? namespace_get(p, ns, false) : NULL;
 	if (n)
 		n->ready = ready;
-	else if (!namespace)
+	else if (!ns)
 		p->ready = ready;
 	pthread_mutex_unlock(&p->lock);
 }
 
-bool shown_is_ready(struct shown *p, const char *namespace)
+bool shown_is_ready(struct shown *p, const char *ns)
 {
 	bool ready;
 
 	pthread_mutex_lock(&p->lock);
-	ready = is_ready(p, namespace_get(p, namespace, false));
+	ready = is_ready(p, namespace_get(p, ns, false));
 	pthread_mutex_unlock(&p->lock);
 	return ready;
 }
 
 /* p->lock held. */
-static struct stream *stream_get(struct shown *p, const char *namespace, const char *name)
+static struct stream *stream_get(struct shown *p, const char *ns, const char *name)
 {
-	struct namespace *n = namespace_get(p, namespace, false);
+	struct shown_namespace *n = namespace_get(p, ns, false);
 
 	return n ? map_get(&n->streams, name) : NULL;
 }
@@ -345,7 +351,9 @@ static struct step *steps_at(const struct stream *s, enum kind kind, const char 
 	return map_get(&s->steps, place.at);
 }
 
-/* The older of `found` and the oldest step of the place that is pending; `creates`: that makes it. */
+/*
+ * The older of `found` and the oldest step of the place that is pending; `creates`: that makes it.
+ */
 static const struct step *older(const struct stream *s, const struct step *found, enum kind kind,
 	const char *tag, bool creates)
 {
@@ -356,7 +364,10 @@ static const struct step *older(const struct stream *s, const struct step *found
 	return i && (!found || i->serial < found->serial) ? i : found;
 }
 
-/* p->lock held. What the place shows; borrowed, or NULL. A directory above that comes whole speaks for it. */
+/*
+ * p->lock held. What the place shows; borrowed, or NULL. A directory above that comes whole speaks
+ * for it.
+ */
 static struct snapshot *view_at(const struct stream *s, enum kind kind, const char *tag)
 {
 	const struct step *i = older(s, NULL, kind, tag, false);
@@ -373,7 +384,7 @@ struct snapshot *shown_snapshot_at(struct shown *p, const struct place *path)
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, path->namespace, path->stream);
+	s = stream_get(p, path->ns, path->stream);
 	if (s)
 		snapshot = view_at(s, path->kind, path->tag);
 	if (snapshot)
@@ -382,13 +393,13 @@ struct snapshot *shown_snapshot_at(struct shown *p, const struct place *path)
 	return snapshot;
 }
 
-struct snapshot *shown_snapshot(struct shown *p, const char *namespace, const char *stream)
+struct snapshot *shown_snapshot(struct shown *p, const char *ns, const char *stream)
 {
 	struct snapshot *snapshot = NULL;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, namespace, stream);
+	s = stream_get(p, ns, stream);
 	if (s)
 		snapshot = view_at(s, KIND_STREAM, "");
 	if (snapshot)
@@ -398,20 +409,20 @@ struct snapshot *shown_snapshot(struct shown *p, const char *namespace, const ch
 }
 
 /* The newest, whatever is shown. */
-static struct snapshot *newest_view(struct shown *p, const char *namespace, const char *stream)
+static struct snapshot *newest_view(struct shown *p, const char *ns, const char *stream)
 {
 	struct snapshot *snapshot = NULL;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, namespace, stream);
+	s = stream_get(p, ns, stream);
 	if (s && s->snapshot)
 		snapshot = snapshot_ref(s->snapshot);
 	pthread_mutex_unlock(&p->lock);
 	return snapshot;
 }
 
-static void namespace_touch(struct shown *p, struct namespace *n, const struct snapshot *v)
+static void namespace_touch(struct shown *p, struct shown_namespace *n, const struct snapshot *v)
 {
 	if (is_ready(p, n))
 		n->mtime = bump(n->mtime);
@@ -420,7 +431,7 @@ static void namespace_touch(struct shown *p, struct namespace *n, const struct s
 }
 
 /* p->lock held. Puts the stream into its namespace's listing, or takes it out. */
-static void stream_show(struct shown *p, struct namespace *n, struct stream *s, bool show)
+static void stream_show(struct shown *p, struct shown_namespace *n, struct stream *s, bool show)
 {
 	if (s->shown == show)
 		return;
@@ -434,7 +445,7 @@ static void stream_show(struct shown *p, struct namespace *n, struct stream *s, 
 }
 
 /* p->lock held. A stream that is gone and shown so is forgotten. */
-static void stream_drop_unused(struct shown *p, struct namespace *n, struct stream *s)
+static void stream_drop_unused(struct shown *p, struct shown_namespace *n, struct stream *s)
 {
 	if (s->snapshot || s->steps.count || s->shown)
 		return;
@@ -514,8 +525,8 @@ static struct change *step_unlink(struct stream *s, struct step *i)
 }
 
 /*
- * What the call saved or made shows the newest, whatever was still on its way there: a tag that somebody else had
- * made and lost again may be still to come.
+ * What the call saved or made shows the newest, whatever was still on its way there: a tag that
+ * somebody else had made and lost again may be still to come.
  */
 static void show_own(struct stream *s, const struct change_own *own)
 {
@@ -529,8 +540,8 @@ static void show_own(struct stream *s, const struct change_own *own)
 }
 
 /*
- * An earlier change of the place that is still on its way: what is the newest is shown now. A file that
- * is only written to now doesn't show the name of one that is still to come.
+ * An earlier change of the place that is still on its way: what is the newest is shown now. A file
+ * that is only written to now doesn't show the name of one that is still to come.
  */
 static void show_earlier(struct stream *s, const struct step *step)
 {
@@ -545,7 +556,10 @@ static void show_all(struct stream *s, struct step *first)
 		step_show(s, i);
 }
 
-/* The caller made the directory: what is in it is its own, and no earlier one's that is still to go. */
+/*
+ * The caller made the directory: what is in it is its own, and no earlier one's that is still to
+ * go.
+ */
 static void show_below(struct stream *s, const struct step *step)
 {
 	if (step->op != STEP_CREATE)
@@ -570,8 +584,8 @@ static bool is_remade(const struct step *step)
 }
 
 /*
- * One step of a change that begins: its place waits, or shows the newest at once. The bytes of a file that isn't
- * the caller's own are to be announced, too.
+ * One step of a change that begins: its place waits, or shows the newest at once. The bytes of a
+ * file that isn't the caller's own are to be announced, too.
  */
 static void begin_step(struct stream *s, struct step *step)
 {
@@ -593,9 +607,9 @@ static uint64_t stream_plain(const struct object *object)
 }
 
 /* p->lock held. Takes over the change's new snapshot for the tree, and hands the old one back. */
-static void begin_locked(struct shown *p, const char *namespace, const char *name, struct change *c)
+static void begin_locked(struct shown *p, const char *ns, const char *name, struct change *c)
 {
-	struct namespace *n = namespace_get(p, namespace, c->new != NULL);
+	struct shown_namespace *n = namespace_get(p, ns, c->next != NULL);
 	struct stream *s = n ? map_get(&n->streams, name) : NULL;
 	bool shown_at_once = false;
 
@@ -606,9 +620,9 @@ static void begin_locked(struct shown *p, const char *namespace, const char *nam
 		strcpy(s->name, name);
 		map_set(&n->streams, s->name, s);
 	}
-	if (c->old && !c->new)
+	if (c->old && !c->next)
 		gone_note(&p->gone, stream_plain(c->old->object));
-	s->snapshot = snapshot_ref_or_null(c->new);
+	s->snapshot = snapshot_ref_or_null(c->next);
 	if (!tags_wait(s)) {
 		s->tags.moved = !c->old;
 		s->tags.mtime = c->old ? snapshot_index(c->old)->tags_mtime : 0;
@@ -619,7 +633,7 @@ static void begin_locked(struct shown *p, const char *namespace, const char *nam
 			shown_at_once = true;
 	}
 	if (shown_at_once)
-		stream_show(p, n, s, c->new != NULL);
+		stream_show(p, n, s, c->next != NULL);
 	stream_drop_unused(p, n, s);
 }
 
@@ -648,12 +662,12 @@ static struct snapshot *first_view(struct shown *p, struct object *object)
 }
 
 static void begin_own(
-	struct shown *p, const char *namespace, const char *name, const struct change_own *own)
+	struct shown *p, const char *ns, const char *name, const struct change_own *own)
 {
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, namespace, name);
+	s = stream_get(p, ns, name);
 	if (s)
 		show_own(s, own);
 	pthread_mutex_unlock(&p->lock);
@@ -670,7 +684,7 @@ static struct change *change_to(struct shown *p, const char *key, struct snapsho
 	struct object *object, const struct change_own *own)
 {
 	bool again = object && old && !streq(old->object->uid, object->uid);
-	struct snapshot *new = NULL;
+	struct snapshot *next = NULL;
 	struct change *c;
 
 	if ((!old && !object) || is_older(object, old)) {
@@ -678,11 +692,11 @@ static struct change *change_to(struct shown *p, const char *key, struct snapsho
 		return NULL;
 	}
 	if (object && !old)
-		new = first_view(p, object);
+		next = first_view(p, object);
 	else if (object && !again)
-		new = snapshot_new(
+		next = snapshot_new(
 			object, old, tag_that_went(own), 0, now_realtime(), p->cache, p->journal);
-	c = change_between(key, old, new, own);
+	c = change_between(key, old, next, own);
 	c->again = again;
 	return c;
 }
@@ -691,23 +705,23 @@ struct change *shown_begin(
 	struct shown *p, const char *key, struct object *object, const struct change_own *own)
 {
 	const char *name = strchr(key, '/') + 1;
-	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
+	_cleanup_free_ char *ns = xstrndup(key, name - 1 - key);
 	bool done = false;
 	struct change *c;
 
 	if (own)
-		begin_own(p, namespace, name, own);
+		begin_own(p, ns, name, own);
 	for (;;) {
 		struct stream *s;
 
-		c = change_to(p, key, newest_view(p, namespace, name), object, own);
+		c = change_to(p, key, newest_view(p, ns, name), object, own);
 		if (!c)
 			return NULL;
 		pthread_mutex_lock(&p->lock);
-		s = stream_get(p, namespace, name);
+		s = stream_get(p, ns, name);
 		done = (s ? s->snapshot : NULL) == c->old;
 		if (done)
-			begin_locked(p, namespace, name, c);
+			begin_locked(p, ns, name, c);
 		pthread_mutex_unlock(&p->lock);
 		if (done)
 			break;
@@ -730,9 +744,9 @@ static struct step *find_step(
 
 /* p->lock held. The change whose step was PENDING, for the caller to give back; or NULL. */
 static struct change *flip_locked(
-	struct shown *p, const char *namespace, const char *name, const struct step *step)
+	struct shown *p, const char *ns, const char *name, const struct step *step)
 {
-	struct namespace *n = namespace_get(p, namespace, false);
+	struct shown_namespace *n = namespace_get(p, ns, false);
 	struct stream *s = n ? map_get(&n->streams, name) : NULL;
 	struct step *i = s ? find_step(s, step->op, step->kind, step_tag(step), true) : NULL;
 	struct change *change;
@@ -750,7 +764,7 @@ int shown_flip_unknown(struct shown *p, const char *key, const struct step *step
 	const atomic_uint_fast64_t *counter, uint64_t value)
 {
 	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
-	_cleanup_free_ char *namespace = xstrndup(key, strcspn(key, "/"));
+	_cleanup_free_ char *ns = xstrndup(key, strcspn(key, "/"));
 	_cleanup_change_ struct change *change = NULL;
 	bool unknown;
 
@@ -759,7 +773,7 @@ int shown_flip_unknown(struct shown *p, const char *key, const struct step *step
 	pthread_mutex_lock(&p->lock);
 	unknown = !counter || atomic_load(counter) == value;
 	if (unknown)
-		change = flip_locked(p, namespace, name, step);
+		change = flip_locked(p, ns, name, step);
 	pthread_mutex_unlock(&p->lock);
 	return unknown ? change != NULL : -EAGAIN;
 }
@@ -772,12 +786,12 @@ bool shown_flip(struct shown *p, const char *key, const struct step *step)
 bool shown_show(struct shown *p, const char *key, const struct step *step)
 {
 	const char *name = strchr(key, '/') + 1;
-	_cleanup_free_ char *namespace = xstrndup(key, name - 1 - key);
+	_cleanup_free_ char *ns = xstrndup(key, name - 1 - key);
 	struct step *i = NULL;
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, namespace, name);
+	s = stream_get(p, ns, name);
 	if (s)
 		i = find_step(s, step->op, step->kind, step_tag(step), true);
 	if (i)
@@ -789,18 +803,18 @@ bool shown_show(struct shown *p, const char *key, const struct step *step)
 void shown_end(struct shown *p, struct change *c)
 {
 	const char *name = strchr(c->key, '/') + 1;
-	_cleanup_free_ char *namespace = xstrndup(c->key, name - 1 - c->key);
+	_cleanup_free_ char *ns = xstrndup(c->key, name - 1 - c->key);
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, namespace, name);
+	s = stream_get(p, ns, name);
 	for (size_t i = 0; i < c->nsteps; i++) {
 		if (step_is_linked(&c->steps[i]))
 			change_unref(step_unlink(s, &c->steps[i]));
 		c->steps[i].state = STEP_ANNOUNCED;
 	}
 	if (s)
-		stream_drop_unused(p, namespace_get(p, namespace, false), s);
+		stream_drop_unused(p, namespace_get(p, ns, false), s);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -811,16 +825,16 @@ bool shown_is_expected(struct shown *p, const struct place *path, enum step_op o
 	bool expected;
 
 	if (path->kind == KIND_NAMESPACE)
-		return shown_namespace_step(p, path->namespace, &step) && step.op == op;
+		return shown_namespace_step(p, path->ns, &step) && step.op == op;
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, path->namespace, path->stream);
+	s = stream_get(p, path->ns, path->stream);
 	expected = s && (find_step(s, op, path->kind, path->tag, true) ||
 				find_step(s, op, path->kind, path->tag, false));
 	pthread_mutex_unlock(&p->lock);
 	return expected;
 }
 
-static void namespace_attr(struct shown *p, struct namespace *n, struct layout_attr *ret)
+static void namespace_attr(struct shown *p, struct shown_namespace *n, struct layout_attr *ret)
 {
 	*ret = (struct layout_attr){.ino = namespace_ino(p, n),
 		.mtime = n->mtime,
@@ -829,14 +843,14 @@ static void namespace_attr(struct shown *p, struct namespace *n, struct layout_a
 
 static int root_attr(struct shown *p, const struct place *path, struct layout_attr *ret)
 {
-	struct namespace *n;
+	struct shown_namespace *n;
 	int r = 0;
 
 	pthread_mutex_lock(&p->lock);
 	if (path->kind == KIND_ROOT) {
 		*ret = (struct layout_attr){1, 0, p->mtime, 2 + p->shown};
 	} else {
-		n = namespace_get(p, path->namespace, false);
+		n = namespace_get(p, path->ns, false);
 		if (n && (n->visible || n->named))
 			namespace_attr(p, n, ret);
 		else
@@ -855,7 +869,7 @@ static int tags_attr(struct shown *p, const struct place *path, struct layout_at
 	struct stream *s;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, path->namespace, path->stream);
+	s = stream_get(p, path->ns, path->stream);
 	v = snapshot_ref_or_null(s ? view_at(s, KIND_TAGS, "") : NULL);
 	if (v && v == s->snapshot) {
 		coming = s->tags.coming;
@@ -900,7 +914,7 @@ static size_t batch_namespaces(struct shown *p, uint64_t cookie, struct child *b
 	size_t n = 0;
 
 	for (size_t i = order_after(&p->order, cookie); i < p->order.count && n < BATCH; i++) {
-		struct namespace *child = p->order.places[i].child;
+		struct shown_namespace *child = p->order.places[i].child;
 
 		if (!child || !child->visible)
 			continue;
@@ -912,10 +926,9 @@ static size_t batch_namespaces(struct shown *p, uint64_t cookie, struct child *b
 	return n;
 }
 
-static size_t batch_streams(
-	struct shown *p, const char *namespace, uint64_t cookie, struct child *batch)
+static size_t batch_streams(struct shown *p, const char *ns, uint64_t cookie, struct child *batch)
 {
-	struct namespace *parent = namespace_get(p, namespace, false);
+	struct shown_namespace *parent = namespace_get(p, ns, false);
 	size_t n = 0;
 
 	if (!parent)
@@ -944,7 +957,7 @@ static size_t batch_get(
 	if (directory->kind == KIND_ROOT)
 		n = batch_namespaces(p, cookie, batch);
 	else
-		n = batch_streams(p, directory->namespace, cookie, batch);
+		n = batch_streams(p, directory->ns, cookie, batch);
 	pthread_mutex_unlock(&p->lock);
 	return n;
 }
@@ -963,7 +976,7 @@ static int list_objects(
 		for (size_t i = 0; i < n; i++) {
 			struct child *c = &batch[i];
 
-			strcpy(path.kind == KIND_STREAM ? path.stream : path.namespace, c->name);
+			strcpy(path.kind == KIND_STREAM ? path.stream : path.ns, c->name);
 			if (c->snapshot && !stop)
 				snapshot_attr(c->snapshot, KIND_STREAM, "", &c->attr);
 			stop = stop || fn(arg, c->name, c->cookie, &path, &c->attr);
@@ -988,7 +1001,7 @@ static size_t batch_going(struct shown *p, const struct place *directory, uint64
 	size_t n = 0;
 
 	pthread_mutex_lock(&p->lock);
-	s = stream_get(p, directory->namespace, directory->stream);
+	s = stream_get(p, directory->ns, directory->stream);
 	if (!*ret_newest && s)
 		*ret_newest = snapshot_ref_or_null(s->snapshot);
 	for (size_t i = s ? order_after(&s->tags.going, cookie) : 0;
@@ -1004,7 +1017,9 @@ static size_t batch_going(struct shown *p, const struct place *directory, uint64
 	return n;
 }
 
-/* Merges tags that stay, or have come, and those that are going, each in the order of its cookies. */
+/*
+ * Merges tags that stay, or have come, and those that are going, each in the order of its cookies.
+ */
 static int list_tags(
 	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg)
 {

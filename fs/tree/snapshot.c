@@ -164,8 +164,8 @@ static bool has_part(const struct object *a, const struct object *b, enum snapsh
 }
 
 /*
- * imagestream.json: rendering it costs the most of all, so that its size is put together from those of
- * its parts. No two versions are the same in it, since it names its version.
+ * imagestream.json: rendering it costs the most of all, so that its size is put together from those
+ * of its parts. No two versions are the same in it, since it names its version.
  */
 static void measure_imagestream(struct snapshot_index *x, const struct snapshot *v,
 	const json_t *object, const struct snapshot_index *before, const struct object *old,
@@ -223,8 +223,8 @@ static void measure_tag(struct snapshot_index *x, struct snapshot_tag *t, const 
 }
 
 /*
- * What a version looks like. What is the same as in `old`, whose index is `before` (both NULL: there is
- * none), isn't measured; where only metadata changed, nothing else is parsed.
+ * What a version looks like. What is the same as in `old`, whose index is `before` (both NULL:
+ * there is none), isn't measured; where only metadata changed, nothing else is parsed.
  */
 static struct snapshot_index *index_new(const struct snapshot *v,
 	const struct snapshot_index *before, const struct object *old, int64_t mtime)

@@ -1,11 +1,11 @@
 /*
  * snapshot: one shown version of a stream: its object, and what its files and tags look like.
  *
- * Immutable and counted. A snapshot that follows another one knows which files' bytes changed, so that
- * a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names, sizes
- * and times cost a parse and a rendering of every file, so they are made at the first question.
- * imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it is
- * asked for itself, out of those of its parts.
+ * Immutable and counted. A snapshot that follows another one knows which files' bytes changed, so
+ * that a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names,
+ * sizes and times cost a parse and a rendering of every file, so they are made at the first
+ * question. imagestream.yaml has other bytes exactly when imagestream.json has; its size is made
+ * when it is asked for itself, out of those of its parts.
  */
 #ifndef FS_TREE_SNAPSHOT_H
 #define FS_TREE_SNAPSHOT_H
@@ -18,8 +18,8 @@
 
 struct snapshot_file {
 	bool there;
-	unsigned
-		born; /* how often something was made anew in the stream before it; part of its st_ino */
+	/* how often something was made anew in the stream before it; part of its st_ino */
+	unsigned born;
 	uint64_t size, hash; /* of imagestream.yaml those of imagestream.json */
 	int64_t mtime;
 };
@@ -31,7 +31,8 @@ struct snapshot_tag {
 	char *raw;  /* as the API has it */
 	size_t raw_len;
 	size_t spec_at,
-		status_at; /* its elements' places in spec.tags and status.tags, or SNAPSHOT_NOWHERE */
+		/* its elements' places in spec.tags and status.tags, or SNAPSHOT_NOWHERE */
+		status_at;
 	unsigned cookie; /* its place in listings; never used again in this stream */
 	unsigned born;
 	int64_t mtime;
@@ -58,16 +59,18 @@ struct snapshot {
 	struct object_cache *cache;
 	struct journal *journal;
 	_Atomic(struct snapshot_index *) index; /* NULL: nobody asked yet */
-	/* Bytes of imagestream.yaml, of its parts and of what else is in it; 0: nobody asked yet. */
+	/*
+	 * Bytes of imagestream.yaml, of its parts and of what else is in it; 0: nobody asked yet.
+	 */
 	atomic_uint_fast64_t yaml_size, yaml_parts[SNAPSHOT_PARTS], yaml_rest;
 };
 
 /*
- * The first version of a stream, or the one after `old`, whose generation it then has. Takes a reference
- * of its own on the object; cache and journal are borrowed for the snapshot's life. `now` is the mtime of
- * what changed. `generation` 0: it was never shown here before; what went and comes back has another one,
- * so that everything in it is a new inode. The tag `went` (NULL: none) of the old one was removed: where it is
- * there, it is another.
+ * The first version of a stream, or the one after `old`, whose generation it then has. Takes a
+ * reference of its own on the object; cache and journal are borrowed for the snapshot's life. `now`
+ * is the mtime of what changed. `generation` 0: it was never shown here before; what went and comes
+ * back has another one, so that everything in it is a new inode. The tag `went` (NULL: none) of the
+ * old one was removed: where it is there, it is another.
  */
 struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
 	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal);

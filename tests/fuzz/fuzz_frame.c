@@ -1,4 +1,7 @@
-/* However the bytes of a watch are cut on their way, the same documents come out, one after the other. */
+/*
+ * However the bytes of a watch are cut on their way, the same documents come out, one after the
+ * other.
+ */
 #include "fuzz.h"
 
 #include "client/frame.h"

@@ -1,6 +1,7 @@
 /*
- * A merge of two edits holds everything of mine and everything of theirs, or it is a conflict; and the
- * bodies say what was merged. The documents are made of the input's bytes: an object, and two edits of it.
+ * A merge of two edits holds everything of mine and everything of theirs, or it is a conflict; and
+ * the bodies say what was merged. The documents are made of the input's bytes: an object, and two
+ * edits of it.
  */
 #include "fuzz.h"
 
@@ -52,7 +53,9 @@ static json_t *make_value(struct bytes *b, unsigned depth)
 	}
 }
 
-/* Where an edit may be made; "?" stands for an element of the list of tags, owners or finalizers. */
+/*
+ * Where an edit may be made; "?" stands for an element of the list of tags, owners or finalizers.
+ */
 static const char *const places[] = {"spec", "spec.lookupPolicy", "spec.tags", "spec.tags.?",
 	"spec.tags.?.from", "spec.tags.?.reference", "spec.tags.?.generation",
 	"spec.tags.?.annotations", "spec.tags.?.annotations.a", "spec.tags.?.importPolicy.b",

@@ -1,4 +1,7 @@
-/* An object of any JSON has the names that its place in the tree needs, and every file of it can be shown. */
+/*
+ * An object of any JSON has the names that its place in the tree needs, and every file of it can be
+ * shown.
+ */
 #include "fuzz.h"
 
 #include "client/json.h"

@@ -1,6 +1,6 @@
 /*
- * Whatever a server sends as a page of a list, as an event or as an object, what comes into the store went
- * through the gate, and a page that is no list takes nothing away.
+ * Whatever a server sends as a page of a list, as an event or as an object, what comes into the
+ * store went through the gate, and a page that is no list takes nothing away.
  */
 #include "fuzz.h"
 

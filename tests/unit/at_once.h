@@ -50,7 +50,7 @@ static inline bool set_stream(struct shown *p, const char *key, struct object *o
 	if (first->again)
 		second = set_once(p, key, object);
 	*ret_old = snapshot_ref_or_null(first->old);
-	*ret_new = snapshot_ref_or_null(second ? second->new : first->new);
+	*ret_new = snapshot_ref_or_null(second ? second->next : first->next);
 	return true;
 }
 
@@ -64,7 +64,7 @@ static inline int look_up(struct shown *p, const struct place *directory, const 
 	path.kind = layout_child(directory->kind, name);
 	if (path.kind == KIND_COUNT && directory->kind == KIND_ROOT) {
 		path.kind = KIND_NAMESPACE;
-		strcpy(path.namespace, name);
+		strcpy(path.ns, name);
 	} else if (path.kind == KIND_COUNT && directory->kind == KIND_NAMESPACE) {
 		path.kind = KIND_STREAM;
 		strcpy(path.stream, name);

@@ -1,6 +1,6 @@
 /*
- * Keys of nobody's, as PEM text. CERTIFICATE and CERTIFICATE_2 are good until the year 9999, each with its
- * key; EXPIRED goes with KEY. The passphrase of both ENCRYPTED_KEYs is "secret".
+ * Keys of nobody's, as PEM text. CERTIFICATE and CERTIFICATE_2 are good until the year 9999, each
+ * with its key; EXPIRED goes with KEY. The passphrase of both ENCRYPTED_KEYs is "secret".
  */
 #ifndef TESTS_UNIT_PEM_H
 #define TESTS_UNIT_PEM_H

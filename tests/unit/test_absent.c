@@ -10,9 +10,9 @@
 #define INTERVAL (30 * NSEC_PER_SEC)
 #define LATER	 (10 * NSEC_PER_SEC)
 
-static void unexpected(void *arg, const char *namespace)
+static void unexpected(void *arg, const char *ns)
 {
-	fail_msg("%s", namespace);
+	fail_msg("%s", ns);
 }
 
 static int setup(void **state)

@@ -1,4 +1,7 @@
-/* Open files, and what becomes of them when their inode is renamed, replaced or gone: without a mount. */
+/*
+ * Open files, and what becomes of them when their inode is renamed, replaced or gone: without a
+ * mount.
+ */
 #include "fs/tree/handle.h"
 #include "fs/tree/scratch.h"
 #include "tests/unit/clock.h"
@@ -211,7 +214,10 @@ static void test_leave(void **state)
 	assert_null(scratch_get(t, first));
 }
 
-/* Saved over a real name: its handles are on the real file, those of who stood there on what is gone. */
+/*
+ * Saved over a real name: its handles are on the real file, those of who stood there on what is
+ * gone.
+ */
 static void test_take(void **state)
 {
 	_cleanup_view_ struct snapshot *one = next(NULL, "1", "one"), *two = next(one, "2", "two");
@@ -300,7 +306,9 @@ static void test_pending(void **state)
 	assert_true(due.first == 0 && due.dir == DIR_A);
 }
 
-/* Saved, it is a real file, and its handles with it; scratch that takes its place leaves it GONE. */
+/*
+ * Saved, it is a real file, and its handles with it; scratch that takes its place leaves it GONE.
+ */
 static void test_pending_replaced(void **state)
 {
 	_cleanup_view_ struct snapshot *one = next(NULL, "1", "one");

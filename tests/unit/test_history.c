@@ -321,7 +321,10 @@ static void test_own_on_other(void **state)
 	assert_false(is_ours("5", 8));
 }
 
-/* Several changes as one version, as a list after a break shows them: what it all amounts to counts. */
+/*
+ * Several changes as one version, as a list after a break shows them: what it all amounts to
+ * counts.
+ */
 static void test_coalesced(void **state)
 {
 	serve(5, 0, 0);

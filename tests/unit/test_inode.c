@@ -45,7 +45,7 @@ static bool is_hidden(uint64_t first)
 static void assert_path(const struct place *path, const struct place *expected)
 {
 	assert_int_equal(path->kind, expected->kind);
-	assert_string_equal(path->namespace, expected->namespace);
+	assert_string_equal(path->ns, expected->ns);
 	assert_string_equal(path->stream, expected->stream);
 	assert_string_equal(path->tag, expected->tag);
 }
@@ -314,7 +314,9 @@ static void test_pending_again(void **state)
 	inode_begin(t, DIR, &api); /* freed with the table */
 }
 
-/* It is saved: the inode stands for what the server's tree shows there now, and isn't due any more. */
+/*
+ * It is saved: the inode stands for what the server's tree shows there now, and isn't due any more.
+ */
 static void test_pending_saved(void **state)
 {
 	uint64_t ino = inode_begin(t, DIR, &api), id = inode_lookup(t, &api, ino);
@@ -351,7 +353,10 @@ static void test_gone(void **state)
 	assert_int_equal(inode_count(t), 2);
 }
 
-/* Another inode takes a name over: who stood there is GONE. What stands there isn't forgotten with the kernel's lookups. */
+/*
+ * Another inode takes a name over: who stood there is GONE. What stands there isn't forgotten with
+ * the kernel's lookups.
+ */
 static void test_take(void **state)
 {
 	struct place path;
@@ -373,11 +378,11 @@ static void test_take(void **state)
 	assert_int_equal(inode_id(t, 77), 0);
 }
 
-static struct place tag_path(const char *namespace, const char *stream, const char *tag)
+static struct place tag_path(const char *ns, const char *stream, const char *tag)
 {
 	struct place path = {.kind = KIND_TAG};
 
-	strcpy(path.namespace, namespace);
+	strcpy(path.ns, ns);
 	strcpy(path.stream, stream);
 	strcpy(path.tag, tag);
 	return path;
@@ -390,7 +395,7 @@ static void assert_known(uint64_t id, const struct place *path, uint64_t ino)
 
 	assert_true(inode_get(t, id, &found, &found_ino));
 	assert_int_equal(found.kind, path->kind);
-	assert_string_equal(found.namespace, path->namespace);
+	assert_string_equal(found.ns, path->ns);
 	assert_string_equal(found.stream, path->stream);
 	assert_string_equal(found.tag, path->tag);
 	assert_int_equal(found_ino, ino);
@@ -508,7 +513,7 @@ static void test_longest_names(void **state)
 	struct place path = {.kind = KIND_TAG_IMAGE};
 	uint64_t id;
 
-	memset(path.namespace, 'n', NAME_SIZE - 1);
+	memset(path.ns, 'n', NAME_SIZE - 1);
 	memset(path.stream, 's', NAME_SIZE - 1);
 	memset(path.tag, 't', NAME_SIZE - 1);
 	id = inode_lookup(t, &path, 9);
@@ -519,7 +524,7 @@ static void test_longest_names(void **state)
 
 static void test_growth(void **state)
 {
-	struct place path = {.kind = KIND_STREAM, .namespace = "shop"};
+	struct place path = {.kind = KIND_STREAM, .ns = "shop"};
 	uint64_t *ids = xcalloc(MANY, sizeof(*ids));
 	/* Odd, so that all are different. */
 	const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
@@ -553,7 +558,7 @@ static void note_node(void *arg, const struct place *path, uint64_t ino)
 {
 	char *text = arg;
 
-	sprintf(text + strlen(text), "%s/%s:%d ", path->namespace, path->stream, (int)ino);
+	sprintf(text + strlen(text), "%s/%s:%d ", path->ns, path->stream, (int)ino);
 }
 
 /* Those of one namespace that the kernel may know, but not what is GONE. */

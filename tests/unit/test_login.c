@@ -44,14 +44,14 @@ static char *in(const char *name)
 /* As a careful program writes: whoever reads meanwhile sees the old or the new text. */
 static void put(const char *name, const char *text)
 {
-	_cleanup_free_ char *path = in(name), *new = in(".new");
-	FILE *f = fopen(new, "w");
+	_cleanup_free_ char *path = in(name), *next = in(".new");
+	FILE *f = fopen(next, "w");
 
 	assert_non_null(f);
 	fputs(text, f);
 	fclose(f);
-	assert_int_equal(chmod(new, 0700), 0);
-	assert_int_equal(rename(new, path), 0);
+	assert_int_equal(chmod(next, 0700), 0);
+	assert_int_equal(rename(next, path), 0);
 }
 
 static void put_plugin(const char *script)

@@ -140,9 +140,9 @@ static void inval_entry(void *arg, uint64_t parent, const char *name)
 	tell(NULL, dir, name);
 }
 
-static bool keeps(struct publisher *p, const char *namespace, const char *name)
+static bool keeps(struct publisher *p, const char *ns, const char *name)
 {
-	return publish_keeps_missing(p, publish_coverage(p), namespace, name);
+	return publish_keeps_missing(p, publish_coverage(p), ns, name);
 }
 
 static void test_uncover(void **state)
@@ -154,7 +154,7 @@ static void test_uncover(void **state)
 	struct publish_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
-	struct place shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
+	struct place shop = {.kind = KIND_NAMESPACE, .ns = "shop"};
 	struct layout_attr attr;
 	struct publisher *p;
 	char wanted[32];

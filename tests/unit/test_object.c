@@ -302,9 +302,8 @@ static void test_refused(void **state)
 	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"         \
 	"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"         \
 	"aaaaaaaaaaaaaaa" /* 255 */
-#define NAMES(namespace, name, uid, version)                                                       \
-	"{\"namespace\":" namespace ",\"name\":" name ",\"uid\":" uid                              \
-				    ",\"resourceVersion\":" version "}"
+#define NAMES(ns, name, uid, version)                                                              \
+	"{\"namespace\":" ns ",\"name\":" name ",\"uid\":" uid ",\"resourceVersion\":" version "}"
 
 /* What names an object, and the sentence that says why it is left out; NULL: it is taken. */
 static void test_gate(void **state)

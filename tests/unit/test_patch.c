@@ -1,6 +1,7 @@
 /*
- * One function a rule of DESIGN.md 3 and a danger of the patch formats; then generated saves against
- * models: a flat one of three-way merging, and one of each patch format as the server applies it.
+ * One function a rule of DESIGN.md 3 and a danger of the patch formats; then generated saves
+ * against models: a flat one of three-way merging, and one of each patch format as the server
+ * applies it.
  *
  * JSON stands in single quotes.
  */

@@ -462,7 +462,9 @@ static void test_modes_of_others(void **state)
 	assert_private("state/imagestreamfs");
 }
 
-/* No place for copies: what stands beside the file is there all the same, and the journal says so. */
+/*
+ * No place for copies: what stands beside the file is there all the same, and the journal says so.
+ */
 static void test_no_place(void **state)
 {
 	_cleanup_free_ char *path = below("state");

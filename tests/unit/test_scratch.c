@@ -257,7 +257,9 @@ static bool is_hidden(uint64_t first)
 	return hidden;
 }
 
-/* Renamed away: with its st_ino and its id, in place of what has the name; the real name is hidden. */
+/*
+ * Renamed away: with its st_ino and its id, in place of what has the name; the real name is hidden.
+ */
 static void test_leave(void **state)
 {
 	uint64_t id = inode_lookup(s, &spec, PLACE), dir = add(DIR_A, "d", DIR_MODE, NULL);

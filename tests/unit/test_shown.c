@@ -80,17 +80,17 @@ static struct object *make(
 
 static void set_object(const char *key, struct object *o)
 {
-	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *old = NULL, *next = NULL;
 
-	set_stream(tree, key, o, &old, &new);
+	set_stream(tree, key, o, &old, &next);
 }
 
 static bool set_tags(const char *key, const char *uid, int version, const char *tags)
 {
 	_cleanup_object_ struct object *o = make(key, uid, version, OLD, tags);
-	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *old = NULL, *next = NULL;
 
-	return set_stream(tree, key, o, &old, &new);
+	return set_stream(tree, key, o, &old, &next);
 }
 
 static bool set(const char *key, const char *uid, int version)
@@ -100,17 +100,16 @@ static bool set(const char *key, const char *uid, int version)
 
 static bool del(const char *key)
 {
-	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *old = NULL, *next = NULL;
 
-	return set_stream(tree, key, NULL, &old, &new);
+	return set_stream(tree, key, NULL, &old, &next);
 }
 
-static struct place path_of(
-	enum kind kind, const char *namespace, const char *stream, const char *tag)
+static struct place path_of(enum kind kind, const char *ns, const char *stream, const char *tag)
 {
 	struct place path = {.kind = kind};
 
-	strcpy(path.namespace, namespace);
+	strcpy(path.ns, ns);
 	strcpy(path.stream, stream);
 	strcpy(path.tag, tag);
 	return path;
@@ -193,17 +192,17 @@ static void test_set(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		_cleanup_object_ struct object *o =
 			make("shop/web", "u", steps[i].version, OLD, "");
-		_cleanup_view_ struct snapshot *old = NULL, *new = NULL, *now = NULL;
+		_cleanup_view_ struct snapshot *old = NULL, *next = NULL, *now = NULL;
 		bool changed =
-			set_stream(tree, "shop/web", steps[i].version ? o : NULL, &old, &new);
+			set_stream(tree, "shop/web", steps[i].version ? o : NULL, &old, &next);
 
 		assert_int_equal(changed, steps[i].changes);
 		assert_shown(old, changed ? steps[i].before : NULL);
-		assert_shown(new, changed ? steps[i].after : NULL);
+		assert_shown(next, changed ? steps[i].after : NULL);
 		now = shown_snapshot(tree, "shop", "web");
 		assert_shown(now, steps[i].after);
 		if (changed)
-			assert_ptr_equal(now, new);
+			assert_ptr_equal(now, next);
 	}
 }
 
@@ -226,31 +225,31 @@ static void test_set_follows(void **state)
 {
 	struct place file = path_of(KIND_SPEC_JSON, "shop", "web", "");
 	int64_t before = now_realtime();
-	struct layout_attr old, new;
+	struct layout_attr old, next;
 
 	set_tags("shop/web", "u", 1, "a");
 	old = attr_of(file);
 	set_tags("shop/web", "u", 2, "a b");
-	new = attr_of(file);
-	assert_true(new.ino == old.ino);
+	next = attr_of(file);
+	assert_true(next.ino == old.ino);
 	assert_true(old.mtime == OLD_NS);
-	assert_true(new.mtime >= before);
-	assert_true(new.size > old.size);
+	assert_true(next.mtime >= before);
+	assert_true(next.size > old.size);
 }
 
 /* The snapshots outlive the tree's interest in them. */
 static void test_views_are_counted(void **state)
 {
-	_cleanup_view_ struct snapshot *first = NULL, *second = NULL, *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *first = NULL, *second = NULL, *old = NULL, *next = NULL;
 	_cleanup_object_ struct object *o = make("shop/web", "u", 2, OLD, "");
 
 	assert_null(shown_snapshot(tree, "shop", "web"));
 	set("shop/web", "u", 1);
 	first = shown_snapshot(tree, "shop", "web");
-	assert_true(set_stream(tree, "shop/web", o, &old, &new));
+	assert_true(set_stream(tree, "shop/web", o, &old, &next));
 	assert_ptr_equal(old, first);
 	second = shown_snapshot(tree, "shop", "web");
-	assert_ptr_equal(second, new);
+	assert_ptr_equal(second, next);
 	del("shop/web");
 	assert_int_equal(atomic_load(&first->refs), 2);
 	assert_int_equal(atomic_load(&second->refs), 2);
@@ -304,7 +303,7 @@ static void test_lookup(void **state)
 	lookup(TAG("shop", "web", "v1"), "image", KIND_COUNT);
 	lookup(TAG("shop", "web", "v2"), "spec.json", KIND_COUNT);
 	assert_int_equal(look_up(tree, &tags, "v1", &path, &attr), 0);
-	assert_string_equal(path.namespace, "shop");
+	assert_string_equal(path.ns, "shop");
 	assert_string_equal(path.stream, "web");
 	assert_string_equal(path.tag, "v1");
 	del("shop/web");
@@ -480,13 +479,13 @@ static void test_namespace_mtime(void **state)
 {
 	int64_t start = now_realtime(), mtime;
 	_cleanup_object_ struct object *older = make("shop/older", "u2", 1, OLDER, "");
-	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *old = NULL, *next = NULL;
 
 	list_namespace("shop", "n", 5);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, 5);
 	set("shop/web", "u1", 1);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
-	set_stream(tree, "shop/older", older, &old, &new);
+	set_stream(tree, "shop/older", older, &old, &next);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
 	shown_set_ready(tree, "shop", true);
 	assert_int_equal(attr_of(NAMESPACE("shop")).mtime, OLD_NS);
@@ -692,7 +691,9 @@ static void test_list_nothing(void **state)
 
 #define WEB "shop/web"
 
-/* "+tags/a", "-spec.json", "~tags/a/image"; the stream itself is ".". With a '!' it doesn't wait. */
+/*
+ * "+tags/a", "-spec.json", "~tags/a/image"; the stream itself is ".". With a '!' it doesn't wait.
+ */
 static void step_text(const struct step *step, char ret[2 * NAME_SIZE])
 {
 	const char *tags = step->kind >= KIND_TAG ? "tags/" : "";
@@ -712,7 +713,7 @@ static void assert_steps(const struct change *c, const char *expected)
 
 		step_text(step, text);
 		strcat(strcat(all, i ? " " : ""), text);
-		assert_int_equal(snapshot_attr(step->op == STEP_DELETE ? c->old : c->new,
+		assert_int_equal(snapshot_attr(step->op == STEP_DELETE ? c->old : c->next,
 					 step->kind, step_tag(step), &attr),
 			0);
 		assert_true(step->place == attr.ino);
@@ -835,7 +836,7 @@ static void test_begin_created(void **state)
 	begin(&c, 1, "a=1+i b");
 	assert_steps(c, "+.");
 	assert_null(c->old);
-	assert_shown(c->new, "1");
+	assert_shown(c->next, "1");
 	assert_false(c->again);
 	assert_absent(STREAM("shop", "web"));
 	assert_absent(path_of(KIND_SPEC_JSON, "shop", "web", ""));
@@ -848,7 +849,7 @@ static void test_begin_created(void **state)
 	assert_list(NAMESPACE("shop"), "");
 	flip(c, "+.");
 	v = shown_snapshot(tree, "shop", "web");
-	assert_ptr_equal(v, c->new);
+	assert_ptr_equal(v, c->next);
 	assert_list(NAMESPACE("shop"), "web");
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "a b");
 	assert_list(TAG("shop", "web", "a"), "spec.json status.json image");
@@ -884,7 +885,7 @@ static void test_begin_deleted(void **state)
 			"-tags/b/spec.json -tags/b -imagestream.json -imagestream.yaml "
 			"-metadata.json -spec.json -status.json -tags -.");
 	assert_shown(c->old, "1");
-	assert_null(c->new);
+	assert_null(c->next);
 	assert_false(c->again);
 	assert_dump(before);
 	flip(c, "-tags/a/spec.json");
@@ -935,7 +936,7 @@ static void test_begin_content(void **state)
 	assert_ptr_equal(shown, c->old);
 	flip(c, "~tags/a/spec.json");
 	after = shown_snapshot_at(tree, &file);
-	assert_ptr_equal(after, c->new);
+	assert_ptr_equal(after, c->next);
 	assert_int_equal(attr_of(file).size, old.size + 1);
 	assert_true(attr_of(file).mtime > old.mtime);
 	assert_true(attr_of(file).ino == old.ino);
@@ -1055,7 +1056,7 @@ static void test_begin_again(void **state)
 	begin_uid(&c, "other", 3, "a b", NULL);
 	assert_true(c->again);
 	assert_shown(c->old, "5");
-	assert_null(c->new);
+	assert_null(c->next);
 	assert_steps(c, "-tags/a/spec.json -tags/a -imagestream.json -imagestream.yaml "
 			"-metadata.json -spec.json -status.json -tags -.");
 	assert_dump(before);
@@ -1513,9 +1514,9 @@ static void test_own_on_waiting_bytes(void **state)
 	begin_own(&second, 3, "a=22 b=1 c", &own);
 	assert_steps(
 		second, "~tags/a/spec.json! ~spec.json! ~imagestream.yaml! ~imagestream.json!");
-	assert_ptr_equal(second->old, first->new);
+	assert_ptr_equal(second->old, first->next);
 	v = shown_snapshot_at(tree, &spec);
-	assert_ptr_equal(v, second->new);
+	assert_ptr_equal(v, second->next);
 	assert_int_equal(
 		attr_of(file).size, attr_of(path_of(KIND_TAG_SPEC, "shop", "web", "b")).size + 2);
 	assert_list(path_of(KIND_TAGS, "shop", "web", ""), "a b"); /* names wait */
@@ -1781,7 +1782,7 @@ static void assert_place(
 	const struct change *c, const bool *flipped, enum kind kind, const char *tag)
 {
 	struct place path = path_of(kind, "shop", "web", tag);
-	struct snapshot *snapshot = c->new;
+	struct snapshot *snapshot = c->next;
 	struct layout_attr expected, attr;
 	int r;
 
@@ -1792,7 +1793,7 @@ static void assert_place(
 			     (step->kind == KIND_STREAM || (step->kind == KIND_TAG && same));
 
 		if ((step->kind == kind && same) || (comes && kind > step->kind))
-			snapshot = step->waits && !flipped[i] ? c->old : c->new;
+			snapshot = step->waits && !flipped[i] ? c->old : c->next;
 	}
 	r = snapshot ? snapshot_attr(snapshot, kind, tag, &expected) : -ENOENT;
 	assert_int_equal(shown_attr(tree, &path, &attr), r);
@@ -1886,7 +1887,10 @@ static void all_inos(uint64_t ret[KIND_TAG_IMAGE + 1])
 		ret[kind] = attr_of(path_of(kind, "shop", "web", kind < KIND_TAG ? "" : "v1")).ino;
 }
 
-/* What went and comes back with its uid is another inode, each time; and what never went is the same. */
+/*
+ * What went and comes back with its uid is another inode, each time; and what never went is the
+ * same.
+ */
 static void test_return(void **state)
 {
 	uint64_t first[KIND_TAG_IMAGE + 1], seen[4][KIND_TAG_IMAGE + 1], other;

@@ -506,17 +506,17 @@ static void publish(struct shown *p, int i, bool there)
 	_cleanup_free_ char *key = xasprintf("n/s%d", i);
 	_cleanup_json_ json_t *json = json_loads(text, 0, NULL);
 	_cleanup_object_ struct object *o = NULL;
-	_cleanup_view_ struct snapshot *old = NULL, *new = NULL;
+	_cleanup_view_ struct snapshot *old = NULL, *next = NULL;
 
 	assert_int_equal(object_from_json(json, "v1", &o), 0);
-	assert_true(set_stream(p, key, there ? o : NULL, &old, &new));
-	assert_true((new != NULL) == there && (old != NULL) == !there);
+	assert_true(set_stream(p, key, there ? o : NULL, &old, &next));
+	assert_true((next != NULL) == there && (old != NULL) == !there);
 }
 
 static void test_listing_goes_on(void **state)
 {
 	struct shown *p = shown_new(cache, journal);
-	struct place path = {.kind = KIND_NAMESPACE, .namespace = "n"};
+	struct place path = {.kind = KIND_NAMESPACE, .ns = "n"};
 	struct layout_attr a;
 	uint64_t last = 0, before;
 	int seen = 0;

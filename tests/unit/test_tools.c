@@ -1,4 +1,6 @@
-/* The small tools that everything stands on: buf, map, idmap, times, resourceVersions, the journal. */
+/*
+ * The small tools that everything stands on: buf, map, idmap, times, resourceVersions, the journal.
+ */
 #include "client/buf.h"
 #include "client/clock.h"
 #include "client/descriptors.h"

@@ -1,6 +1,6 @@
 /*
- * A file's bytes, saved as they were read, are no change: for every file of every ImageStream in the recordings of
- * a real server. What is shown and what a save is compared to are one thing.
+ * A file's bytes, saved as they were read, are no change: for every file of every ImageStream in
+ * the recordings of a real server. What is shown and what a save is compared to are one thing.
  */
 #include "client/yaml.h"
 #include "fs/tree/layout.h"
