@@ -112,8 +112,7 @@ void inode_give_up(struct inode_table *t, uint64_t ino);
 struct inode_due {
 	struct place path;
 	uint64_t first; /* what was hidden and is to come back; 0: a name went, as below */
-	uint64_t
-		dir; /* st_ino of the directory that had it: a file that was never saved, or old scratch */
+	uint64_t dir;	/* st_ino of the directory that had it: never saved, or old scratch */
 };
 
 /*

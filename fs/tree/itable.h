@@ -62,11 +62,10 @@ struct line {
 struct own {
 	struct inode_table *table;
 	struct inode *inode;
-	uint64_t
-		first; /* it stands for what is shown with that st_ino; 0: with its own, or for nothing */
-	unsigned pins;		  /* pointers that others have */
-	uint64_t lost;		  /* GONE: what it stood for, if that went */
-	unsigned open;		  /* handles */
+	uint64_t first; /* it stands for what is shown with that st_ino; 0: with its own, or not */
+	unsigned pins;	/* pointers that others have */
+	uint64_t lost;	/* GONE: what it stood for, if that went */
+	unsigned open;	/* handles */
 	struct line *line;	  /* that it stands in, or NULL */
 	int64_t due;		  /* monotonic ns */
 	struct own *next, **link; /* in the line */

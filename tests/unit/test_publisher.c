@@ -131,7 +131,7 @@ static void assert_version(const char *version)
 /* The kernel looks the place up. */
 static uint64_t look_up(enum kind kind, const char *tag)
 {
-	struct layout_path path = {.kind = kind, .namespace = "shop", .stream = "web"};
+	struct place path = {.kind = kind, .namespace = "shop", .stream = "web"};
 	struct layout_attr attr;
 
 	strcpy(path.tag, tag);
@@ -222,7 +222,7 @@ static void test_held(void **state)
 /* What the caller saved is there when publish_now returns, and the kernel knows. */
 static void test_own(void **state)
 {
-	struct layout_path file = {.kind = KIND_SPEC_JSON, .namespace = "shop", .stream = "web"};
+	struct place file = {.kind = KIND_SPEC_JSON, .namespace = "shop", .stream = "web"};
 	struct change_own own = {.file = &file};
 	struct publish_counts counts;
 	char expected[64];
@@ -248,7 +248,7 @@ static void test_own(void **state)
 /* Deleted and made anew: the one goes, the other comes. */
 static void test_made_anew(void **state)
 {
-	struct layout_path path = {.kind = KIND_STREAM, .namespace = "shop", .stream = "web"};
+	struct place path = {.kind = KIND_STREAM, .namespace = "shop", .stream = "web"};
 	struct layout_attr first, second;
 
 	receive(1, "one");
