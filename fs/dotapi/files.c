@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-typedef int show_fn(struct mount *m, const struct layout_path *path, struct buf *out);
+typedef int show_fn(struct mount *m, const struct place *path, struct buf *out);
 typedef int call_fn(struct dotapi_call *c);
 
 static json_t *string_or_null(const char *s)
@@ -47,7 +47,7 @@ static json_t *callers_status(struct mount *m)
 		"{s:b, s:b, s:o}", "told", !why, "unknownSeen", met, "reason", string_or_null(why));
 }
 
-static int show_status(struct mount *m, const struct layout_path *path, struct buf *out)
+static int show_status(struct mount *m, const struct place *path, struct buf *out)
 {
 	size_t namespaces, streams, bytes;
 	char time[RFC3339_SIZE];
@@ -69,18 +69,18 @@ static int show_status(struct mount *m, const struct layout_path *path, struct b
 	return r < 0 ? r : buf_addstr(out, "\n");
 }
 
-static int show_metrics(struct mount *m, const struct layout_path *path, struct buf *out)
+static int show_metrics(struct mount *m, const struct place *path, struct buf *out)
 {
 	return metrics_show(m, out);
 }
 
-static int show_errors(struct mount *m, const struct layout_path *path, struct buf *out)
+static int show_errors(struct mount *m, const struct place *path, struct buf *out)
 {
 	journal_show(m->journal, out);
 	return 0;
 }
 
-static int show_answer(struct mount *m, const struct layout_path *path, struct buf *out)
+static int show_answer(struct mount *m, const struct place *path, struct buf *out)
 {
 	_cleanup_free_ char *name = namei_text(path);
 
@@ -157,7 +157,7 @@ int64_t dotapi_timeout(enum kind kind)
 	return kind == KIND_TAG_IMPORT ? IMPORT_MS : 0;
 }
 
-int dotapi_show(struct mount *m, const struct layout_path *path, struct buf *out)
+int dotapi_show(struct mount *m, const struct place *path, struct buf *out)
 {
 	return rows[path->kind].show(m, path, out);
 }
@@ -181,7 +181,7 @@ static int settle(struct dotapi_call *c, const char *name, int r)
 	return r;
 }
 
-int dotapi_store(struct mount *m, const struct api_call *api, const struct layout_path *path,
+int dotapi_store(struct mount *m, const struct api_call *api, const struct place *path,
 	const char *text, size_t len)
 {
 	_cleanup_free_ char *name = namei_text(path);
@@ -198,8 +198,8 @@ int dotapi_store(struct mount *m, const struct api_call *api, const struct layou
 	return r;
 }
 
-int dotapi_fetch(struct mount *m, const struct api_call *api, const struct layout_path *path,
-	struct buf *out)
+int dotapi_fetch(
+	struct mount *m, const struct api_call *api, const struct place *path, struct buf *out)
 {
 	_cleanup_free_ char *name = namei_text(path);
 	struct dotapi_call c = {.mount = m,

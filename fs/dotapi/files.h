@@ -13,9 +13,9 @@ bool dotapi_is_events(enum kind kind);
 bool dotapi_is_fetched(enum kind kind);
 
 /* The bytes of the file now: for what is written, the last answer. 0 or -errno. */
-int dotapi_show(struct mount *m, const struct layout_path *path, struct buf *out);
-int dotapi_fetch(struct mount *m, const struct api_call *api, const struct layout_path *path,
-	struct buf *out);
+int dotapi_show(struct mount *m, const struct place *path, struct buf *out);
+int dotapi_fetch(
+	struct mount *m, const struct api_call *api, const struct place *path, struct buf *out);
 
 /* How long a write may take, in ms; 0: as any request. */
 int64_t dotapi_timeout(enum kind kind);
@@ -24,7 +24,7 @@ int64_t dotapi_timeout(enum kind kind);
  * Does what the text asks for; waits for the server. 0 or -errno; a refusal stands in .api/errors, and the
  * server's answer in the file, whatever it says.
  */
-int dotapi_store(struct mount *m, const struct api_call *api, const struct layout_path *path,
+int dotapi_store(struct mount *m, const struct api_call *api, const struct place *path,
 	const char *text, size_t len);
 
 #endif

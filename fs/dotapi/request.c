@@ -57,7 +57,7 @@ static int send_json(struct dotapi_call *c, const char *method, const char *url,
 
 static char *stream_url(const struct dotapi_call *c, const char *query)
 {
-	const struct layout_path *path = c->path;
+	const struct place *path = c->path;
 	_cleanup_free_ char *base =
 		path->kind == KIND_API_VERSION
 			? xstrdup("/version")
@@ -261,7 +261,7 @@ static int post(struct dotapi_call *c, const char *namespace, const json_t *mani
 /* What the mount leaves out isn't made either: it would be shown, and no watch would tell more of it. */
 static bool is_left_out(struct mount *m, const char *namespace)
 {
-	struct layout_path path = {.kind = KIND_NAMESPACE};
+	struct place path = {.kind = KIND_NAMESPACE};
 	struct layout_attr attr;
 
 	if (!m->narrowed)

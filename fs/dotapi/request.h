@@ -19,7 +19,7 @@ struct dotapi_request {
 struct dotapi_call {
 	struct mount *mount;
 	const struct api_call *api;
-	const struct layout_path *path;
+	const struct place *path;
 	const struct dotapi_request *file;
 	const char *text;
 	size_t len;

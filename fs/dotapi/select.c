@@ -107,7 +107,7 @@ static void add_item(void *arg, const char *text, size_t len)
 }
 
 /* A mount that selects by itself (--selector) does so here too. -EINVAL for a name that means no text. */
-static int add_query(struct mount *m, const struct layout_path *path, struct buf *query)
+static int add_query(struct mount *m, const struct place *path, struct buf *query)
 {
 	bool field = str_has_prefix(path->tag, FIELD);
 	char text[NAME_SIZE];
@@ -181,8 +181,8 @@ static int ask(struct question *q, const char *collection)
 	return r;
 }
 
-static bool add_namespace(void *arg, const char *name, uint64_t cookie,
-	const struct layout_path *path, const struct layout_attr *attr)
+static bool add_namespace(void *arg, const char *name, uint64_t cookie, const struct place *path,
+	const struct layout_attr *attr)
 {
 	json_array_append_new(arg, json_string(name));
 	return false;
@@ -191,7 +191,7 @@ static bool add_namespace(void *arg, const char *name, uint64_t cookie,
 /* Those of every namespace that the mount shows and that we may list. */
 static int ask_each(struct question *q)
 {
-	struct layout_path root = {.kind = KIND_ROOT};
+	struct place root = {.kind = KIND_ROOT};
 	_cleanup_json_ json_t *namespaces = json_array();
 	const json_t *namespace;
 	size_t i;
@@ -211,7 +211,7 @@ static int ask_each(struct question *q)
 	return 0;
 }
 
-static int ask_all(struct question *q, const struct layout_path *path)
+static int ask_all(struct question *q, const struct place *path)
 {
 	_cleanup_free_ char *collection =
 		api_stream_path(q->mount->api, q->whole ? NULL : path->namespace, NULL);
@@ -220,8 +220,8 @@ static int ask_all(struct question *q, const struct layout_path *path)
 	return r == -EACCES && q->whole ? ask_each(q) : r;
 }
 
-static int find_now(struct mount *m, const struct api_call *call, const struct layout_path *path,
-	struct selection *s)
+static int find_now(
+	struct mount *m, const struct api_call *call, const struct place *path, struct selection *s)
 {
 	_cleanup_buf_ struct buf query = BUF_INIT(1 << 16);
 	struct question q = {
@@ -290,7 +290,7 @@ static void keep(struct selections *s, const char *key, struct selection *select
 	pthread_mutex_unlock(&s->lock);
 }
 
-int select_get(struct mount *m, const struct api_call *call, const struct layout_path *path,
+int select_get(struct mount *m, const struct api_call *call, const struct place *path,
 	enum select_age age, struct selection **ret)
 {
 	_cleanup_free_ char *key = xasprintf("%s/%s", path->namespace, path->tag);

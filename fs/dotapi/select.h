@@ -31,7 +31,7 @@ enum select_age {
  * `path`: the KIND_SELECTOR. 0, -EINVAL for what is no selector, or why there was no answer; .api/errors tells
  * the rest.
  */
-int select_get(struct mount *m, const struct api_call *call, const struct layout_path *path,
+int select_get(struct mount *m, const struct api_call *call, const struct place *path,
 	enum select_age age, struct selection **ret);
 void selection_unref(struct selection *s); /* NULL is fine */
 

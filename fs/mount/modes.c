@@ -4,7 +4,7 @@
 
 #include <sys/stat.h>
 
-static mode_t mode_by(const struct mount *m, const struct layout_path *path, const struct grants *g)
+static mode_t mode_by(const struct mount *m, const struct place *path, const struct grants *g)
 {
 	bool namespace = path->kind == KIND_NAMESPACE;
 	mode_t mode = layout[path->kind].mode & ~m->umask;
@@ -27,7 +27,7 @@ static mode_t api_mode(const struct mount *m, enum kind kind)
 	return mode & ~m->umask & (m->read_only ? ~0222 : ~0);
 }
 
-mode_t modes_of(const struct mount *m, const struct layout_path *path)
+mode_t modes_of(const struct mount *m, const struct place *path)
 {
 	_cleanup_grants_ struct grants *g = NULL;
 
@@ -46,7 +46,7 @@ struct search {
 	struct map changes; /* by key -> struct change */
 };
 
-static struct change *change_of(struct search *s, const struct layout_path *path)
+static struct change *change_of(struct search *s, const struct place *path)
 {
 	_cleanup_free_ char *key = path->kind == KIND_NAMESPACE
 					   ? xstrdup(path->namespace)
@@ -60,7 +60,7 @@ static struct change *change_of(struct search *s, const struct layout_path *path
 	return c;
 }
 
-static void find_changed(void *arg, const struct layout_path *path, uint64_t ino)
+static void find_changed(void *arg, const struct place *path, uint64_t ino)
 {
 	struct search *s = arg;
 

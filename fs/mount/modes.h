@@ -8,7 +8,7 @@
 #include "fs/mount/mount.h"
 
 /* Type and permissions of a real place, .api's included. */
-mode_t modes_of(const struct mount *m, const struct layout_path *path);
+mode_t modes_of(const struct mount *m, const struct place *path);
 
 /* The listener of client/rights.h, `arg` is the struct mount: announces what is another mode now. */
 void modes_changed(

@@ -9,7 +9,7 @@
 /* Cookies of what is shown stay below; those of scratch come after. */
 #define SCRATCH_COOKIES (UINT64_C(1) << 40)
 
-static void fill_stat(const struct mount *m, const struct layout_path *path,
+static void fill_stat(const struct mount *m, const struct place *path,
 	const struct layout_attr *attr, uint64_t ino, struct stat *st)
 {
 	*st = (struct stat){
@@ -54,10 +54,10 @@ static unsigned subdirectories(enum kind dir)
 }
 
 /* A directory .api stands and falls with the one that it is in. -ENOENT. */
-static int api_stat(struct mount *m, const struct layout_path *path, struct stat *st)
+static int api_stat(struct mount *m, const struct place *path, struct stat *st)
 {
 	struct layout_attr attr = {.mtime = m->started, .nlink = 1}, owner = {0};
-	struct layout_path dir = *path;
+	struct place dir = *path;
 	_cleanup_free_ char *base = NULL, *target = NULL;
 	bool link = path->kind == KIND_SELECTED;
 
@@ -80,12 +80,12 @@ static int api_stat(struct mount *m, const struct layout_path *path, struct stat
 	return 0;
 }
 
-int namei_place(struct mount *m, const struct layout_path *path, struct stat *ret)
+int namei_place(struct mount *m, const struct place *path, struct stat *ret)
 {
 	return api_stat(m, path, ret);
 }
 
-int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, struct stat *ret)
+int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct stat *ret)
 {
 	_cleanup_inode_ struct inode *n = NULL;
 	_cleanup_view_ struct snapshot *last = NULL;
@@ -125,7 +125,7 @@ int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, st
 }
 
 /* Where a real child of that name is. False where the directory has none of that name. */
-static bool child_path(const struct layout_path *dir, const char *name, struct layout_path *ret)
+static bool child_path(const struct place *dir, const char *name, struct place *ret)
 {
 	char *target;
 
@@ -161,11 +161,11 @@ static void find_real(struct mount *m, const struct namei_dir *dir, struct name 
 	if (layout_is_api(n->path.kind)) {
 		/* Without opens there are no files that are made at each open. */
 		if (!m->noopen && api_stat(m, &n->path, &n->st) == 0)
-			n->place = n->ino = n->st.st_ino;
+			n->first = n->ino = n->st.st_ino;
 		return;
 	}
 	if (shown_attr(m->shown, &n->path, &attr) == 0) {
-		n->place = attr.ino;
+		n->first = attr.ino;
 		ino = inode_at(m->inodes, attr.ino, &n->hidden);
 		if (n->hidden) {
 			n->seconds = 0;
@@ -233,9 +233,9 @@ bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir)
 	return namei_stat(m, &dir->path, dir->ino, &st) == 0 && S_ISDIR(st.st_mode) && st.st_nlink;
 }
 
-uint64_t namei_parent(struct mount *m, const struct layout_path *path)
+uint64_t namei_parent(struct mount *m, const struct place *path)
 {
-	struct layout_path parent = *path;
+	struct place parent = *path;
 	struct layout_attr attr;
 
 	parent.kind = layout[path->kind].parent;
@@ -251,11 +251,11 @@ struct listing {
 	namei_fn *fn;
 	void *arg;
 	const struct namei_dir *dir;
-	struct layout_path path; /* of scratch children */
+	struct place path; /* of scratch children */
 	bool stop;
 };
 
-static bool add_real(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool add_real(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	struct listing *l = arg;
@@ -278,7 +278,7 @@ static void add_pending(struct listing *l, const char *name, uint64_t cookie)
 {
 	_cleanup_name_ struct name n = {0};
 
-	if (namei_find(l->mount, l->dir, name, &n) == 0 && !n.place && n.ino && !n.scratch)
+	if (namei_find(l->mount, l->dir, name, &n) == 0 && !n.first && n.ino && !n.scratch)
 		l->stop = l->fn(l->arg, name, cookie, &n.path, &n.st, 0);
 }
 
@@ -294,9 +294,9 @@ static bool add_made(
 	return l->stop;
 }
 
-static void list_api(struct listing *l, const struct layout_path *dir, uint64_t cookie)
+static void list_api(struct listing *l, const struct place *dir, uint64_t cookie)
 {
-	struct layout_path path = *dir;
+	struct place path = *dir;
 	struct stat st;
 
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT && !l->stop; kind++) {
@@ -329,7 +329,7 @@ int namei_list(
 	return r;
 }
 
-char *namei_text(const struct layout_path *path)
+char *namei_text(const struct place *path)
 {
 	const char *name = layout[path->kind].name;
 	bool tag = path->kind == KIND_TAG || layout_is_tag_file(path->kind) ||

@@ -13,8 +13,8 @@
 
 struct name {
 	/* What a real thing of that name is, there or not; KIND_COUNT where none can be. */
-	struct layout_path path;
-	uint64_t place;	       /* st_ino of what is shown there, or 0 */
+	struct place path;
+	uint64_t first;	       /* st_ino of what is shown there, or 0 */
 	bool vacant;	       /* no file of a tag is shown there, but one may be begun */
 	bool hidden;	       /* shown, but unlinked or renamed away */
 	struct inode *scratch; /* what is seen is scratch; with a reference */
@@ -25,7 +25,7 @@ struct name {
 
 /* A directory by its node: where it is and its st_ino. */
 struct namei_dir {
-	struct layout_path path;
+	struct place path;
 	uint64_t ino;
 };
 
@@ -35,27 +35,27 @@ void name_release(struct name *n);
 #define _cleanup_name_ _cleanup_(name_release)
 
 /* Attributes of an inode, also of one that is gone but open. -ENOENT. */
-int namei_stat(struct mount *m, const struct layout_path *path, uint64_t ino, struct stat *ret);
+int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct stat *ret);
 
 /* Of what is never looked up here: a selection or a link in one. -ENOENT. */
-int namei_place(struct mount *m, const struct layout_path *path, struct stat *ret);
+int namei_place(struct mount *m, const struct place *path, struct stat *ret);
 
 /* Whether files can be made in the directory. */
 bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir);
 
 /* st_ino of the directory that the real path stands in, 0 where that is gone. */
-uint64_t namei_parent(struct mount *m, const struct layout_path *path);
+uint64_t namei_parent(struct mount *m, const struct place *path);
 
 /*
  * Children after the cookie, in order, until fn answers true. `path` is what each is, `seconds` how
  * long the kernel may keep the name.
  */
-typedef bool namei_fn(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+typedef bool namei_fn(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct stat *st, double seconds);
 int namei_list(
 	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg);
 
 /* NAMESPACE/STREAM/... as the user sees it, for messages. The caller frees. */
-char *namei_text(const struct layout_path *path);
+char *namei_text(const struct place *path);
 
 #endif

@@ -75,7 +75,7 @@ static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 	return r == -EACCES && announce_is_ours(m->announce, fuse_req_ctx(req)->pid) ? 0 : r;
 }
 
-static double attr_seconds(struct mount *m, const struct layout_path *path, uint64_t ino)
+static double attr_seconds(struct mount *m, const struct place *path, uint64_t ino)
 {
 	if (path->kind == KIND_SCRATCH || layout_is_selected(path->kind) ||
 		handle_has_draft(m->inodes, ino))
@@ -88,7 +88,7 @@ static double attr_seconds(struct mount *m, const struct layout_path *path, uint
 
 void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret)
 {
-	struct layout_path path = n->path;
+	struct place path = n->path;
 	struct stat again;
 
 	if (n->scratch)
@@ -244,7 +244,7 @@ static bool find_if_unlisted(fuse_req_t req, const struct waiting *asked)
 	const struct namei_dir *dir = &asked->dir;
 	const char *name = asked->name;
 	struct mount *m = op_mount(req);
-	struct layout_path path = {.kind = KIND_NAMESPACE};
+	struct place path = {.kind = KIND_NAMESPACE};
 	struct layout_attr attr;
 	struct waiting *w;
 
@@ -306,7 +306,7 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	struct layout_path path;
+	struct place path;
 	struct stat st;
 	uint64_t ino, end;
 	double seconds;
@@ -327,7 +327,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 {
 	struct mount *m = op_mount(req);
-	struct layout_path path;
+	struct place path;
 	struct stat st;
 	uint64_t ino;
 	int r = -ENOENT;
@@ -340,7 +340,7 @@ static void op_access(fuse_req_t req, fuse_ino_t id, int mask)
 }
 
 struct handle *op_open_real(
-	fuse_req_t req, const struct layout_path *path, uint64_t ino, int flags, int *ret_error)
+	fuse_req_t req, const struct place *path, uint64_t ino, int flags, int *ret_error)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL, *now = NULL;
@@ -406,7 +406,7 @@ void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_f
 	fi->noflush = !handle_is_writable(f);
 }
 
-void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE])
+void op_key(const struct place *path, char ret[2 * NAME_SIZE])
 {
 	if (path->kind == KIND_NAMESPACE)
 		snprintf(ret, 2 * NAME_SIZE, "%s", path->namespace);
@@ -419,7 +419,7 @@ void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE])
  * closes it. From here on they are shown, in their size, and the kernel drops the pages of the old ones.
  */
 static void open_announced(
-	fuse_req_t req, fuse_ino_t id, const struct layout_path *path, struct fuse_file_info *fi)
+	fuse_req_t req, fuse_ino_t id, const struct place *path, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
@@ -466,7 +466,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		[O_RDONLY] = R_OK, [O_WRONLY] = W_OK, [O_RDWR] = R_OK | W_OK, [O_ACCMODE] = R_OK};
 	struct mount *m = op_mount(req);
 	int mask = masks[fi->flags & O_ACCMODE] | (fi->flags & O_TRUNC ? W_OK : 0);
-	struct layout_path path;
+	struct place path;
 	struct handle *f = NULL;
 	struct stat st;
 	uint64_t ino;
@@ -513,7 +513,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t id)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_inode_ struct inode *n = NULL;
-	struct layout_path path = {0};
+	struct place path = {0};
 	uint64_t ino;
 
 	if (inode_get(m->inodes, id, &path, &ino) && path.kind == KIND_SELECTED) {
@@ -536,7 +536,7 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
-	struct layout_path path;
+	struct place path;
 	struct layout_attr attr;
 	uint64_t ino;
 	int r = -ENOENT;
@@ -604,7 +604,7 @@ static void op_poll(
 
 /* ---- directories ---- */
 
-bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct stat *st, double seconds)
 {
 	struct op_listing *l = arg;
@@ -650,7 +650,7 @@ static bool add_dot(struct op_listing *l, const char *name, uint64_t ino, off_t 
 }
 
 /* The parent's st_ino, as far as the mount knows it. */
-static uint64_t parent_ino(struct mount *m, const struct layout_path *path)
+static uint64_t parent_ino(struct mount *m, const struct place *path)
 {
 	uint64_t ino =
 		path->kind > KIND_ROOT && path->kind < KIND_SCRATCH ? namei_parent(m, path) : 0;

@@ -33,10 +33,10 @@ void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);
 
 /* Opens what the inode stands for at the real path. NULL and -errno. */
 struct handle *op_open_real(
-	fuse_req_t req, const struct layout_path *path, uint64_t ino, int flags, int *ret_error);
+	fuse_req_t req, const struct place *path, uint64_t ino, int flags, int *ret_error);
 struct handle *op_open_scratch(fuse_req_t req, struct inode *n, int flags);
 /* The key of what is shown at the path: NAMESPACE/STREAM, or NAMESPACE. */
-void op_key(const struct layout_path *path, char ret[2 * NAME_SIZE]);
+void op_key(const struct place *path, char ret[2 * NAME_SIZE]);
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi);
 void op_close(struct mount *m, struct handle *f);
 
@@ -62,7 +62,7 @@ struct op_listing {
 bool op_listing_begin(struct op_listing *l, fuse_req_t req, const struct namei_dir *dir,
 	size_t size, bool plus, off_t offset);
 /* A namei_fn; `arg` is the struct op_listing. */
-bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+bool op_add_child(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct stat *st, double seconds);
 /* Answers with what there is, or -errno. */
 void op_listing_reply(struct op_listing *l, int r);
@@ -72,11 +72,9 @@ void op_listing_reply(struct op_listing *l, int r);
 enum op_written { OP_FLUSH, OP_FSYNC, OP_RELEASE };
 
 /* Opens a file of .api and answers. */
-void op_open_api(
-	fuse_req_t req, const struct layout_path *path, uint64_t ino, struct fuse_file_info *fi);
+void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct fuse_file_info *fi);
 /* Sends what the handle was given, and answers; OP_RELEASE also closes it. */
-void op_send_api(
-	fuse_req_t req, struct handle *f, const struct layout_path *path, enum op_written what);
+void op_send_api(fuse_req_t req, struct handle *f, const struct place *path, enum op_written what);
 /* Names below .api/select: the server is asked. False where the directory is another one. */
 bool op_select_lookup(fuse_req_t req, const struct namei_dir *dir, const char *name);
 /* `id`: the directory's node. */

@@ -11,7 +11,7 @@
 
 /* What is left to the pool. */
 struct job {
-	struct layout_path path;
+	struct place path;
 	uint64_t ino;
 	struct fuse_file_info fi;
 	struct process_id opener;
@@ -76,8 +76,7 @@ static void fetch_and_reply(struct pool_call *call, void *arg)
 		open_with(call->req, j, &bytes);
 }
 
-void op_open_api(
-	fuse_req_t req, const struct layout_path *path, uint64_t ino, struct fuse_file_info *fi)
+void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	struct buf bytes = BUF_INIT(HTTP_BODY_MAX);
@@ -151,8 +150,7 @@ static void send_and_reply(struct pool_call *call, void *arg)
 	fuse_reply_err(call->req, -r);
 }
 
-void op_send_api(
-	fuse_req_t req, struct handle *f, const struct layout_path *path, enum op_written what)
+void op_send_api(fuse_req_t req, struct handle *f, const struct place *path, enum op_written what)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 
@@ -183,7 +181,7 @@ static void find_and_reply(struct pool_call *call, void *arg)
 	_cleanup_selection_ struct selection *s = NULL;
 	struct api_call api = op_api_call(call);
 	bool link = j->path.kind == KIND_SELECTED;
-	struct layout_path selector = j->path;
+	struct place selector = j->path;
 	int r;
 
 	selector.kind = KIND_SELECTOR;
@@ -213,7 +211,7 @@ bool op_select_lookup(fuse_req_t req, const struct namei_dir *dir, const char *n
 static void add_links(
 	struct mount *m, struct op_listing *l, const struct job *j, const struct selection *s)
 {
-	struct layout_path path = j->dir.path;
+	struct place path = j->dir.path;
 	struct stat st;
 
 	path.kind = KIND_SELECTED;

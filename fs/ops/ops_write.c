@@ -86,7 +86,7 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 	r = may_write_real(req, n);
 	if (r < 0)
 		return r;
-	if (n->place)
+	if (n->first)
 		return 0;
 	return n->vacant && (n->path.kind == KIND_TAG_SPEC || n->path.kind == KIND_TAG_STATUS)
 		       ? 0
@@ -120,8 +120,8 @@ static void make_real(struct mount *m, const struct target *t)
 {
 	const struct name *n = &t->name;
 
-	if (n->place)
-		inode_show(m->inodes, n->place, layout_new_ino(), &n->path);
+	if (n->first)
+		inode_show(m->inodes, n->first, layout_new_ino(), &n->path);
 	else
 		inode_begin(m->inodes, t->dir.ino, &n->path);
 }
@@ -156,7 +156,7 @@ static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *
 
 static void hide(struct mount *m, const struct name *n)
 {
-	inode_hide(m->inodes, n->place, &n->path);
+	inode_hide(m->inodes, n->first, &n->path);
 	publish_wake(m->publisher); /* it comes back after a while */
 }
 
@@ -176,8 +176,8 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 	struct step step;
 	char key[2 * NAME_SIZE];
 
-	if (op == STEP_CREATE && n->hidden && inode_is_returning(m->inodes, n->place)) {
-		inode_return(m->inodes, n->place);
+	if (op == STEP_CREATE && n->hidden && inode_is_returning(m->inodes, n->first)) {
+		inode_return(m->inodes, n->first);
 		return 0;
 	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
@@ -186,7 +186,7 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 		_cleanup_view_ struct snapshot *last = shown_snapshot_at(m->shown, &n->path);
 
 		if (last)
-			inode_keep(m->inodes, n->place, last);
+			inode_keep(m->inodes, n->first, last);
 	}
 	step_init(&step, op, n->path.kind, n->path.tag, 0);
 	op_key(&n->path, key);
@@ -363,7 +363,7 @@ void op_create(
 struct job {
 	struct namei_dir dir;
 	fuse_ino_t parent, new_parent;
-	struct layout_path path;
+	struct place path;
 	char name[NAME_SIZE];
 	struct name moved; /* a real file that takes another's name */
 	struct inode *scratch;
@@ -556,14 +556,14 @@ static int leave_place(struct mount *m, const struct name *n, uint64_t dir, cons
 		.past_limit = !dir};
 	unsaved = save_keep_older(m, n->ino, &init->len);
 	init->data = unsaved;
-	if (!unsaved && n->place && snapshot) {
+	if (!unsaved && n->first && snapshot) {
 		r = snapshot_show(snapshot, n->path.kind, n->path.tag, &bytes);
 		init->data = bytes.data;
 		init->len = bytes.len;
-		init->moved_from = n->place;
+		init->moved_from = n->first;
 	}
 	if (r == 0)
-		r = scratch_leave(m->inodes, n->ino, n->place, &n->path, &made, ret);
+		r = scratch_leave(m->inodes, n->ino, n->first, &n->path, &made, ret);
 	if (r < 0)
 		return r;
 	publish_wake(m->publisher); /* the name comes back after a while */
@@ -615,7 +615,7 @@ static int unlink_real(struct mount *m, const struct name *n)
 
 	if (handle_is_open(m->inodes, n->ino))
 		return leave_place(m, n, 0, "", &node);
-	if (n->place)
+	if (n->first)
 		hide(m, n);
 	else
 		inode_give_up(m->inodes, n->ino);
@@ -667,15 +667,14 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 }
 
 /* The scratch file, whose bytes the place has, stands for it from now on, and has no other name. */
-static int take_place(
-	struct mount *m, struct inode *n, const struct layout_path *path, uint64_t place)
+static int take_place(struct mount *m, struct inode *n, const struct place *path, uint64_t first)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
 
 	if (!snapshot)
 		return -ENOENT;
-	return scratch_take(m->inodes, n, namei_parent(m, path), path, place, snapshot);
+	return scratch_take(m->inodes, n, namei_parent(m, path), path, first, snapshot);
 }
 
 /* Pages that the kernel kept of the inode when it was this file before, or another. */
@@ -708,17 +707,17 @@ static void save_over(struct pool_call *call, void *arg)
 	struct mount *m = op_mount(call->req);
 	_cleanup_inode_ struct inode *moved = NULL;
 	struct save_call save = save_call(call);
-	uint64_t place = 0;
+	uint64_t first = 0;
 	int r;
 
 	begin_change(m, j);
-	r = save_scratch(m, &save, j->scratch, &j->path, &place);
+	r = save_scratch(m, &save, j->scratch, &j->path, &first);
 	look_at_verdict(m, j, r);
 	if (r == 0 && j->moved.ino) {
-		r = place ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
+		r = first ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
 		if (r == 0)
-			r = take_place(m, moved, &j->path, place);
-	} else if (r == 0 && (!place || take_place(m, j->scratch, &j->path, place) < 0)) {
+			r = take_place(m, moved, &j->path, first);
+	} else if (r == 0 && (!first || take_place(m, j->scratch, &j->path, first) < 0)) {
 		/* What is saved is no failure, also where the file has gone by it. */
 		scratch_unlink(m->inodes, j->dir.ino, j->name, false);
 	}
@@ -772,7 +771,7 @@ static int rename_over(
 		return -EPERM;
 	if (!S_ISREG(from->name.st.st_mode))
 		return S_ISDIR(from->name.st.st_mode) ? -ENOTDIR : -EPERM;
-	if (!to->name.place || scratch_moved_from(m->inodes, node) != to->name.place)
+	if (!to->name.first || scratch_moved_from(m->inodes, node) != to->name.first)
 		return submit_save_over(req, from, name, to, node);
 	pool_submit(m->notifier, req, NULL, restore, rename_job(from, name, to, node));
 	return 0;
@@ -943,7 +942,7 @@ void op_setattr(
 	fuse_req_t req, fuse_ino_t id, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
-	struct layout_path path;
+	struct place path;
 	struct stat now;
 	uint64_t ino;
 	int r = -ENOENT;
@@ -988,10 +987,10 @@ void op_setattr(
 /* Whether what the handle is on is no more: the inode doesn't stand for its place. */
 static bool is_gone(struct mount *m, const struct handle_state *s, struct layout_attr *ret_attr)
 {
-	if (!s->place)
+	if (!s->first)
 		return !inode_is_pending(m->inodes, s->ino, namei_parent(m, &s->path));
-	return shown_attr(m->shown, &s->path, ret_attr) < 0 || ret_attr->ino != s->place ||
-	       inode_at(m->inodes, s->place, NULL) != s->ino;
+	return shown_attr(m->shown, &s->path, ret_attr) < 0 || ret_attr->ino != s->first ||
+	       inode_at(m->inodes, s->first, NULL) != s->ino;
 }
 
 struct written {

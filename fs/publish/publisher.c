@@ -297,11 +297,11 @@ static void count(struct publisher *p, uint64_t *counter)
 
 /* ---- steps ---- */
 
-static void step_path(const char *key, const struct step *step, struct layout_path *ret)
+static void step_path(const char *key, const struct step *step, struct place *ret)
 {
 	const char *slash = strchr(key, '/');
 
-	*ret = (struct layout_path){.kind = step->kind};
+	*ret = (struct place){.kind = step->kind};
 	snprintf(ret->namespace, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
 	if (slash)
 		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
@@ -309,9 +309,9 @@ static void step_path(const char *key, const struct step *step, struct layout_pa
 }
 
 /* The directory that the step's name stands in: its node at the kernel, or 0. */
-static uint64_t parent_node(struct publisher *p, const struct layout_path *path)
+static uint64_t parent_node(struct publisher *p, const struct place *path)
 {
-	struct layout_path parent = *path;
+	struct place parent = *path;
 	struct layout_attr attr;
 
 	parent.kind = layout[path->kind].parent;
@@ -322,7 +322,7 @@ static uint64_t parent_node(struct publisher *p, const struct layout_path *path)
 	return node_at(p, attr.ino);
 }
 
-static const char *step_name(const struct layout_path *path)
+static const char *step_name(const struct place *path)
 {
 	switch (path->kind) {
 	case KIND_NAMESPACE:
@@ -338,7 +338,7 @@ static const char *step_name(const struct layout_path *path)
 
 /* Below the mountpoint: the directory, and the whole path. */
 static void step_text(
-	const struct layout_path *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
+	const struct place *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
 {
 	bool tag = path->kind > KIND_TAG;
 	const char *tags = path->kind >= KIND_TAG ? "/tags" : "";
@@ -360,7 +360,7 @@ static void step_text(
 static int flip_unknown(
 	struct publisher *p, struct transition *t, const struct step *step, const uint64_t *made)
 {
-	struct layout_path path;
+	struct place path;
 	int r;
 
 	if (step->op == STEP_ATTRIB)
@@ -391,7 +391,7 @@ static bool flip(struct publisher *p, struct transition *t, const struct step *s
 static void drop_place(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct publish_notify notify = get_notify(p);
-	struct layout_path path;
+	struct place path;
 	uint64_t parent;
 
 	inval_place(p, step->place);
@@ -469,7 +469,7 @@ static void forget_name(struct publisher *p, uint64_t parent, const char *name)
 /* The kernel knew of the name before the announcer told it: its listings may be older. */
 static void drop_listing(struct publisher *p, struct transition *t, const struct step *step)
 {
-	struct layout_path path;
+	struct place path;
 	uint64_t parent;
 
 	step_path(t->change->key, step, &path);
@@ -485,7 +485,7 @@ static void drop_listing(struct publisher *p, struct transition *t, const struct
 /* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
 static void show_name(struct publisher *p, struct transition *t, const struct step *step)
 {
-	struct layout_path path;
+	struct place path;
 	uint64_t parent;
 
 	show(p, t, step);
@@ -509,7 +509,7 @@ static void show_lost(struct publisher *p, struct transition *t, const struct st
 /* Whether somebody could see the step. */
 static bool is_visible(struct publisher *p, struct transition *t, const struct step *step)
 {
-	struct layout_path path;
+	struct place path;
 	struct layout_attr attr;
 	bool hidden;
 
@@ -556,7 +556,7 @@ static int announce(struct publisher *p, struct transition *t, size_t i)
 {
 	struct step *step = &t->change->steps[i];
 	char directory[ANNOUNCER_PATH], text[ANNOUNCER_PATH];
-	struct layout_path path;
+	struct place path;
 	struct sent *sent;
 	uint64_t id = p->last_id + 1;
 	int r;
@@ -657,7 +657,7 @@ static struct transition *transition_new(struct change *change)
 /* The name isn't missing any more; or the directory is, in which names are. */
 static void note_name(struct publisher *p, const char *key, const struct step *step)
 {
-	struct layout_path path;
+	struct place path;
 
 	step_path(key, step, &path);
 	if (step->op == STEP_CREATE && step->kind == KIND_NAMESPACE)
@@ -794,7 +794,7 @@ static void settle_own(struct publisher *p, const struct change_own *own, struct
 {
 	for (size_t i = 0; i < c->nsteps; i++) {
 		struct step *step = &c->steps[i];
-		struct layout_path path;
+		struct place path;
 
 		step->done = step->own;
 		if (step->waits)
@@ -1231,7 +1231,7 @@ static void uncover(void *arg, const char *namespace, const char *name)
 /* The directory's node at the kernel, 0 where it has none and so no names in it. */
 static uint64_t directory_node(struct publisher *p, const char *namespace)
 {
-	struct layout_path path = {.kind = KIND_NAMESPACE};
+	struct place path = {.kind = KIND_NAMESPACE};
 	struct layout_attr attr;
 
 	if (!namespace[0])

@@ -10,7 +10,7 @@
 #define LOST_MAX 5 /* answers that may be lost in one call */
 
 static void update_init(struct update *e, struct mount *m, const struct api_call *call,
-	const struct layout_path *path, bool removes)
+	const struct place *path, bool removes)
 {
 	*e = (struct update){.mount = m,
 		.call = call,
@@ -20,7 +20,7 @@ static void update_init(struct update *e, struct mount *m, const struct api_call
 }
 
 /* Shows what came of it, and notes a failure. */
-static int settle(struct update *e, const struct layout_path *path, int r)
+static int settle(struct update *e, const struct place *path, int r)
 {
 	_cleanup_free_ char *text = NULL;
 
@@ -79,8 +79,7 @@ static int post_stream(struct update *e, const char *url, const json_t *body)
 	return r;
 }
 
-int objects_make_stream(
-	struct mount *m, const struct api_call *call, const struct layout_path *path)
+int objects_make_stream(struct mount *m, const struct api_call *call, const struct place *path)
 {
 	_cleanup_free_ char *streams = api_stream_path(m->api, path->namespace, NULL);
 	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
@@ -132,8 +131,7 @@ static int delete_stream(struct update *e, const char *url, const char *uid, str
 	return r;
 }
 
-int objects_remove_stream(
-	struct mount *m, const struct api_call *call, const struct layout_path *path)
+int objects_remove_stream(struct mount *m, const struct api_call *call, const struct place *path)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
@@ -158,7 +156,7 @@ int objects_remove_stream(
 
 /* ---- tags ---- */
 
-static int set_tag(struct update *e, const struct layout_path *path, char raw[NAME_SIZE])
+static int set_tag(struct update *e, const struct place *path, char raw[NAME_SIZE])
 {
 	_cleanup_json_ json_t *utf8 = NULL;
 	size_t len;
@@ -187,7 +185,7 @@ static int add_tag(
 	return 1;
 }
 
-int objects_make_tag(struct mount *m, const struct api_call *call, const struct layout_path *path)
+int objects_make_tag(struct mount *m, const struct api_call *call, const struct place *path)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
@@ -321,7 +319,7 @@ static int remove_tag(struct update *e)
 	return r;
 }
 
-int objects_remove_tag(struct mount *m, const struct api_call *call, const struct layout_path *path)
+int objects_remove_tag(struct mount *m, const struct api_call *call, const struct place *path)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);

@@ -11,21 +11,18 @@
 #include "fs/mount/mount.h"
 
 /* POST of an empty stream. -EEXIST. */
-int objects_make_stream(
-	struct mount *m, const struct api_call *call, const struct layout_path *path);
+int objects_make_stream(struct mount *m, const struct api_call *call, const struct place *path);
 
 /* DELETE with the uid that is shown as its precondition. */
-int objects_remove_stream(
-	struct mount *m, const struct api_call *call, const struct layout_path *path);
+int objects_remove_stream(struct mount *m, const struct api_call *call, const struct place *path);
 
 /* A tag without `from`. -EEXIST; -EINVAL where no tag can have the name. */
-int objects_make_tag(struct mount *m, const struct api_call *call, const struct layout_path *path);
+int objects_make_tag(struct mount *m, const struct api_call *call, const struct place *path);
 
 /*
  * The tag and its history, as `oc tag -d`. -ENOTEMPTY where the history could only be removed by a
  * status patch and that isn't allowed; then nothing was changed.
  */
-int objects_remove_tag(
-	struct mount *m, const struct api_call *call, const struct layout_path *path);
+int objects_remove_tag(struct mount *m, const struct api_call *call, const struct place *path);
 
 #endif

@@ -15,7 +15,7 @@
 struct document {
 	struct mount *mount;
 	const struct save_call *call;
-	const struct layout_path *path;
+	const struct place *path;
 	uint64_t slot;
 	struct object *opened;	  /* the base where the process read nothing, or NULL */
 	const struct base *saved; /* what the handle itself saved last, or NULL */
@@ -150,7 +150,7 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	return patch_equal(&e->file, theirs, *ret_merged) ? 0 : 1;
 }
 
-bool save_is_whole(const struct layout_path *path, const char *text, size_t len)
+bool save_is_whole(const struct place *path, const char *text, size_t len)
 {
 	_cleanup_json_ json_t *json = NULL;
 
@@ -240,7 +240,7 @@ static void refuse(struct document *d)
 /* ---- one document ---- */
 
 static int document_init(struct document *d, struct mount *m, const struct save_call *call,
-	const struct layout_path *path, const char *uid)
+	const struct place *path, const char *uid)
 {
 	size_t len = 0;
 
@@ -294,7 +294,7 @@ static void settle_pending(struct mount *m, const struct handle_state *state)
 {
 	struct layout_attr attr;
 
-	if (state->place ||
+	if (state->first ||
 		!inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path)) ||
 		shown_attr(m->shown, &state->path, &attr) < 0)
 		return;
@@ -305,22 +305,22 @@ static void settle_pending(struct mount *m, const struct handle_state *state)
 static int check_current(struct document *d, const struct handle_state *state)
 {
 	struct mount *m = d->mount;
-	struct layout_path stream = state->path;
+	struct place stream = state->path;
 	struct layout_attr attr;
 	bool current;
 
 	stream.kind = KIND_STREAM;
 	if (shown_attr(m->shown, &stream, &attr) < 0)
 		return update_refuse(&d->edit, ESTALE, xstrdup("the ImageStream is gone"));
-	if (!state->place) /* what was begun in a tag that is gone isn't begun in its next one */
+	if (!state->first) /* what was begun in a tag that is gone isn't begun in its next one */
 		current = inode_is_pending(m->inodes, state->ino, namei_parent(m, &state->path));
 	else
-		current = inode_at(m->inodes, state->place, NULL) == state->ino;
+		current = inode_at(m->inodes, state->first, NULL) == state->ino;
 	if (!current)
 		return update_refuse(&d->edit, ESTALE, xstrdup("another file has taken the name"));
 	/* What only lacks the file is for the merge to say. */
-	if (state->place && shown_attr(m->shown, &state->path, &attr) == 0 &&
-		attr.ino != state->place)
+	if (state->first && shown_attr(m->shown, &state->path, &attr) == 0 &&
+		attr.ino != state->first)
 		return update_refuse(
 			&d->edit, ESTALE, xstrdup("the file went and came back: open it again"));
 	return 0;
@@ -403,7 +403,7 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 }
 
 int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
-	const struct layout_path *path, uint64_t *ret_place)
+	const struct place *path, uint64_t *ret_first)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, path->namespace, path->stream);
@@ -429,12 +429,12 @@ int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	d.edit.own.renamed = true;
 	r = save(&d);
 	if (r == 0)
-		*ret_place = shown_attr(m->shown, path, &attr) == 0 ? attr.ino : 0;
+		*ret_first = shown_attr(m->shown, path, &attr) == 0 ? attr.ino : 0;
 	return r;
 }
 
-static void keep(struct mount *m, const struct layout_path *path, const char *text, size_t len,
-	const char *why)
+static void keep(
+	struct mount *m, const struct place *path, const char *text, size_t len, const char *why)
 {
 	_cleanup_buf_ struct buf reason = BUF_INIT(REASON_MAX);
 
@@ -468,7 +468,7 @@ void save_keep_handle(struct mount *m, struct handle *f)
 
 struct older {
 	struct mount *mount;
-	struct layout_path path;
+	struct place path;
 	char *text; /* the newest so far */
 	size_t len;
 };

@@ -28,12 +28,12 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len);
 
 /*
- * A scratch file takes the name of a real file: its bytes are saved. On success *ret_place is the
+ * A scratch file takes the name of a real file: its bytes are saved. On success *ret_first is the
  * st_ino of the place; 0: by these bytes the object has no such file any more (a history without items; labels that
  * --selector doesn't select). 0 or -errno as close gives it.
  */
 int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
-	const struct layout_path *path, uint64_t *ret_place);
+	const struct place *path, uint64_t *ret_first);
 
 /* At the end: every draft that no save decided on goes to the state directory. */
 void save_keep_unsaved(struct mount *m);
@@ -44,6 +44,6 @@ void save_keep_handle(struct mount *m, struct handle *f);
  * Whether nothing can follow the text: a whole JSON document, since no proper prefix of an object is
  * one. Of YAML nobody can say.
  */
-bool save_is_whole(const struct layout_path *path, const char *text, size_t len);
+bool save_is_whole(const struct place *path, const char *text, size_t len);
 
 #endif

@@ -53,8 +53,8 @@ struct change {
 
 /* What the kernel does by itself, since somebody's own call made the change. */
 struct change_own {
-	const struct layout_path *file; /* this file: it was saved */
-	const struct layout_path *tree; /* this stream or tag with all in it: made, or removed */
+	const struct place *file; /* this file: it was saved */
+	const struct place *tree; /* this stream or tag with all in it: made, or removed */
 	bool removed;
 	bool renamed; /* the file came by a rename: who has the one open that it replaces keeps that */
 };

@@ -277,7 +277,7 @@ static void get_state(const struct handle *f, struct handle_state *ret)
 		return;
 	inode_path(n, &ret->path);
 	ret->ino = n->ino;
-	ret->place = inode_first(n);
+	ret->first = inode_first(n);
 	if (n->state == INODE_SCRATCH) {
 		n->own->pins++;
 		ret->scratch = n;
@@ -310,7 +310,7 @@ static int get_text(struct inode_table *t, struct handle *f, struct text **ret)
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 	struct buf bytes = BUF_INIT(ATTR_MAX);
 	struct text *text = NULL;
-	struct layout_path path;
+	struct place path;
 	char *data;
 	size_t len;
 	int r;
@@ -574,8 +574,7 @@ static void follow(struct handle *f, struct snapshot *snapshot, const struct lay
 }
 
 /* t->lock held. The next inode at the path that somebody has open. */
-static struct inode *next_open(
-	struct inode_table *t, const struct layout_path *path, struct inode *n)
+static struct inode *next_open(struct inode_table *t, const struct place *path, struct inode *n)
 {
 	n = n ? inode_next_kin(t, n) : inode_first_kin(t, path);
 	while (n && !(n->kind == path->kind && n->own && n->own->handles))
@@ -583,7 +582,7 @@ static struct inode *next_open(
 	return n;
 }
 
-void handle_follow(struct inode_table *t, const struct layout_path *path, struct snapshot *snapshot)
+void handle_follow(struct inode_table *t, const struct place *path, struct snapshot *snapshot)
 {
 	struct layout_attr attr;
 	struct inode *n;

@@ -19,7 +19,7 @@
 struct handle;
 
 struct handle_open {
-	const struct layout_path *path;
+	const struct place *path;
 	uint64_t ino;	/* the inode's */
 	uint64_t first; /* what the snapshot shows at the path; 0: nothing is there yet */
 	struct snapshot *snapshot; /* of the stream now; a reference is taken */
@@ -53,11 +53,10 @@ bool handle_is_killed(const struct handle *f);
 
 /* What a handle is on now. */
 struct handle_state {
-	struct layout_path path; /* KIND_SCRATCH for scratch */
+	struct place path; /* KIND_SCRATCH for scratch */
 	uint64_t ino;
-	uint64_t
-		place; /* what the inode stands for, or stood for when that went; 0: nothing, or another does */
-	uint64_t slot;	       /* of the path, born 0; 0 for scratch and texts */
+	uint64_t first; /* what the inode stands for, or did when that went; 0: another one does */
+	uint64_t slot;	/* of the path, born 0; 0 for scratch and texts */
 	struct inode *scratch; /* pinned, or NULL */
 	struct draft *draft;   /* the handle's own, or NULL */
 	struct object *opened; /* the version of the open, with a reference, or NULL */
@@ -104,8 +103,7 @@ size_t handle_unsaved(struct inode_table *t, uint64_t ino);
 bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *ret);
 
 /* The path shows that snapshot from now on: its open files follow. */
-void handle_follow(
-	struct inode_table *t, const struct layout_path *path, struct snapshot *snapshot);
+void handle_follow(struct inode_table *t, const struct place *path, struct snapshot *snapshot);
 
 /*
  * Each handle on a real file (of that inode; 0: of any) with bytes that no save decided on, the

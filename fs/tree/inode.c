@@ -2,7 +2,7 @@
 
 /* ---- what the kernel knows ---- */
 
-uint64_t inode_lookup(struct inode_table *t, const struct layout_path *path, uint64_t ino)
+uint64_t inode_lookup(struct inode_table *t, const struct place *path, uint64_t ino)
 {
 	struct inode *n;
 	uint64_t id;
@@ -34,7 +34,7 @@ void inode_forget(struct inode_table *t, uint64_t id, uint64_t count)
 	pthread_mutex_unlock(&t->lock);
 }
 
-bool inode_get(struct inode_table *t, uint64_t id, struct layout_path *ret_path, uint64_t *ret_ino)
+bool inode_get(struct inode_table *t, uint64_t id, struct place *ret_path, uint64_t *ret_ino)
 {
 	struct inode *n;
 
@@ -80,7 +80,7 @@ const atomic_uint_fast64_t *inode_known(struct inode_table *t)
 
 void inode_foreach(struct inode_table *t, const char *namespace, inode_fn *fn, void *arg)
 {
-	struct layout_path path;
+	struct place path;
 	const struct group *g;
 
 	pthread_mutex_lock(&t->lock);
@@ -171,7 +171,7 @@ void inode_stand(struct inode_table *t, struct inode *n, uint64_t first)
 	idmap_set(&t->standing, first, n);
 }
 
-void inode_hide_name(struct inode_table *t, uint64_t first, const struct layout_path *path)
+void inode_hide_name(struct inode_table *t, uint64_t first, const struct place *path)
 {
 	struct inode *n = inode_make(t, path, layout_new_ino(), INODE_HIDDEN);
 
@@ -179,7 +179,7 @@ void inode_hide_name(struct inode_table *t, uint64_t first, const struct layout_
 	line_up(&t->soon, n->own);
 }
 
-void inode_hide(struct inode_table *t, uint64_t first, const struct layout_path *path)
+void inode_hide(struct inode_table *t, uint64_t first, const struct place *path)
 {
 	pthread_mutex_lock(&t->lock);
 	inode_vacate(t, first);
@@ -187,8 +187,7 @@ void inode_hide(struct inode_table *t, uint64_t first, const struct layout_path 
 	pthread_mutex_unlock(&t->lock);
 }
 
-void inode_take(
-	struct inode_table *t, struct inode *n, uint64_t first, const struct layout_path *path)
+void inode_take(struct inode_table *t, struct inode *n, uint64_t first, const struct place *path)
 {
 	if (n != inode_standing(t, first))
 		inode_vacate(t, first);
@@ -199,7 +198,7 @@ void inode_take(
 	inode_settle(t, n);
 }
 
-void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struct layout_path *path)
+void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struct place *path)
 {
 	struct inode *n;
 
@@ -286,7 +285,7 @@ static bool is_over(const struct inode *n)
 	return n->own->line && n->own->due <= now_monotonic();
 }
 
-uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct layout_path *path)
+uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *path)
 {
 	const char *name = layout[path->kind].name;
 	uint64_t ino = layout_new_ino();

@@ -50,11 +50,11 @@ static inline void cleanup_inode(struct inode **n)
 /* ---- what the kernel knows ---- */
 
 /* One lookup more of the inode, which is made where there is none. Returns its id. */
-uint64_t inode_lookup(struct inode_table *t, const struct layout_path *path, uint64_t ino);
+uint64_t inode_lookup(struct inode_table *t, const struct place *path, uint64_t ino);
 /* Takes `count` lookups back. */
 void inode_forget(struct inode_table *t, uint64_t id, uint64_t count);
 /* What the id stands for. False for an id that isn't known. */
-bool inode_get(struct inode_table *t, uint64_t id, struct layout_path *ret_path, uint64_t *ret_ino);
+bool inode_get(struct inode_table *t, uint64_t id, struct place *ret_path, uint64_t *ret_ino);
 /* The id of an inode that the kernel knows and that isn't GONE, or 0. */
 uint64_t inode_id(struct inode_table *t, uint64_t ino);
 /* The same of the inode that stands for what is shown. */
@@ -69,7 +69,7 @@ size_t inode_count(struct inode_table *t);
 const atomic_uint_fast64_t *inode_known(struct inode_table *t);
 
 /* Calls fn for each inode of the namespace that the kernel may know, under the lock: fn may take no other one. */
-typedef void inode_fn(void *arg, const struct layout_path *path, uint64_t ino);
+typedef void inode_fn(void *arg, const struct place *path, uint64_t ino);
 void inode_foreach(struct inode_table *t, const char *namespace, inode_fn *fn, void *arg);
 
 /*
@@ -85,10 +85,9 @@ struct snapshot *inode_last(struct inode_table *t, uint64_t ino);
 uint64_t inode_at(struct inode_table *t, uint64_t first, bool *ret_hidden);
 
 /* The name isn't there any more. Who stood for it is GONE, unless it is scratch by now. */
-void inode_hide(struct inode_table *t, uint64_t first, const struct layout_path *path);
+void inode_hide(struct inode_table *t, uint64_t first, const struct place *path);
 /* The inode stands for what is shown from now on, and the name is there. Who stood for it is GONE. */
-void inode_show(
-	struct inode_table *t, uint64_t first, uint64_t ino, const struct layout_path *path);
+void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struct place *path);
 /* What was shown is gone and never comes back; what people made in it, if it was a directory, loses its name. */
 void inode_drop(struct inode_table *t, uint64_t first);
 
@@ -100,7 +99,7 @@ void inode_return(struct inode_table *t, uint64_t first);
 /* ---- files that were created and that the server doesn't have yet ---- */
 
 /* Begins one in the tag's directory (`dir`: its st_ino). Returns the new st_ino. */
-uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct layout_path *path);
+uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *path);
 /* The st_ino of the one that was begun there, or 0. */
 uint64_t inode_pending(struct inode_table *t, uint64_t dir, enum kind kind);
 /* Whether the inode is one that was begun there. */
@@ -111,7 +110,7 @@ void inode_give_up(struct inode_table *t, uint64_t ino);
 /* ---- what is due ---- */
 
 struct inode_due {
-	struct layout_path path;
+	struct place path;
 	uint64_t first; /* what was hidden and is to come back; 0: a name went, as below */
 	uint64_t
 		dir; /* st_ino of the directory that had it: a file that was never saved, or old scratch */

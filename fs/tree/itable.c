@@ -8,12 +8,12 @@
 
 #define TEXT_SIZE (3 * NAME_SIZE)
 
-static void names_text(const struct layout_path *path, char ret[TEXT_SIZE])
+static void names_text(const struct place *path, char ret[TEXT_SIZE])
 {
 	snprintf(ret, TEXT_SIZE, "%s/%s/%s", path->namespace, path->stream, path->tag);
 }
 
-static struct names *names_find(struct inode_table *t, const struct layout_path *path)
+static struct names *names_find(struct inode_table *t, const struct place *path)
 {
 	char text[TEXT_SIZE];
 
@@ -21,7 +21,7 @@ static struct names *names_find(struct inode_table *t, const struct layout_path 
 	return map_get(&t->names, text);
 }
 
-static struct names *names_get(struct inode_table *t, const struct layout_path *path)
+static struct names *names_get(struct inode_table *t, const struct place *path)
 {
 	struct names *names = names_find(t, path);
 	struct group *g;
@@ -72,7 +72,7 @@ static const char *copy_name(const char *text, char end, char ret[NAME_SIZE])
 	return text + len + (end != 0);
 }
 
-void inode_path(const struct inode *n, struct layout_path *ret)
+void inode_path(const struct inode *n, struct place *ret)
 {
 	const char *text = n->names->text;
 
@@ -152,7 +152,7 @@ static void leave_names(struct inode_table *t, struct inode *n)
 		names_free(t, names);
 }
 
-void inode_move(struct inode_table *t, struct inode *n, const struct layout_path *path)
+void inode_move(struct inode_table *t, struct inode *n, const struct place *path)
 {
 	struct names *names = names_get(t, path);
 
@@ -174,7 +174,7 @@ static void count_state(struct inode_table *t, const struct inode *n, size_t by)
 }
 
 struct inode *inode_make(
-	struct inode_table *t, const struct layout_path *path, uint64_t ino, enum inode_state state)
+	struct inode_table *t, const struct place *path, uint64_t ino, enum inode_state state)
 {
 	uint32_t i = take_number(t), *b;
 	struct inode *n = inode_numbered(t, i);
@@ -351,7 +351,7 @@ void line_up(struct line *line, struct own *own)
 	line->last = &own->next;
 }
 
-struct inode *inode_first_kin(struct inode_table *t, const struct layout_path *path)
+struct inode *inode_first_kin(struct inode_table *t, const struct place *path)
 {
 	const struct names *names = names_find(t, path);
 
@@ -368,7 +368,7 @@ struct inode *inode_next_kin(struct inode_table *t, const struct inode *n)
 struct inode_table *inode_table_new(void)
 {
 	struct inode_table *t = xcalloc(1, sizeof(*t));
-	struct layout_path root = {.kind = KIND_ROOT};
+	struct place root = {.kind = KIND_ROOT};
 
 	pthread_mutex_init(&t->lock, NULL);
 	t->soon = (struct line){.last = &t->soon.first, .ns = INODE_HIDDEN_NS};

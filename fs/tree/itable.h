@@ -142,20 +142,20 @@ struct inode *inode_next(struct inode_table *t, struct inode *n);
 struct inode *inode_first_of(struct inode_table *t, uint64_t ino);
 struct inode *inode_next_of(struct inode_table *t, const struct inode *n);
 /* Those of the same names, scratch left out. */
-struct inode *inode_first_kin(struct inode_table *t, const struct layout_path *path);
+struct inode *inode_first_kin(struct inode_table *t, const struct place *path);
 struct inode *inode_next_kin(struct inode_table *t, const struct inode *n);
 /* Where it is, or was. */
-void inode_path(const struct inode *n, struct layout_path *ret);
+void inode_path(const struct inode *n, struct place *ret);
 struct inode *inode_by_id(struct inode_table *t, uint64_t id);
 /* The newest of that st_ino, GONE or not; NULL. */
 struct inode *inode_find_any(struct inode_table *t, uint64_t ino);
 /* What isn't GONE; NULL. */
 struct inode *inode_find(struct inode_table *t, uint64_t ino);
-struct inode *inode_make(struct inode_table *t, const struct layout_path *path, uint64_t ino,
-	enum inode_state state);
+struct inode *inode_make(
+	struct inode_table *t, const struct place *path, uint64_t ino, enum inode_state state);
 struct own *inode_own(struct inode_table *t, struct inode *n);
 void inode_set_state(struct inode_table *t, struct inode *n, enum inode_state state);
-void inode_move(struct inode_table *t, struct inode *n, const struct layout_path *path);
+void inode_move(struct inode_table *t, struct inode *n, const struct place *path);
 /* To be called when a name, a pin, a handle or a lookup is taken away: frees what nothing needs. */
 void inode_settle(struct inode_table *t, struct inode *n);
 void line_up(struct line *line, struct own *own);
@@ -174,12 +174,11 @@ void inode_detach(struct inode_table *t, struct inode *n);
 /* It is GONE. */
 void inode_end(struct inode_table *t, struct inode *n);
 /* It stands for what is shown, and who did is GONE. */
-void inode_take(
-	struct inode_table *t, struct inode *n, uint64_t first, const struct layout_path *path);
+void inode_take(struct inode_table *t, struct inode *n, uint64_t first, const struct place *path);
 /* Who stands for what is shown is GONE. */
 void inode_vacate(struct inode_table *t, uint64_t first);
 void inode_stand(struct inode_table *t, struct inode *n, uint64_t first);
-void inode_hide_name(struct inode_table *t, uint64_t first, const struct layout_path *path);
+void inode_hide_name(struct inode_table *t, uint64_t first, const struct place *path);
 
 /* ---- scratch.c: names that processes made ---- */
 

@@ -40,7 +40,7 @@ bool layout_is_select(enum kind kind)
 }
 
 /* At the root a link is called NAMESPACE.STREAM: no namespace has a dot in it. */
-char *layout_target(const struct layout_path *path)
+char *layout_target(const struct place *path)
 {
 	const char *dot = strchr(path->stream, '.');
 

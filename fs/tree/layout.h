@@ -1,7 +1,7 @@
 /*
  * layout: the layout of the mount: what there is and how it is called.
  *
- * A layout_path names a place by what it means (kind, namespace, stream, tag), not by its parents,
+ * A struct place names a place by what it means (kind, namespace, stream, tag), not by its parents,
  * so it stays right whatever comes and goes around it.
  */
 #ifndef FS_TREE_LAYOUT_H
@@ -157,7 +157,7 @@ static inline bool layout_is_api(enum kind kind)
 	return kind >= KIND_API && kind < KIND_SCRATCH;
 }
 
-struct layout_path {
+struct place {
 	enum kind kind;
 	char namespace[NAME_SIZE];
 	char stream[NAME_SIZE];
@@ -179,7 +179,7 @@ bool layout_is_selected(enum kind kind);
 /* A directory whose names are the server's to tell: `select` and SELECTOR. */
 bool layout_is_select(enum kind kind);
 /* Where the link of a selection leads. The caller frees. */
-char *layout_target(const struct layout_path *path);
+char *layout_target(const struct place *path);
 
 /*
  * A tag's name as a file name: '/', NUL, '%', control characters and a leading '.' are escaped as

@@ -79,7 +79,7 @@ void rejects_free(struct rejects *r)
 }
 
 /* The copy of DIRECTORY/NAME in the state directory; the caller frees. `dir` may be a file's path. */
-static char *state_path(const struct rejects *r, const struct layout_path *dir, const char *name)
+static char *state_path(const struct rejects *r, const struct place *dir, const char *name)
 {
 	bool tag = dir->kind == KIND_TAG || layout_is_tag_file(dir->kind);
 
@@ -205,8 +205,8 @@ static int keep_state(struct rejects *r, char *wanted, bool again, const char *d
 	return error;
 }
 
-static void keep(struct rejects *r, uint64_t dir, const struct layout_path *file,
-	const char *suffix, const char *data, size_t len)
+static void keep(struct rejects *r, uint64_t dir, const struct place *file, const char *suffix,
+	const char *data, size_t len)
 {
 	_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffix);
 	_cleanup_free_ char *path = r->state ? state_path(r, file, name) : NULL;
@@ -224,15 +224,15 @@ static void keep(struct rejects *r, uint64_t dir, const struct layout_path *file
 	}
 }
 
-void rejects_keep(struct rejects *r, uint64_t dir, const struct layout_path *file, const char *text,
+void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, const char *text,
 	size_t len, const struct buf *reason)
 {
 	keep(r, dir, file, suffixes[0], text, len);
 	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
 }
 
-bool rejects_holds(struct rejects *r, uint64_t dir, const struct layout_path *file,
-	const char *text, size_t len)
+bool rejects_holds(
+	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len)
 {
 	_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffixes[0]);
 	_cleanup_inode_ struct inode *n = scratch_lookup(r->inodes, dir, name);
@@ -244,7 +244,7 @@ bool rejects_holds(struct rejects *r, uint64_t dir, const struct layout_path *fi
 	return kept && kept_len == len && memcmp(kept, text, len) == 0;
 }
 
-static void drop_state(struct rejects *r, const struct layout_path *dir, const char *name)
+static void drop_state(struct rejects *r, const struct place *dir, const char *name)
 {
 	_cleanup_free_ char *wanted = r->state ? state_path(r, dir, name) : NULL;
 	_cleanup_free_ char *actual = wanted ? take_kept(r, wanted) : NULL;
@@ -253,7 +253,7 @@ static void drop_state(struct rejects *r, const struct layout_path *dir, const c
 		unlink(actual);
 }
 
-bool rejects_clear(struct rejects *r, uint64_t dir, const struct layout_path *file)
+bool rejects_clear(struct rejects *r, uint64_t dir, const struct place *file)
 {
 	bool cleared = false;
 
@@ -267,7 +267,7 @@ bool rejects_clear(struct rejects *r, uint64_t dir, const struct layout_path *fi
 	return cleared;
 }
 
-bool rejects_is_kept(const struct layout_path *dir, const char *name)
+bool rejects_is_kept(const struct place *dir, const char *name)
 {
 	size_t len = strlen(name);
 
@@ -282,7 +282,7 @@ bool rejects_is_kept(const struct layout_path *dir, const char *name)
 	return false;
 }
 
-void rejects_removed(struct rejects *r, const struct layout_path *dir, const char *name)
+void rejects_removed(struct rejects *r, const struct place *dir, const char *name)
 {
 	if (rejects_is_kept(dir, name))
 		drop_state(r, dir, name);

@@ -22,20 +22,20 @@ void rejects_free(struct rejects *r);
  * st_ino of the directory it stands in; 0: in the state directory only, beside what was kept before. What
  * another run left there is never touched: names that are taken get a number (spec.json.rejected.2).
  */
-void rejects_keep(struct rejects *r, uint64_t dir, const struct layout_path *file, const char *text,
+void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, const char *text,
 	size_t len, const struct buf *reason);
 
 /* Whether the text that stands beside the file is this one. */
-bool rejects_holds(struct rejects *r, uint64_t dir, const struct layout_path *file,
-	const char *text, size_t len);
+bool rejects_holds(
+	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len);
 
 /* A save of the file was accepted. True when something stood beside it. */
-bool rejects_clear(struct rejects *r, uint64_t dir, const struct layout_path *file);
+bool rejects_clear(struct rejects *r, uint64_t dir, const struct place *file);
 
 /* Whether the name may be that of something kept. */
-bool rejects_is_kept(const struct layout_path *dir, const char *name);
+bool rejects_is_kept(const struct place *dir, const char *name);
 
 /* Somebody removed the scratch file of that name from the directory. */
-void rejects_removed(struct rejects *r, const struct layout_path *dir, const char *name);
+void rejects_removed(struct rejects *r, const struct place *dir, const char *name);
 
 #endif

@@ -209,9 +209,9 @@ static void make(struct inode_table *t, struct inode *n, const struct scratch_in
 }
 
 static struct inode *scratch_new(
-	struct inode_table *t, const struct layout_path *path, const struct scratch_init *init)
+	struct inode_table *t, const struct place *path, const struct scratch_init *init)
 {
-	struct layout_path at = *path;
+	struct place at = *path;
 	struct inode *n;
 
 	at.kind = KIND_SCRATCH;
@@ -236,8 +236,8 @@ static int has_room(const struct inode_table *t, const struct scratch_init *init
 	return named && t->names_made >= SCRATCH_NAMES_MAX ? -ENOSPC : 0;
 }
 
-int scratch_create(struct inode_table *t, uint64_t dir, const struct layout_path *path,
-	const char *name, const struct scratch_init *init, struct inode **ret)
+int scratch_create(struct inode_table *t, uint64_t dir, const struct place *path, const char *name,
+	const struct scratch_init *init, struct inode **ret)
 {
 	int r;
 
@@ -252,8 +252,8 @@ int scratch_create(struct inode_table *t, uint64_t dir, const struct layout_path
 	return r;
 }
 
-void scratch_put(struct inode_table *t, uint64_t dir, const struct layout_path *path,
-	const char *name, const struct scratch_init *init)
+void scratch_put(struct inode_table *t, uint64_t dir, const struct place *path, const char *name,
+	const struct scratch_init *init)
 {
 	struct entry *e;
 
@@ -327,9 +327,9 @@ static int may_replace(struct inode_table *t, const struct inode *moved, const s
 }
 
 int scratch_rename(struct inode_table *t, uint64_t dir, const char *name, uint64_t new_dir,
-	const struct layout_path *new_path, const char *new_name, bool noreplace)
+	const struct place *new_path, const char *new_name, bool noreplace)
 {
-	struct layout_path path = *new_path;
+	struct place path = *new_path;
 	struct entry *e, *there;
 	struct inode *n;
 	int r = 0;
@@ -364,10 +364,10 @@ static bool is_current(struct inode_table *t, struct inode *n, uint64_t first)
 	return first ? inode_standing(t, first) == n : n->state == INODE_PENDING;
 }
 
-int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
-	const struct layout_path *path, const struct scratch_to *to, struct inode **ret)
+int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first, const struct place *path,
+	const struct scratch_to *to, struct inode **ret)
 {
-	struct layout_path scratch = *path;
+	struct place scratch = *path;
 	struct entry *there;
 	struct inode *n;
 	int r;
@@ -399,8 +399,8 @@ int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
 	return r;
 }
 
-int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir,
-	const struct layout_path *path, uint64_t first, struct snapshot *snapshot)
+int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir, const struct place *path,
+	uint64_t first, struct snapshot *snapshot)
 {
 	struct layout_attr attr = {.mtime = now_realtime()};
 	struct entry *begun;

@@ -34,12 +34,12 @@ struct scratch_init {
  * A new one under a name, in a directory (`dir`: its st_ino) that stands at `path`. Pinned for the caller. -EEXIST,
  * -ENOSPC (data beyond SCRATCH_TOTAL_MAX, or SCRATCH_NAMES_MAX names). `dir` 0: without a name, as if it had been unlinked at once.
  */
-int scratch_create(struct inode_table *t, uint64_t dir, const struct layout_path *path,
-	const char *name, const struct scratch_init *init, struct inode **ret);
+int scratch_create(struct inode_table *t, uint64_t dir, const struct place *path, const char *name,
+	const struct scratch_init *init, struct inode **ret);
 
 /* What the program leaves there itself: in place of what has the name, past the limits. */
-void scratch_put(struct inode_table *t, uint64_t dir, const struct layout_path *path,
-	const char *name, const struct scratch_init *init);
+void scratch_put(struct inode_table *t, uint64_t dir, const struct place *path, const char *name,
+	const struct scratch_init *init);
 
 /* Pinned for the caller, or NULL. */
 struct inode *scratch_lookup(struct inode_table *t, uint64_t dir, const char *name);
@@ -56,22 +56,22 @@ struct scratch_to {
  * The inode leaves its place: it stood for `first` (0: it is PENDING) at `path`, and is SCRATCH now. The name is
  * hidden. Pinned for the caller. -ENOENT: it doesn't stand there (any more). -EISDIR, -ENOSPC.
  */
-int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first,
-	const struct layout_path *path, const struct scratch_to *to, struct inode **ret);
+int scratch_leave(struct inode_table *t, uint64_t ino, uint64_t first, const struct place *path,
+	const struct scratch_to *to, struct inode **ret);
 
 /*
  * Scratch stands for `first`, which `snapshot` shows at `path`, from now on, its handles with it, and loses its name; who stood there is GONE, and so is
  * the file that was begun under that name in the directory (`dir`: its st_ino). -ENOENT: it isn't scratch any more.
  */
-int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir,
-	const struct layout_path *path, uint64_t first, struct snapshot *snapshot);
+int scratch_take(struct inode_table *t, struct inode *n, uint64_t dir, const struct place *path,
+	uint64_t first, struct snapshot *snapshot);
 
 /* -ENOENT, -ENOTDIR, -EISDIR, -ENOTEMPTY as unlink and rmdir. */
 int scratch_unlink(struct inode_table *t, uint64_t dir, const char *name, bool directory);
 
 /* As rename, to a directory at `new_path`; what stands at the new name is replaced. `noreplace`: -EEXIST. */
 int scratch_rename(struct inode_table *t, uint64_t dir, const char *name, uint64_t new_dir,
-	const struct layout_path *new_path, const char *new_name, bool noreplace);
+	const struct place *new_path, const char *new_name, bool noreplace);
 
 /* When something came to or went from the directory last (0: never), and its subdirectories. */
 int64_t scratch_dir_mtime(struct inode_table *t, uint64_t dir, unsigned *ret_subdirs);

@@ -367,7 +367,7 @@ static struct snapshot *view_at(const struct stream *s, enum kind kind, const ch
 	return !i ? s->snapshot : i->bare ? NULL : i->change->old;
 }
 
-struct snapshot *shown_snapshot_at(struct shown *p, const struct layout_path *path)
+struct snapshot *shown_snapshot_at(struct shown *p, const struct place *path)
 {
 	struct snapshot *snapshot = NULL;
 	struct stream *s;
@@ -519,7 +519,7 @@ static struct change *step_unlink(struct stream *s, struct step *i)
  */
 static void show_own(struct stream *s, const struct change_own *own)
 {
-	const struct layout_path *path = own->file ? own->file : own->tree;
+	const struct place *path = own->file ? own->file : own->tree;
 
 	if (!path || own->removed || path->kind == KIND_STREAM)
 		return;
@@ -804,7 +804,7 @@ void shown_end(struct shown *p, struct change *c)
 	pthread_mutex_unlock(&p->lock);
 }
 
-bool shown_is_expected(struct shown *p, const struct layout_path *path, enum step_op op)
+bool shown_is_expected(struct shown *p, const struct place *path, enum step_op op)
 {
 	struct step step;
 	struct stream *s;
@@ -827,7 +827,7 @@ static void namespace_attr(struct shown *p, struct namespace *n, struct layout_a
 		.nlink = is_ready(p, n) ? 2 + n->count : 1}; /* 1: nobody has counted yet */
 }
 
-static int root_attr(struct shown *p, const struct layout_path *path, struct layout_attr *ret)
+static int root_attr(struct shown *p, const struct place *path, struct layout_attr *ret)
 {
 	struct namespace *n;
 	int r = 0;
@@ -847,7 +847,7 @@ static int root_attr(struct shown *p, const struct layout_path *path, struct lay
 }
 
 /* tags/ counts the names that it shows; its time moves with the first of them. */
-static int tags_attr(struct shown *p, const struct layout_path *path, struct layout_attr *ret)
+static int tags_attr(struct shown *p, const struct place *path, struct layout_attr *ret)
 {
 	_cleanup_view_ struct snapshot *v = NULL;
 	size_t coming = 0, going = 0;
@@ -872,7 +872,7 @@ static int tags_attr(struct shown *p, const struct layout_path *path, struct lay
 	return 0;
 }
 
-int shown_attr(struct shown *p, const struct layout_path *path, struct layout_attr *ret)
+int shown_attr(struct shown *p, const struct place *path, struct layout_attr *ret)
 {
 	_cleanup_view_ struct snapshot *v = NULL;
 
@@ -936,7 +936,7 @@ static size_t batch_streams(
 }
 
 static size_t batch_get(
-	struct shown *p, const struct layout_path *directory, uint64_t cookie, struct child *batch)
+	struct shown *p, const struct place *directory, uint64_t cookie, struct child *batch)
 {
 	size_t n;
 
@@ -949,11 +949,11 @@ static size_t batch_get(
 	return n;
 }
 
-static int list_objects(struct shown *p, const struct layout_path *directory, uint64_t cookie,
-	shown_fn *fn, void *arg)
+static int list_objects(
+	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg)
 {
 	_cleanup_free_ struct child *batch = xcalloc(BATCH, sizeof(*batch));
-	struct layout_path path = *directory;
+	struct place path = *directory;
 	bool stop = false;
 	size_t n;
 
@@ -981,7 +981,7 @@ struct going {
 };
 
 /* The next ones after the cookie; and the newest snapshot with a reference, or NULL. */
-static size_t batch_going(struct shown *p, const struct layout_path *directory, uint64_t cookie,
+static size_t batch_going(struct shown *p, const struct place *directory, uint64_t cookie,
 	struct going *batch, struct snapshot **ret_newest)
 {
 	struct stream *s;
@@ -1005,15 +1005,15 @@ static size_t batch_going(struct shown *p, const struct layout_path *directory, 
 }
 
 /* Merges tags that stay, or have come, and those that are going, each in the order of its cookies. */
-static int list_tags(struct shown *p, const struct layout_path *directory, uint64_t cookie,
-	shown_fn *fn, void *arg)
+static int list_tags(
+	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg)
 {
 	_cleanup_free_ struct going *going = xcalloc(BATCH, sizeof(*going));
 	_cleanup_view_ struct snapshot *newest = NULL;
 	size_t n = batch_going(p, directory, cookie, going, &newest), k = 0;
 	size_t i = newest ? snapshot_tag_after(newest, cookie) : 0;
 	const struct snapshot_index *x = newest ? snapshot_index(newest) : NULL;
-	struct layout_path path = *directory;
+	struct place path = *directory;
 	struct layout_attr attr;
 	bool stop = false;
 
@@ -1037,10 +1037,10 @@ static int list_tags(struct shown *p, const struct layout_path *directory, uint6
 	return 0;
 }
 
-static int list_fixed(struct shown *p, const struct layout_path *directory, uint64_t cookie,
-	shown_fn *fn, void *arg)
+static int list_fixed(
+	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg)
 {
-	struct layout_path path = *directory;
+	struct place path = *directory;
 	struct layout_attr attr;
 
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++) {
@@ -1058,8 +1058,8 @@ static int list_fixed(struct shown *p, const struct layout_path *directory, uint
 	return 0;
 }
 
-int shown_list(struct shown *p, const struct layout_path *directory, uint64_t cookie, shown_fn *fn,
-	void *arg)
+int shown_list(
+	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg)
 {
 	struct layout_attr attr;
 

@@ -46,7 +46,7 @@ int shown_flip_unknown(struct shown *p, const char *key, const struct step *step
 bool shown_show(struct shown *p, const char *key, const struct step *step);
 
 /* Whether such a step of the place is pending, or its event still to come. */
-bool shown_is_expected(struct shown *p, const struct layout_path *path, enum step_op op);
+bool shown_is_expected(struct shown *p, const struct place *path, enum step_op op);
 
 /* Every step of a stream's change was announced, or can't be. */
 void shown_end(struct shown *p, struct change *c);
@@ -75,18 +75,18 @@ bool shown_is_ready(struct shown *p, const char *namespace);
 /* The snapshot that the stream's directory shows, with a reference for the caller, or NULL. */
 struct snapshot *shown_snapshot(struct shown *p, const char *namespace, const char *stream);
 /* The snapshot that the place shows. It may have no such file. */
-struct snapshot *shown_snapshot_at(struct shown *p, const struct layout_path *path);
+struct snapshot *shown_snapshot_at(struct shown *p, const struct place *path);
 
 /* Attributes of the root, a namespace, a stream or anything in it. -ENOENT. */
-int shown_attr(struct shown *p, const struct layout_path *path, struct layout_attr *ret);
+int shown_attr(struct shown *p, const struct place *path, struct layout_attr *ret);
 
 /*
  * Gives the children whose place is after `cookie` (0: from the start), in order, until `fn` answers
  * true. The next call goes on from the cookie given last, whatever came and went meanwhile.
  */
-typedef bool shown_fn(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+typedef bool shown_fn(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr);
-int shown_list(struct shown *p, const struct layout_path *directory, uint64_t cookie, shown_fn *fn,
-	void *arg);
+int shown_list(
+	struct shown *p, const struct place *directory, uint64_t cookie, shown_fn *fn, void *arg);
 
 #endif

@@ -25,7 +25,7 @@ class Announcer:
         theirs.close()
 
     def send(self, number, operation, path):
-        self.socket.send(struct.pack("QQI", number, 0, operation) + path.encode())
+        self.socket.send(struct.pack("QI", number, operation) + path.encode())
 
     def acks(self, count):
         """Number -> errno."""

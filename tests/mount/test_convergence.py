@@ -416,7 +416,7 @@ def make_whole(server, sites, newest):
     server.control("POST", "compact", {"style": "status"})
     server.control("DELETE", "faults")
     for site in sites.values():
-        site.refresh()
+        patiently(site.refresh)
 
 
 # The run.

@@ -55,10 +55,10 @@ static inline bool set_stream(struct shown *p, const char *key, struct object *o
 }
 
 /* The child of that name. -ENOENT. */
-static inline int look_up(struct shown *p, const struct layout_path *directory, const char *name,
-	struct layout_path *ret_path, struct layout_attr *ret_attr)
+static inline int look_up(struct shown *p, const struct place *directory, const char *name,
+	struct place *ret_path, struct layout_attr *ret_attr)
 {
-	struct layout_path path = *directory;
+	struct place path = *directory;
 	int r;
 
 	path.kind = layout_child(directory->kind, name);

@@ -15,9 +15,9 @@
 static struct inode_table *t;
 static struct object_cache *cache;
 static struct journal *journal;
-static const struct layout_path spec = {KIND_SPEC_JSON, "shop", "web", ""};
-static const struct layout_path begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
-static const struct layout_path dir_path = {KIND_STREAM, "shop", "web", ""};
+static const struct place spec = {KIND_SPEC_JSON, "shop", "web", ""};
+static const struct place begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
+static const struct place dir_path = {KIND_STREAM, "shop", "web", ""};
 
 static int setup(void **state)
 {
@@ -55,8 +55,8 @@ static uint64_t first_of(struct snapshot *s)
 	return attr.ino;
 }
 
-static struct handle *open_as(struct snapshot *s, const struct layout_path *path, uint64_t ino,
-	uint64_t first, bool writable)
+static struct handle *open_as(
+	struct snapshot *s, const struct place *path, uint64_t ino, uint64_t first, bool writable)
 {
 	struct handle_open open = {.path = path,
 		.ino = ino,
@@ -97,7 +97,7 @@ static void assert_on(struct handle *f, enum kind kind, uint64_t ino, uint64_t p
 	handle_get_state(t, f, &state);
 	assert_int_equal(state.path.kind, kind);
 	assert_true(state.ino == ino);
-	assert_true(state.place == place);
+	assert_true(state.first == place);
 	assert_int_equal(state.scratch != NULL, kind == KIND_SCRATCH);
 	assert_int_equal(state.slot == 0, kind == KIND_SCRATCH);
 }
@@ -221,7 +221,7 @@ static void test_take(void **state)
 		 id;
 	struct handle *before = open_spec(one, false);
 	struct handle *mine = handle_open_scratch(t, n, true, 7, &nobody), *later;
-	struct layout_path path = {.kind = KIND_SCRATCH};
+	struct place path = {.kind = KIND_SCRATCH};
 	size_t bytes, count;
 
 	id = inode_lookup(t, &path, ino);
@@ -330,7 +330,7 @@ static void test_truncate_opened(void **state)
 	assert_true(handle_truncate_opened(t, first, 7));
 	assert_true(handle_draft_end(t, b, &end));
 	assert_int_equal(end, 0);
-	assert_false(handle_draft_end(t, a, &end)); /* the other's is no affair of its */
+	assert_false(handle_draft_end(t, a, &end));	   /* the other's is no affair of its */
 	assert_false(handle_truncate_opened(t, first, 7)); /* the newest has its bytes already */
 	handle_close(t, a);
 	handle_close(t, b);
@@ -366,7 +366,7 @@ static void test_unsaved(void **state)
 /* A file of .api has the bytes that were made for its open; events have none. */
 static void test_api(void **state)
 {
-	struct layout_path path = {.kind = KIND_API_STATUS};
+	struct place path = {.kind = KIND_API_STATUS};
 	struct handle_open open = {.path = &path, .ino = 55, .writable = true, .tid = 7};
 	struct buf bytes = BUF_INIT(64);
 	struct handle *f, *events = handle_open_events((struct events_reader *)&path);

@@ -18,8 +18,8 @@
 #define AFTER  (2 * NSEC_PER_SEC)
 
 static struct inode_table *t;
-static const struct layout_path web = {KIND_SPEC_JSON, "shop", "web", ""};
-static const struct layout_path api = {KIND_TAG_SPEC, "shop", "api", "v1"};
+static const struct place web = {KIND_SPEC_JSON, "shop", "web", ""};
+static const struct place api = {KIND_TAG_SPEC, "shop", "api", "v1"};
 
 static int setup(void **state)
 {
@@ -42,7 +42,7 @@ static bool is_hidden(uint64_t first)
 	return hidden;
 }
 
-static void assert_path(const struct layout_path *path, const struct layout_path *expected)
+static void assert_path(const struct place *path, const struct place *expected)
 {
 	assert_int_equal(path->kind, expected->kind);
 	assert_string_equal(path->namespace, expected->namespace);
@@ -50,7 +50,7 @@ static void assert_path(const struct layout_path *path, const struct layout_path
 	assert_string_equal(path->tag, expected->tag);
 }
 
-static void assert_due(uint64_t place, const struct layout_path *path)
+static void assert_due(uint64_t place, const struct place *path)
 {
 	struct inode_due due;
 	int64_t next;
@@ -332,7 +332,7 @@ static void test_pending_saved(void **state)
 /* The kernel keeps what was unlinked, but no lookup finds it again, also not by its old st_ino. */
 static void test_gone(void **state)
 {
-	struct layout_path path;
+	struct place path;
 	uint64_t id = inode_lookup(t, &web, PLACE), again, ino;
 
 	inode_hide(t, PLACE, &web);
@@ -354,7 +354,7 @@ static void test_gone(void **state)
 /* Another inode takes a name over: who stood there is GONE. What stands there isn't forgotten with the kernel's lookups. */
 static void test_take(void **state)
 {
-	struct layout_path path;
+	struct place path;
 	uint64_t old = inode_lookup(t, &web, PLACE), id = inode_lookup(t, &api, 77), ino;
 
 	inode_show(t, PLACE, 77, &web);
@@ -373,9 +373,9 @@ static void test_take(void **state)
 	assert_int_equal(inode_id(t, 77), 0);
 }
 
-static struct layout_path tag_path(const char *namespace, const char *stream, const char *tag)
+static struct place tag_path(const char *namespace, const char *stream, const char *tag)
 {
-	struct layout_path path = {.kind = KIND_TAG};
+	struct place path = {.kind = KIND_TAG};
 
 	strcpy(path.namespace, namespace);
 	strcpy(path.stream, stream);
@@ -383,9 +383,9 @@ static struct layout_path tag_path(const char *namespace, const char *stream, co
 	return path;
 }
 
-static void assert_known(uint64_t id, const struct layout_path *path, uint64_t ino)
+static void assert_known(uint64_t id, const struct place *path, uint64_t ino)
 {
-	struct layout_path found = {0};
+	struct place found = {0};
 	uint64_t found_ino = 0;
 
 	assert_true(inode_get(t, id, &found, &found_ino));
@@ -399,7 +399,7 @@ static void assert_known(uint64_t id, const struct layout_path *path, uint64_t i
 
 static void assert_unknown(uint64_t id)
 {
-	struct layout_path path;
+	struct place path;
 	uint64_t ino;
 
 	assert_false(inode_get(t, id, &path, &ino));
@@ -407,7 +407,7 @@ static void assert_unknown(uint64_t id)
 
 static void test_root(void **state)
 {
-	struct layout_path root = {.kind = KIND_ROOT};
+	struct place root = {.kind = KIND_ROOT};
 
 	assert_known(INODE_ROOT, &root, 1);
 	assert_int_equal(inode_count(t), 1);
@@ -420,7 +420,7 @@ static void test_root(void **state)
 
 static void test_counts(void **state)
 {
-	struct layout_path path = tag_path("shop", "web", "latest");
+	struct place path = tag_path("shop", "web", "latest");
 	uint64_t id = inode_lookup(t, &path, 77);
 
 	assert_true(id != 0 && id != INODE_ROOT);
@@ -453,7 +453,7 @@ static void test_unknown(void **state)
 /* More lookups taken back than there were: gone, and nothing worse. */
 static void test_forget_too_many(void **state)
 {
-	struct layout_path path = tag_path("shop", "web", "latest");
+	struct place path = tag_path("shop", "web", "latest");
 	uint64_t id = inode_lookup(t, &path, 77);
 
 	inode_forget(t, id, 5);
@@ -465,7 +465,7 @@ static void test_forget_too_many(void **state)
 /* What comes back after it was forgotten is another node, also if it is the same thing. */
 static void test_ids_are_never_reused(void **state)
 {
-	struct layout_path path = tag_path("shop", "web", "latest");
+	struct place path = tag_path("shop", "web", "latest");
 	uint64_t last = INODE_ROOT;
 
 	for (int i = 0; i < 5000; i++) {
@@ -480,7 +480,7 @@ static void test_ids_are_never_reused(void **state)
 /* Inodes that share a bucket, and paths that only differ in where one name ends. */
 static void test_similar(void **state)
 {
-	struct layout_path paths[] = {tag_path("ab", "c", "d"), tag_path("a", "bc", "d"),
+	struct place paths[] = {tag_path("ab", "c", "d"), tag_path("a", "bc", "d"),
 		tag_path("a", "b", "cd"), tag_path("", "", ""), tag_path("abcd", "", "")};
 	uint64_t ids[ARRAY_SIZE(paths)];
 
@@ -505,7 +505,7 @@ static void test_similar(void **state)
 
 static void test_longest_names(void **state)
 {
-	struct layout_path path = {.kind = KIND_TAG_IMAGE};
+	struct place path = {.kind = KIND_TAG_IMAGE};
 	uint64_t id;
 
 	memset(path.namespace, 'n', NAME_SIZE - 1);
@@ -519,7 +519,7 @@ static void test_longest_names(void **state)
 
 static void test_growth(void **state)
 {
-	struct layout_path path = {.kind = KIND_STREAM, .namespace = "shop"};
+	struct place path = {.kind = KIND_STREAM, .namespace = "shop"};
 	uint64_t *ids = xcalloc(MANY, sizeof(*ids));
 	/* Odd, so that all are different. */
 	const uint64_t factor = UINT64_C(0x9e3779b97f4a7c15);
@@ -549,7 +549,7 @@ static void test_growth(void **state)
 	free(ids);
 }
 
-static void note_node(void *arg, const struct layout_path *path, uint64_t ino)
+static void note_node(void *arg, const struct place *path, uint64_t ino)
 {
 	char *text = arg;
 
@@ -559,9 +559,8 @@ static void note_node(void *arg, const struct layout_path *path, uint64_t ino)
 /* Those of one namespace that the kernel may know, but not what is GONE. */
 static void test_foreach(void **state)
 {
-	struct layout_path web_v1 = tag_path("shop", "web", "v1"),
-			   api_v1 = tag_path("dev", "api", "v1");
-	struct layout_path web_image = web_v1;
+	struct place web_v1 = tag_path("shop", "web", "v1"), api_v1 = tag_path("dev", "api", "v1");
+	struct place web_image = web_v1;
 	uint64_t id;
 	char text[256] = "";
 

@@ -154,7 +154,7 @@ static void test_uncover(void **state)
 	struct publish_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
-	struct layout_path shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
+	struct place shop = {.kind = KIND_NAMESPACE, .namespace = "shop"};
 	struct layout_attr attr;
 	struct publisher *p;
 	char wanted[32];

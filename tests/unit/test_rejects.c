@@ -65,12 +65,12 @@ static int teardown(void **state)
 
 #define SERVER "state/imagestreamfs/api.example:6443"
 
-static const struct layout_path stream_spec = {KIND_SPEC_JSON, "shop", "web", ""};
-static const struct layout_path stream_dir = {KIND_STREAM, "shop", "web", ""};
-static const struct layout_path tag_spec = {KIND_TAG_SPEC, "shop", "web", "v%2F1"};
-static const struct layout_path tag_dir = {KIND_TAG, "shop", "web", "v%2F1"};
+static const struct place stream_spec = {KIND_SPEC_JSON, "shop", "web", ""};
+static const struct place stream_dir = {KIND_STREAM, "shop", "web", ""};
+static const struct place tag_spec = {KIND_TAG_SPEC, "shop", "web", "v%2F1"};
+static const struct place tag_dir = {KIND_TAG, "shop", "web", "v%2F1"};
 
-static void keep(uint64_t dir, const struct layout_path *path, const char *text, const char *reason)
+static void keep(uint64_t dir, const struct place *path, const char *text, const char *reason)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(1024);
 
@@ -181,7 +181,7 @@ static void test_keep(void **state)
 /* Each file of a directory has its own two. */
 static void test_names(void **state)
 {
-	struct layout_path path = stream_spec;
+	struct place path = stream_spec;
 
 	for (int i = 0; i < STREAM_FILES; i++) {
 		path.kind = KIND_IMAGESTREAM_JSON + i;
@@ -320,7 +320,7 @@ static void test_no_room(void **state)
 
 static void test_clear(void **state)
 {
-	struct layout_path metadata = stream_spec;
+	struct place metadata = stream_spec;
 
 	metadata.kind = KIND_METADATA_JSON;
 	keep(DIR_INO, &stream_spec, "text", "why");
@@ -342,7 +342,7 @@ static void test_clear(void **state)
 
 static void test_removed(void **state)
 {
-	struct layout_path inside = {KIND_SCRATCH, "shop", "web", ""};
+	struct place inside = {KIND_SCRATCH, "shop", "web", ""};
 
 	keep(DIR_INO, &stream_spec, "text", "why");
 	keep(DIR_INO + 1, &tag_spec, "tag", "why");
@@ -368,8 +368,8 @@ static void test_removed(void **state)
 
 static void test_is_kept(void **state)
 {
-	static const struct layout_path tags = {KIND_TAGS, "shop", "web", ""};
-	static const struct layout_path mine = {KIND_SCRATCH, "shop", "web", ""};
+	static const struct place tags = {KIND_TAGS, "shop", "web", ""};
+	static const struct place mine = {KIND_SCRATCH, "shop", "web", ""};
 
 	assert_true(rejects_is_kept(&stream_dir, "spec.json.rejected"));
 	assert_true(rejects_is_kept(&stream_dir, "imagestream.json.error"));

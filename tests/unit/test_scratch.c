@@ -14,8 +14,8 @@
 #define DIR_B 200
 
 static struct inode_table *s;
-static const struct layout_path dir_path = {KIND_STREAM, "shop", "web", ""};
-static const struct layout_path spec = {KIND_SPEC_JSON, "shop", "web", ""};
+static const struct place dir_path = {KIND_STREAM, "shop", "web", ""};
+static const struct place spec = {KIND_SPEC_JSON, "shop", "web", ""};
 
 static int setup(void **state)
 {
@@ -263,7 +263,7 @@ static void test_leave(void **state)
 	uint64_t id = inode_lookup(s, &spec, PLACE), dir = add(DIR_A, "d", DIR_MODE, NULL);
 	_cleanup_inode_ struct inode *n = NULL, *old = make(DIR_A, "x", FILE_MODE, "old"),
 				     *no = NULL;
-	struct layout_path path;
+	struct place path;
 	uint64_t ino;
 
 	assert_int_equal(leave(PLACE, PLACE, DIR_A, "d", &no), -EISDIR);
@@ -302,7 +302,7 @@ static void test_leave_without_name(void **state)
 /* What was begun and isn't saved can be renamed, too; nothing is hidden then. */
 static void test_leave_pending(void **state)
 {
-	struct layout_path begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
+	struct place begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
 	_cleanup_inode_ struct inode *n = NULL;
 	struct scratch_to to = {{.mode = FILE_MODE}, DIR_B, "x"};
 	uint64_t ino = inode_begin(s, DIR_B, &begun);
@@ -396,7 +396,7 @@ static void test_unlinked_and_held(void **state)
 /* The kernel may know of it for longer: its bytes take no room then. */
 static void test_unlinked_and_known(void **state)
 {
-	struct layout_path path = {.kind = KIND_SCRATCH};
+	struct place path = {.kind = KIND_SCRATCH};
 	uint64_t ino = add(DIR_A, "x", FILE_MODE, "abc"), id = inode_lookup(s, &path, ino), found;
 
 	assert_int_equal(scratch_unlink(s, DIR_A, "x", false), 0);

@@ -105,10 +105,10 @@ static bool del(const char *key)
 	return set_stream(tree, key, NULL, &old, &new);
 }
 
-static struct layout_path path_of(
+static struct place path_of(
 	enum kind kind, const char *namespace, const char *stream, const char *tag)
 {
-	struct layout_path path = {.kind = kind};
+	struct place path = {.kind = kind};
 
 	strcpy(path.namespace, namespace);
 	strcpy(path.stream, stream);
@@ -116,7 +116,7 @@ static struct layout_path path_of(
 	return path;
 }
 
-static struct layout_attr attr_of(struct layout_path path)
+static struct layout_attr attr_of(struct place path)
 {
 	struct layout_attr attr;
 
@@ -124,7 +124,7 @@ static struct layout_attr attr_of(struct layout_path path)
 	return attr;
 }
 
-static void assert_absent(struct layout_path path)
+static void assert_absent(struct place path)
 {
 	struct layout_attr attr;
 
@@ -146,7 +146,7 @@ static void assert_same(const struct layout_attr *a, const struct layout_attr *b
 #define TAG(n, s, t) path_of(KIND_TAG, n, s, t)
 #define TAGS_OF_WEB  path_of(KIND_TAGS, "shop", "web", "")
 
-static bool add_name(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool add_name(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	struct layout_attr same = attr_of(*path);
@@ -157,7 +157,7 @@ static bool add_name(void *arg, const char *name, uint64_t cookie, const struct 
 }
 
 /* All names, in the order given. */
-static void assert_list(struct layout_path directory, const char *expected)
+static void assert_list(struct place directory, const char *expected)
 {
 	char names[4096] = "";
 
@@ -224,7 +224,7 @@ static void test_set_other_uid(void **state)
 /* A version of the same thing keeps the inode, and moves what it changes. */
 static void test_set_follows(void **state)
 {
-	struct layout_path file = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	struct place file = path_of(KIND_SPEC_JSON, "shop", "web", "");
 	int64_t before = now_realtime();
 	struct layout_attr old, new;
 
@@ -259,9 +259,9 @@ static void test_views_are_counted(void **state)
 	assert_null(shown_snapshot(tree, "sho", "web"));
 }
 
-static void lookup(struct layout_path directory, const char *name, enum kind kind)
+static void lookup(struct place directory, const char *name, enum kind kind)
 {
-	struct layout_path path = {.kind = KIND_COUNT};
+	struct place path = {.kind = KIND_COUNT};
 	struct layout_attr attr, same;
 
 	if (kind == KIND_COUNT) {
@@ -277,9 +277,9 @@ static void lookup(struct layout_path directory, const char *name, enum kind kin
 
 static void test_lookup(void **state)
 {
-	struct layout_path path;
+	struct place path;
 	struct layout_attr attr;
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
 
 	set_tags("shop/web", "u", 1, "v1 .x");
 	lookup(ROOT, "shop", KIND_NAMESPACE);
@@ -428,7 +428,7 @@ static void test_named_namespaces(void **state)
 static void test_named_after_streams(void **state)
 {
 	char names[4096] = "";
-	struct layout_path root = ROOT;
+	struct place root = ROOT;
 
 	set("shop/web", "u", 1);
 	assert_root("shop");
@@ -558,7 +558,7 @@ struct listing {
 };
 
 /* Takes what it has room for: the buffer of a READDIR, which gives the last one back. */
-static bool take(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool take(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	struct listing *l = arg;
@@ -600,8 +600,7 @@ static void change(enum kind kind, struct listing *l, int i, int *version)
 	assert_true(set_tags("shop/web", "u", ++*version, tags));
 }
 
-static void list_while_changing(
-	enum kind kind, struct layout_path directory, int names, uint64_t seed)
+static void list_while_changing(enum kind kind, struct place directory, int names, uint64_t seed)
 {
 	struct listing *l = xcalloc(1, sizeof(*l));
 	int version = 0;
@@ -653,7 +652,7 @@ static void test_list_changing_tags(void **state)
 	list_while_changing(KIND_TAG, path_of(KIND_TAGS, "shop", "web", ""), 30, 3);
 }
 
-static bool take_one(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool take_one(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	*(uint64_t *)arg = cookie;
@@ -663,7 +662,7 @@ static bool take_one(void *arg, const char *name, uint64_t cookie, const struct 
 /* "true" also ends a listing after what was taken, and the fixed names have cookies, too. */
 static void test_list_one_by_one(void **state)
 {
-	struct layout_path directory = STREAM("shop", "web");
+	struct place directory = STREAM("shop", "web");
 	uint64_t cookie = 0, last;
 	int n = 0;
 
@@ -679,7 +678,7 @@ static void test_list_one_by_one(void **state)
 
 static void test_list_nothing(void **state)
 {
-	struct layout_path directory = STREAM("shop", "web");
+	struct place directory = STREAM("shop", "web");
 	char names[256] = "";
 
 	assert_int_equal(shown_list(tree, &directory, 0, add_name, names), -ENOENT);
@@ -772,18 +771,18 @@ static void flip_all(const struct change *c)
 
 /* All that can be seen below a directory, a line each. */
 struct dump {
-	struct layout_path path;
+	struct place path;
 	const char *above;
 	struct buf *out;
 };
 
-static bool dump_child(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool dump_child(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	struct dump *d = arg;
 	_cleanup_free_ char *full = xasprintf("%s/%s", d->above, name);
 	struct dump below = {*path, full, d->out};
-	struct layout_path found;
+	struct place found;
 	struct layout_attr same;
 
 	same = attr_of(*path);
@@ -807,7 +806,7 @@ static bool dump_child(void *arg, const char *name, uint64_t cookie, const struc
 	return false;
 }
 
-static char *dump(struct layout_path directory)
+static char *dump(struct place directory)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(1 << 24);
 	struct dump d = {directory, "", &out};
@@ -873,7 +872,7 @@ static void test_begin_nothing(void **state)
 static void test_begin_deleted(void **state)
 {
 	_cleanup_change_ struct change *c = NULL;
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
 	_cleanup_free_ char *before = NULL;
 
 	list_namespace("shop", "n", 5);
@@ -920,7 +919,7 @@ static void test_begin_deleted(void **state)
 
 static void test_begin_content(void **state)
 {
-	struct layout_path file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
+	struct place file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
 	_cleanup_change_ struct change *c = NULL;
 	_cleanup_view_ struct snapshot *shown = NULL, *after = NULL;
 	_cleanup_free_ char *before = NULL;
@@ -958,7 +957,7 @@ static void test_begin_content(void **state)
 
 static void test_begin_tags(void **state)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
 	_cleanup_change_ struct change *c = NULL;
 	struct layout_attr before;
 	uint64_t ino;
@@ -1005,8 +1004,8 @@ static void test_begin_tags(void **state)
 static void test_begin_tag_files(void **state)
 {
 	_cleanup_change_ struct change *c = NULL;
-	struct layout_path tag = TAG("shop", "web", "a");
-	struct layout_path image = path_of(KIND_TAG_IMAGE, "shop", "web", "a");
+	struct place tag = TAG("shop", "web", "a");
+	struct place image = path_of(KIND_TAG_IMAGE, "shop", "web", "a");
 	uint64_t ino;
 
 	set_tags(WEB, "u", 1, "a");
@@ -1169,9 +1168,9 @@ static void test_flip_unknown(void **state)
 
 static void test_own_file(void **state)
 {
-	struct layout_path file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
-	struct layout_path other = path_of(KIND_TAG_SPEC, "shop", "web", "b");
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
+	struct place other = path_of(KIND_TAG_SPEC, "shop", "web", "b");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
 	struct change_own own = {.file = &file};
 	_cleanup_change_ struct change *c = NULL;
 	struct layout_attr before, before_other;
@@ -1196,8 +1195,8 @@ static void test_own_file(void **state)
 /* A file of the stream isn't that of a tag, and the file may be one that comes or goes. */
 static void test_own_file_comes(void **state)
 {
-	struct layout_path spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
-	struct layout_path image = path_of(KIND_TAG_IMAGE, "shop", "web", "a");
+	struct place spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	struct place image = path_of(KIND_TAG_IMAGE, "shop", "web", "a");
 	struct change_own own = {.file = &spec};
 	_cleanup_change_ struct change *c = NULL;
 
@@ -1239,8 +1238,8 @@ static void test_own_nothing(void **state)
 
 static void test_own_tag(void **state)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
-	struct layout_path tag = TAG("shop", "web", "b");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tag = TAG("shop", "web", "b");
 	struct change_own own = {.tree = &tag};
 	_cleanup_change_ struct change *c = NULL;
 
@@ -1268,7 +1267,7 @@ static void test_own_tag(void **state)
 
 static void test_own_stream(void **state)
 {
-	struct layout_path stream = STREAM("shop", "web");
+	struct place stream = STREAM("shop", "web");
 	struct change_own own = {.tree = &stream};
 	_cleanup_change_ struct change *c = NULL;
 
@@ -1296,8 +1295,8 @@ static void test_own_stream(void **state)
 /* What the caller removed was made again by somebody else. */
 static void test_own_tag_again(void **state)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
-	struct layout_path tag = TAG("shop", "web", "a"), file = tag;
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tag = TAG("shop", "web", "a"), file = tag;
 	struct change_own own = {.tree = &tag, .removed = true};
 	_cleanup_change_ struct change *c = NULL;
 	struct layout_attr before, before_file;
@@ -1322,7 +1321,7 @@ static void test_own_tag_again(void **state)
 
 static void test_own_stream_again(void **state)
 {
-	struct layout_path stream = STREAM("shop", "web");
+	struct place stream = STREAM("shop", "web");
 	struct change_own own = {.tree = &stream, .removed = true};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 
@@ -1340,7 +1339,7 @@ static void test_own_stream_again(void **state)
 /* The caller made it while what somebody else had made and lost was still to come, or to go. */
 static void test_own_tag_on_waiting(void **state)
 {
-	struct layout_path tag = TAG("shop", "web", "b"), file = tag;
+	struct place tag = TAG("shop", "web", "b"), file = tag;
 	struct change_own own = {.tree = &tag};
 	_cleanup_change_ struct change *first = NULL, *second = NULL, *third = NULL;
 
@@ -1367,7 +1366,7 @@ static void test_own_tag_on_waiting(void **state)
 /* The saved stream was made anew meanwhile. */
 static void test_own_again(void **state)
 {
-	struct layout_path file = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	struct place file = path_of(KIND_SPEC_JSON, "shop", "web", "");
 	struct change_own own = {.file = &file};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 
@@ -1391,14 +1390,14 @@ static void test_own_again(void **state)
 
 static bool is_expected(enum step_op op, enum kind kind, const char *tag)
 {
-	struct layout_path path = path_of(kind, "shop", "web", tag);
+	struct place path = path_of(kind, "shop", "web", tag);
 
 	return shown_is_expected(tree, &path, op);
 }
 
 static void test_expected(void **state)
 {
-	struct layout_path other = path_of(KIND_SPEC_JSON, "shop", "api", "");
+	struct place other = path_of(KIND_SPEC_JSON, "shop", "api", "");
 	_cleanup_change_ struct change *c = NULL;
 
 	assert_false(is_expected(STEP_CREATE, KIND_STREAM, ""));
@@ -1430,7 +1429,7 @@ static void test_expected(void **state)
 /* Shown already, while its event is still to come: until the end of the change. */
 static void test_expected_bytes(void **state)
 {
-	struct layout_path file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
+	struct place file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
 	struct change_own own = {.file = &file};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 	_cleanup_free_ char *before = NULL;
@@ -1457,7 +1456,7 @@ static void test_expected_bytes(void **state)
 /* The announcer shows a file's bytes, and ends before its event: another one does it again. */
 static void test_show(void **state)
 {
-	struct layout_path spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	struct place spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
 	_cleanup_change_ struct change *c = NULL;
 	struct layout_attr before;
 	size_t i = 0;
@@ -1479,7 +1478,7 @@ static void test_show(void **state)
 /* The stream goes while an event is to come: then it is forgotten with the event. */
 static void test_expected_gone(void **state)
 {
-	struct layout_path stream = STREAM("shop", "web");
+	struct place stream = STREAM("shop", "web");
 	struct change_own own = {.tree = &stream, .removed = true}, none = {0};
 	_cleanup_change_ struct change *c = NULL, *gone = NULL;
 
@@ -1501,8 +1500,8 @@ static void test_expected_gone(void **state)
 /* The bytes of what the first changed are shown with the second; its event is still expected. */
 static void test_own_on_waiting_bytes(void **state)
 {
-	struct layout_path file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
-	struct layout_path spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
+	struct place file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
+	struct place spec = path_of(KIND_SPEC_JSON, "shop", "web", "");
 	struct change_own own = {.file = &file};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 	_cleanup_view_ struct snapshot *v = NULL;
@@ -1540,8 +1539,8 @@ static void test_own_on_waiting_bytes(void **state)
 /* Names of the first, and names of the second: each with its own flip. */
 static void test_own_on_waiting_names(void **state)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
-	struct layout_path mine = TAG("shop", "web", "mine");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place mine = TAG("shop", "web", "mine");
 	struct change_own own = {.tree = &mine};
 	_cleanup_change_ struct change *first = NULL, *second = NULL, *third = NULL;
 
@@ -1575,8 +1574,8 @@ static void test_own_on_waiting_names(void **state)
 /* The tag whose bytes wait is removed by the caller. */
 static void test_own_removes_waiting(void **state)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
-	struct layout_path tag = TAG("shop", "web", "a");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tag = TAG("shop", "web", "a");
 	struct change_own own = {.tree = &tag, .removed = true};
 	_cleanup_change_ struct change *first = NULL, *second = NULL;
 
@@ -1597,7 +1596,7 @@ static void test_own_removes_waiting(void **state)
 /* The caller removes the stream while a change of it waits. */
 static void test_own_removes_waiting_stream(void **state)
 {
-	struct layout_path stream = STREAM("shop", "web");
+	struct place stream = STREAM("shop", "web");
 	struct change_own own = {.tree = &stream, .removed = true};
 	_cleanup_change_ struct change *first = NULL, *second = NULL, *third = NULL;
 
@@ -1635,7 +1634,7 @@ static bool namespace_step(const char *name, struct step *ret)
 
 static bool expects_namespace(const char *name, enum step_op op)
 {
-	struct layout_path path = NAMESPACE(name);
+	struct place path = NAMESPACE(name);
 
 	return shown_is_expected(tree, &path, op);
 }
@@ -1781,7 +1780,7 @@ static bool is_file(enum kind kind)
 static void assert_place(
 	const struct change *c, const bool *flipped, enum kind kind, const char *tag)
 {
-	struct layout_path path = path_of(kind, "shop", "web", tag);
+	struct place path = path_of(kind, "shop", "web", tag);
 	struct snapshot *snapshot = c->new;
 	struct layout_attr expected, attr;
 	int r;
@@ -1803,7 +1802,7 @@ static void assert_place(
 		assert_true(attr.ino == expected.ino);
 }
 
-static bool count_tag(void *arg, const char *name, uint64_t cookie, const struct layout_path *path,
+static bool count_tag(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct layout_attr *attr)
 {
 	((unsigned *)arg)[name[0] - 'a']++;
@@ -1814,7 +1813,7 @@ static bool count_tag(void *arg, const char *name, uint64_t cookie, const struct
 
 static void assert_all_places(const struct change *c, const bool *flipped)
 {
-	struct layout_path tags = path_of(KIND_TAGS, "shop", "web", "");
+	struct place tags = path_of(KIND_TAGS, "shop", "web", "");
 	_cleanup_free_ char *text = dump(NAMESPACE("shop"));
 	unsigned listed[LETTERS] = {0};
 	struct layout_attr attr;
@@ -1826,7 +1825,7 @@ static void assert_all_places(const struct change *c, const bool *flipped)
 		assert_int_equal(shown_list(tree, &tags, 0, count_tag, listed), 0);
 	for (int i = 0; i < LETTERS; i++) {
 		char tag[2] = {'a' + i};
-		struct layout_path path = path_of(KIND_TAG, "shop", "web", tag);
+		struct place path = path_of(KIND_TAG, "shop", "web", tag);
 
 		for (enum kind kind = KIND_TAG; kind <= KIND_TAG_IMAGE; kind++)
 			assert_place(c, flipped, kind, tag);
@@ -1852,8 +1851,8 @@ static char *random_tags(uint64_t *seed)
 
 static void test_any_change(void **state)
 {
-	struct layout_path file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
-	struct layout_path tag = TAG("shop", "web", "b");
+	struct place file = path_of(KIND_TAG_SPEC, "shop", "web", "a");
+	struct place tag = TAG("shop", "web", "b");
 	const struct change_own owns[] = {{0}, {.file = &file}, {.tree = &tag}};
 	_cleanup_change_ struct change *c = NULL;
 	uint64_t seed = 4;
@@ -1952,8 +1951,8 @@ static void test_return_of_many(void **state)
 }
 
 /* tags/ with very many that go: the listing goes on where it stopped. */
-static bool count_names(void *arg, const char *name, uint64_t cookie,
-	const struct layout_path *path, const struct layout_attr *attr)
+static bool count_names(void *arg, const char *name, uint64_t cookie, const struct place *path,
+	const struct layout_attr *attr)
 {
 	size_t *left = arg;
 
@@ -1969,7 +1968,7 @@ static void test_list_many_that_go(void **state)
 	_cleanup_change_ struct change *c = NULL;
 	size_t left[3] = {0};
 	struct object *none, *all;
-	struct layout_path tags = TAGS_OF_WEB;
+	struct place tags = TAGS_OF_WEB;
 
 	for (int i = 0; i < 1000; i++)
 		buf_addf(&names, "%s%c%03d", i ? " " : "", i % 2 ? 'a' : 'b', i);

@@ -487,8 +487,8 @@ static void test_escape(void **state)
 	assert_int_equal(layout_escape(longest, 254, name), -ENAMETOOLONG);
 }
 
-static bool count_names(void *arg, const char *name, uint64_t cookie,
-	const struct layout_path *path, const struct layout_attr *a)
+static bool count_names(void *arg, const char *name, uint64_t cookie, const struct place *path,
+	const struct layout_attr *a)
 {
 	uint64_t *last = arg;
 
@@ -516,7 +516,7 @@ static void publish(struct shown *p, int i, bool there)
 static void test_listing_goes_on(void **state)
 {
 	struct shown *p = shown_new(cache, journal);
-	struct layout_path path = {.kind = KIND_NAMESPACE, .namespace = "n"};
+	struct place path = {.kind = KIND_NAMESPACE, .namespace = "n"};
 	struct layout_attr a;
 	uint64_t last = 0, before;
 	int seen = 0;
