@@ -85,6 +85,7 @@ class Sequence:
         self.wait_due(MARGIN)
         m = self.model
         m.moment, m.expected, m.lags = time.monotonic(), {}, False
+        waiting = m.waiting()
         sends, writes = m.sends, self.rig.server.writes()
         effect = steps.OPERATIONS[step[0]](m, *step[1:])
         try:
@@ -101,9 +102,11 @@ class Sequence:
                 self.compare_events()
             self.compare_after(call)
         except Mismatch as error:
-            if self.is_late():
+            if self.is_late() or self.came_first(waiting):
                 raise Late from None
             raise Mismatch(f"step {len(self.done)}, {step}: {error}") from None
+        if self.came_first(waiting):
+            raise Late
 
     def compare_after(self, call):
         """At once after a call of our own."""
@@ -167,6 +170,11 @@ class Sequence:
         self.ending |= {pending.path for pending in over}  # this may be asked for within itself
         self.eventually()
         self.ending = set()
+
+    def came_first(self, waiting):
+        """Whether what the step took away may have been back before: `waiting` is from its beginning."""
+        late = time.monotonic() + 0.05
+        return any(when <= late for one, when in waiting.items() if one not in self.model.waiting())
 
     def is_late(self):
         back, over = self.model.due(time.monotonic() + 0.05)

@@ -407,11 +407,14 @@ class Model:
 
     def due(self, moment):
         """What comes back, or vanishes, by that moment."""
-        limit = moment - HIDDEN_SECONDS
-        back = [one for one in self.places.values() if one.hidden is not None and one.hidden <= limit]
-        over = [one for one in self.pending.values()
-                if one.open <= 0 and one.until is not None and one.until <= limit]
-        return back, over
+        due = [one for one, when in self.waiting().items() if when <= moment]
+        return [one for one in due if isinstance(one, Place)], [one for one in due if isinstance(one, Pending)]
+
+    def waiting(self):
+        """What comes back, or vanishes, by itself → when."""
+        back = {one: one.hidden for one in self.places.values() if one.hidden is not None}
+        over = {one: one.until for one in self.pending.values() if one.open <= 0 and one.until is not None}
+        return {one: since + HIDDEN_SECONDS for one, since in {**back, **over}.items()}
 
     def leave_place(self, target, kept_name):
         """The inode becomes scratch, with the newest unsaved text of a handle, else with what is published."""
