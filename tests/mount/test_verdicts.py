@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -171,3 +172,17 @@ def test_hidden_file_loses_no_event(server, mount, app):
         expect("metadata.json", "CREATE")
         assert json.loads((app / "metadata.json").read_bytes())["labels"]["n"] == "two"
     assert mount.status()["events"]["lost"] == 0
+
+
+@pytest.mark.xfail(strict=True, reason="the store takes an answer that is older than a list which lacks its stream")
+def test_answer_that_comes_late(server, mount):
+    """The stream that the call made is gone by then, as a list has said."""
+    os.listdir(mount / "work")
+    server.control("POST", "silence", {"path": "imagestreams"})
+    server.fault(method="POST", path="/imagestreams\\b", after=True, delay=4)
+    with subprocess.Popen(["mkdir", str(mount / "work/new")], stderr=subprocess.DEVNULL):
+        wait_for(lambda: len(server.request("GET", server.streams("work"))["items"]) == 2, SECONDS)
+        server.bulk({"op": "delete", "namespace": "work", "name": "new"})
+        server.control("POST", "compact", {"style": "status"})
+        server.control("POST", "drop", {"path": "imagestreams"})
+    wait_for(lambda: os.listdir(mount / "work") == ["app"], 2)
