@@ -9,6 +9,7 @@ struct entry {
 	struct object *object;
 	uint64_t list;	/* the last one that held it */
 	uint64_t heard; /* when an event or an answer told of it last; 0: never */
+	bool answered;	/* that was an answer: no watch may ever tell of its end */
 };
 
 struct namespace_entry {
@@ -26,6 +27,15 @@ struct grave {
 	uint64_t heard;
 };
 
+#define SWEEPS 32
+
+/* A whole list that was taken in: a late answer may be older than it. */
+struct swept {
+	char *ns; /* of one namespace; NULL: of all */
+	char *version;
+	uint64_t list; /* 0: none */
+};
+
 struct store {
 	store_listener *listener;
 	void *arg;
@@ -39,6 +49,8 @@ struct store {
 	struct grave graves[GRAVES]; /* lock; a ring */
 	size_t next_grave;	     /* lock */
 	uint64_t last_grave;	     /* lock; the clock of the newest */
+	struct swept swept[SWEEPS];  /* lock; a ring */
+	size_t next_swept;	     /* lock */
 };
 
 struct store *store_new(store_listener *listener, void *arg)
@@ -74,6 +86,10 @@ void store_free(struct store *s)
 	for (size_t i = 0; i < GRAVES; i++) {
 		free(s->graves[i].uid);
 		free(s->graves[i].resource_version);
+	}
+	for (size_t i = 0; i < SWEEPS; i++) {
+		free(s->swept[i].ns);
+		free(s->swept[i].version);
 	}
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -136,9 +152,50 @@ static bool is_buried(const struct store *s, const struct object *o, uint64_t li
 	return false;
 }
 
+static bool in_namespace(const char *key, const char *ns)
+{
+	size_t n;
+
+	if (!ns)
+		return true;
+	n = strlen(ns);
+	return strncmp(key, ns, n) == 0 && key[n] == '/';
+}
+
+/* Where the list named no version (NULL) nothing is. */
+static bool is_up_to(const struct object *o, const char *version)
+{
+	return version && rv_compare(o->resource_version, version) <= 0;
+}
+
+/* s->lock held. Whether a list that was asked for later, and is no older, didn't have the object. */
+static bool is_missed(const struct store *s, const struct object *o, uint64_t asked)
+{
+	for (size_t i = 0; i < SWEEPS; i++) {
+		const struct swept *swept = &s->swept[i];
+
+		if (swept->list > asked && in_namespace(o->key, swept->ns) &&
+			is_up_to(o, swept->version))
+			return true;
+	}
+	return false;
+}
+
+/* s->lock held. */
+static void note_sweep(struct store *s, const char *ns, uint64_t list, const char *version)
+{
+	struct swept *swept = &s->swept[s->next_swept++ % SWEEPS];
+
+	free(swept->ns);
+	free(swept->version);
+	*swept = (struct swept){ns ? xstrdup(ns) : NULL, version ? xstrdup(version) : NULL, list};
+}
+
 void store_forget_deleted(struct store *s)
 {
 	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < SWEEPS; i++)
+		s->swept[i].list = 0;
 	for (size_t i = 0; i < GRAVES; i++) {
 		free(steal_ptr(s->graves[i].uid));
 		free(steal_ptr(s->graves[i].resource_version));
@@ -199,38 +256,50 @@ struct put {
 };
 
 /* s->lock held. */
-static struct put put_locked(struct store *s, struct object *o, uint64_t list)
+static struct put put_locked(struct store *s, struct object *o, uint64_t list, uint64_t asked)
 {
 	struct entry *e = map_get(&s->streams, o->key);
-	struct put put = {.left_over = o,
-		.event = e ? STORE_MODIFIED : STORE_ADDED,
-		.changed = e ? replaces(e, o, list) : !is_buried(s, o, list)};
+	struct put put = {.left_over = o, .event = e ? STORE_MODIFIED : STORE_ADDED};
+
+	put.changed = e ? replaces(e, o, list) : !is_buried(s, o, list) && !is_missed(s, o, asked);
 
 	if (!e && put.changed)
 		e = xcalloc(1, sizeof(*e));
 	if (put.changed)
 		put.left_over = set_object(s, e, o);
 	put.first = e && note_list(e, list);
-	if (e && !list && streq(e->object->resource_version, o->resource_version))
+	if (e && !list && streq(e->object->resource_version, o->resource_version)) {
 		e->heard = ++s->clock;
+		e->answered = asked != UINT64_MAX;
+	}
 	return put;
 }
 
-int store_put(struct store *s, struct object *o, uint64_t list)
+static int put(struct store *s, struct object *o, uint64_t list, uint64_t asked)
 {
 	_cleanup_object_ struct object *told = object_ref(o);
-	struct put put = {.left_over = o};
+	struct put done = {.left_over = o};
 	bool taken;
 
 	pthread_mutex_lock(&s->lock);
 	taken = uid_is_taken(s, o);
 	if (!taken)
-		put = put_locked(s, o, list);
+		done = put_locked(s, o, list, asked);
 	pthread_mutex_unlock(&s->lock);
-	object_unref(put.left_over);
-	if (put.changed)
-		s->listener(s->arg, told->key, put.event, told);
-	return taken ? -EEXIST : put.first;
+	object_unref(done.left_over);
+	if (done.changed)
+		s->listener(s->arg, told->key, done.event, told);
+	return taken ? -EEXIST : done.first;
+}
+
+int store_put(struct store *s, struct object *o, uint64_t list)
+{
+	return put(s, o, list, UINT64_MAX);
+}
+
+int store_put_answer(struct store *s, struct object *o, uint64_t asked)
+{
+	return put(s, o, 0, asked);
 }
 
 bool store_holds(struct store *s, const char *key, const char *resource_version)
@@ -242,8 +311,10 @@ bool store_holds(struct store *s, const char *key, const char *resource_version)
 	e = map_get(&s->streams, key);
 	if (e)
 		order = rv_compare(e->object->resource_version, resource_version);
-	if (order == 0)
+	if (order == 0) {
 		e->heard = ++s->clock;
+		e->answered = false;
+	}
 	pthread_mutex_unlock(&s->lock);
 	return order >= 0;
 }
@@ -305,16 +376,6 @@ void store_drop_one(struct store *s, const char *key)
 	tell_gone(s, e);
 }
 
-static bool in_namespace(const char *key, const char *ns)
-{
-	size_t n;
-
-	if (!ns)
-		return true;
-	n = strlen(ns);
-	return strncmp(key, ns, n) == 0 && key[n] == '/';
-}
-
 /* The keys of a map that `pick` wants, copied: the caller frees each and the array. */
 static char **pick_keys(struct store *s, const struct map *m,
 	bool (*pick)(const struct map_entry *e, void *arg), void *arg, size_t *ret_count)
@@ -336,11 +397,14 @@ static char **pick_keys(struct store *s, const struct map *m,
 struct sweep {
 	const char *ns;
 	uint64_t list;
+	const char *version;
 };
 
+/* What was told of since isn't judged, but an answer by its version: a watch tells of its deletion. */
 static bool is_swept(const struct entry *e, const struct sweep *sweep)
 {
-	return e->list != sweep->list && e->heard <= sweep->list;
+	return e->list != sweep->list &&
+	       (e->heard <= sweep->list || (e->answered && is_up_to(e->object, sweep->version)));
 }
 
 static bool pick_swept(const struct map_entry *e, void *arg)
@@ -351,8 +415,7 @@ static bool pick_swept(const struct map_entry *e, void *arg)
 }
 
 /* Deletes the key unless something was told of it since it was picked. */
-static void sweep_one(
-	struct store *s, const char *key, const struct sweep *sweep, const char *list_version)
+static void sweep_one(struct store *s, const char *key, const struct sweep *sweep)
 {
 	struct entry *e;
 
@@ -362,7 +425,7 @@ static void sweep_one(
 		e = NULL;
 	if (e) {
 		take_entry(s, key);
-		bury(s, e->object, list_version);
+		bury(s, e->object, sweep->version);
 	}
 	pthread_mutex_unlock(&s->lock);
 	tell_gone(s, e);
@@ -370,12 +433,16 @@ static void sweep_one(
 
 void store_sweep(struct store *s, const char *ns, uint64_t list, const char *list_version)
 {
-	struct sweep sweep = {ns, list};
+	struct sweep sweep = {ns, list, list_version};
+	_cleanup_free_ char **keys = NULL;
 	size_t n;
-	_cleanup_free_ char **keys = pick_keys(s, &s->streams, pick_swept, &sweep, &n);
 
+	pthread_mutex_lock(&s->lock);
+	note_sweep(s, ns, list, list_version);
+	pthread_mutex_unlock(&s->lock);
+	keys = pick_keys(s, &s->streams, pick_swept, &sweep, &n);
 	for (size_t i = 0; i < n; i++) {
-		sweep_one(s, keys[i], &sweep, list_version);
+		sweep_one(s, keys[i], &sweep);
 		free(keys[i]);
 	}
 }

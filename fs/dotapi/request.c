@@ -30,6 +30,7 @@ static int send(struct dotapi_call *c, const struct api_request *request, json_t
 	c->status = (struct status){0};
 	free(c->request);
 	c->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
+	c->asked = store_list_begin(c->mount->store);
 	r = api_send_raw(c->mount->api, c->api, request, &answer, &c->status);
 	if (ret)
 		*ret = r < 0 ? NULL : json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
@@ -131,7 +132,7 @@ static int take_stream(struct dotapi_call *c, const json_t *json, struct asked a
 			why ? why : "it is of another kind or too large");
 		return refuse(c, EIO, message);
 	}
-	store_put(c->mount->store, object_ref(o), 0);
+	store_put_answer(c->mount->store, object_ref(o), c->asked);
 	show_stream(c, o->key);
 	return 0;
 }

@@ -24,6 +24,7 @@ struct dotapi_call {
 	const char *text;
 	size_t len;
 	struct buf answer;    /* what a read of the file shows from now on */
+	uint64_t asked;	      /* the number of the last request (client/store.h) */
 	char *request;	      /* verb and URL path of what was sent, or NULL */
 	struct status status; /* of a refusal */
 };

@@ -59,15 +59,17 @@ static int get_stream(
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, ns, name);
 	struct object *object;
+	uint64_t asked;
 	int r;
 
 	if (snapshot)
 		return 0;
+	asked = store_list_begin(m->store);
 	r = api_get_stream(m->api, call->http, ns, name, &call->check, &object);
 	if (r == 0) {
 		/* Who asks holds the directory: it is shown, not announced. */
 		shown_set_ready(m->shown, ns, false);
-		store_put(m->store, object, 0);
+		store_put_answer(m->store, object, asked);
 		publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	}
 	if (r == 0 || (r == -ENOENT && keep))

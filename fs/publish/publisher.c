@@ -22,6 +22,7 @@
 
 struct entry {
 	struct entry *next;
+	bool again; /* the rest of what was received long ago: publish_wait waits for it */
 	char key[];
 };
 
@@ -87,6 +88,7 @@ struct publisher {
 	struct transition *handed, **last_handed;      /* lock; begun by another thread */
 	uint64_t added, done;			       /* lock */
 	uint64_t moving;			       /* lock; transitions on their way */
+	uint64_t rest;				       /* lock; entries that are there again */
 	struct publish_notify notify;		       /* lock */
 	struct publish_counts counts;		       /* lock */
 	struct forgotten *forgotten, **last_forgotten; /* lock */
@@ -193,6 +195,17 @@ static bool enqueue(struct publisher *p, const char *key)
 	return true;
 }
 
+/* p->lock held. */
+static void enqueue_again(struct publisher *p, const char *key)
+{
+	struct entry *e;
+
+	enqueue(p, key);
+	e = map_get(&p->queued, key);
+	p->rest += !e->again;
+	e->again = true;
+}
+
 void publish_key(void *arg, const char *key)
 {
 	struct publisher *p = arg;
@@ -228,7 +241,7 @@ static void busy_drop_unused(struct publisher *p, struct busy *b)
 	if (b->transitions || b->holds)
 		return;
 	if (b->again)
-		enqueue(p, b->key);
+		enqueue_again(p, b->key);
 	map_del(&p->busy, b->key);
 	free(b);
 }
@@ -695,7 +708,7 @@ static void check_namespace(struct publisher *p, const char *key)
 	if (!shown_namespace_step(p->parts.shown, ns, &step))
 		return;
 	pthread_mutex_lock(&p->lock);
-	enqueue(p, ns);
+	enqueue_again(p, ns);
 	pthread_mutex_unlock(&p->lock);
 	p->again = true;
 }
@@ -1060,10 +1073,13 @@ static void serve_line(struct publisher *p)
 	struct entry *e;
 
 	while ((e = take(p))) {
+		bool again = e->again;
+
 		publish_entry(p, e->key);
 		free(e);
 		pthread_mutex_lock(&p->lock);
 		p->done++;
+		p->rest -= again;
 		pthread_cond_broadcast(&p->changed);
 		pthread_mutex_unlock(&p->lock);
 		serve_handed(p); /* whoever waits comes first */
@@ -1283,7 +1299,7 @@ static bool is_reached(
 
 	if (key && until == PUBLISH_SHOWN)
 		return !b || !b->names;
-	if (p->done < target)
+	if (p->done < target || p->rest)
 		return false; /* what is taken from the line isn't under way yet */
 	if (until == PUBLISH_SHOWN)
 		return true;

@@ -44,6 +44,7 @@ int update_send(struct update *e, const struct api_request *request, struct buf 
 	free(e->request);
 	e->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
 	buf_release(ret_answer);
+	e->asked = store_list_begin(e->mount->store);
 	return api_send_raw(e->mount->api, e->call, request, ret_answer, &e->status);
 }
 
@@ -80,7 +81,7 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 	object_unref(e->result);
 	e->result = object_ref(o);
 	object_cache_put(e->mount->cache, o, tree);
-	store_put(e->mount->store, o, 0);
+	store_put_answer(e->mount->store, o, e->asked);
 	e->taken = true;
 	return 0;
 }

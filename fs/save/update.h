@@ -39,7 +39,8 @@ struct update {
 	bool in_doubt;	       /* nobody knows what became of it */
 	char *last_from;       /* the version that was sent last was made on that one */
 	json_t *last_sent;
-	char *request; /* the last one sent, for messages; NULL: none */
+	uint64_t asked; /* the number of the last request (client/store.h) */
+	char *request;	/* the last one sent, for messages; NULL: none */
 };
 
 /*

@@ -206,7 +206,8 @@ struct handle *handle_open_api(
 	f->tid = open->tid;
 	f->opener = open->opener;
 	f->text = text_of(bytes);
-	f->api = f->fixed = true;
+	f->api = true;
+	f->fixed = true;
 	pthread_mutex_lock(&t->lock);
 	n = inode_find(t, open->ino);
 	give_draft(t, f);

@@ -174,7 +174,6 @@ def test_hidden_file_loses_no_event(server, mount, app):
     assert mount.status()["events"]["lost"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the store takes an answer that is older than a list which lacks its stream")
 def test_answer_that_comes_late(server, mount):
     """The stream that the call made is gone by then, as a list has said."""
     os.listdir(mount / "work")

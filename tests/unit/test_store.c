@@ -279,6 +279,32 @@ static void test_sweep(void **state)
 	assert_told(told, "");
 }
 
+static void answer(struct told *told, const char *key, const char *version, uint64_t asked)
+{
+	store_put_answer(told->store, make(key, key, version), asked);
+}
+
+/* An answer may come after a list that was asked for later: then its object is gone by now. */
+static void test_late_answers(void **state)
+{
+	struct told *told = *state;
+	uint64_t early = store_list_begin(told->store), list = store_list_begin(told->store);
+
+	answer(told, "shop/before", "19", early); /* it comes while the list is read */
+	answer(told, "shop/younger", "21", early);
+	assert_told(told, "+shop/before +shop/younger");
+	store_sweep(told->store, "shop", list, "20");
+	assert_told(told, "-shop/before");
+	answer(told, "shop/late", "20", early);
+	answer(told, "shop/before", "19", early);
+	assert_told(told, "");
+	answer(told, "shop/made", "21", early); /* after the list was made */
+	answer(told, "lab/other", "20", early); /* not the list's to say */
+	answer(told, "shop/found", "20",
+		store_list_begin(told->store)); /* asked for after the list */
+	assert_told(told, "+lab/other +shop/found +shop/made");
+}
+
 /* Another uid under a lower version: the server went back, and a list says so. */
 static void test_rollback(void **state)
 {
@@ -530,6 +556,7 @@ int main(void)
 		TEST(test_late),
 		TEST(test_sweep),
 		TEST(test_sweep_again),
+		TEST(test_late_answers),
 		TEST(test_rollback),
 		TEST(test_uid_of_another),
 		TEST(test_sweep_namespace),
