@@ -189,7 +189,9 @@ void inode_hide(struct inode_table *t, uint64_t first, const struct place *path)
 
 void inode_take(struct inode_table *t, struct inode *n, uint64_t first, const struct place *path)
 {
-	if (n != inode_standing(t, first))
+	struct inode *standing = inode_standing(t, first);
+
+	if (standing && standing != n)
 		inode_vacate(t, first);
 	inode_detach(t, n);
 	inode_set_state(t, n, INODE_SHOWN);

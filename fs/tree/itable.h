@@ -153,7 +153,7 @@ struct inode *inode_by_id(struct inode_table *t, uint64_t id);
 struct inode *inode_find_any(struct inode_table *t, uint64_t ino);
 /* What isn't GONE; NULL. */
 struct inode *inode_find(struct inode_table *t, uint64_t ino);
-__attribute__((returns_nonnull)) struct inode *inode_make(
+struct inode *inode_make(
 	struct inode_table *t, const struct place *path, uint64_t ino, enum inode_state state);
 struct own *inode_own(struct inode_table *t, struct inode *n);
 void inode_set_state(struct inode_table *t, struct inode *n, enum inode_state state);
