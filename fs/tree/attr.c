@@ -24,13 +24,6 @@ int attr_image(const json_t *value, struct buf *out)
 	return newest ? buf_addf(out, "%s\n", reference ? reference : "") : -ENOENT;
 }
 
-int attr_digest(const json_t *value, struct buf *out)
-{
-	const char *image = json_str(json_array_get(json_object_get(value, "items"), 0), "image");
-
-	return image ? buf_addf(out, "%s\n", image) : -ENOENT;
-}
-
 json_t *attr_value(enum patch_view view, const json_t *object, const struct attr_tag *tag)
 {
 	if (view == PATCH_TAG_SPEC || view == PATCH_TAG_STATUS)

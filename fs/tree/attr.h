@@ -19,8 +19,6 @@ typedef int attr_fn(const json_t *value, struct buf *out);
 attr_fn attr_json, attr_yaml;
 /* Of a tag's status: where its newest image is. -ENOENT where it has none. */
 attr_fn attr_image;
-/* The same image's sha256. */
-attr_fn attr_digest;
 
 /*
  * What a file of that view shows of the whole ImageStream, as patch_value, which looks for the tag

@@ -56,8 +56,6 @@
 		RIGHT_PATCH_STATUS, PATCH_TAG_STATUS, attr_json) \
 	ROW(TAG_IMAGE,  TAG, "image",       S_IFREG | 0666, \
 		0, PATCH_TAG_STATUS, attr_image) \
-	ROW(TAG_DIGEST, TAG, "digest",      S_IFREG | 0666, \
-		0, PATCH_TAG_STATUS, attr_digest) \
 	ROW(API, ROOT, ".api", S_IFDIR | 0555) \
 	ROW(API_STATUS,  API, "status.json", S_IFREG | 0444) \
 	ROW(API_METRICS, API, "metrics",     S_IFREG | 0444) \

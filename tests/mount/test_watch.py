@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import subprocess
 
 import pytest
@@ -130,24 +129,6 @@ def test_pushed_image_shows(server, mount):
     changed = {os.path.basename(name) for name in wait_for(moved, SECOND, "the push")}
     assert "image" in changed and "status.json" in changed
     assert "metadata.json" not in changed
-
-
-def test_digest(server, mount):
-    """The exercise of CONTRIBUTING.md: a file more, shown, measured, and announced with the push."""
-    tag = next((mount / "openshift/nginx/tags").iterdir())
-    before = (tag / "digest").read_text()
-    assert before.strip() == (tag / "image").read_text().strip().partition("@")[2]
-    assert (tag / "digest").stat().st_size == len(before) and "digest" in os.listdir(tag)
-    with subprocess.Popen(["inotifywait", "-q", "-e", "modify", tag / "digest"],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as watcher:
-        wait_for(lambda: "inotify" in str(list(map(os.readlink, pathlib.Path(
-            f"/proc/{watcher.pid}/fd").iterdir()))), SECOND * 10)
-        wait_for(lambda: "wd:" in "".join(path.read_text() for path in pathlib.Path(
-            f"/proc/{watcher.pid}/fdinfo").iterdir()), SECOND * 10)
-        server.control("POST", "bulk",
-                       {"modify": {"match": "^nginx$", "namespace": "openshift", "change": "image"}})
-        assert b"MODIFY" in watcher.communicate(timeout=30)[0]
-    assert (tag / "digest").read_text() != before
 
 
 def test_namespaces_come_and_go(server, start_mount):
