@@ -392,7 +392,7 @@ static int drain(struct process *x, int *fd, struct buf *buf)
 	return 0;
 }
 
-/* Until it has ended; somebody whom it left behind may hold its pipes open. */
+/* Until it has ended; a process that it left behind may hold its pipes open. */
 static int converse(struct process *x, int64_t deadline, int cancel_fd)
 {
 	for (;;) {

@@ -69,7 +69,7 @@ void http_global_cleanup(void)
 }
 
 /*
- * The kubeconfig's, else what the environment says. Curl's own rules are others than client-go's.
+ * The kubeconfig's, else what the environment says. Curl's own rules differ from client-go's.
  */
 static char *choose_proxy(const struct config *c)
 {

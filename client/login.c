@@ -128,7 +128,7 @@ static int run_plugin(struct login *l, char **ret_error)
 	return 0;
 }
 
-/* True when they are others than those in use, and are in use now. */
+/* True when the new credentials differ from those in use; they are used from now on. */
 static bool take(struct login *l, struct credentials *made)
 {
 	struct credentials *old = made;
@@ -237,7 +237,7 @@ static int64_t next_renewal(struct login *l)
 	return next;
 }
 
-/* True when a renewal begins; *ret_asked whether somebody asked for it. */
+/* True when a renewal begins; *ret_asked whether a process asked for it. */
 static bool wait_for_work(struct login *l, bool *ret_asked)
 {
 	int64_t next = next_renewal(l);

@@ -28,11 +28,13 @@ typedef void login_changed_fn(void *arg);
  */
 int login_new(const struct config *config, int64_t plugin_timeout_ms, struct login **ret,
 	char **ret_error);
-/* Before login_start: they were refused. True when there are others now; it takes as long. */
+/*
+ * Before login_start, when the server refused the first ones: True when a renewal brought others.
+ */
 bool login_renew(struct login *l);
 /*
- * Starts the thread. It calls `changed`, without a lock, when there are other credentials. 0 or
- * -EAGAIN: no thread.
+ * Starts the thread. It calls `changed`, without a lock, when a renewal brought other credentials.
+ * 0 or -EAGAIN: no thread.
  */
 int login_start(struct login *l, login_changed_fn *changed, void *arg);
 void login_stop(struct login *l); /* ends the thread and its plugin, also one started only later */
@@ -43,17 +45,16 @@ const struct config *login_config(const struct login *l); /* where the server is
 /* What a request is to use now. The caller owns the reference. */
 struct credentials *login_credentials(struct login *l);
 
-/* What the server answered to them: 401 starts a renewal, unless there are others by now. */
+/* The server answered `code` to them: 401 starts a renewal, unless one has come since. */
 void login_answered(struct login *l, struct credentials *c, long code);
 
 /*
- * For who was refused with the credentials of that generation and would rather wait for better
- * ones: asks for a renewal and gives its number for login_wait.
+ * For a caller rejected with `generation`: requests a renewal; returns its number for login_wait.
  */
 unsigned login_ask(struct login *l, unsigned generation);
 /*
- * 0: there are others now; -EAGAIN: not known before `until` (now_monotonic); -EKEYEXPIRED: that
- * renewal changed nothing.
+ * 0: it brought other credentials; -EAGAIN: not known before `until` (now_monotonic); -EKEYEXPIRED:
+ * that renewal changed nothing.
  */
 int login_wait(struct login *l, unsigned generation, unsigned renewal, int64_t until);
 

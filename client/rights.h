@@ -59,7 +59,7 @@ struct rights;
 
 /* Both are called outside the lock, from the thread. */
 struct rights_listener {
-	/* The namespace's are others than before. */
+	/* The namespace's rights changed. */
 	void (*changed)(
 		void *arg, const char *ns, const struct grants *old, const struct grants *now);
 	/*

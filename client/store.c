@@ -168,7 +168,9 @@ static bool is_up_to(const struct object *o, const char *version)
 	return version && rv_compare(o->resource_version, version) <= 0;
 }
 
-/* s->lock held. Whether a list that was asked for later, and is no older, didn't have the object. */
+/*
+ * s->lock held. Whether a list that was asked for later, and is no older, didn't have the object.
+ */
 static bool is_missed(const struct store *s, const struct object *o, uint64_t asked)
 {
 	for (size_t i = 0; i < SWEEPS; i++) {
@@ -400,7 +402,9 @@ struct sweep {
 	const char *version;
 };
 
-/* What was told of since isn't judged, but an answer by its version: a watch tells of its deletion. */
+/*
+ * What was told of since isn't judged, but an answer by its version: a watch tells of its deletion.
+ */
 static bool is_swept(const struct entry *e, const struct sweep *sweep)
 {
 	return e->list != sweep->list &&

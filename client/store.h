@@ -30,8 +30,9 @@ void store_free(struct store *s);
 struct object *store_get(struct store *s, const char *key);
 
 /*
- * A number for the list, or the single request, that is about to be sent. A list is the truth for what was there when
- * it was asked for: whatever an event or an answer told since isn't judged by it.
+ * A number for the list, or the single request, that is about to be sent. A list is the truth for
+ * what was there when it was asked for: whatever an event or an answer told since isn't judged by
+ * it.
  */
 uint64_t store_list_begin(struct store *s);
 
@@ -49,8 +50,9 @@ uint64_t store_list_begin(struct store *s);
 int store_put(struct store *s, struct object *o, uint64_t list);
 
 /*
- * The same with an answer to a request of that number. Where the key isn't held it is late news, too, if a
- * whole list that was asked for later, and is no older, didn't have the object: it was deleted meanwhile.
+ * The same with an answer to a request of that number. Where the key isn't held it is late news,
+ * too, if a whole list that was asked for later, and is no older, didn't have the object: it was
+ * deleted meanwhile.
  */
 int store_put_answer(struct store *s, struct object *o, uint64_t asked);
 
@@ -71,7 +73,8 @@ void store_delete(struct store *s, const char *key, const char *resource_version
 
 /*
  * After a whole list: takes away what the list didn't hold and of which nothing was told since it
- * was asked for, or only an answer that is no newer than the list. `ns` NULL: all. `list_version`: late versions up to it don't bring it back.
+ * was asked for, or only an answer that is no newer than the list. `ns` NULL: all. `list_version`:
+ * late versions up to it don't bring it back.
  */
 void store_sweep(struct store *s, const char *ns, uint64_t list, const char *list_version);
 

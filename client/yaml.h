@@ -11,7 +11,7 @@
  *
  * What is written reads the same in YAML 1.1, YAML 1.2 and kubectl, and from JSON to YAML and back
  * is the identity (up to 512 levels), key order included: block style, text in quotes wherever
- * somebody could take it for something else, as a literal block where it has several lines and no
+ * a reader could take it for something else, as a literal block where it has several lines and no
  * space that an editor would trim. The same JSON always gives the same bytes.
  */
 #ifndef CLIENT_YAML_H

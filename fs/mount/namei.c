@@ -94,7 +94,7 @@ int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct s
 	if (layout_is_api(path->kind)) {
 		if (api_stat(m, path, ret) == 0 && ret->st_ino == ino)
 			return 0;
-		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody has it open */
+		attr = (struct layout_attr){.mtime = m->started}; /* gone: a process has it open */
 		fill_stat(m, path, &attr, ino, ret);
 		return 0;
 	}
@@ -114,7 +114,7 @@ int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct s
 	if (inode_is_pending(m->inodes, ino, namei_parent(m, path)))
 		attr = (struct layout_attr){.mtime = m->started, .nlink = 1};
 	else if (layout_is_directory(path->kind))
-		attr = (struct layout_attr){.mtime = m->started}; /* gone: somebody stands in it */
+		attr = (struct layout_attr){.mtime = m->started}; /* gone: a process stands in it */
 	else if ((last = inode_last(m->inodes, ino)) &&
 		 snapshot_attr(last, path->kind, path->tag, &attr) == 0)
 		attr.nlink = 0;

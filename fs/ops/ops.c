@@ -73,7 +73,7 @@ static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 	r = namei_stat(m, &dir->path, dir->ino, &st);
 	if (r == 0)
 		r = op_may(req, kind, &st, mask);
-	/* With uid= the files may be somebody else's. */
+	/* With uid= the files may be another's. */
 	return r == -EACCES && announce_is_ours(m->announce, fuse_req_ctx(req)->pid) ? 0 : r;
 }
 

@@ -145,7 +145,7 @@ static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *
 	int r = namei_find(m, dir, name, &n);
 
 	if (r == 0 && !n.ino)
-		r = -ENOENT; /* somebody was faster */
+		r = -ENOENT; /* a process was faster */
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
@@ -169,7 +169,7 @@ static bool is_announcer(fuse_req_t req)
 
 /*
  * The step at the name, or a hidden name that comes back. 0; -EPERM where nothing is to be known;
- * -ENOENT where what was to go went by somebody's own call, and what stands there is another.
+ * -ENOENT where what was to go went by a user's own call, and what stands there is another.
  */
 static int flip_announced(struct mount *m, const struct name *n, enum step_op op)
 {

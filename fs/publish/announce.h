@@ -53,7 +53,7 @@ bool announce_is_running(const struct announce *a);
 
 /*
  * Sends one step. Steps of one directory go to one worker, which does them in order; another
- * directory gets another one, as far as there are any, so that one that somebody's call holds keeps
+ * directory gets another one, as far as there are any, so that one that a user's call holds keeps
  * no other waiting. -EAGAIN: it has enough to do; -EPIPE: it is gone.
  */
 int announce_send(struct announce *a, enum announcer_op op, uint64_t id, const char *directory,

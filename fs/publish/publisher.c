@@ -75,8 +75,8 @@ struct publisher {
 	struct transition *transitions, **last_transition;
 	struct transition *heard; /* those that an ack came for */
 	bool again;		  /* there is more to do before it sleeps */
-	bool full;		  /* no directory that isn't under way can be sent now */
-	struct idmap sent;	  /* id -> struct sent */
+	bool full; /* every worker is busy: only directories already in flight accept steps */
+	struct idmap sent; /* id -> struct sent */
 	uint64_t last_id;
 	int64_t wake_at; /* monotonic ns */
 
@@ -524,7 +524,7 @@ static void show_lost(struct publisher *p, struct transition *t, const struct st
 	show_name(p, t, step);
 }
 
-/* Whether somebody could see the step. */
+/* Whether a process could see the step. */
 static bool is_visible(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct place path;
@@ -539,7 +539,7 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 	inode_at(p->parts.inodes, step->place, &hidden);
 	if (hidden && !t->returns)
 		return false;
-	/* What stands there is another one, which somebody's own call made meanwhile. */
+	/* What stands there is another one, which a user's own call made meanwhile. */
 	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
 		attr.ino != step->place)
 		return false;
@@ -637,7 +637,7 @@ static bool advance(struct publisher *p, struct transition *t)
 			if (t->under_way)
 				return false; /* in order */
 			if (flip_unknown(p, t, step, &made) == -EAGAIN)
-				continue; /* somebody came to know of it meanwhile, maybe */
+				continue; /* the kernel came to know of it meanwhile, maybe */
 			drop_place(p, t, step);
 			count(p, &p->counts.silent);
 		} else if (!p->parts.announce) {
@@ -1180,7 +1180,7 @@ void publish_stop(struct publisher *p)
 		announce_stop(p->parts.announce);
 }
 
-/* What it leaves to the thread. True when somebody may wait for it. */
+/* What it leaves to the thread. True when a process may wait for it. */
 static bool hand_over(struct publisher *p, struct transition *t)
 {
 	bool names;

@@ -58,7 +58,7 @@ void publish_stop(struct publisher *p);
 void publish_key(void *arg, const char *key);
 
 /*
- * A call of somebody's changes the stream on the server: what comes from the watch meanwhile waits
+ * A user's call changes the stream on the server: what comes from the watch meanwhile waits
  * for publish_release, since the kernel itself raises that call's events.
  */
 void publish_hold(struct publisher *p, const char *key);

@@ -46,7 +46,7 @@ static void base_set(struct base *b, struct object *version)
 }
 
 /*
- * Somebody may have seen it who can't be told: the older of what those were shown and the version
+ * A process may have seen it who can't be told: the older of what those were shown and the version
  * at open.
  */
 static void find_oldest(struct document *d, struct base *ret)

@@ -1,5 +1,5 @@
 /*
- * save: a text that somebody wrote becomes a change on the server, or is kept with the reason why
+ * save: a text that a process wrote becomes a change on the server, or is kept with the reason why
  * not (DESIGN.md 3). Blocking; runs on a pool thread, one at a time for each stream.
  */
 #ifndef FS_SAVE_SAVE_H

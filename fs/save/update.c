@@ -186,7 +186,7 @@ static int send_change(
 	return r;
 }
 
-/* Whether somebody else was faster: the object is to be looked at again. */
+/* Whether another was faster: the object is to be looked at again. */
 static bool is_conflict(const struct update *e)
 {
 	return e->status.error == ESTALE && (e->status.code == 409 || e->status.code == 422);

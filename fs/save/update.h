@@ -51,7 +51,7 @@ int update_run(struct update *e);
 
 /*
  * The verdict of the call is `r`: what the answers said is shown. Only of a call that succeeds does
- * the kernel tell itself; after a refusal all that came with the answers is somebody else's, and
+ * the kernel tell itself; after a refusal all that came with the answers is another's, and
  * announced.
  */
 void update_end(struct update *e, int r);

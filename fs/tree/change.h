@@ -1,5 +1,5 @@
 /*
- * change: the way from one version of a stream to the next, step by step, as somebody who watches
+ * change: the way from one version of a stream to the next, step by step, as whoever watches
  * the tree sees it.
  *
  * Counted, and shared: fs/tree/shown asks the steps of a place what it shows, fs/publish/publisher
@@ -14,8 +14,8 @@
 enum step_op {
 	STEP_CREATE, /* a directory with all that is in it, or a file */
 	STEP_DELETE,
-	STEP_WRITE,  /* its bytes are others */
-	STEP_ATTRIB, /* its mode is another: it is never pending (fs/mount/modes.h) */
+	STEP_WRITE,  /* its bytes changed */
+	STEP_ATTRIB, /* its mode changed; applied at once, never pending (fs/mount/modes.h) */
 };
 
 enum step_state { STEP_PENDING, STEP_SHOWN, STEP_ANNOUNCED };
@@ -23,9 +23,9 @@ enum step_state { STEP_PENDING, STEP_SHOWN, STEP_ANNOUNCED };
 struct step {
 	enum step_op op;
 	enum kind kind;
-	uint64_t place; /* st_ino of what comes, goes or changes */
-	bool waits;	/* it began as PENDING; else its place showed the newest at once */
-	bool own;	/* a call of somebody's made it: the kernel raises its events by itself */
+	uint64_t place;		/* st_ino of what comes, goes or changes */
+	bool waits;		/* it began as PENDING; else its place showed the newest at once */
+	bool own;		/* a user's call made it: the kernel raises its events by itself */
 	char at[1 + NAME_SIZE]; /* its place in the stream as a key: kind, tag */
 
 	/* fs/tree/shown's, under its lock */
@@ -51,7 +51,7 @@ struct change {
 	char key[]; /* NAMESPACE/STREAM, or NAMESPACE */
 };
 
-/* What the kernel does by itself, since somebody's own call made the change. */
+/* What the kernel does by itself, since a user's own call made the change. */
 struct change_own {
 	const struct place *file; /* this file: it was saved */
 	const struct place *tree; /* this stream or tag with all in it: made, or removed */

@@ -27,7 +27,7 @@ struct handle {
 	struct object *opened;
 	struct layout_attr attr;   /* of `snapshot` */
 	struct snapshot *snapshot; /* NULL for what was made at its open, and for scratch */
-	struct text *text;	   /* its bytes, once somebody read */
+	struct text *text;	   /* its bytes, once a process read */
 	struct draft *draft;	   /* set once */
 	struct base saved;
 	struct handle *next, **link; /* of the same inode; what points at it */
@@ -574,7 +574,7 @@ static void follow(struct handle *f, struct snapshot *snapshot, const struct lay
 	f->text = NULL;
 }
 
-/* t->lock held. The next inode at the path that somebody has open. */
+/* t->lock held. The next inode at the path that a process has open. */
 static struct inode *next_open(struct inode_table *t, const struct place *path, struct inode *n)
 {
 	n = n ? inode_next_kin(t, n) : inode_first_kin(t, path);

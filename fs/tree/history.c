@@ -12,7 +12,7 @@
 
 struct version {
 	struct object *object;
-	char *from; /* the version that our save was made on, or NULL: somebody else's */
+	char *from; /* the version that our save was made on, or NULL: another's */
 };
 
 struct stream {

@@ -1,5 +1,5 @@
 /*
- * history: the versions of the streams whose imagestream.json or imagestream.yaml somebody opened:
+ * history: the versions of the streams whose imagestream.json or imagestream.yaml a process opened:
  * 16 a stream, for 10 minutes. The resourceVersion in a saved text names one of them as its base,
  * and what came since decides whether the text may still be saved (DESIGN.md 3 "Conflicts").
  *
@@ -15,7 +15,7 @@ struct history;
 struct history *history_new(void);
 void history_free(struct history *h);
 
-/* The version is shown to somebody: from now on the stream's versions are remembered. */
+/* The version is shown to a process: from now on the stream's versions are remembered. */
 void history_serve(struct history *h, struct object *version);
 
 /* A new version was received; kept where the stream's versions are. */

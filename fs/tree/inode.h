@@ -38,7 +38,7 @@ struct inode;
 struct inode_table *inode_table_new(void);
 void inode_table_free(struct inode_table *t); /* NULL is fine */
 
-/* Scratch that somebody works on stays until it is given back. */
+/* Scratch that a process works on stays until it is given back. */
 struct inode *inode_pin(struct inode *n);
 void inode_unpin(struct inode *n); /* NULL is fine */
 

@@ -25,7 +25,7 @@
  * dotapi/files.c, too.
  *
  *	kind	its name is hashed into st_ino
- *	parent, name	NULL: called by the names of objects. With a leading dot: found, never listed
+ *	parent, name	NULL: called by objects' names. With a leading dot: found, never listed
  *	mode	type and permissions, before umask and rights
  *	rights	any one of them gives w; none: it is nobody's to write (in .api `mode` says all)
  *	view	what it shows of the ImageStream, and its save is compared to (client/patch.h)

@@ -36,7 +36,7 @@ bool rejects_clear(struct rejects *r, uint64_t dir, const struct place *file);
 /* Whether the name may be that of something kept. */
 bool rejects_is_kept(const struct place *dir, const char *name);
 
-/* Somebody removed the scratch file of that name from the directory. */
+/* A process removed the scratch file of that name from the directory. */
 void rejects_removed(struct rejects *r, const struct place *dir, const char *name);
 
 #endif

@@ -47,7 +47,7 @@ struct shown_namespace {
 
 /*
  * What was shown and went, by the st_ino that it had first: should it come back, it is another
- * inode, since the kernel keeps the one that was removed dead as long as somebody holds it. Beyond
+ * inode, since the kernel keeps the one that was removed dead as long as a process holds it. Beyond
  * GONE_MAX all that comes counts as one that comes back.
  */
 #define GONE_MAX 16384
@@ -526,7 +526,7 @@ static struct change *step_unlink(struct stream *s, struct step *i)
 
 /*
  * What the call saved or made shows the newest, whatever was still on its way there: a tag that
- * somebody else had made and lost again may be still to come.
+ * another had made and lost again may be still to come.
  */
 static void show_own(struct stream *s, const struct change_own *own)
 {

@@ -21,7 +21,7 @@ void shown_free(struct shown *p);
  * it changes goes on showing what it showed, until shown_flip. What is the caller's `own` (NULL:
  * nothing is) is shown at once; and then the bytes of all other files, too, whose steps don't wait.
  * What others did to the name of the caller's own meanwhile is not: what was removed and stands
- * there is another one, by somebody else.
+ * there is another one, made by another user.
  *
  * Returns the change with a reference for the caller, who ends it with shown_end; NULL when nothing
  * changed: it is older than the newest.
@@ -37,7 +37,7 @@ bool shown_flip(struct shown *p, const char *key, const struct step *step);
 
 /*
  * shown_flip of what nobody knows: while `counter` (inode_known) has the value. -EAGAIN where it
- * hasn't: somebody may know of the place by now. Else 1, or 0 as shown_flip.
+ * hasn't: a process may know of the place by now. Else 1, or 0 as shown_flip.
  */
 int shown_flip_unknown(struct shown *p, const char *key, const struct step *step,
 	const atomic_uint_fast64_t *counter, uint64_t value);

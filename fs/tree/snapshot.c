@@ -355,7 +355,7 @@ const struct snapshot_index *snapshot_index(struct snapshot *v)
 	index_names(x);
 	if (atomic_compare_exchange_strong(&v->index, &expected, x))
 		return x;
-	index_free(x); /* somebody else was faster */
+	index_free(x); /* another was faster */
 	return expected;
 }
 
