@@ -21,7 +21,7 @@ from conftest import Mount, fails, is_mounted, wait_for
 
 import pytest
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long] if "KILLS" in os.environ else []
 
 KILLS = int(os.environ.get("KILLS", 20))
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 32)))
