@@ -55,7 +55,7 @@ def server(start_server):
 def inotify(*paths):
     one = Inotify()
     for path in paths:
-        one.add(path)
+        one.add(path, wanted=CHANGES)  # what the hammers read would fill the queue
     yield one
     one.close()
 
@@ -237,7 +237,7 @@ def test_right_after_each_event(server, start_mount, hammer, options):
             race.create(watch)
             with inotify() as files:
                 for name in race.names():
-                    files.add(race.top / name, name)
+                    files.add(race.top / name, name, CHANGES)
                 race.modify(files)
                 race.modify(files)
             race.delete(watch)
@@ -520,7 +520,7 @@ def test_blocked_mkdir_holds_up_nothing_else(server, start_mount):
     with inotify() as watch, inotify(mount / "work") as work:
         watch_streams(watch, mount, places)
         for name in others:
-            watch.add(mount / name, name)
+            watch.add(mount / name, name, CHANGES)
         with blocked_mkdir(server, mount) as blocked:
             # One that has to wait for that directory, and keeps its announcer waiting.
             server.bulk({"op": "create", **stream("work", "waiting", 0)})
