@@ -647,6 +647,7 @@ def test_yaml_waits_for_its_opener(stream):
 def test_killed_writer_saves_nothing(stream, sig):
     value = stream.edited("spec.json")
     script = CALLER + "signal.signal(signal.SIGINT, signal.SIG_DFL)\n" \
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it\n" \
         "print(flush=True)\nsignal.pause()"
     with subprocess.Popen([sys.executable, "-c", script, stream / "spec.json", text(value)],
                           stdout=subprocess.PIPE) as child:
