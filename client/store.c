@@ -264,7 +264,6 @@ static struct put put_locked(struct store *s, struct object *o, uint64_t list, u
 	struct put put = {.left_over = o, .event = e ? STORE_MODIFIED : STORE_ADDED};
 
 	put.changed = e ? replaces(e, o, list) : !is_buried(s, o, list) && !is_missed(s, o, asked);
-
 	if (!e && put.changed)
 		e = xcalloc(1, sizeof(*e));
 	if (put.changed)

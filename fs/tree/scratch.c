@@ -259,8 +259,6 @@ void scratch_put(struct inode_table *t, uint64_t dir, const struct place *path, 
 
 	pthread_mutex_lock(&t->lock);
 	e = entry_find(t, dir, name);
-	if (e && is_directory(e->inode))
-		entries_drop(t, e->inode->ino);
 	if (e)
 		remove_name(t, e->inode);
 	entry_add(t, dir, name, scratch_new(t, path, init));
