@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "waiting.h"
+
 #define READERS 1024
 #define SLOT	1000
 
@@ -256,38 +258,6 @@ static void test_stamps(void **state)
 }
 
 /* ---- threads and processes ---- */
-
-struct waiting {
-	pthread_t thread;
-	pthread_barrier_t ready, done;
-	pid_t tid;
-};
-
-static void *wait_in_thread(void *arg)
-{
-	struct waiting *w = arg;
-
-	w->tid = syscall(SYS_gettid);
-	pthread_barrier_wait(&w->ready);
-	pthread_barrier_wait(&w->done);
-	return NULL;
-}
-
-static void start_waiting(struct waiting *w)
-{
-	pthread_barrier_init(&w->ready, NULL, 2);
-	pthread_barrier_init(&w->done, NULL, 2);
-	assert_int_equal(pthread_create(&w->thread, NULL, wait_in_thread, w), 0);
-	pthread_barrier_wait(&w->ready);
-}
-
-static void end_waiting(struct waiting *w)
-{
-	pthread_barrier_wait(&w->done);
-	pthread_join(w->thread, NULL);
-	pthread_barrier_destroy(&w->ready);
-	pthread_barrier_destroy(&w->done);
-}
 
 static void *wait_for_ever(void *arg)
 {
