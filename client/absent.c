@@ -190,17 +190,9 @@ static void ask_review(struct absent *n)
 	const struct api *api = n->absents->api;
 	struct review review = {
 		.verb = "get", .resource = api->namespaces, .ns = n->ns, .name = n->ns};
-	_cleanup_json_ json_t *body = review_body(&review);
-	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
-	struct http_request request = {.method = "POST",
-		.path = path,
-		.content_type = "application/json",
-		.timeout_ms = api->timeout_ms};
+	_cleanup_free_ char *path = NULL;
+	struct http_request request = review_request(&review, api->timeout_ms, &n->question, &path);
 
-	free(n->question);
-	n->question = json_dumps(body, JSON_COMPACT);
-	request.body = n->question;
-	request.body_len = strlen(n->question);
 	ask(n, &request, on_review_done);
 }
 

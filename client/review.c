@@ -17,6 +17,22 @@ json_t *review_body(const struct review *r)
 		resource_access_reviews.api_version, "spec", "resourceAttributes", attributes);
 }
 
+struct http_request review_request(
+	const struct review *r, int64_t timeout_ms, char **ret_body, char **ret_path)
+{
+	_cleanup_json_ json_t *body = review_body(r);
+
+	free(*ret_body);
+	*ret_body = json_dumps(body, JSON_COMPACT);
+	*ret_path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
+	return (struct http_request){.method = "POST",
+		.path = *ret_path,
+		.content_type = "application/json",
+		.body = *ret_body,
+		.body_len = strlen(*ret_body),
+		.timeout_ms = timeout_ms};
+}
+
 enum review_answer review_parse(long http_code, const char *body, size_t len)
 {
 	_cleanup_json_ json_t *json = json_read_or_null(body, len, JSON_ALLOW_NUL);

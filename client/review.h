@@ -9,6 +9,7 @@
 #ifndef CLIENT_REVIEW_H
 #define CLIENT_REVIEW_H
 
+#include "client/http.h"
 #include "client/resource.h"
 #include "client/status.h"
 
@@ -22,6 +23,12 @@ struct review {
 
 /* The body of the POST to resource_access_reviews. New reference. */
 json_t *review_body(const struct review *r);
+/*
+ * That POST. The caller frees *ret_body when it is answered, *ret_path when it is on its way; what
+ * *ret_body held before is freed.
+ */
+struct http_request review_request(
+	const struct review *r, int64_t timeout_ms, char **ret_body, char **ret_path);
 
 enum review_answer {
 	REVIEW_FAILED, /* no answer that says anything */

@@ -92,17 +92,9 @@ static void ask_review(struct scope *s)
 		.resource = scope_resource(s),
 		.ns = s->ns ? s->ns : "",
 		.name = s->name};
-	_cleanup_json_ json_t *body = review_body(&review);
-	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
-	struct http_request request = {.method = "POST",
-		.path = path,
-		.content_type = "application/json",
-		.timeout_ms = api->timeout_ms};
+	_cleanup_free_ char *path = NULL;
+	struct http_request request = review_request(&review, api->timeout_ms, &s->question, &path);
 
-	free(s->question);
-	s->question = json_dumps(body, JSON_COMPACT);
-	request.body = s->question;
-	request.body_len = strlen(s->question);
 	scope_start(s, SCOPE_REVIEW, &request, scope_on_body, on_review_done);
 }
 
