@@ -504,6 +504,14 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	reply_new(req, parent, &t, name, r);
 }
 
+/* What is to be removed, if the caller may. */
+static int get_removed(fuse_req_t req, fuse_ino_t parent, const char *name, struct target *t)
+{
+	int r = get_target(req, parent, name, t);
+
+	return r < 0 ? r : may_remove(req, t);
+}
+
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = op_mount(req);
@@ -514,10 +522,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		remove_announced(req, parent, name);
 		return;
 	}
-	r = get_target(req, parent, name, &t);
-
-	if (r == 0)
-		r = may_remove(req, &t);
+	r = get_removed(req, parent, name, &t);
 	if (r == 0 && (t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG) &&
 		!m->nodelete) {
 		submit_directory(req, parent, &t, name, remove_directory);
@@ -646,10 +651,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		remove_announced(req, parent, name);
 		return;
 	}
-	r = get_target(req, parent, name, &t);
-
-	if (r == 0)
-		r = may_remove(req, &t);
+	r = get_removed(req, parent, name, &t);
 	if (r == 0 && t.name.scratch) {
 		r = scratch_unlink(m->inodes, t.dir.ino, name, false);
 		if (r == 0 && rejects_is_kept(&t.dir.path, name)) {
