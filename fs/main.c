@@ -317,7 +317,7 @@ static void on_covers(void *arg, const char *ns, bool covers)
 			INT64_MAX); /* what is said to be all has to be shown */
 	shown_set_ready(m->shown, ns, covers);
 	if (!covers) /* what it kept as missing may be there by now */
-		publish_uncover(m->publisher, ns);
+		kernel_uncover(m->kernel, ns);
 	if (!ns)
 		rights_cover(m->rights, covers);
 }
@@ -376,8 +376,9 @@ static void make_mount(struct program *p)
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
-	m->publisher =
-		publish_new(&(struct publish_parts){m->shown, m->inodes, m->announce, m->noopen});
+	m->kernel = kernel_new(m->shown, m->inodes);
+	m->publisher = publish_new(
+		&(struct publish_parts){m->shown, m->inodes, m->kernel, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -441,7 +442,7 @@ static char *name_options(const char *server)
 
 static int open_session(struct program *p)
 {
-	struct publish_notify notify = {
+	struct kernel_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	_cleanup_free_ char *name = name_options(p->mount.config->server);
 
@@ -458,8 +459,8 @@ static int open_session(struct program *p)
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
-	p->mount.notify = notify;
-	publish_set_notify(p->mount.publisher, &notify);
+	kernel_set_notify(p->mount.kernel, &notify);
+	publish_wake(p->mount.publisher); /* there is something to announce to */
 	return 0;
 }
 
@@ -526,6 +527,7 @@ static void release(struct program *p)
 	pool_free(m->pool);
 	pool_free(m->notifier);
 	publish_free(m->publisher);
+	kernel_free(m->kernel);
 	announce_free(m->announce);
 	store_free(m->store);
 	mergebase_free(m->bases);

@@ -38,10 +38,10 @@ struct mount {
 	struct selections *selections;
 	struct rejects *rejects;
 	struct announce *announce; /* NULL: -o noevents */
+	struct kernel *kernel;
 	struct publisher *publisher;
 	struct pool *pool;     /* requests that wait for the server */
 	struct pool *notifier; /* requests that wait for a kernel notification: never long */
-	struct publish_notify notify;
 	int64_t started; /* ns since 1970 */
 	double seconds;	 /* how long the kernel may keep names and attributes */
 	uid_t uid;

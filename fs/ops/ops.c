@@ -74,7 +74,7 @@ static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 	if (r == 0)
 		r = op_may(req, kind, &st, mask);
 	/* With uid= the files may be another's. */
-	return r == -EACCES && announce_is_ours(m->announce, fuse_req_ctx(req)->pid) ? 0 : r;
+	return r == -EACCES && op_is_announcer(req) ? 0 : r;
 }
 
 static double attr_seconds(struct mount *m, const struct place *path, uint64_t ino)
@@ -128,12 +128,12 @@ static double missing_seconds(struct mount *m, const struct namei_dir *dir, cons
 	double seconds, uint64_t coverage)
 {
 	if (dir->path.kind > KIND_NAMESPACE || seconds <= NEGATIVE_SECONDS ||
-		publish_keeps_missing(m->publisher, coverage, dir->path.ns, name))
+		kernel_keeps_missing(m->kernel, coverage, dir->path.ns, name))
 		return seconds;
 	return NEGATIVE_SECONDS;
 }
 
-/* `coverage`: publish_coverage before anybody looked whether a watch covers the name. */
+/* `coverage`: kernel_coverage before anybody looked whether a watch covers the name. */
 static void reply_lookup(
 	fuse_req_t req, const struct namei_dir *dir, const char *name, uint64_t coverage)
 {
@@ -290,7 +290,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	strcpy(w.name, name);
-	w.coverage = publish_coverage(op_mount(req)->publisher);
+	w.coverage = kernel_coverage(op_mount(req)->kernel);
 	if (op_select_lookup(req, &w.dir, name))
 		return;
 	if (!find_if_unlisted(req, &w) && !wait_if_needed(req, &w))
@@ -444,7 +444,7 @@ static void open_announced(
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->inodes, path, snapshot);
-		m->notify.inval_attr(m->notify.arg, id);
+		kernel_inval_attr(m->kernel, id);
 	}
 	fi->fh = 0;
 	fi->noflush = 1;
@@ -486,7 +486,7 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	}
 	if (inode_get(m->inodes, id, &path, &ino))
 		r = namei_stat(m, &path, ino, &st);
-	if (r == 0 && announce_is_ours(m->announce, fuse_req_ctx(req)->pid)) {
+	if (r == 0 && op_is_announcer(req)) {
 		open_announced(req, id, &path, fi);
 		return;
 	}

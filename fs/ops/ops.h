@@ -1,6 +1,6 @@
 /*
- * ops: the FUSE requests: decode, call, reply. ops.c reads and lists, ops_write.c makes and
- * changes.
+ * ops: the FUSE requests: decode, call, reply. ops.c looks up, reads and lists, ops_names.c makes,
+ * removes and moves names, ops_write.c sets attributes, writes and saves.
  */
 #ifndef FS_OPS_OPS_H
 #define FS_OPS_OPS_H
@@ -10,7 +10,7 @@
 /* The session's userdata is a struct mount. */
 extern const struct fuse_lowlevel_ops ops;
 
-/* ---- between the two files ---- */
+/* ---- between these files ---- */
 
 static inline struct mount *op_mount(fuse_req_t req)
 {
@@ -20,6 +20,12 @@ static inline struct mount *op_mount(fuse_req_t req)
 static inline struct handle *op_file(const struct fuse_file_info *fi)
 {
 	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* The announcer, whose requests make known what is shown (fs/publish/announce.h). */
+static inline bool op_is_announcer(fuse_req_t req)
+{
+	return announce_is_ours(op_mount(req)->announce, fuse_req_ctx(req)->pid);
 }
 
 /* False where the kernel's number isn't known. */

@@ -242,8 +242,7 @@ static void list_and_reply(struct pool_call *call, void *arg)
 		add_links(m, &l, j, s);
 	op_listing_reply(&l, r < 0 ? verdict_errno(VERDICT_PATH, r) : 0);
 	/* The kernel keeps listings by itself; this one is another one next time. */
-	if (m->notify.inval_inode)
-		m->notify.inval_inode(m->notify.arg, j->id);
+	kernel_inval(m->kernel, j->id);
 }
 
 void op_select_list(fuse_req_t req, const struct namei_dir *dir, fuse_ino_t id, size_t size,

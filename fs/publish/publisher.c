@@ -3,7 +3,6 @@
 #include "client/clock.h"
 #include "client/log.h"
 #include "client/map.h"
-#include "fs/tree/negatives.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -53,13 +52,6 @@ struct busy {
 	char key[];
 };
 
-/* A name that the kernel has to forget. */
-struct forgotten {
-	struct forgotten *next;
-	uint64_t parent;
-	char name[];
-};
-
 struct sent {
 	struct transition *transition;
 	size_t step;
@@ -68,7 +60,6 @@ struct sent {
 struct publisher {
 	struct publish_parts parts;
 	struct store *store;
-	struct negatives *negatives;
 	pthread_t thread;
 	int wake_fd;
 	/* the publish thread's own */
@@ -82,20 +73,15 @@ struct publisher {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct entry *first, **last;		       /* lock; the line */
-	struct map queued;			       /* lock; what stands in it */
-	struct map busy;			       /* lock; key -> struct busy */
-	struct transition *handed, **last_handed;      /* lock; begun by another thread */
-	uint64_t added, done;			       /* lock */
-	uint64_t moving;			       /* lock; transitions on their way */
-	uint64_t rest;				       /* lock; entries that are there again */
-	struct publish_notify notify;		       /* lock */
-	struct publish_counts counts;		       /* lock */
-	struct forgotten *forgotten, **last_forgotten; /* lock */
-	bool forgets;				       /* lock; forget_thread runs */
-	pthread_t forget_thread;
-	pthread_cond_t forget;
-	bool started, stop; /* lock */
+	struct entry *first, **last;		  /* lock; the line */
+	struct map queued;			  /* lock; what stands in it */
+	struct map busy;			  /* lock; key -> struct busy */
+	struct transition *handed, **last_handed; /* lock; begun by another thread */
+	uint64_t added, done;			  /* lock */
+	uint64_t moving;			  /* lock; transitions on their way */
+	uint64_t rest;				  /* lock; entries that are there again */
+	struct publish_counts counts;		  /* lock */
+	bool started, stop;			  /* lock */
 };
 
 struct publisher *publish_new(const struct publish_parts *parts)
@@ -106,14 +92,11 @@ struct publisher *publish_new(const struct publish_parts *parts)
 	p->last = &p->first;
 	p->last_transition = &p->transitions;
 	p->last_handed = &p->handed;
-	p->last_forgotten = &p->forgotten;
-	p->negatives = negatives_new();
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
 	pthread_mutex_init(&p->lock, NULL);
 	cond_init(&p->changed);
-	pthread_cond_init(&p->forget, NULL);
 	return p;
 }
 
@@ -145,13 +128,6 @@ void publish_free(struct publisher *p)
 	}
 	transitions_free(p->transitions);
 	transitions_free(p->handed);
-	while (p->forgotten) {
-		struct forgotten *f = p->forgotten;
-
-		p->forgotten = f->next;
-		free(f);
-	}
-	negatives_free(p->negatives);
 	idmap_foreach(&p->sent, e)
 		free(e->value);
 	idmap_release(&p->sent);
@@ -161,7 +137,6 @@ void publish_free(struct publisher *p)
 	map_release(&p->queued);
 	close(p->wake_fd);
 	pthread_cond_destroy(&p->changed);
-	pthread_cond_destroy(&p->forget);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -215,7 +190,7 @@ void publish_key(void *arg, const char *key)
 	was_empty = !p->first;
 	p->counts.received++;
 	wake = enqueue(p, key) && was_empty;
-	if (!p->notify.inval_inode) /* nobody looks yet: many at once */
+	if (!kernel_is_told(p->parts.kernel)) /* nobody looks yet: many at once */
 		wake = p->added % BEFORE_MOUNT == 0;
 	pthread_mutex_unlock(&p->lock);
 	if (wake)
@@ -267,16 +242,6 @@ void publish_release(struct publisher *p, const char *key)
 
 /* ---- telling the kernel ---- */
 
-static struct publish_notify get_notify(struct publisher *p)
-{
-	struct publish_notify notify;
-
-	pthread_mutex_lock(&p->lock);
-	notify = p->notify;
-	pthread_mutex_unlock(&p->lock);
-	return notify;
-}
-
 /* The node that stands for the place, 0 where the kernel has none. */
 static uint64_t node_at(struct publisher *p, uint64_t place)
 {
@@ -285,10 +250,8 @@ static uint64_t node_at(struct publisher *p, uint64_t place)
 
 static void inval_place(struct publisher *p, uint64_t place)
 {
-	struct publish_notify notify = get_notify(p);
-	uint64_t id = notify.inval_inode ? node_at(p, place) : 0;
-
-	int r = id ? notify.inval_inode(notify.arg, id) : 0;
+	uint64_t id = node_at(p, place);
+	int r = kernel_inval(p->parts.kernel, id);
 	int64_t until = now_monotonic() + ANSWER_NS;
 
 	/*
@@ -299,7 +262,7 @@ static void inval_place(struct publisher *p, uint64_t place)
 	while (p->parts.noopen && r == -ENOENT && node_at(p, place) == id &&
 		now_monotonic() < until) {
 		sched_yield();
-		r = notify.inval_inode(notify.arg, id);
+		r = kernel_inval(p->parts.kernel, id);
 	}
 }
 
@@ -312,47 +275,8 @@ static void count(struct publisher *p, uint64_t *counter)
 
 /* ---- steps ---- */
 
-static void step_path(const char *key, const struct step *step, struct place *ret)
-{
-	const char *slash = strchr(key, '/');
-
-	*ret = (struct place){.kind = step->kind};
-	snprintf(ret->ns, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
-	if (slash)
-		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
-	strcpy(ret->tag, step_tag(step));
-}
-
-/* The directory that the step's name stands in: its node at the kernel, or 0. */
-static uint64_t parent_node(struct publisher *p, const struct place *path)
-{
-	struct place parent = *path;
-	struct layout_attr attr;
-
-	parent.kind = layout[path->kind].parent;
-	if (parent.kind == KIND_ROOT)
-		return INODE_ROOT;
-	if (shown_attr(p->parts.shown, &parent, &attr) < 0)
-		return 0;
-	return node_at(p, attr.ino);
-}
-
-static const char *step_name(const struct place *path)
-{
-	switch (path->kind) {
-	case KIND_NAMESPACE:
-		return path->ns;
-	case KIND_STREAM:
-		return path->stream;
-	case KIND_TAG:
-		return path->tag;
-	default:
-		return layout[path->kind].name;
-	}
-}
-
 /* Below the mountpoint: the directory, and the whole path. */
-static void step_text(
+static void place_text(
 	const struct place *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
 {
 	bool tag = path->kind > KIND_TAG;
@@ -365,7 +289,7 @@ static void step_text(
 		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->ns, path->stream, tags,
 			tag ? "/" : "", tag ? path->tag : "");
 	snprintf(text, ANNOUNCER_PATH, "%s%s%s", directory, directory[0] ? "/" : "",
-		step_name(path));
+		layout_name(path));
 }
 
 /*
@@ -391,7 +315,7 @@ static int flip_unknown(
 		made ? inode_known(p->parts.inodes) : NULL, made ? *made : 0);
 	if (r <= 0)
 		return r;
-	step_path(t->change->key, step, &path);
+	step_place(t->change->key, step, &path);
 	if (t->change->next)
 		handle_follow(p->parts.inodes, &path, t->change->next);
 	return 1;
@@ -405,17 +329,13 @@ static bool flip(struct publisher *p, struct transition *t, const struct step *s
 /* What the kernel keeps of what the step changed, and of the directory, is dropped. */
 static void drop_place(struct publisher *p, struct transition *t, const struct step *step)
 {
-	struct publish_notify notify = get_notify(p);
 	struct place path;
-	uint64_t parent;
 
 	inval_place(p, step->place);
-	if (step_keeps_name(step) || !notify.inval_inode)
+	if (step_keeps_name(step) || !kernel_is_told(p->parts.kernel))
 		return;
-	step_path(t->change->key, step, &path);
-	parent = parent_node(p, &path);
-	if (parent)
-		notify.inval_inode(notify.arg, parent);
+	step_place(t->change->key, step, &path);
+	kernel_inval(p->parts.kernel, kernel_directory(p->parts.kernel, &path));
 }
 
 /* Shows the step without the announcer. */
@@ -425,96 +345,16 @@ static void show(struct publisher *p, struct transition *t, const struct step *s
 	drop_place(p, t, step);
 }
 
-/* ---- names that couldn't be announced ---- */
-
-static void *run_forget(void *arg)
-{
-	struct publisher *p = arg;
-	struct forgotten *f;
-
-	pthread_mutex_lock(&p->lock);
-	for (;;) {
-		while (!p->forgotten && !p->stop)
-			pthread_cond_wait(&p->forget, &p->lock);
-		f = p->forgotten;
-		if (p->stop)
-			break; /* what is unmounted is forgotten whole */
-		p->forgotten = f->next;
-		if (!p->forgotten)
-			p->last_forgotten = &p->forgotten;
-		pthread_mutex_unlock(&p->lock);
-		p->notify.inval_entry(p->notify.arg, f->parent, f->name);
-		/*
-		 * That waited for listings that were answered before the step: the kernel keeps
-		 * none.
-		 */
-		p->notify.inval_inode(p->notify.arg, f->parent);
-		free(f);
-		pthread_mutex_lock(&p->lock);
-	}
-	pthread_mutex_unlock(&p->lock);
-	return NULL;
-}
-
-/* False where the thread can't be made now: the names wait. */
-static bool start_forgetting(struct publisher *p)
-{
-	bool waiting;
-
-	pthread_mutex_lock(&p->lock);
-	if (p->forgotten && !p->forgets && !p->stop)
-		p->forgets = pthread_create(&p->forget_thread, NULL, run_forget, p) == 0;
-	waiting = p->forgotten && !p->forgets;
-	pthread_cond_signal(&p->forget);
-	pthread_mutex_unlock(&p->lock);
-	return !waiting;
-}
-
-/*
- * The kernel has to forget the name. That may wait for a call that holds the directory, and such a
- * call may wait for us: so it has a thread of its own. p->lock held.
- */
-static void forget_name(struct publisher *p, uint64_t parent, const char *name)
-{
-	struct forgotten *f = xcalloc(1, sizeof(*f) + strlen(name) + 1);
-
-	f->parent = parent;
-	strcpy(f->name, name);
-	*p->last_forgotten = f;
-	p->last_forgotten = &f->next;
-}
-
-/* The kernel knew of the name before the announcer told it: its listings may be older. */
-static void drop_listing(struct publisher *p, struct transition *t, const struct step *step)
-{
-	struct place path;
-	uint64_t parent;
-
-	step_path(t->change->key, step, &path);
-	parent = parent_node(p, &path);
-	if (!parent || !get_notify(p).inval_entry)
-		return;
-	pthread_mutex_lock(&p->lock);
-	forget_name(p, parent, "/"); /* no name: what stands there stays */
-	pthread_mutex_unlock(&p->lock);
-	start_forgetting(p);
-}
-
 /* Shows the step without the announcer, and what the kernel keeps of its name is dropped. */
 static void show_name(struct publisher *p, struct transition *t, const struct step *step)
 {
 	struct place path;
-	uint64_t parent;
 
 	show(p, t, step);
-	step_path(t->change->key, step, &path);
-	parent = parent_node(p, &path);
-	if (step_keeps_name(step) || !parent || !get_notify(p).inval_entry)
+	if (step_keeps_name(step))
 		return;
-	pthread_mutex_lock(&p->lock);
-	forget_name(p, parent, step_name(&path));
-	pthread_mutex_unlock(&p->lock);
-	start_forgetting(p);
+	step_place(t->change->key, step, &path);
+	kernel_forget_name(p->parts.kernel, &path);
 }
 
 static void show_lost(struct publisher *p, struct transition *t, const struct step *step)
@@ -531,11 +371,11 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 	struct layout_attr attr;
 	bool hidden;
 
-	if (!get_notify(p).inval_inode)
+	if (!kernel_is_told(p->parts.kernel))
 		return false; /* there is no mount yet */
 	if (step->op == STEP_ATTRIB)
 		return inode_id(p->parts.inodes, step->place);
-	step_path(t->change->key, step, &path);
+	step_place(t->change->key, step, &path);
 	inode_at(p->parts.inodes, step->place, &hidden);
 	if (hidden && !t->returns)
 		return false;
@@ -550,7 +390,7 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 	if (step->kind == KIND_STREAM && step->op == STEP_CREATE &&
 		!shown_is_ready(p->parts.shown, path.ns))
 		return false;
-	return parent_node(p, &path);
+	return kernel_directory(p->parts.kernel, &path);
 }
 
 static enum announcer_op announcer_op(const struct step *step)
@@ -579,8 +419,8 @@ static int announce(struct publisher *p, struct transition *t, size_t i)
 	uint64_t id = p->last_id + 1;
 	int r;
 
-	step_path(t->change->key, step, &path);
-	step_text(&path, directory, text);
+	step_place(t->change->key, step, &path);
+	place_text(&path, directory, text);
 	if (t->under_way && !streq(directory, t->directory))
 		return -EAGAIN; /* in order: what is under way elsewhere first */
 	if (p->parts.noopen && step->op == STEP_WRITE) {
@@ -677,13 +517,11 @@ static void note_name(struct publisher *p, const char *key, const struct step *s
 {
 	struct place path;
 
-	step_path(key, step, &path);
-	if (step->op == STEP_CREATE && step->kind == KIND_NAMESPACE)
-		negatives_del(p->negatives, "", path.ns);
-	else if (step->op == STEP_CREATE && step->kind == KIND_STREAM)
-		negatives_del(p->negatives, path.ns, path.stream);
+	step_place(key, step, &path);
+	if (step->op == STEP_CREATE)
+		kernel_name_came(p->parts.kernel, &path);
 	else if (step->op == STEP_DELETE && step->kind == KIND_NAMESPACE)
-		negatives_del_dir(p->negatives, path.ns);
+		kernel_namespace_went(p->parts.kernel, path.ns);
 }
 
 /*
@@ -821,7 +659,7 @@ static void settle_own(struct publisher *p, const struct change_own *own, struct
 		if (step->waits)
 			continue;
 		if (step->op == STEP_WRITE) {
-			step_path(c->key, step, &path);
+			step_place(c->key, step, &path);
 			if (!step->own || !own->renamed)
 				handle_follow(p->parts.inodes, &path, c->next);
 			inval_place(p, step->place);
@@ -874,19 +712,6 @@ static void return_hidden(struct publisher *p, const struct inode_due *due)
 	start(p, t);
 }
 
-/*
- * A file that was never saved, or old scratch, has lost its name: the directory's listing is
- * another one.
- */
-static void drop_listing_of(struct publisher *p, uint64_t dir)
-{
-	struct publish_notify notify = get_notify(p);
-	uint64_t id = notify.inval_inode ? inode_id(p->parts.inodes, dir) : 0;
-
-	if (id)
-		notify.inval_inode(notify.arg, id);
-}
-
 /* When the next one is due (monotonic ns). */
 static int64_t look_at_inodes(struct publisher *p)
 {
@@ -896,8 +721,8 @@ static int64_t look_at_inodes(struct publisher *p)
 	while (inode_next_due(p->parts.inodes, &due, &next)) {
 		if (due.first)
 			return_hidden(p, &due);
-		else
-			drop_listing_of(p, due.dir);
+		else /* never saved, or old scratch: the listing is another one */
+			kernel_inval_ino(p->parts.kernel, due.dir);
 	}
 	return next;
 }
@@ -916,6 +741,7 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 {
 	struct sent *sent = idmap_del(&p->sent, ack->id);
 	struct transition *t;
+	struct place path;
 	struct step *step;
 	size_t sent_step;
 
@@ -952,7 +778,9 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 		if (flip(p, t, step))
 			log_info("an event never was: %s", t->change->key);
 		inval_place(p, step->place); /* below a hidden tags/ its links are still counted */
-		drop_listing(p, t, step);
+		/* It knew of the name before it was told: its listings may be older. */
+		step_place(t->change->key, step, &path);
+		kernel_forget_listing(p->parts.kernel, &path);
 		return;
 	}
 	if (ack->error == EBUSY && step->op == STEP_DELETE) {
@@ -1006,9 +834,9 @@ static void keep_announcer(struct publisher *p, int64_t *next)
 {
 	int64_t again = INT64_MAX;
 
-	if (get_notify(p).inval_inode)
+	if (kernel_is_told(p->parts.kernel))
 		again = announce_keep(p->parts.announce);
-	if (!start_forgetting(p) && again > now_monotonic() + FORGET_NS)
+	if (!kernel_keep_forgetting(p->parts.kernel) && again > now_monotonic() + FORGET_NS)
 		again = now_monotonic() + FORGET_NS;
 	if (again < *next)
 		*next = again;
@@ -1148,17 +976,9 @@ int publish_start(struct publisher *p)
 	return r;
 }
 
-void publish_set_notify(struct publisher *p, const struct publish_notify *notify)
-{
-	pthread_mutex_lock(&p->lock);
-	p->notify = *notify;
-	pthread_mutex_unlock(&p->lock);
-	publish_wake(p);
-}
-
 void publish_stop(struct publisher *p)
 {
-	bool started, forgets;
+	bool started;
 
 	pthread_mutex_lock(&p->lock);
 	p->stop = true;
@@ -1169,13 +989,7 @@ void publish_stop(struct publisher *p)
 	publish_wake(p);
 	if (started)
 		pthread_join(p->thread, NULL);
-	pthread_mutex_lock(&p->lock);
-	forgets = p->forgets;
-	p->forgets = false;
-	pthread_cond_signal(&p->forget);
-	pthread_mutex_unlock(&p->lock);
-	if (forgets)
-		pthread_join(p->forget_thread, NULL);
+	kernel_stop(p->parts.kernel);
 	if (p->parts.announce)
 		announce_stop(p->parts.announce);
 }
@@ -1225,68 +1039,6 @@ void publish_attributes(struct publisher *p, struct change *change)
 {
 	hand_over(p, transition_new(change));
 	publish_wake(p);
-}
-
-/* ---- names that are missing ---- */
-
-uint64_t publish_coverage(struct publisher *p)
-{
-	return negatives_epoch(p->negatives);
-}
-
-bool publish_keeps_missing(struct publisher *p, uint64_t coverage, const char *ns, const char *name)
-{
-	return negatives_add(p->negatives, coverage, ns, name);
-}
-
-/* Names in their directories, as the set of negatives gives them. */
-struct uncovered {
-	char **names; /* namespace and name, two strings */
-	size_t count, size;
-};
-
-static void uncover(void *arg, const char *ns, const char *name)
-{
-	struct uncovered *u = arg;
-
-	if (u->count + 2 > u->size) {
-		u->size = u->size ? 2 * u->size : 16;
-		u->names = xrealloc(u->names, u->size * sizeof(*u->names));
-	}
-	u->names[u->count++] = xstrdup(ns);
-	u->names[u->count++] = xstrdup(name);
-}
-
-/* The directory's node at the kernel, 0 where it has none and so no names in it. */
-static uint64_t directory_node(struct publisher *p, const char *ns)
-{
-	struct place path = {.kind = KIND_NAMESPACE};
-	struct layout_attr attr;
-
-	if (!ns[0])
-		return INODE_ROOT;
-	snprintf(path.ns, NAME_SIZE, "%s", ns);
-	return shown_attr(p->parts.shown, &path, &attr) == 0 ? node_at(p, attr.ino) : 0;
-}
-
-void publish_uncover(struct publisher *p, const char *ns)
-{
-	bool told = get_notify(p).inval_entry;
-	struct uncovered u = {0};
-
-	negatives_take(p->negatives, ns, uncover, &u);
-	for (size_t i = 0; i < u.count; i += 2) {
-		uint64_t parent = told ? directory_node(p, u.names[i]) : 0;
-
-		pthread_mutex_lock(&p->lock);
-		if (parent && !p->stop)
-			forget_name(p, parent, u.names[i + 1]);
-		pthread_mutex_unlock(&p->lock);
-		free(u.names[i]);
-		free(u.names[i + 1]);
-	}
-	free(u.names);
-	start_forgetting(p);
 }
 
 /* ---- waiting ---- */

@@ -13,26 +13,17 @@
 #include "client/http.h"
 #include "client/store.h"
 #include "fs/publish/announce.h"
+#include "fs/publish/kernel.h"
 #include "fs/tree/handle.h"
 #include "fs/tree/inode.h"
 #include "fs/tree/shown.h"
 
 struct publisher;
 
-/* How the kernel is told; behind this the tree can be tested without a mount. From any thread. */
-struct publish_notify {
-	/* -ENOENT: the kernel doesn't know it, or an answer that names it is still on its way. */
-	int (*inval_inode)(void *arg, uint64_t node_id);
-	/* The attributes alone: waits for nothing, not for a page that is being read either. */
-	void (*inval_attr)(void *arg, uint64_t node_id);
-	/* May wait for a call that holds the directory. */
-	void (*inval_entry)(void *arg, uint64_t parent_id, const char *name);
-	void *arg;
-};
-
 struct publish_parts {
 	struct shown *shown;
 	struct inode_table *inodes;
+	struct kernel *kernel;
 	/* NULL: nothing is announced, the kernel's caches have timeouts */
 	struct announce *announce;
 	bool noopen; /* opens aren't seen, so nothing drops a file's pages but we */
@@ -49,8 +40,6 @@ void publish_free(struct publisher *p); /* NULL is fine */
 /* Before publish_start. */
 void publish_set_store(struct publisher *p, struct store *store);
 int publish_start(struct publisher *p); /* 0 or -EAGAIN: no thread */
-/* The mount is there: from now on the kernel is told. */
-void publish_set_notify(struct publisher *p, const struct publish_notify *notify);
 /* Nothing is announced, and no notification is under way or will come after this returns. */
 void publish_stop(struct publisher *p);
 
@@ -78,22 +67,6 @@ void publish_now(struct publisher *p, const char *key, const struct change_own *
  * over.
  */
 void publish_attributes(struct publisher *p, struct change *change);
-
-/*
- * A name at the root (`ns` "") or in a namespace is missing, and a watch covers it: whether the
- * kernel may keep that without an end. False beyond a number of names, and where a watch ended
- * since publish_coverage, which is asked for before it is known whether one covers the name.
- */
-uint64_t publish_coverage(struct publisher *p);
-bool publish_keeps_missing(
-	struct publisher *p, uint64_t coverage, const char *ns, const char *name);
-
-/*
- * No watch covers the namespace's streams (NULL: the cluster's namespaces and streams) any more:
- * what the kernel keeps as missing there is dropped, by a thread of its own. To be called once the
- * reflector says so itself: what is looked up from then on is asked for. From any thread.
- */
-void publish_uncover(struct publisher *p, const char *ns);
 
 /* How far it is waited for. */
 enum publish_until {

@@ -188,18 +188,6 @@ static int parse(struct document *d)
 
 /* ---- the reason ---- */
 
-/*
- * Pages and attributes of the inode aren't true any more: what the kernel made of writes, or a
- * listing.
- */
-static void tell_kernel(struct mount *m, uint64_t ino)
-{
-	uint64_t id = inode_id(m->inodes, ino);
-
-	if (id && m->notify.inval_inode)
-		m->notify.inval_inode(m->notify.arg, id);
-}
-
 static void add_line(struct buf *out, const char *text)
 {
 	_cleanup_free_ char *line = str_shorten(text, LINE_MAX_LEN);
@@ -238,7 +226,7 @@ static void refuse(struct document *d)
 	if (d->conflicts)
 		patch_conflict_text(d->conflicts, &reason);
 	rejects_keep(d->mount->rejects, dir, d->path, d->text, d->len, &reason);
-	tell_kernel(d->mount, dir);
+	kernel_inval_ino(d->mount->kernel, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
 }
@@ -290,7 +278,7 @@ static int save(struct document *d)
 	 */
 	if ((d->edit.sent || rejects_holds(d->mount->rejects, dir, d->path, d->text, d->len)) &&
 		rejects_clear(d->mount->rejects, dir, d->path))
-		tell_kernel(d->mount, dir);
+		kernel_inval_ino(d->mount->kernel, dir);
 	d->stamp = mergebase_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
 		d->slot, d->mine, d->edit.result);
 	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
@@ -387,7 +375,7 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 	}
 	r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
-	tell_kernel(m, state.ino);
+	kernel_inval_ino(m->kernel, state.ino); /* what it made of the writes */
 	return r;
 }
 

@@ -1,5 +1,16 @@
 #include "fs/tree/change.h"
 
+void step_place(const char *key, const struct step *step, struct place *ret)
+{
+	const char *slash = strchr(key, '/');
+
+	*ret = (struct place){.kind = step->kind};
+	snprintf(ret->ns, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
+	if (slash)
+		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
+	strcpy(ret->tag, step_tag(step));
+}
+
 void step_init(struct step *step, enum step_op op, enum kind kind, const char *tag, uint64_t place)
 {
 	*step = (struct step){.op = op, .kind = kind, .place = place, .waits = true};

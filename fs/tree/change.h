@@ -65,6 +65,9 @@ static inline const char *step_tag(const struct step *step)
 	return step->at + 1;
 }
 
+/* Its place, in a change of the key NAMESPACE/STREAM or NAMESPACE. */
+void step_place(const char *key, const struct step *step, struct place *ret);
+
 void step_init(struct step *step, enum step_op op, enum kind kind, const char *tag, uint64_t place);
 
 /* The step says something of a file that is there, and nothing of its name. */

@@ -20,6 +20,20 @@ int layout_show(enum kind kind, const json_t *object, const struct attr_tag *tag
 	return value ? layout[kind].show(value, out) : -ENOENT;
 }
 
+const char *layout_name(const struct place *path)
+{
+	switch (path->kind) {
+	case KIND_NAMESPACE:
+		return path->ns;
+	case KIND_STREAM:
+		return path->stream;
+	case KIND_TAG:
+		return path->tag;
+	default:
+		return layout[path->kind].name;
+	}
+}
+
 enum kind layout_child(enum kind parent, const char *name)
 {
 	for (enum kind kind = KIND_ROOT + 1; kind < KIND_COUNT; kind++)

@@ -173,6 +173,9 @@ struct layout_attr {
 	unsigned nlink;
 };
 
+/* What the place is called in its directory. Borrowed. */
+const char *layout_name(const struct place *path);
+
 /* The kind of the fixed child of that name, or KIND_COUNT. */
 enum kind layout_child(enum kind parent, const char *name);
 

@@ -1,7 +1,7 @@
 /* Names that the kernel keeps as missing, and how it is made to forget them. */
 #include "fs/tree/negatives.h"
 
-#include "fs/publish/publisher.h"
+#include "fs/publish/kernel.h"
 #include "tests/unit/at_once.h"
 
 #include <pthread.h>
@@ -140,49 +140,48 @@ static void inval_entry(void *arg, uint64_t parent, const char *name)
 	tell(NULL, dir, name);
 }
 
-static bool keeps(struct publisher *p, const char *ns, const char *name)
+static bool keeps(struct kernel *k, const char *ns, const char *name)
 {
-	return publish_keeps_missing(p, publish_coverage(p), ns, name);
+	return kernel_keeps_missing(k, kernel_coverage(k), ns, name);
 }
 
 static void test_uncover(void **state)
 {
 	struct journal *journal = journal_new();
 	struct object_cache *cache = object_cache_new();
-	struct publish_parts parts = {
-		.shown = shown_new(cache, journal), .inodes = inode_table_new()};
-	struct publish_notify notify = {
+	struct shown *shown = shown_new(cache, journal);
+	struct inode_table *inodes = inode_table_new();
+	struct kernel *k = kernel_new(shown, inodes);
+	struct kernel_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 	struct store_namespace ns = {.uid = "u1"};
 	struct place shop = {.kind = KIND_NAMESPACE, .ns = "shop"};
 	struct layout_attr attr;
-	struct publisher *p;
 	char wanted[32];
 	uint64_t before;
 
-	p = publish_new(&parts);
-	publish_set_notify(p, &notify);
-	set_namespace(parts.shown, "shop", &ns);
-	set_namespace(parts.shown, "dev", &ns);
-	assert_int_equal(shown_attr(parts.shown, &shop, &attr), 0);
-	sprintf(wanted, "1/no %d/web", (int)inode_lookup(parts.inodes, &shop, attr.ino));
-	before = publish_coverage(p);
-	assert_true(keeps(p, "", "no"));
-	assert_true(keeps(p, "shop", "web"));
-	assert_true(keeps(p, "dev", "web")); /* the kernel has forgotten this directory */
-	assert_true(keeps(p, "gone", "web"));
-	publish_uncover(p, "dev");
-	publish_uncover(p, NULL);
-	assert_false(publish_keeps_missing(p, before, "shop", "web"));
+	kernel_set_notify(k, &notify);
+	set_namespace(shown, "shop", &ns);
+	set_namespace(shown, "dev", &ns);
+	assert_int_equal(shown_attr(shown, &shop, &attr), 0);
+	sprintf(wanted, "1/no %d/web", (int)inode_lookup(inodes, &shop, attr.ino));
+	before = kernel_coverage(k);
+	assert_true(keeps(k, "", "no"));
+	assert_true(keeps(k, "shop", "web"));
+	assert_true(keeps(k, "dev", "web")); /* the kernel has forgotten this directory */
+	assert_true(keeps(k, "gone", "web"));
+	kernel_uncover(k, "dev");
+	kernel_uncover(k, NULL);
+	assert_false(kernel_keeps_missing(k, before, "shop", "web"));
 	wait_for_told(2);
-	publish_stop(p);
+	kernel_stop(k);
 	assert_told(wanted);
-	assert_true(keeps(p, "shop", "web"));
-	publish_uncover(p, NULL); /* too late for the kernel */
+	assert_true(keeps(k, "shop", "web"));
+	kernel_uncover(k, NULL); /* too late for the kernel */
 	assert_told("");
-	publish_free(p);
-	inode_table_free(parts.inodes);
-	shown_free(parts.shown);
+	kernel_free(k);
+	inode_table_free(inodes);
+	shown_free(shown);
 	object_cache_free(cache);
 	journal_free(journal);
 }

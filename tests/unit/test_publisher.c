@@ -67,17 +67,18 @@ static void changed(void *arg, const char *key, enum store_event event, struct o
 
 static int setup(void **state)
 {
-	struct publish_notify notify = {
+	struct kernel_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 
 	journal = journal_new();
 	cache = object_cache_new();
 	parts = (struct publish_parts){
 		.shown = shown_new(cache, journal), .inodes = inode_table_new()};
+	parts.kernel = kernel_new(parts.shown, parts.inodes);
 	p = publish_new(&parts);
 	store = store_new(changed, NULL);
 	publish_set_store(p, store);
-	publish_set_notify(p, &notify);
+	kernel_set_notify(parts.kernel, &notify);
 	told[0] = '\0';
 	return publish_start(p);
 }
@@ -86,6 +87,7 @@ static int teardown(void **state)
 {
 	publish_stop(p);
 	publish_free(p);
+	kernel_free(parts.kernel);
 	store_free(store);
 	inode_table_free(parts.inodes);
 	shown_free(parts.shown);
