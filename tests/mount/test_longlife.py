@@ -38,6 +38,9 @@ PERIOD = 3  # seconds between two projects
 START = 60
 SANITIZED = b"__asan_init" in pathlib.Path(conftest.PROGRAM).read_bytes()
 LASTING, CALM = "shop", "calm"  # streams come and go in the one, none in the other
+# Names that are asked for and never were. The program remembers up to 65,536 of them, since the
+# kernel does: ever new ones would fill that table for the whole of an hour.
+MISSING = 2000
 
 # Column -> how far its peak may rise in the last third: a part of the one before, and some more.
 # In a minute nothing of a busy machine is flat: what grows with each change is seen all the same.
@@ -158,7 +161,8 @@ class Visitor(threading.Thread):
             for selector in ("tier=web", f"tier=data,number!={next(self.numbers) % 20}"):
                 self.look(self.mount / CALM / ".api/select" / selector)
             for _ in range(20):
-                os.path.exists(self.mount / LASTING / f"missing-{next(self.numbers)}")
+                missing = f"missing-{next(self.numbers) % MISSING}"
+                os.path.exists(self.mount / LASTING / missing)
             self.ending.wait(1)
 
     @staticmethod
