@@ -79,6 +79,31 @@ int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **r
 	return -EBADMSG;
 }
 
+int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char **ret_why)
+{
+	const char *excess = find_excess(text, len), *p = text, *end = text + len;
+	json_error_t error;
+	json_t *json;
+
+	if (excess) {
+		*ret_why = xstrdup(excess);
+		return -EFBIG;
+	}
+	for (;;) {
+		while (p < end && is_space(*p))
+			p++;
+		if (p == end)
+			return 0;
+		json = json_loadb(p, end - p, flags | JSON_DISABLE_EOF_CHECK, &error);
+		if (!json)
+			break;
+		p += error.position;
+		json_array_append_new(ret, json);
+	}
+	*ret_why = parse_problem(&error);
+	return json_error_code(&error) == json_error_numeric_overflow ? -EFBIG : -EBADMSG;
+}
+
 json_t *json_read_or_null(const char *text, size_t len, size_t flags)
 {
 	json_t *json = NULL;

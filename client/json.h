@@ -23,6 +23,12 @@
  */
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);
 
+/*
+ * The same of texts that stand back to back, with or without white space between them: appends each
+ * to the array `ret`. The limits hold for all together.
+ */
+int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char **ret_why);
+
 /* The same for whoever has nothing to say of it: NULL where json_read fails. */
 json_t *json_read_or_null(const char *text, size_t len, size_t flags);
 

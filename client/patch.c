@@ -1,5 +1,7 @@
 #include "client/patch.h"
 
+#include "client/manifest.h"
+
 #include <errno.h>
 
 #define VALUE_MAX 1024
@@ -217,6 +219,15 @@ static json_t *copy_object(const json_t *v)
 	return json_is_object(v) ? json_copy((json_t *)v) : json_object();
 }
 
+/* Takes the reference over; NULL: it goes. */
+static void set_member(json_t *object, const char *key, json_t *value)
+{
+	if (value)
+		json_object_set_new(object, key, value);
+	else
+		json_object_del(object, key);
+}
+
 static json_t *without(const json_t *object, const char *key)
 {
 	json_t *copy = copy_object(object);
@@ -237,6 +248,27 @@ static bool is_blank(const json_t *v)
 		return !v || json_is_null(v);
 	json_object_foreach((json_t *)v, key, member) {
 		if (!is_blank(member))
+			return false;
+	}
+	return true;
+}
+
+/* Says nothing: `"dockerImageRepository": ""`, as tools write what they don't know. */
+static bool is_void(const json_t *v)
+{
+	const char *key;
+	json_t *member;
+	size_t i;
+
+	if (json_is_string(v))
+		return json_string_length(v) == 0;
+	if (!json_is_object(v) && !json_is_array(v))
+		return !v || json_is_null(v);
+	json_array_foreach(v, i, member)
+		if (!is_void(member))
+			return false;
+	json_object_foreach((json_t *)v, key, member) {
+		if (!is_void(member))
 			return false;
 	}
 	return true;
@@ -523,7 +555,7 @@ static int check_map(const struct path *path, const struct type *type, const jso
 static int check_field(const struct path *path, const struct field *field, const json_t *base,
 	const json_t *mine, char **ret_error)
 {
-	if (field->refused && !is_blank(mine) && !equal(field->type, base, mine))
+	if (field->refused && !is_void(mine) && !equal(field->type, base, mine))
 		return refuse(ret_error, field->refused, path,
 			field->refused == ESTALE
 				? "is another: the object was deleted and made again"
@@ -571,6 +603,126 @@ int patch_check(
 		return refuse(ret_error, EINVAL, &at, "can't be changed by saving this file");
 	}
 	return check_map(path, view->type, base, mine, ret_error);
+}
+
+/* ---- whose text it is ---- */
+
+/* Where the view shows metadata: in a member, or (metadata.json) as a whole; else NULL. */
+static const json_t *metadata_of(const struct patch_file *f, const json_t *value)
+{
+	if (f->view == PATCH_IMAGESTREAM)
+		return json_object_get(value, "metadata");
+	return f->view == PATCH_METADATA ? value : NULL;
+}
+
+static bool names_another(const json_t *base, const json_t *mine, const char *key)
+{
+	const json_t *value = json_object_get(mine, key);
+
+	return !is_void(value) && !equal(&plain, json_object_get(base, key), value);
+}
+
+enum patch_text patch_text(
+	const struct patch_file *f, const json_t *base, const json_t *mine, bool foreign)
+{
+	const json_t *fields = metadata_of(f, mine), *name = json_object_get(mine, "name");
+
+	if (f->view == PATCH_TAG_SPEC)
+		return foreign && !is_void(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
+								       : PATCH_TEXT_OWN;
+	if (!json_is_object(fields))
+		return PATCH_TEXT_OWN;
+	if (foreign && names_another(metadata_of(f, base), fields, "uid"))
+		return PATCH_TEXT_FOREIGN;
+	return f->view == PATCH_IMAGESTREAM && is_void(json_object_get(fields, "resourceVersion"))
+		       ? PATCH_TEXT_MANIFEST
+		       : PATCH_TEXT_OWN;
+}
+
+/* The members as the base has them. */
+static void take_over(json_t *object, const json_t *base, const char *const *names)
+{
+	for (; *names; names++)
+		set_member(object, *names, keep(json_object_get(base, *names)));
+}
+
+json_t *patch_adopt(
+	const struct patch_file *f, enum patch_text text, const json_t *base, const json_t *mine)
+{
+	static const char *const names[] = {"name", "namespace", NULL}, *const status_name[] = {
+										"status", NULL};
+	const json_t *old = metadata_of(f, base), *version = json_object_get(base, "apiVersion");
+	json_t *result = copy_object(mine), *fields;
+
+	if (text == PATCH_TEXT_OWN)
+		return result;
+	if (f->view == PATCH_TAG_SPEC) {
+		json_object_del(result, "name");
+		return result;
+	}
+	fields = copy_object(metadata_of(f, mine));
+	if (text == PATCH_TEXT_FOREIGN)
+		take_over(fields, old, names);
+	if (names_another(old, fields, "uid"))
+		take_over(fields, old, manifest_ties);
+	take_over(fields, old, manifest_server_fields);
+	if (f->view == PATCH_METADATA) {
+		json_decref(result);
+		return fields;
+	}
+	json_object_set_new(result, "metadata", fields);
+	take_over(result, base, status_name);
+	if (json_is_string(version) && manifest_is_version(json_object_get(result, "apiVersion"),
+					       json_string_value(version)))
+		json_object_set(result, "apiVersion", (json_t *)version);
+	return result;
+}
+
+/* What makes an item of a history this very one. */
+static bool is_item(const json_t *a, const json_t *b)
+{
+	static const char *const names[] = {"image", "dockerImageReference", "created"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!equal(&plain, json_object_get(a, names[i]), json_object_get(b, names[i])))
+			return false;
+	return true;
+}
+
+static bool has_item(const json_t *entry, const json_t *item)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach(json_object_get(entry, "items"), i, one)
+		if (is_item(one, item))
+			return true;
+	return false;
+}
+
+json_t *patch_lost_item(const struct patch_file *f, const json_t *theirs, const json_t *mine)
+{
+	bool one = f->view == PATCH_TAG_STATUS;
+	_cleanup_json_ json_t *list =
+		one ? json_pack("[O*]", theirs) : keep(json_object_get(theirs, "tags"));
+	_cleanup_json_ json_t *index =
+		one ? NULL : index_of(&histories, json_object_get(mine, "tags"));
+	const json_t *element, *newest, *entry;
+	size_t i;
+
+	if (f->view != PATCH_STATUS && !one)
+		return NULL;
+	json_array_foreach(list, i, element) {
+		json_t *name = json_object_get(element, "tag");
+
+		newest = json_array_get(json_object_get(element, "items"), 0);
+		entry = one ? mine
+			    : json_object_getn(
+				      index, json_string_value(name), json_string_length(name));
+		if (newest && json_is_string(name) && !has_item(entry, newest))
+			return json_incref(name);
+	}
+	return NULL;
 }
 
 static json_t *prune(const json_t *v);
@@ -647,14 +799,6 @@ static json_t *merge_whole(
 		return prune(s->mine);
 	conflict(conflicts, path, s);
 	return keep(s->theirs);
-}
-
-static void set_member(json_t *object, const char *key, json_t *value)
-{
-	if (value)
-		json_object_set_new(object, key, value);
-	else
-		json_object_del(object, key);
 }
 
 static bool contains(const char *const *names, const char *name)

@@ -65,9 +65,37 @@ json_t *patch_tag_value(enum patch_view view, const json_t *element);
 bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b);
 
 /*
+ * Whose text it is that a person wrote over the file (DESIGN.md 3 "A text of something else", "Edits
+ * that would be dropped").
+ */
+enum patch_text {
+	PATCH_TEXT_OWN,	     /* of this object, or it doesn't say */
+	PATCH_TEXT_MANIFEST, /* an ImageStream without a resourceVersion: made for any server */
+	PATCH_TEXT_FOREIGN,  /* with another object's uid, with another tag's name */
+};
+
+/* `foreign`: whether it may be that, or its writer saw the very object. */
+enum patch_text patch_text(
+	const struct patch_file *f, const json_t *base, const json_t *mine, bool foreign);
+
+/*
+ * The text as far as it counts: what doesn't is as the base has it. Of a manifest that is the
+ * status and what only a server sets; of a foreign text all that ties it to the other object.
+ */
+json_t *patch_adopt(
+	const struct patch_file *f, enum patch_text text, const json_t *base, const json_t *mine);
+
+/*
+ * Of the views of a status: the first tag whose newest item `mine` lacks, while `theirs` has it: a
+ * text that was written before the last push. NULL: none. The caller owns the reference.
+ */
+json_t *patch_lost_item(const struct patch_file *f, const json_t *theirs, const json_t *mine);
+
+/*
  * Whether a save of `mine` (the user's text, any JSON) can mean all it says, before any request:
  * -EINVAL where it is no object, where two tags have one name or one has none, or where it changes
- * against the base what the request can't change (leaving such a field out is no edit):
+ * against the base what the request can't change (leaving such a field out is no edit, nor is one of
+ * nothing but empty values):
  * - imagestream.json: kind, apiVersion, status, and in metadata name, namespace, creationTimestamp,
  *   deletionTimestamp, deletionGracePeriodSeconds, selfLink; another uid is -ESTALE: the text is
  *   that of an object that was deleted and made again;

@@ -32,6 +32,53 @@ static const struct row rows[] = {
 	{504, NULL, ETIMEDOUT},
 };
 
+/*
+ * What is wrong, without what the server quotes around it: a refused patch is told with the whole
+ * object before the reason (transcripts 40-patch-unknown-field-strict), a strict decoder names
+ * itself.
+ */
+static const char *essence(const char *message)
+{
+	static const char strict[] = "strict decoding error: ";
+	static const char typed[] = "failed to create typed patch object (";
+	const char *at = message, *found = message;
+
+	while ((at = strstr(
+			at, strict))) /* the object may say it, too: the last one is the server's */
+		found = at += strlen(strict);
+	if (found == message && str_has_prefix(message, typed)) {
+		at = strstr(message, "): ");
+		found = at ? at + strlen("): ") : message;
+	}
+	return found;
+}
+
+/* From `text`, at a quoted object, to what stands behind it; NULL: it doesn't end. */
+static const char *skip_quoted(const char *text)
+{
+	for (const char *p = text + 1; *p; p++) {
+		if (*p == '\\' && p[1])
+			p++;
+		else if (*p == '"')
+			return p + 1;
+	}
+	return NULL;
+}
+
+char *status_sentence(const char *message)
+{
+	static const char quote[] = "Invalid value: \"{";
+	const char *text = essence(message), *begin, *end;
+
+	begin = strstr(text, quote);
+	end = begin ? skip_quoted(begin + strlen(quote) - 2) : NULL;
+	if (!end)
+		return xstrdup(text);
+	end += strspn(end, ": ");
+	return *end ? xasprintf("%.*s%s", (int)(begin - text), text, end)
+		    : xasprintf("%.*sInvalid value", (int)(begin - text), text);
+}
+
 static bool reason_is(const struct status *s, const char *reason)
 {
 	return s->reason && streq(s->reason, reason);
@@ -61,6 +108,8 @@ static int status_errno(const struct status *s)
 		return EDQUOT;
 	if (s->code == 422 && only_uid_cause(s))
 		return ESTALE;
+	if (s->code == 422 && strstr(s->message, ".from: Forbidden:"))
+		return EACCES; /* a tag may not follow what its user may not pull */
 	if (s->code >= 500 && strstr(s->message, "request is too large"))
 		return EFBIG;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -92,7 +141,7 @@ static void from_object(long code, json_t *object, struct status *ret)
 
 	s.body = json_incref(object);
 	s.reason = reason ? xstrdup(reason) : NULL;
-	s.message = message ? xstrdup(message) : text_message(code, NULL, 0);
+	s.message = message ? status_sentence(message) : text_message(code, NULL, 0);
 	s.error = status_errno(&s);
 	*ret = s;
 }

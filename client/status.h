@@ -17,6 +17,11 @@ struct status {
 	json_t *body;  /* the Status, or NULL when the body was none */
 };
 
+/*
+ * What is wrong, of a server's message: without the object that it quotes. The caller frees.
+ */
+char *status_sentence(const char *message);
+
 /* For an answer. Fills *ret; the caller calls status_release. */
 void status_parse(long http_code, const char *body, size_t len, struct status *ret);
 /* For the object of a watch's ERROR event, which may be anything. */

@@ -14,6 +14,7 @@
 #include "fs/ops/ops.h"
 #include "fs/ops/session.h"
 #include "fs/options.h"
+#include "fs/save/deleted.h"
 #include "fs/save/save.h"
 #include "fs/unmounter.h"
 #include "version.h"
@@ -361,6 +362,7 @@ static void make_mount(struct program *p)
 	m->strict = p->options.allow_other && (m->umask & 0555);
 	m->narrowed = p->options.namespaces;
 	m->selector = p->options.selector;
+	m->validation = p->options.validation;
 	m->cache = options.cache = object_cache_new();
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
@@ -372,6 +374,7 @@ static void make_mount(struct program *p)
 	m->events = events_new();
 	m->responses = responses_new();
 	m->selections = selections_new();
+	m->deleted = deleted_new(m->config->server, m->journal);
 	m->rejects = rejects_new(m->inodes, m->journal, m->config->server, m->uid, m->gid);
 	m->announce = p->options.noevents ? NULL : announce_new(p->mountpoint);
 	/* What the kernel keeps it gives to everybody. */
@@ -536,6 +539,7 @@ static void release(struct program *p)
 	responses_free(m->responses);
 	selections_free(m->selections);
 	rejects_free(m->rejects);
+	deleted_free(m->deleted);
 	inode_table_free(m->inodes);
 	shown_free(m->shown);
 	object_cache_free(m->cache);

@@ -14,7 +14,8 @@ enum type {
 	TYPE_DURATION_MS,
 	TYPE_SECONDS,
 	TYPE_NUMBER,
-	TYPE_MODE
+	TYPE_MODE,
+	TYPE_VALIDATION
 };
 
 struct row {
@@ -68,6 +69,8 @@ static const struct row rows[] = {
 		"how long one watch may last (300 to 600, at random)"},
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
+	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
+		"what the server does with fields that it doesn't know (strict: refuses them)"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
 	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
 		"no inotify events for changes made on the server"},
@@ -117,6 +120,21 @@ static int parse_duration(const char *text, int *ret_ms)
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (streq(end, units[i].unit) && n <= DURATION_MAX_MS / units[i].ms) {
 			*ret_ms = n * units[i].ms;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+/* kubectl's words, and the API's: fieldValidation. */
+static int parse_validation(const char *text, const char **ret)
+{
+	static const char *const words[][2] = {{"strict", "Strict"}, {"true", "Strict"},
+		{"warn", "Warn"}, {"ignore", "Ignore"}, {"false", "Ignore"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (streq(text, words[i][0])) {
+			*ret = words[i][1];
 			return 0;
 		}
 	}
@@ -181,6 +199,9 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_MODE:
 		error = parse_number(value, 8, 0777, field);
 		break;
+	case TYPE_VALIDATION:
+		error = parse_validation(value, field);
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -191,7 +212,9 @@ static int set(struct options *o, const struct row *r, char *value)
 	}
 	if (error)
 		fprintf(stderr, "imagestreamfs: --%s: %s is no %s\n", r->name, value,
-			r->type == TYPE_NUMBER || r->type == TYPE_MODE ? "number" : "duration");
+			r->type == TYPE_VALIDATION ? "validation: strict, warn or ignore"
+			: r->type == TYPE_NUMBER || r->type == TYPE_MODE ? "number"
+									 : "duration");
 	return error;
 }
 
@@ -259,7 +282,8 @@ int options_parse(struct options *o, int argc, char *argv[])
 	int c, r = 0, index;
 	char none[] = "";
 
-	*o = (struct options){.request_timeout_ms = DEFAULT_TIMEOUT_MS,
+	*o = (struct options){.validation = "Strict",
+		.request_timeout_ms = DEFAULT_TIMEOUT_MS,
 		.poll_interval = 60,
 		.rights_interval = 300,
 		.confirm_interval = 30,

@@ -117,9 +117,9 @@ static const struct row {
 	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", NULL, "", NULL}},
 
 	[KIND_API_CREATE] = {show_answer, NULL, request_create,
-		{"POST", NULL, "fieldValidation=Strict&pretty=true", NULL}},
+		{"POST", NULL, "pretty=true", NULL}},
 	[KIND_NAMESPACE_CREATE] = {show_answer, NULL, request_create,
-		{"POST", NULL, "fieldValidation=Strict&pretty=true", NULL}},
+		{"POST", NULL, "pretty=true", NULL}},
 	[KIND_NAMESPACE_DELETE] = {show_answer, NULL, request_delete_collection,
 		{"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_STREAM_DELETE] = {show_answer, NULL, request_delete,

@@ -2,7 +2,7 @@
 
 #include "client/json.h"
 #include "client/list.h"
-#include "client/yaml.h"
+#include "client/manifest.h"
 #include "fs/save/update.h"
 
 #include <errno.h>
@@ -193,15 +193,12 @@ static bool may_export(const struct api *api)
 /* As Kubernetes up to 1.20 does it for export=true: no more than what a user can set. */
 static json_t *clean_copy(const json_t *object, bool exact)
 {
-	static const char *const set_by_cluster[] = {"uid", "resourceVersion", "creationTimestamp",
-		"selfLink", "managedFields", "generation", "deletionTimestamp",
-		"deletionGracePeriodSeconds"};
 	json_t *copy = json_deep_copy(object), *tag;
 	json_t *metadata = json_object_get(copy, "metadata");
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(set_by_cluster); i++)
-		json_object_del(metadata, set_by_cluster[i]);
+	for (i = 0; manifest_server_fields[i]; i++)
+		json_object_del(metadata, manifest_server_fields[i]);
 	if (!exact)
 		json_object_del(metadata, "namespace");
 	json_object_del(copy, "status");
@@ -252,7 +249,8 @@ int request_export(struct dotapi_call *c)
 static int post(struct dotapi_call *c, const char *ns, const json_t *manifest)
 {
 	_cleanup_free_ char *collection = collection_url(c, ns);
-	_cleanup_free_ char *url = xasprintf("%s?%s", collection, c->file->query);
+	_cleanup_free_ char *url = xasprintf(
+		"%s?fieldValidation=%s&%s", collection, c->mount->validation, c->file->query);
 	_cleanup_json_ json_t *made = NULL;
 	struct asked asked = {
 		*ns ? ns : NULL, json_str(json_object_get(manifest, "metadata"), "name")};
@@ -280,23 +278,53 @@ static bool is_left_out(struct mount *m, const char *ns)
 	return shown_attr(m->shown, &path, &attr) < 0;
 }
 
+/* Whether it is an ImageStream; what else stands in a text is named. */
+static int check_manifest(struct dotapi_call *c, const json_t *manifest)
+{
+	const json_t *metadata = json_object_get(manifest, "metadata");
+	const char *kind = json_str(manifest, "kind"), *name = json_str(metadata, "name");
+	_cleanup_free_ char *message = NULL, *k = NULL, *n = NULL;
+
+	if (!json_is_object(manifest))
+		return refuse(c, EINVAL, "a manifest is a map");
+	if (!kind || streq(kind, c->mount->api->resources->streams.kind))
+		return 0; /* without a kind the server says so */
+	k = str_excerpt(kind, strlen(kind));
+	n = str_excerpt(name ? name : "", name ? strlen(name) : 0);
+	message = xasprintf("%s \"%s\" is no ImageStream", k, n);
+	return refuse(c, EINVAL, message);
+}
+
+/* As it is sent: without what only a server sets, and in the directory's namespace. */
+static json_t *prepare(const struct dotapi_call *c, const json_t *manifest)
+{
+	json_t *copy = json_deep_copy(manifest), *metadata = json_object_get(copy, "metadata");
+
+	manifest_strip(copy, c->mount->api->resources->streams.api_version);
+	if (c->path->ns[0] && json_is_object(metadata))
+		json_object_set_new(metadata, "namespace", json_string(c->path->ns));
+	return copy;
+}
+
 /*
  * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else
  * to its own. Rights are looked at first: 403 also stands for a route that isn't there.
  */
 static int create_one(struct dotapi_call *c, const json_t *manifest)
 {
+	_cleanup_json_ json_t *copy = NULL;
 	const char *ns = json_str(json_object_get(manifest, "metadata"), "namespace");
 	bool named = ns && *ns;
 	size_t before = c->answer.len;
-	int r;
+	int r = check_manifest(c, manifest);
 
-	if (!json_is_object(manifest))
-		return refuse(c, EINVAL, "a manifest is a map");
+	if (r < 0)
+		return r;
 	if (!c->path->ns[0] && is_left_out(c->mount, ns))
 		return refuse(
 			c, EPERM, "mounted with --namespace: metadata.namespace is none of those");
-	r = post(c, c->path->ns, manifest);
+	copy = prepare(c, manifest);
+	r = post(c, c->path->ns, copy);
 	if (c->path->ns[0])
 		return r;
 	if (r == -EOPNOTSUPP && !named)
@@ -309,40 +337,21 @@ static int create_one(struct dotapi_call *c, const json_t *manifest)
 		buf_truncate(&c->answer, before);
 	else
 		buf_release(&c->answer);
-	return post(c, ns, manifest);
+	return post(c, ns, copy);
 }
 
-/* A list is what is in it. */
-static void add_manifests(json_t *manifests, json_t *document)
-{
-	const char *kind = json_str(document, "kind");
-	json_t *items = json_object_get(document, "items");
-	size_t len = kind ? strlen(kind) : 0;
-
-	if (len >= 4 && streq(kind + len - 4, "List") && json_is_array(items))
-		json_array_extend(manifests, items);
-	else if (!json_is_null(document))
-		json_array_append(manifests, document);
-}
-
-/* All of the text is read before anything is sent. JSON is YAML. */
+/* All of the text is read before anything is sent. */
 static int read_manifests(struct dotapi_call *c, json_t *manifests)
 {
-	_cleanup_yaml_reader_ struct yaml_reader *reader =
-		yaml_reader_new(c->text, c->len, YAML_SCALARS_TYPED);
+	bool strict = streq(c->mount->validation, "Strict");
 	_cleanup_free_ char *error = NULL;
-	json_t *document;
-	int r;
 
 	if (c->mount->selector)
 		return refuse(c, EPERM,
 			"mounted with --selector: nothing would tell whether what is made is "
 			"selected");
-	while ((r = yaml_reader_next(reader, &document, &error)) > 0) {
-		add_manifests(manifests, document);
-		json_decref(document);
-	}
-	if (r < 0)
+	if (manifest_read(c->text, c->len, strict ? JSON_REJECT_DUPLICATES : 0, manifests, &error) <
+		0)
 		return refuse(c, EINVAL, error);
 	return json_array_size(manifests) ? 0 : refuse(c, EINVAL, "nothing is to be created");
 }

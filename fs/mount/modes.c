@@ -38,6 +38,17 @@ mode_t modes_of(const struct mount *m, const struct place *path)
 	return mode_by(m, path, g);
 }
 
+mode_t modes_to_open(const struct mount *m, const struct place *path)
+{
+	mode_t mode = modes_of(m, path);
+	struct place dir = *path;
+
+	if (layout_is_api(path->kind) || !layout_takes_equal(path->kind))
+		return mode;
+	dir.kind = layout[path->kind].parent;
+	return mode | (modes_of(m, &dir) & 0222);
+}
+
 /* ---- changes ---- */
 
 struct search {

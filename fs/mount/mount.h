@@ -19,6 +19,8 @@
 struct events;
 struct responses;
 struct selections;
+/* fs/save */
+struct deleted;
 
 struct mount {
 	struct config *config;
@@ -37,22 +39,24 @@ struct mount {
 	struct responses *responses;
 	struct selections *selections;
 	struct rejects *rejects;
+	struct deleted *deleted;
 	struct announce *announce; /* NULL: -o noevents */
 	struct kernel *kernel;
 	struct publisher *publisher;
 	struct pool *pool;     /* requests that wait for the server */
 	struct pool *notifier; /* requests that wait for a kernel notification: never long */
-	int64_t started; /* ns since 1970 */
-	double seconds;	 /* how long the kernel may keep names and attributes */
+	int64_t started;       /* ns since 1970 */
+	double seconds;	       /* how long the kernel may keep names and attributes */
 	uid_t uid;
 	gid_t gid;
 	mode_t umask;
 	bool read_only, nodelete;
 	bool strict; /* others are here, and the bits of directories keep some of them out */
-	const char *selector; /* --selector, or NULL */
-	bool narrowed;	      /* --namespace: what isn't listed isn't there */
-	bool noopen;	      /* the kernel opens by itself; read_only then, too */
-	atomic_bool ending;   /* nothing is opened for writing any more */
+	const char *selector;	/* --selector, or NULL */
+	const char *validation; /* the fieldValidation of what is sent: --validate */
+	bool narrowed;		/* --namespace: what isn't listed isn't there */
+	bool noopen;		/* the kernel opens by itself; read_only then, too */
+	atomic_bool ending;	/* nothing is opened for writing any more */
 };
 
 #endif

@@ -60,6 +60,12 @@ int op_may(fuse_req_t req, enum kind kind, const struct stat *st, int mask)
 	return bits_allow(req, st, mask) ? 0 : -EACCES;
 }
 
+void op_mode_to_open(struct mount *m, const struct place *path, struct stat *st)
+{
+	if (path->kind != KIND_SCRATCH)
+		st->st_mode |= modes_to_open(m, path) & 0222;
+}
+
 /* For most real directories the answer is the same for everybody. */
 static int may_enter(fuse_req_t req, const struct namei_dir *dir, int mask)
 {
@@ -490,8 +496,10 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		open_announced(req, id, &path, fi);
 		return;
 	}
-	if (r == 0)
+	if (r == 0) {
+		op_mode_to_open(m, &path, &st);
 		r = op_may(req, path.kind, &st, mask);
+	}
 	if (r == 0 && layout_is_api(path.kind)) {
 		op_open_api(req, &path, ino, fi);
 		return;

@@ -34,6 +34,9 @@ bool op_directory(fuse_req_t req, fuse_ino_t id, struct namei_dir *ret);
 /* Whether the caller may, by the mode bits (R_OK, W_OK, X_OK): 0, -EACCES, -EROFS. */
 int op_may(fuse_req_t req, enum kind kind, const struct stat *st, int mask);
 
+/* For op_may: the mode that counts where the file is opened, truncated or replaced. */
+void op_mode_to_open(struct mount *m, const struct place *path, struct stat *st);
+
 /* Pins what is seen at the name: a lookup of its node is counted. */
 void op_fill_entry(struct mount *m, const struct name *n, struct fuse_entry_param *ret);
 void op_reply_entry(fuse_req_t req, const struct fuse_entry_param *entry);

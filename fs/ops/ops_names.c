@@ -66,7 +66,8 @@ static bool is_real_directory(const struct name *n)
 static int may_write_real(fuse_req_t req, const struct name *n)
 {
 	struct mount *m = op_mount(req);
-	struct stat st = {.st_mode = modes_of(m, &n->path), .st_uid = m->uid, .st_gid = m->gid};
+	struct stat st = {
+		.st_mode = modes_to_open(m, &n->path), .st_uid = m->uid, .st_gid = m->gid};
 
 	return op_may(req, n->path.kind, &st, W_OK);
 }
@@ -85,9 +86,7 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 		return r;
 	if (n->first)
 		return 0;
-	return n->vacant && (n->path.kind == KIND_TAG_SPEC || n->path.kind == KIND_TAG_STATUS)
-		       ? 0
-		       : -EPERM;
+	return n->vacant && n->path.kind != KIND_TAG_IMAGE ? 0 : -EPERM;
 }
 
 /* ---- making ---- */
@@ -298,10 +297,13 @@ static int may_open_there(fuse_req_t req, const struct name *n, int flags)
 	int mask = (flags & O_ACCMODE) == O_RDONLY   ? R_OK
 		   : (flags & O_ACCMODE) == O_WRONLY ? W_OK
 						     : R_OK | W_OK;
+	struct stat st = n->st;
 
 	if (flags & O_EXCL || !S_ISREG(n->st.st_mode) || layout_is_api(n->path.kind))
 		return -EEXIST;
-	return op_may(req, n->scratch ? KIND_SCRATCH : n->path.kind, &n->st,
+	if (!n->scratch)
+		op_mode_to_open(op_mount(req), &n->path, &st);
+	return op_may(req, n->scratch ? KIND_SCRATCH : n->path.kind, &st,
 		mask | (flags & O_TRUNC ? W_OK : 0));
 }
 
@@ -771,9 +773,7 @@ static int rename_name(fuse_req_t req, const struct target *from, const char *na
 	}
 	if (is_real_directory(&from->name) || layout_is_api(from->name.path.kind))
 		return -EPERM;
-	/* Nobody writes a tag's image: it is only hidden, as by rm. */
-	if (from->name.path.kind != KIND_TAG_IMAGE)
-		r = may_write_real(req, &from->name);
+	r = may_write_real(req, &from->name);
 	if (r < 0)
 		return r;
 	if (is_real(&to->name))

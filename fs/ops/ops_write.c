@@ -90,8 +90,12 @@ void op_setattr(
 		r = -EROFS;
 	if (r == 0)
 		r = may_set(req, path.kind, &now, st, to_set);
-	if (r == 0 && (to_set & SET_SIZE) && !fi)
-		r = op_may(req, path.kind, &now, W_OK);
+	if (r == 0 && (to_set & SET_SIZE) && !fi) {
+		struct stat open = now;
+
+		op_mode_to_open(m, &path, &open);
+		r = op_may(req, path.kind, &open, W_OK);
+	}
 	if (r == 0 && path.kind == KIND_SCRATCH) {
 		_cleanup_inode_ struct inode *n = scratch_get(m->inodes, ino);
 

@@ -82,7 +82,7 @@ static int post_stream(struct update *e, const char *url, const json_t *body)
 int objects_make_stream(struct mount *m, const struct api_call *call, const struct place *path)
 {
 	_cleanup_free_ char *streams = api_stream_path(m->api, path->ns, NULL);
-	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=Strict", streams);
+	_cleanup_free_ char *url = xasprintf("%s?fieldValidation=%s", streams, m->validation);
 	_cleanup_json_ json_t *body =
 		json_pack("{s:s, s:s, s:{s:s, s:s}}", "kind", m->api->resources->streams.kind,
 			"apiVersion", m->api->resources->streams.api_version, "metadata", "name",
@@ -213,24 +213,11 @@ static int remove_element(
 	return (e->file.view == PATCH_TAG_SPEC ? tag.spec : tag.status) ? 1 : 0;
 }
 
-/*
- * A name that is empty or has one of these would be another tag's in a URL: the server takes what
- * stands before a slash (api-facts.md, corrections).
- */
-static bool fits_url(const struct update *e)
-{
-	return e->file.tag_len > 0 && strlen(e->file.tag) == e->file.tag_len &&
-	       !strpbrk(e->file.tag, "/:@") && !streq(e->file.tag, ".") &&
-	       !streq(e->file.tag, "..");
-}
-
 static int delete_imagestreamtag(struct update *e, const char *uid)
 {
 	_cleanup_json_ json_t *options = delete_options(uid);
 	_cleanup_buf_ struct buf answer = {0};
-	_cleanup_free_ char *name = xasprintf("%s:%s", e->stream, e->file.tag);
-	_cleanup_free_ char *path =
-		resource_path(&e->mount->api->resources->tags, e->ns, name, NULL);
+	_cleanup_free_ char *path = update_tag_path(e);
 
 	return send_request(e, "DELETE", path, options, &answer);
 }
@@ -301,7 +288,7 @@ static int remove_tag(struct update *e)
 
 	if (!current)
 		return update_refuse(e, ENOENT, xstrdup("the ImageStream is gone"));
-	if (!fits_url(e))
+	if (!update_tag_fits_url(e))
 		return remove_by_patch(e, &tag);
 	for (int i = 0; i < LOST_MAX && is_to_repeat(r, e); i++) {
 		r = delete_imagestreamtag(e, e->uid);

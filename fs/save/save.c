@@ -1,8 +1,10 @@
 #include "fs/save/save.h"
 
 #include "client/json.h"
+#include "client/reference.h"
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
+#include "fs/save/deleted.h"
 #include "fs/save/update.h"
 #include "fs/save/verdict.h"
 
@@ -11,6 +13,11 @@
 #define LINE_MAX_LEN                                                                               \
 	1024 /* of a cause: Strict errors quote the object, and then say what is wrong */
 #define REASON_MAX ((size_t)4 << 20)
+
+/* For who lays a backup over the object that it was made of. */
+#define PUT_BACK                                                                                   \
+	"to save this text all the same, leave its resourceVersion out, or write it to "           \
+	"NAMESPACE/.api/apply"
 
 struct document {
 	struct mount *mount;
@@ -23,7 +30,8 @@ struct document {
 	bool untold;		  /* whoever wrote it can't be told from others */
 	const char *text;
 	size_t len;
-	json_t *mine;
+	json_t *mine;	     /* as it was written; of `from` what the line says */
+	json_t *meant;	     /* what of it counts, and is merged */
 	char raw[NAME_SIZE]; /* the tag's real name */
 	json_t *conflicts;
 	uint64_t stamp; /* of the accepted save (fs/tree/mergebase.h) */
@@ -33,8 +41,15 @@ struct document {
 static void document_release(struct document *d)
 {
 	json_decref(d->mine);
+	json_decref(d->meant);
 	json_decref(d->conflicts);
 	update_release(&d->edit);
+}
+
+/* Whose text it is, as far as anybody can say. */
+static const struct process_id *writer(const struct document *d)
+{
+	return d->call->who.tgid ? &d->call->who : &d->opener;
 }
 
 /* Takes over the reference. */
@@ -59,14 +74,18 @@ static void find_oldest(struct document *d, struct base *ret)
 		base_release(ret);
 }
 
+enum seen { SEEN_NOTHING, SEEN_SAVED, SEEN_READ };
+
 /*
  * What the process that saves saw last of the file, or the one that opened it; what the handle
- * itself saved, if that is newer; else the version at open.
+ * itself saved, if that is newer; else the version at open. Returns what it saw: SEEN_SAVED is a
+ * text of its own.
  */
-static void find_base(struct document *d, const struct object *current, struct base *ret)
+static enum seen find_base(struct document *d, const struct object *current, struct base *ret)
 {
 	struct mergebases *bases = d->mount->bases;
 	const struct base *saved = d->saved;
+	enum seen seen;
 
 	*ret = (struct base){0};
 	if (d->untold)
@@ -80,8 +99,10 @@ static void find_base(struct document *d, const struct object *current, struct b
 	}
 	if (ret->version && !streq(ret->version->uid, current->uid))
 		base_release(ret);
+	seen = !ret->version ? SEEN_NOTHING : ret->text ? SEEN_SAVED : SEEN_READ;
 	if (!ret->version && d->opened && streq(d->opened->uid, current->uid))
 		ret->version = object_ref(d->opened);
+	return seen;
 }
 
 static const char *version_in(const json_t *text)
@@ -93,9 +114,10 @@ static const char *version_in(const json_t *text)
  * imagestream.*: the resourceVersion in the text names the base, and nothing may have happened
  * since but this mount's saves and what moves by itself.
  */
-static int check_version(struct document *d, struct object *current, struct base *base)
+static int check_version(
+	struct document *d, struct object *current, struct base *base, const char *named)
 {
-	const char *named = version_in(d->mine), *saved = version_in(base->text);
+	const char *saved = version_in(base->text);
 
 	if (named && !(saved && streq(saved, named))) {
 		struct object *version =
@@ -106,8 +128,7 @@ static int check_version(struct document *d, struct object *current, struct base
 		if (!version)
 			return update_refuse(&d->edit, ESTALE,
 				xasprintf("resourceVersion %s is not one that this mount showed in "
-					  "the "
-					  "last 10 minutes; the current one is %s",
+					  "the last 10 minutes; the current one is %s; " PUT_BACK,
 					named, current->resource_version));
 		base_set(base, version);
 	}
@@ -115,9 +136,34 @@ static int check_version(struct document *d, struct object *current, struct base
 				     base->version->resource_version, current))
 		return update_refuse(&d->edit, ESTALE,
 			xasprintf("somebody changed the ImageStream since resourceVersion %s; the "
-				  "current one is %s",
+				  "current one is %s; " PUT_BACK,
 				base->version->resource_version, current->resource_version));
 	return 0;
+}
+
+/* The tag with the `from` of the line. What no line can say stays while it names the same. */
+static json_t *with_from(const struct document *d, const json_t *element)
+{
+	const json_t *old = json_object_get(element, "from");
+	json_t *result = element ? json_copy((json_t *)element) : json_object();
+
+	if (!reference_is_same(old, d->mine, d->path->ns))
+		json_object_set(result, "from", d->mine);
+	return result;
+}
+
+/* A status that was written before the last push would take that back. */
+static int check_history(struct document *d, const json_t *theirs)
+{
+	_cleanup_json_ json_t *tag = patch_lost_item(&d->edit.file, theirs, d->meant);
+
+	return !tag ? 0
+		    : update_refuse(&d->edit, ESTALE,
+			      xasprintf("the text is older than the status: it lacks the newest "
+					"image "
+					"of tag %s; who means it writes the whole ImageStream to "
+					".api/status-replace",
+				      json_string_value(tag)));
 }
 
 /* update_decide: the text's changes from its base, on top of the current object. */
@@ -126,23 +172,31 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	struct document *d = e->arg;
 	_cleanup_base_ struct base base = {0};
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
+	enum seen seen = find_base(d, current, &base);
+	enum patch_text whose = patch_text(&e->file, theirs, d->mine, seen != SEEN_READ);
 	char *error = NULL;
 	int r;
 
-	find_base(d, current, &base);
 	if (e->file.view == PATCH_IMAGESTREAM) {
-		r = check_version(d, current, &base);
+		r = check_version(
+			d, current, &base, whose == PATCH_TEXT_OWN ? version_in(d->mine) : NULL);
 		if (r < 0)
 			return r;
 	}
 	parsed = base.version ? object_cache_get(d->mount->cache, base.version)
 			      : json_incref((json_t *)json);
 	shown = patch_value(&e->file, parsed);
-	r = patch_check(&e->file, shown, d->mine, &error);
+	json_decref(d->meant);
+	d->meant = d->path->kind == KIND_TAG_FROM ? with_from(d, base.text ? base.text : shown)
+						  : patch_adopt(&e->file, whose, shown, d->mine);
+	r = patch_check(&e->file, shown, d->meant, &error);
 	if (r < 0)
 		return update_refuse(e, -r, error);
+	r = seen == SEEN_NOTHING ? check_history(d, theirs) : 0;
+	if (r < 0)
+		return r;
 	json_decref(steal_ptr(d->conflicts));
-	r = patch_merge3(&e->file, base.text ? base.text : shown, theirs, d->mine, ret_merged,
+	r = patch_merge3(&e->file, base.text ? base.text : shown, theirs, d->meant, ret_merged,
 		&d->conflicts);
 	if (r < 0)
 		return update_refuse(e, -r,
@@ -150,16 +204,105 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 					     : "the text doesn't fit the current object"));
 	if (!*ret_merged && !theirs)
 		return 0;
-	return patch_equal(&e->file, theirs, *ret_merged) ? 0 : 1;
+	if (patch_equal(&e->file, theirs, *ret_merged))
+		return 0;
+	if (whose == PATCH_TEXT_FOREIGN)
+		deleted_keep(d->mount->deleted, writer(d), current);
+	return 1;
 }
 
 bool save_is_whole(const struct place *path, const char *text, size_t len)
 {
 	_cleanup_json_ json_t *json = NULL;
 
+	if (path->kind == KIND_TAG_FROM || path->kind == KIND_TAG_IMAGE)
+		return len && memchr(text, '\n', len) == text + len - 1;
 	if (path->kind != KIND_IMAGESTREAM_YAML)
 		json = json_read_or_null(text, len, JSON_ALLOW_NUL);
 	return json;
+}
+
+/* ---- images in the cluster's own registry ---- */
+
+static json_t *find_stream(struct document *d, const char *ns, const char *name, int *ret_error)
+{
+	_cleanup_free_ char *key = xasprintf("%s/%s", ns, name);
+	_cleanup_object_ struct object *held = store_get(d->mount->store, key);
+	_cleanup_free_ char *path = NULL;
+	_cleanup_status_ struct status status = {0};
+	json_t *json = NULL;
+
+	*ret_error = 0;
+	if (held)
+		return object_parse(held);
+	path = api_stream_path(d->mount->api, ns, name);
+	*ret_error = api_send(
+		d->mount->api, &d->call->api, &(struct api_request){.path = path}, &json, &status);
+	return json;
+}
+
+static bool has_image(const json_t *stream, const char *digest)
+{
+	const json_t *tag, *item;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(json_object_get(stream, "status"), "tags"), i, tag) {
+		json_array_foreach(json_object_get(tag, "items"), k, item) {
+			const char *image = json_str(item, "image");
+
+			if (image && streq(image, digest))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Whether the registry is the one that the stream's own images are in. */
+static bool is_own_registry(struct document *d, const char *registry)
+{
+	int error;
+	_cleanup_json_ json_t *stream = find_stream(d, d->path->ns, d->path->stream, &error);
+	const json_t *status = json_object_get(stream, "status");
+
+	return reference_is_in(json_str(status, "dockerImageRepository"), registry) ||
+	       reference_is_in(json_str(status, "publicDockerImageRepository"), registry);
+}
+
+/*
+ * A reference to an image in this cluster's own registry, as `image` shows it, becomes that very
+ * image of that stream. Who may not read the stream may be allowed to pull from it: then the server
+ * decides.
+ */
+static int find_own_image(struct document *d)
+{
+	const char *name = json_str(d->mine, "name"), *kind = json_str(d->mine, "kind");
+	_cleanup_reference_ struct reference r = {0};
+	_cleanup_json_ json_t *stream = NULL;
+	_cleanup_free_ char *image = NULL;
+	int error = -ENOENT;
+
+	if (!streq(kind, "DockerImage") || !reference_split(name, &r))
+		return 0;
+	if (is_own_registry(d, r.registry))
+		stream = find_stream(d, r.ns, r.stream, &error);
+	if (error == -EACCES || has_image(stream, r.digest)) {
+		image = xasprintf("%s@%s", r.stream, r.digest);
+		json_decref(d->mine);
+		d->mine = json_pack("{s:s, s:s*, s:s}", "kind", "ImageStreamImage", "namespace",
+			streq(r.ns, d->path->ns) ? NULL : r.ns, "name", image);
+		return 0;
+	}
+	if (error < 0 && error != -ENOENT)
+		return update_refuse(&d->edit, -error,
+			xasprintf("%s/%s couldn't be looked at: %s", r.ns, r.stream,
+				strerror(-error)));
+	if (!reference_is_internal(r.registry))
+		return 0;
+	return update_refuse(&d->edit, EINVAL,
+		xasprintf("%s is in a cluster's internal registry, and %s/%s here has no such "
+			  "image: it "
+			  "is another cluster's, or its ImageStream is gone",
+			name, r.ns, r.stream));
 }
 
 static int parse_yaml(struct document *d)
@@ -179,6 +322,10 @@ static int parse(struct document *d)
 
 	if (d->path->kind == KIND_IMAGESTREAM_YAML)
 		return parse_yaml(d);
+	if (d->path->kind == KIND_TAG_FROM)
+		return reference_parse(d->text, d->len, &d->mine, &why) < 0
+			       ? update_refuse(&d->edit, EINVAL, steal_ptr(why))
+			       : find_own_image(d);
 	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
 		return update_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
 	if (!json_is_object(d->mine))
@@ -207,8 +354,9 @@ static void add_causes(const struct status *status, struct buf *out)
 	json_array_foreach(causes, i, cause) {
 		const char *field = json_str(cause, "field"), *reason = json_str(cause, "reason");
 		const char *message = json_str(cause, "message");
-		_cleanup_free_ char *line = xasprintf("%s: %s: %s", field ? field : "-",
-			reason ? reason : "-", message ? message : "-");
+		_cleanup_free_ char *sentence = message ? status_sentence(message) : xstrdup("-");
+		_cleanup_free_ char *line = xasprintf(
+			"%s: %s: %s", field ? field : "-", reason ? reason : "-", sentence);
 
 		add_line(out, line);
 	}
@@ -247,6 +395,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.stream = path->stream,
 		.uid = uid,
 		.file = {.view = layout[path->kind].view},
+		.as_tag = path->kind == KIND_TAG_FROM,
 		.decide = merge,
 		.arg = d,
 		.own = {.file = call->closed ? NULL : path}};
@@ -259,28 +408,45 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 	return 0;
 }
 
+/* The image that a tag shows is the server's to say: the text may be that, and nothing else. */
+static int check_image(struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(d->mount->shown, d->path);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	int r = snapshot ? snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) : -ENOENT;
+	size_t len = d->len;
+
+	if (r < 0)
+		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
+	while (len && strchr("\r\n", d->text[len - 1]))
+		len--;
+	if (len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
+		return 0;
+	return update_refuse(&d->edit, EACCES,
+		xstrdup("a tag's image is what it was given: write what it is to follow to "
+			"`from`"));
+}
+
 /* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
 	uint64_t dir = namei_parent(d->mount, d->path);
-	int r = parse(d);
+	bool image = d->path->kind == KIND_TAG_IMAGE;
+	int r = image ? check_image(d) : parse(d);
 
-	if (r == 0)
+	if (r == 0 && !image)
 		r = update_run(&d->edit);
 	update_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
 		return r;
 	}
-	/*
-	 * An editor that puts the old text back hasn't saved the new one, unless the server has it
-	 * by now.
-	 */
-	if ((d->edit.sent || rejects_holds(d->mount->rejects, dir, d->path, d->text, d->len)) &&
-		rejects_clear(d->mount->rejects, dir, d->path))
+	if (rejects_clear(d->mount->rejects, dir, d->path))
 		kernel_inval_ino(d->mount->kernel, dir);
-	d->stamp = mergebase_saved(d->mount->bases, d->call->who.tgid ? &d->call->who : &d->opener,
-		d->slot, d->mine, d->edit.result);
+	if (image)
+		return 0;
+	d->stamp = mergebase_saved(
+		d->mount->bases, writer(d), d->slot, d->meant ? d->meant : d->mine, d->edit.result);
 	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
 		now_monotonic() + PUBLISH_WAIT_NS);
 	return 0;
@@ -367,10 +533,11 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 	} else {
 		r = save(&d);
 	}
-	if (r == 0) {
-		struct base saved = {d.edit.result, d.mine, d.stamp};
-
+	if (r == 0)
 		settle_pending(m, &state);
+	if (r == 0 && d.edit.result) {
+		struct base saved = {d.edit.result, d.meant ? d.meant : d.mine, d.stamp};
+
 		handle_set_saved(m->inodes, f, &saved);
 	}
 	r = verdict_errno(VERDICT_CLOSE, r);

@@ -35,6 +35,7 @@ void update_release(struct update *e)
 	object_unref(e->result);
 	free(e->request);
 	free(e->last_from);
+	free(e->tag_version);
 	json_decref(e->last_sent);
 }
 
@@ -153,7 +154,7 @@ static int send_form(struct update *e, enum patch_form form, const json_t *curre
 {
 	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->ns,
 		e->stream, is_status(e) ? "status" : NULL);
-	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=Strict", base);
+	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=%s", base, e->mount->validation);
 	_cleanup_json_ json_t *stored = NULL, *body = NULL;
 	_cleanup_buf_ struct buf text = {0};
 	struct api_request request = {.path = path, .content_type = content_types[form]};
@@ -174,12 +175,87 @@ static int send_form(struct update *e, enum patch_form form, const json_t *curre
 	return update_send(e, &request, ret_answer);
 }
 
+bool update_tag_fits_url(const struct update *e)
+{
+	return e->file.tag_len > 0 && strlen(e->file.tag) == e->file.tag_len &&
+	       !strpbrk(e->file.tag, "/:@") && !streq(e->file.tag, ".") &&
+	       !streq(e->file.tag, "..");
+}
+
+char *update_tag_path(const struct update *e)
+{
+	_cleanup_free_ char *name = xasprintf("%s:%s", e->stream, e->file.tag);
+
+	return resource_path(&e->mount->api->resources->tags, e->ns, name, NULL);
+}
+
+static bool goes_as_tag(const struct update *e, const json_t *merged)
+{
+	const char *kind = json_str(json_object_get(merged, "from"), "kind");
+
+	return e->as_tag && kind && !streq(kind, "DockerImage") && update_tag_fits_url(e);
+}
+
+/*
+ * The tag as PUT of the imagestreamtag, after which tags that follow it move along (real-server-2.md
+ * D3). The server takes the tag's annotations from metadata, and the stream's lookupPolicy.
+ */
+static json_t *tag_body(const struct update *e, const json_t *current, const json_t *merged)
+{
+	const struct api_resource *tags = &e->mount->api->resources->tags;
+	const json_t *metadata = json_object_get(current, "metadata");
+	_cleanup_json_ json_t *tag = json_copy((json_t *)merged);
+
+	json_object_del(tag, "generation");
+	json_object_set_new(tag, "name", json_string(e->file.tag));
+	return json_pack("{s:s, s:s, s:{s:s++, s:s, s:O*, s:O*}, s:O, s:O*}", "kind", tags->kind,
+		"apiVersion", tags->api_version, "metadata", "name", e->stream, ":", e->file.tag,
+		"namespace", e->ns, "resourceVersion", json_object_get(metadata, "resourceVersion"),
+		"annotations", json_object_get(tag, "annotations"), "tag", tag, "lookupPolicy",
+		json_object_get(json_object_get(current, "spec"), "lookupPolicy"));
+}
+
+/* The caller frees; NULL: it names none. */
+static char *version_of(const struct buf *answer)
+{
+	_cleanup_json_ json_t *json = json_read_or_null(answer->data, answer->len, JSON_ALLOW_NUL);
+	const char *version = json_str(json_object_get(json, "metadata"), "resourceVersion");
+
+	return version ? xstrdup(version) : NULL;
+}
+
+/* Its answer is no ImageStream: that is asked for. -EOPNOTSUPP: this server or user can't. */
+static int send_tag(
+	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
+{
+	_cleanup_free_ char *base = update_tag_path(e);
+	_cleanup_free_ char *stream = api_stream_path(e->mount->api, e->ns, e->stream);
+	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=%s", base, e->mount->validation);
+	_cleanup_json_ json_t *body = tag_body(e, current, merged);
+	struct api_request request = {.method = "PUT",
+		.path = path,
+		.content_type = content_types[PATCH_PUT],
+		.body = body};
+	int r = update_send(e, &request, ret_answer);
+
+	if (r < 0)
+		return e->status.code == 403 || e->status.code == 405 ? -EOPNOTSUPP : r;
+	free(e->tag_version);
+	e->tag_version = version_of(ret_answer);
+	r = update_send(e, &(struct api_request){.path = stream}, ret_answer);
+	if (r < 0 && e->status.code) /* what the PUT did isn't known: look again */
+		r = update_refuse(e, EIO, xstrdup("the changed ImageStream couldn't be read"));
+	return r;
+}
+
 static int send_change(
 	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
 {
 	enum patch_form form = patch_form(&e->file, current, merged);
-	int r;
+	int r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
 
+	if (r != -EOPNOTSUPP)
+		return r;
 	do {
 		r = send_form(e, form, current, merged, ret_answer);
 	} while (r < 0 && e->status.code == 415 && other_form(e, &form));
@@ -305,7 +381,9 @@ static int attempt(struct update *e, bool *ret_again)
 		return r;
 	}
 	e->sent = true;
-	history_own(e->mount->history, e->result, current->resource_version);
+	/* Between the PUT of a tag and the look at the stream others may have been. */
+	if (!e->tag_version || streq(e->tag_version, e->result->resource_version))
+		history_own(e->mount->history, e->result, current->resource_version);
 	return 0;
 }
 

@@ -29,6 +29,7 @@ struct update {
 	struct patch_file file;
 	update_decide *decide;
 	void *arg;
+	bool as_tag;	       /* a `from` that is no DockerImage goes as `oc tag` sends it */
 	struct change_own own; /* what the kernel does by itself if the call succeeds */
 	bool taken;	       /* an answer is in the store */
 
@@ -39,8 +40,9 @@ struct update {
 	bool in_doubt;	       /* nobody knows what became of it */
 	char *last_from;       /* the version that was sent last was made on that one */
 	json_t *last_sent;
-	uint64_t asked; /* the number of the last request (client/store.h) */
-	char *request;	/* the last one sent, for messages; NULL: none */
+	char *tag_version; /* of the stream, by the answer to the PUT of a tag; or NULL */
+	uint64_t asked;	   /* the number of the last request (client/store.h) */
+	char *request;	   /* the last one sent, for messages; NULL: none */
 };
 
 /*
@@ -72,6 +74,13 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 
 /* api_send_raw, and what is asked and answered is the update's. *ret_answer's old bytes go. */
 int update_send(struct update *e, const struct api_request *request, struct buf *ret_answer);
+
+/*
+ * The URL of the imagestreamtag; the caller frees. A name that is empty or has '/', ':' or '@' has
+ * none of its own: the server would take another tag (api-facts.md, corrections).
+ */
+bool update_tag_fits_url(const struct update *e);
+char *update_tag_path(const struct update *e);
 
 /* Whether the request may have arrived, though no answer came, or one too large to be taken. */
 bool update_is_lost(const struct update *e);

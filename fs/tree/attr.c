@@ -1,5 +1,6 @@
 #include "fs/tree/attr.h"
 
+#include "client/reference.h"
 #include "client/yaml.h"
 
 #include <errno.h>
@@ -14,6 +15,11 @@ int attr_json(const json_t *value, struct buf *out)
 int attr_yaml(const json_t *value, struct buf *out)
 {
 	return yaml_show(value, out);
+}
+
+int attr_from(const json_t *value, struct buf *out)
+{
+	return reference_show(json_object_get(value, "from"), out);
 }
 
 int attr_image(const json_t *value, struct buf *out)

@@ -17,6 +17,8 @@ struct attr_tag {
 /* A value's bytes, appended. -EFBIG past the buf's maximum. */
 typedef int attr_fn(const json_t *value, struct buf *out);
 attr_fn attr_json, attr_yaml;
+/* Of a tag's spec: what it follows (client/reference.h). -ENOENT where it follows nothing. */
+attr_fn attr_from;
 /* Of a tag's status: where its newest image is. -ENOENT where it has none. */
 attr_fn attr_image;
 

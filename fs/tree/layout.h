@@ -54,6 +54,8 @@
 		RIGHT_PATCH, PATCH_TAG_SPEC, attr_json) \
 	ROW(TAG_STATUS, TAG, "status.json", S_IFREG | 0666, \
 		RIGHT_PATCH_STATUS, PATCH_TAG_STATUS, attr_json) \
+	ROW(TAG_FROM,   TAG, "from",        S_IFREG | 0666, \
+		RIGHT_PATCH, PATCH_TAG_SPEC, attr_from) \
 	ROW(TAG_IMAGE,  TAG, "image",       S_IFREG | 0666, \
 		0, PATCH_TAG_STATUS, attr_image) \
 	ROW(API, ROOT, ".api", S_IFDIR | 0555) \
@@ -145,6 +147,15 @@ static inline bool layout_is_directory(enum kind kind)
 static inline bool layout_is_hidden(enum kind kind)
 {
 	return layout[kind].name && layout[kind].name[0] == '.';
+}
+
+/*
+ * A text equal to what the file shows is accepted of whoever may write in its directory, whatever
+ * the rights to change it: tools write files again that didn't change.
+ */
+static inline bool layout_takes_equal(enum kind kind)
+{
+	return layout[kind].view == PATCH_STATUS || layout[kind].view == PATCH_TAG_STATUS;
 }
 
 /*

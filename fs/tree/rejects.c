@@ -1,11 +1,10 @@
 #include "fs/tree/rejects.h"
 
 #include "client/map.h"
+#include "fs/tree/state.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <pwd.h>
 
 static const char *const suffixes[] = {".rejected", ".error"};
 
@@ -24,26 +23,9 @@ struct kept {
 	char wanted[];
 };
 
-/* basedir-spec: an absolute $XDG_STATE_HOME, else ~/.local/state. */
-static char *state_home(void)
-{
-	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	struct passwd *user;
-
-	if (xdg && xdg[0] == '/')
-		return xstrdup(xdg);
-	if (!home || home[0] != '/') {
-		user = getpwuid(getuid());
-		home = user ? user->pw_dir : NULL;
-	}
-	return home ? xasprintf("%s/.local/state", home) : NULL;
-}
-
 struct rejects *rejects_new(struct inode_table *inodes, struct journal *journal, const char *server,
 	uid_t uid, gid_t gid)
 {
-	_cleanup_free_ char *home = state_home();
-	const char *host = strstr(server, "://");
 	struct rejects *r = xcalloc(1, sizeof(*r));
 
 	r->inodes = inodes;
@@ -51,14 +33,7 @@ struct rejects *rejects_new(struct inode_table *inodes, struct journal *journal,
 	r->uid = uid;
 	r->gid = gid;
 	pthread_mutex_init(&r->lock, NULL);
-	if (home) {
-		_cleanup_free_ char *name = xstrdup(host ? host + 3 : server);
-
-		for (char *p = name; *p; p++)
-			if (*p == '/')
-				*p = '_';
-		r->state = xasprintf("%s/imagestreamfs/%s", home, name);
-	}
+	r->state = state_directory(NULL, server);
 	return r;
 }
 
@@ -87,71 +62,6 @@ static char *state_path(const struct rejects *r, const struct place *dir, const 
 
 	return xasprintf("%s/%s/%s/%s%s%s%s", r->state, dir->ns, dir->stream, tag ? "tags/" : "",
 		tag ? dir->tag : "", tag ? "/" : "", name);
-}
-
-static int make_directories(char *path)
-{
-	for (char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
-		int r;
-
-		*p = '\0';
-		r = mkdir(path, 0700);
-		*p = '/';
-		if (r < 0 && errno != EEXIST)
-			return -errno;
-	}
-	return 0;
-}
-
-static int write_all(int fd, const char *data, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			data += n;
-			len -= n;
-		}
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
-/* A name that nothing has, NUMBER from 2 on; the file is made. The caller frees *ret. */
-static int make_free(const char *path, char **ret)
-{
-	for (unsigned i = 1;; i++) {
-		_cleanup_free_ char *name = i == 1 ? xstrdup(path) : xasprintf("%s.%u", path, i);
-		_cleanup_close_ int fd =
-			open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-		if (fd >= 0) {
-			*ret = steal_ptr(name);
-			return 0;
-		}
-		if (errno != EEXIST)
-			return -errno;
-	}
-}
-
-/* Whole or not at all. */
-static int write_file(const char *path, const char *data, size_t len)
-{
-	static atomic_uint serial;
-	_cleanup_free_ char *temporary = xasprintf("%s.%d.%u", path, getpid(), ++serial);
-	_cleanup_close_ int fd =
-		open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, data, len);
-	if (r == 0 && rename(temporary, path) < 0)
-		r = -errno;
-	if (r < 0)
-		unlink(temporary);
-	return r;
 }
 
 /* Where this mount keeps it already, or NULL; taken out of the table. The caller frees. */
@@ -187,15 +97,15 @@ static void set_kept(struct rejects *r, const char *wanted, char *actual)
 static int keep_state(struct rejects *r, char *wanted, bool again, const char *data, size_t len)
 {
 	char *actual = again ? take_kept(r, wanted) : NULL;
-	int error = make_directories(wanted);
+	int error = state_make_directories(wanted);
 	bool made = false;
 
 	if (error == 0 && !actual) {
-		error = make_free(wanted, &actual);
+		error = state_make_free(wanted, &actual);
 		made = error == 0;
 	}
 	if (error == 0 && actual)
-		error = write_file(actual, data, len);
+		error = state_write(actual, data, len);
 	if (error < 0 && made) {
 		unlink(actual);
 		free(steal_ptr(actual));

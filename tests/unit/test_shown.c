@@ -32,19 +32,27 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* "tag", "tag=content", "tag=content+image": its element in the spec, and one in the status. */
+/*
+ * "tag", "tag=content", "tag=content^from+image": its element in the spec, and one in the status.
+ */
 static void add_tag(char *word, json_t *spec, json_t *status)
 {
-	char *image = strchr(word, '+'), *content;
-	json_t *items = json_array();
+	char *image = strchr(word, '+'), *content, *from;
+	json_t *items = json_array(), *element;
 
 	if (image)
 		*image++ = '\0';
+	from = strchr(word, '^');
+	if (from)
+		*from++ = '\0';
 	content = strchr(word, '=');
 	if (content)
 		*content++ = '\0';
-	json_array_append_new(
-		spec, json_pack("{s:s, s:s}", "name", word, "content", content ? content : ""));
+	element = json_pack("{s:s, s:s}", "name", word, "content", content ? content : "");
+	if (from)
+		json_object_set_new(element, "from",
+			json_pack("{s:s, s:s}", "kind", "DockerImage", "name", from));
+	json_array_append_new(spec, element);
 	if (image && *image)
 		json_array_append_new(items, json_pack("{s:s}", "dockerImageReference", image));
 	if (image)
@@ -1896,20 +1904,20 @@ static void test_return(void **state)
 	uint64_t first[KIND_TAG_IMAGE + 1], seen[4][KIND_TAG_IMAGE + 1], other;
 
 	set_tags("shop/api", "u2", 1, "v1");
-	set_tags("shop/web", "u1", 1, "v1+i");
+	set_tags("shop/web", "u1", 1, "v1^x+i");
 	other = attr_of(STREAM("shop", "api")).ino;
 	all_inos(first);
 	for (int i = 0; i < 4; i++) {
-		assert_true(set_tags("shop/web", "u1", 10 * i + 2, "v1+i"));
+		assert_true(set_tags("shop/web", "u1", 10 * i + 2, "v1^x+i"));
 		all_inos(seen[i]);
 		assert_true(i || seen[i][KIND_STREAM] == first[KIND_STREAM]);
 		for (int k = 0; k < i; k++)
 			for (enum kind kind = KIND_STREAM; kind <= KIND_TAG_IMAGE; kind++)
 				assert_true(seen[k][kind] != seen[i][kind]);
 		assert_true(del("shop/web"));
-		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1+i"));
+		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1^x+i"));
 		assert_true(del("shop/web"));
-		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1+i"));
+		assert_true(set_tags("shop/web", "u1", 10 * i + 3, "v1^x+i"));
 	}
 	assert_true(attr_of(STREAM("shop", "api")).ino == other);
 }

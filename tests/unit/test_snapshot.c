@@ -233,11 +233,12 @@ static void test_every_file(void **state)
 	assert_shows(v, KIND_TAG_SPEC, "a", "{\n  \"name\": \"a\"\n}\n");
 	assert_shows(v, KIND_TAG_STATUS, "a", "{\n  \"tag\": \"a\",\n  \"items\": []\n}\n");
 	assert_none(v, KIND_TAG_IMAGE, "a");
+	assert_none(v, KIND_TAG_FROM, "a");
 	assert_none(v, KIND_TAG_SPEC, "b");
 	assert_int_equal(attr(v, KIND_STREAM, "").nlink, 3);
 	assert_int_equal(attr(v, KIND_TAGS, "").nlink, 3);
 	assert_int_equal(attr(v, KIND_TAG, "a").nlink, 2);
-	for (enum kind kind = KIND_STREAM; kind < KIND_TAG_IMAGE; kind++)
+	for (enum kind kind = KIND_STREAM; kind < KIND_TAG_FROM; kind++)
 		assert_int_equal(
 			attr(v, kind, kind >= KIND_TAG ? "a" : "").mtime, v->object->newest);
 }
@@ -256,6 +257,8 @@ static void test_image(void **state)
 	assert_none(v, KIND_TAG_IMAGE, "no");
 	assert_none(v, KIND_TAG_IMAGE, "none");
 	assert_shows(v, KIND_TAG_IMAGE, "two", "new@2\n");
+	assert_shows(v, KIND_TAG_FROM, "none", "x:1\n");
+	assert_none(v, KIND_TAG_FROM, "two");
 	assert_shows(v, KIND_TAG_STATUS, "null", "{\n  \"tag\": \"null\",\n  \"items\": null\n}\n");
 }
 
@@ -263,10 +266,12 @@ static void test_image(void **state)
 static void test_counters(void **state)
 {
 	_cleanup_view_ struct snapshot *one =
-		next_view(NULL, "1", "{\"name\":\"a\",\"generation\":1}", HISTORY("a", "y@1"), 0);
+		next_view(NULL, "1", TAG("a", "x:1"), HISTORY("a", "y@1"), 0);
 	int64_t now = one->object->newest + 100;
-	_cleanup_view_ struct snapshot *two =
-		next_view(one, "2", "{\"name\":\"a\",\"generation\":2}", HISTORY("a", "y@1"), now);
+	_cleanup_view_ struct snapshot *two = next_view(one, "2",
+		"{\"name\":\"a\",\"generation\":3,\"from\":{\"kind\":\"DockerImage\",\"name\":\"x:"
+		"1\"}}",
+		HISTORY("a", "y@1"), now);
 
 	for (enum kind kind = KIND_STREAM; kind <= KIND_TAG_IMAGE; kind++) {
 		const char *tag = kind >= KIND_TAG ? "a" : "";

@@ -1,0 +1,220 @@
+#include "client/reference.h"
+
+#include <errno.h>
+
+#define DOCKER_IMAGE "DockerImage"
+#define INTERNAL     ".svc:5000"
+#define SPACES	     " \t"
+
+static bool is_odd(unsigned char c)
+{
+	return c < 0x20 || c == 0x7f || c == '%';
+}
+
+/* At the ends a space would be taken for none. */
+static int add_name(struct buf *out, const char *name, size_t len)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < len; i++) {
+		unsigned char c = name[i];
+
+		r = is_odd(c) || (c == ' ' && (i == 0 || i + 1 == len)) ? buf_addf(out, "%%%02X", c)
+									: buf_add(out, &name[i], 1);
+	}
+	return r;
+}
+
+static const char *kind_of(const json_t *from)
+{
+	const char *kind = json_str(from, "kind");
+
+	return kind && *kind ? kind : DOCKER_IMAGE;
+}
+
+int reference_show(const json_t *from, struct buf *out)
+{
+	const json_t *name = json_object_get(from, "name");
+	const char *kind = kind_of(from), *ns = json_str(from, "namespace");
+	const char *text = json_is_string(name) ? json_string_value(name) : "";
+	bool image = streq(kind, DOCKER_IMAGE);
+	int r = 0;
+
+	if (json_object_size(from) == 0)
+		return -ENOENT;
+	if (!image || strpbrk(text, SPACES)) {
+		r = add_name(out, kind, strlen(kind));
+		r = r < 0 ? r : buf_addstr(out, " ");
+	}
+	if (r == 0 && !image && ns && *ns) {
+		r = add_name(out, ns, strlen(ns));
+		r = r < 0 ? r : buf_addstr(out, "/");
+	}
+	if (r == 0)
+		r = add_name(out, text, json_is_string(name) ? json_string_length(name) : 0);
+	return r < 0 ? r : buf_addstr(out, "\n");
+}
+
+static int refuse(char **ret_error, const char *why)
+{
+	*ret_error = xstrdup(why);
+	return -EINVAL;
+}
+
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	const char *p = c ? strchr(digits, c) : NULL;
+
+	return p ? p - digits : -1;
+}
+
+/* What reference_show escapes is read back; any other '%' stands for itself. */
+static json_t *read_name(const char *text, size_t len)
+{
+	_cleanup_free_ char *name = xmalloc(len + 1);
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		int high = text[i] == '%' && i + 2 < len ? hex_digit(text[i + 1]) : -1;
+		int low = high < 0 ? -1 : hex_digit(text[i + 2]);
+		unsigned char c = low < 0 ? text[i] : high * 16 + low;
+
+		if (low >= 0 && (is_odd(c) || c == ' '))
+			i += 2;
+		else
+			c = text[i];
+		name[n++] = c;
+	}
+	return json_stringn(name, n);
+}
+
+/* A namespace is a DNS label; a slash after ':' or '@' is the tag's own. */
+static size_t namespace_len(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len && text[i] != ':' && text[i] != '@'; i++)
+		if (text[i] == '/')
+			return i;
+	return 0;
+}
+
+static int parse_line(const char *line, size_t len, json_t **ret, char **ret_error)
+{
+	size_t kind_len = strcspn(line, SPACES), ns_len = 0;
+	_cleanup_json_ json_t *kind = NULL, *ns = NULL, *name = NULL;
+	bool image = true;
+
+	if (kind_len < len) {
+		kind = read_name(line, kind_len);
+		image = kind && streq(json_string_value(kind), DOCKER_IMAGE);
+		kind_len += strspn(line + kind_len, SPACES);
+		line += kind_len;
+		len -= kind_len;
+	} else {
+		kind = json_string(DOCKER_IMAGE);
+	}
+	if (!image)
+		ns_len = namespace_len(line, len);
+	if (ns_len) {
+		ns = read_name(line, ns_len);
+		line += ns_len + 1;
+		len -= ns_len + 1;
+	}
+	name = read_name(line, len);
+	if (!kind || !name || (ns_len && !ns))
+		return refuse(ret_error, "the reference is not UTF-8");
+	*ret = json_pack("{s:O, s:O*, s:O}", "kind", kind, "namespace", ns, "name", name);
+	return 0;
+}
+
+int reference_parse(const char *text, size_t len, json_t **ret, char **ret_error)
+{
+	static const char mark[] = "\xef\xbb\xbf";
+	_cleanup_free_ char *line = NULL;
+	char *p;
+
+	if (len >= strlen(mark) && memcmp(text, mark, strlen(mark)) == 0) {
+		text += strlen(mark);
+		len -= strlen(mark);
+	}
+	len -= len && text[len - 1] == '\n';
+	len -= len && text[len - 1] == '\r';
+	if (memchr(text, '\n', len) || memchr(text, '\r', len))
+		return refuse(ret_error, "more than one line: a tag follows one reference");
+	for (size_t i = 0; i < len; i++)
+		if (((unsigned char)text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f)
+			return refuse(ret_error, "a control character in the reference");
+	line = xstrndup(text, len);
+	while (len && strchr(SPACES, line[len - 1]))
+		line[--len] = '\0';
+	p = line + strspn(line, SPACES);
+	len -= p - line;
+	if (!len)
+		return refuse(ret_error, "no reference: NAME, or KIND [NAMESPACE/]NAME");
+	return parse_line(p, len, ret, ret_error);
+}
+
+static const char *namespace_of(const json_t *from, const char *ns)
+{
+	const char *named = json_str(from, "namespace");
+
+	return named && *named ? named : ns;
+}
+
+bool reference_is_same(const json_t *a, const json_t *b, const char *ns)
+{
+	if (!streq(kind_of(a), kind_of(b)) ||
+		!json_equal(json_object_get(a, "name"), json_object_get(b, "name")))
+		return false;
+	return streq(kind_of(a), DOCKER_IMAGE) || streq(namespace_of(a, ns), namespace_of(b, ns));
+}
+
+/* The next part up to the separator, if it isn't empty; NULL: there is none. The caller frees. */
+static char *take_part(const char **p, char separator)
+{
+	const char *end = strchr(*p, separator), *begin = *p;
+
+	if (!end || end == begin)
+		return NULL;
+	*p = end + 1;
+	return xstrndup(begin, end - begin);
+}
+
+bool reference_split(const char *name, struct reference *ret)
+{
+	const char *p = name;
+
+	*ret = (struct reference){0};
+	ret->registry = take_part(&p, '/');
+	ret->ns = ret->registry ? take_part(&p, '/') : NULL;
+	ret->stream = ret->ns ? take_part(&p, '@') : NULL;
+	if (ret->stream && *p && !strchr(ret->stream, '/') && !strchr(ret->stream, ':')) {
+		ret->digest = xstrdup(p);
+		return true;
+	}
+	reference_release(ret);
+	return false;
+}
+
+void reference_release(struct reference *r)
+{
+	free(r->registry);
+	free(r->ns);
+	free(r->stream);
+	free(r->digest);
+	*r = (struct reference){0};
+}
+
+bool reference_is_in(const char *repository, const char *registry)
+{
+	size_t len = strlen(registry);
+
+	return repository && strncmp(repository, registry, len) == 0 && repository[len] == '/';
+}
+
+bool reference_is_internal(const char *registry)
+{
+	size_t len = strlen(registry), n = strlen(INTERNAL);
+
+	return len > n && streq(registry + len - n, INTERNAL);
+}
