@@ -102,6 +102,7 @@ static int refresh(struct dotapi_call *c)
 #define MERGE_PATCH	"application/merge-patch+json"
 #define STRATEGIC_PATCH "application/strategic-merge-patch+json"
 #define PROTOBUF	"application/vnd.kubernetes.protobuf"
+#define APPLY		"application/apply-patch+yaml"
 
 /* clang-format off */
 static const struct row {
@@ -109,6 +110,7 @@ static const struct row {
 	call_fn *fetch;	/* what the server has: at each open */
 	call_fn *store;	/* what is written; then `show` is its answer */
 	struct dotapi_request request;
+	enum dotapi_reader reader; /* what is read is made while it is read */
 } rows[KIND_COUNT] = {
 	[KIND_API_STATUS] =		{show_status},
 	[KIND_API_METRICS] =		{show_metrics},
@@ -116,15 +118,33 @@ static const struct row {
 	[KIND_API_REFRESH] =		{show_answer, NULL, refresh},
 	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", NULL, "", NULL}},
 
+	[KIND_API_EVENTS] =		{.reader = DOTAPI_EVENTS},
+	[KIND_NAMESPACE_EVENTS] =	{.reader = DOTAPI_EVENTS},
+	[KIND_STREAM_EVENTS] =		{.reader = DOTAPI_EVENTS},
+	[KIND_API_PUSHES] =		{.reader = DOTAPI_PUSHES},
+	[KIND_NAMESPACE_PUSHES] =	{.reader = DOTAPI_PUSHES},
+	[KIND_STREAM_PUSHES] =		{.reader = DOTAPI_PUSHES},
+	[KIND_API_EXPORT] =		{.reader = DOTAPI_EXPORT},
+	[KIND_NAMESPACE_EXPORT] =	{.reader = DOTAPI_EXPORT},
+	[KIND_API_FAILING] =		{NULL, request_failing},
+	[KIND_NAMESPACE_FAILING] =	{NULL, request_failing},
+
 	[KIND_API_CREATE] = {show_answer, NULL, request_create,
 		{"POST", NULL, "pretty=true", NULL}},
 	[KIND_NAMESPACE_CREATE] = {show_answer, NULL, request_create,
 		{"POST", NULL, "pretty=true", NULL}},
+	[KIND_API_APPLY] =		{show_answer, NULL, request_apply, {"PATCH", NULL, "", APPLY}},
+	[KIND_NAMESPACE_APPLY] =	{show_answer, NULL, request_apply, {"PATCH", NULL, "", APPLY}},
+	[KIND_API_APPLY_FORCE] = {show_answer, NULL, request_apply,
+		{"PATCH", NULL, "force=true", APPLY}},
+	[KIND_NAMESPACE_APPLY_FORCE] = {show_answer, NULL, request_apply,
+		{"PATCH", NULL, "force=true", APPLY}},
 	[KIND_NAMESPACE_DELETE] = {show_answer, NULL, request_delete_collection,
 		{"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_STREAM_DELETE] = {show_answer, NULL, request_delete,
 		{"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_TAG_IMPORT] =		{show_answer, NULL, request_import},
+	[KIND_TAG_IMAGE_JSON] =		{NULL, request_image, NULL, {"GET", NULL, "pretty=true", NULL}},
 
 	[KIND_JSON_PATCH] = {show_answer, NULL, request_change,
 		{"PATCH", NULL, "pretty=true", JSON_PATCH}},
@@ -158,10 +178,9 @@ static const struct row {
 };
 /* clang-format on */
 
-bool dotapi_is_events(enum kind kind)
+enum dotapi_reader dotapi_reader(enum kind kind)
 {
-	return layout_is_api(kind) && S_ISREG(layout[kind].mode) && !rows[kind].show &&
-	       !rows[kind].fetch;
+	return rows[kind].reader;
 }
 
 bool dotapi_is_fetched(enum kind kind)

@@ -1,6 +1,7 @@
 #include "fs/ops/ops.h"
 
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/export.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/discover.h"
 #include "fs/mount/modes.h"
@@ -521,6 +522,8 @@ void op_close(struct mount *m, struct handle *f)
 {
 	if (handle_events(f))
 		events_close(m->events, handle_events(f));
+	if (handle_export(f))
+		export_close(handle_export(f));
 	if (handle_close(m->inodes, f))
 		publish_wake(m->publisher);
 }
@@ -576,6 +579,16 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 			size < text.len - offset ? size : text.len - offset);
 }
 
+static void read_export(fuse_req_t req, struct handle *f, size_t size, off_t offset)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(SIZE_MAX);
+
+	if (export_read(handle_export(f), size, offset, &text) < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_buf(req, text.data, text.len);
+}
+
 static void op_read(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -591,6 +604,10 @@ static void op_read(
 	}
 	if (handle_events(op_file(fi))) {
 		events_read(m->events, handle_events(op_file(fi)), req, size, fi->flags);
+		return;
+	}
+	if (handle_export(op_file(fi))) {
+		read_export(req, op_file(fi), size, offset);
 		return;
 	}
 	r = handle_read(m->inodes, op_file(fi), size, offset, &text, &data, &len);
