@@ -8,7 +8,7 @@ import images
 import imagestream
 import render
 import schema
-from imagestream import history_of, tags_of
+from history import history_of, matching_images, tags_of
 from lists import Selection
 from server import Response
 from store import encode
@@ -256,7 +256,7 @@ class StreamTags(_Tags):
         version = self.store["imagestreams"].get(context.namespace, name)
         if version is None:
             raise errors.not_found("imagestreams", context.group, name)
-        found = imagestream.matching_images(history_of(version.obj), wanted)
+        found = matching_images(history_of(version.obj), wanted)
         if not found:
             raise errors.not_found("imagestreamimages", context.group, context.name)
         # Where a short name fits several images, one of them is as good as another.

@@ -274,8 +274,8 @@ def without_registry(value):
     return value
 
 
-@special("d4-import-dry", "d4-import-post", "d4-import-repository")
-def image_import(server, one):
+def image_import_answers(server, one):
+    """(the recorded answer, the server's), with digests left out."""
     replay.seed(server, one, [])
     status, headers, data = replay.send(server, one, replay.Seeded())
     assert status == one.status, data
@@ -288,7 +288,13 @@ def image_import(server, one):
         if repository:
             repository["images"].sort(key=lambda image: image["tag"])
         values.append(value)
-    assert values[1] == values[0]
+    return values
+
+
+@special("d4-import-dry", "d4-import-post", "d4-import-repository")
+def image_import(server, one):
+    recorded_value, value = image_import_answers(server, one)
+    assert value == recorded_value
 
 
 # Rights that go and come, in a namespace of their own.
