@@ -48,10 +48,14 @@ def matching_images(history, wanted):
     found = {}
     for tag in history.values():
         for item in tag["items"] or ():
-            digest = item["image"].partition(":")[2]
-            if item["image"] and (item["image"].startswith(wanted) or digest.startswith(wanted)):
+            if item["image"] and names_image(wanted, item["image"]):
                 found.setdefault(item["image"], item)
     return found
+
+
+def names_image(wanted, image):
+    """Whether wanted is an image's name or what it or its digest begins with."""
+    return image.startswith(wanted) or image.partition(":")[2].startswith(wanted)
 
 
 def add_item(history, name, item):

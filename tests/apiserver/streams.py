@@ -9,16 +9,18 @@ import imagestream
 import patch
 import render
 import schema
-from lists import Selection, parse_version
+import writeoptions
+from lists import Selection
 from server import Response
 from store import Version, encode, now
 
 ETCD_LIMIT = 1536 * 1024
+APPLY = "application/apply-patch+yaml"
 PATCH_TYPES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
+    APPLY: "apply",
 }
 PULL_TYPES = ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson")
 
@@ -94,24 +96,16 @@ class Streams:
                         accept.content_type, headers)
 
     def dry(self, context):
+        """Whether nothing is to be stored; what else dryRun may say was checked before."""
         given = context.request.query.get("dryRun", [])
-        if not given or given == [""]:
-            return False
-        if not self.options.dry_run:
+        if given and given != [""] and not self.options.dry_run:
             raise errors.bad_request("the dryRun alpha feature is disabled")
-        if given != ["All"]:
-            causes = [errors.cause("FieldValueNotSupported", "dryRun", (
-                'Unsupported value: %s: supported values: "All"' % errors.quote(given[0])))]
-            raise errors.invalid("CreateOptions", "meta.k8s.io", "", causes)
-        return True
+        return given == ["All"]
 
     # Reads.
 
     def get(self, context):
         request = context.request
-        given = request.param("resourceVersion")
-        if given and given != "0":
-            self.app.lister.wait_for(parse_version(given), 0)
         version = self.find(context)
         if self.options.export and request.flag("export"):
             version = self.exported(version, request.flag("exact"))
@@ -194,7 +188,7 @@ class Streams:
         given = obj["metadata"].get("resourceVersion")
         obj = self.rules(context).new(imagestream.with_meta(
             obj, managedFields=entries or None, resourceVersion=None))
-        if given:
+        if given and given != "0":
             raise errors.StatusError(500, None, (
                 "resourceVersion should not be set on objects to be created"))
         existing = self.collection.get(context.namespace, name)
@@ -248,15 +242,15 @@ class Streams:
         if given and not given.isdigit():
             raise errors.StatusError(500, None, "strconv.ParseUint: parsing %s: invalid syntax"
                                      % errors.quote(given))
-        if not int(given or 0):
-            raise errors.invalid("imagestreams", context.group, context.name, [
-                errors.value_invalid("metadata.resourceVersion", 0,
-                                     "must be specified for an update")])
         if uid and uid != old.uid:
             raise errors.conflict("imagestreams", context.group, context.name, (
                 "StorageError: invalid object, Code: 4, Key: /openshift.io/imagestreams/%s/%s, "
                 "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition:"
                 " %s, UID in object meta: %s" % (context.namespace, context.name, uid, old.uid)))
+        if not int(given or 0):
+            raise errors.invalid("imagestreams", context.group, context.name, [
+                errors.value_invalid("metadata.resourceVersion", 0,
+                                     "must be specified for an update")])
         if int(given) != old.rv:
             raise errors.conflict("imagestreams", context.group, context.name)
 
@@ -346,9 +340,6 @@ class Streams:
     def apply(self, context, dry):
         """Server-side apply."""
         request = context.request
-        if not request.param("fieldManager"):
-            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [
-                errors.value_required("fieldManager", "is required for apply patch")])
         try:
             value = render.parse_yaml(request.body.decode("utf-8"))
         except Exception as why:  # whatever the parser says, it's the client's fault
@@ -402,6 +393,8 @@ class Streams:
                     '%s in version "%s" cannot be handled as a DeleteOptions: no kind "%s" is '
                     'registered' % (value["kind"], value.get("apiVersion", ""), value["kind"]))
             options = value
+            if self.options.dry_run:
+                writeoptions.check_delete_body(options)
         dry = self.dry(context) or options.get("dryRun") == ["All"]
         return options.get("preconditions") or {}, dry
 

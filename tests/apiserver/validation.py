@@ -13,6 +13,7 @@ LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
 SUBDOMAIN = re.compile(
     r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 ANNOTATIONS_LIMIT = 262144
+STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 
 # Each function gives a list of causes.
 
@@ -26,7 +27,7 @@ def validate_meta(obj):
             "metadata.name", name, "'namespace/name' cannot be longer than 255 characters"))
     if meta.get("generateName"):
         problems += validate_name("metadata.generateName", meta["generateName"])
-    return problems + validate_labels(obj) + validate_annotations(obj)
+    return problems + validate_labels(obj) + validate_annotations(obj) + validate_finalizers(obj)
 
 
 def validate_meta_update(obj, old):
@@ -52,6 +53,14 @@ def validate_annotations(obj):
             ANNOTATIONS_LIMIT:
         problems.append(errors.value_too_long("metadata.annotations", ANNOTATIONS_LIMIT))
     return problems
+
+
+def validate_finalizers(obj):
+    return [errors.value_invalid(
+        "metadata.finalizers[%d]" % index, name,
+        "name is neither a standard finalizer name nor is it fully qualified")
+            for index, name in enumerate(obj["metadata"].get("finalizers", ()))
+            if "/" not in name and name not in STANDARD_FINALIZERS]
 
 
 def validate_name(field, name):
