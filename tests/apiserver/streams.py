@@ -10,6 +10,7 @@ import patch
 import render
 import schema
 import writeoptions
+from apply import Applier
 from lists import Selection
 from server import Response
 from store import Version, encode, now
@@ -31,6 +32,7 @@ class Streams:
         self.store = app.store
         self.options = app.options
         self.collection = app.store["imagestreams"]
+        self.applier = Applier(self)
 
     # Helpers that the other image resources use too.
 
@@ -153,11 +155,11 @@ class Streams:
     def decode(self, context):
         value = bodies.parse(context.request, "ImageStream")
         bodies.check_kind(value, "ImageStream", context.api_version)
-        obj, report = bodies.decoded(self._decode, value, "ImageStream")
+        obj, report = bodies.decoded(self.decode_value, value, "ImageStream")
         warnings = bodies.checked_fields(context.request, report, self.options, "ImageStream")
         return obj, value, warnings
 
-    def _decode(self, value, report):
+    def decode_value(self, value, report):
         return imagestream.decode(value, report, self.options.import_modes)
 
     def create(self, context):
@@ -275,13 +277,13 @@ class Streams:
                                      {})
         dry = self.dry(context)
         if kind == "apply":
-            return self.apply(context, dry)
+            return self.applier.answer(context, dry)
         change = self.parse_patch(context.request.body, kind)
         with self.store.changed:
             old = self.find(context)
             shown = json.loads(old.document(context.view))
             value = self.patched(shown, change, kind)
-            obj, warnings = self.decode_patched(context, value, "ImageStream", self._decode)
+            obj, warnings = self.decode_patched(context, value, "ImageStream", self.decode_value)
             self.check_names(context, obj)
             given = obj["metadata"].get("resourceVersion")
             if given and given != str(old.rv):
@@ -336,51 +338,6 @@ class Streams:
                 {"causes": [{"reason": "FieldValueInvalid",
                              "message": "Invalid value: %s: %s" % (shown, why),
                              "field": "patch"}]})
-
-    def apply(self, context, dry):
-        """Server-side apply."""
-        request = context.request
-        try:
-            value = render.parse_yaml(request.body.decode("utf-8"))
-        except Exception as why:  # whatever the parser says, it's the client's fault
-            raise errors.bad_request("error decoding YAML: %s" % str(why).split("\n")[0])
-        bodies.check_kind(value, "ImageStream", context.api_version)
-        if (value.get("metadata") or {}).get("managedFields"):
-            raise errors.bad_request("metadata.managedFields must be nil")
-        config = {"metadata": value.get("metadata") or {}, **{
-            part: value[part] for part in ("spec", "status") if part in value}}
-        key = ("Apply", request.param("fieldManager"), context.api_version, context.subresource)
-        with self.store.changed:
-            old = self.collection.get(context.namespace, context.name)
-            live = old.obj if old else {"metadata": {}, "spec": {}, "status": {}}
-            managers = fields.Managers(live["metadata"].get("managedFields"))
-            if old and not managers.sets:
-                first = ("Update", "before-first-apply", context.api_version, "")
-                managers.sets[first] = fields.compare(fields.EMPTY, live)[0]
-            if not request.flag("force"):
-                fields.check_conflicts(live, config, key, managers)
-            merged, entries = self.merged(live, config, key, managers)
-            obj, warnings = self.decode_patched(context, merged, "ImageStream", self._decode)
-            self.check_names(context, obj)
-            if old is None:
-                version = self.create_object(context, obj, value, dry, entries)
-                return self.answer(context, version, 201, warnings)
-            version = self.update(context, obj, value, old, dry, entries)
-        return self.answer(context, version, 200, warnings)
-
-    @staticmethod
-    def merged(live, config, key, managers):
-        applied = fields.applied_set(config)
-        others = set().union(*[one for owner, one in managers.sets.items() if owner != key])
-        dropped = managers.sets.get(key, set()) - applied - others
-        merged = fields.merge_applied(live, config, dropped)
-        wanted, current = fields.paths(config), fields.paths(live)
-        taken = {path for path in applied if wanted[path] is not fields.CONTAINER
-                 and wanted[path] != current.get(path)}
-        managers.lose(key, taken, dropped)
-        changed = managers.sets.get(key) != applied or taken
-        managers.sets[key] = applied
-        return merged, managers.rendered(key if changed else None)
 
     # DELETE.
 
