@@ -8,6 +8,7 @@ import discovery
 import errors
 import imagestream
 import lists
+import openapi
 import render
 import reviews
 import writeoptions
@@ -85,6 +86,7 @@ class App:
         }
         self.views = {}
         self.discovery = discovery.Discovery(options)
+        self.openapi = openapi.OpenApi(self.discovery, options)
         self.streams = Streams(self)
         self.stream_tags = StreamTags(self)
         self.image_tags = ImageTags(self)
@@ -211,7 +213,11 @@ class App:
             return Response(200, text.encode(), "text/plain; charset=utf-8",
                             [("X-Content-Type-Options", "nosniff")])
         accept = request.headers.get("accept", "")
-        if path.startswith("/version"):
+        if path.startswith("/openapi/"):
+            data, content_type = self.openapi.answer(path, accept)
+            if content_type != "application/json":
+                return Response(200, data, content_type)
+        elif path.startswith("/version"):
             data, content_type = discovery.version(path, self.options.flavor), "application/json"
         else:
             found = self.discovery.answer(path, accept, not self.options.oapi)

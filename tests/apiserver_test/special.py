@@ -117,6 +117,19 @@ def group_entries(document):
     return document, found
 
 
+@special("00-openapi-v3-image")
+def openapi_document(server, one):
+    status, headers, data = replay.send(server, one, replay.Seeded())
+    assert (status, headers["content-type"]) == (200, one.answer_headers["content-type"][0])
+    document = json.loads(data)
+    assert one.answer.startswith('{"openapi":"%s",' % document["openapi"])
+    streams = document["paths"]["/apis/image.openshift.io/v1/namespaces/{namespace}/imagestreams"]
+    assert set(streams) == {"get", "post", "delete"}
+    tags = document["components"]["schemas"]["com.github.openshift.api.image.v1.ImageStreamSpec"][
+        "properties"]["tags"]
+    assert tags["x-kubernetes-patch-merge-key"] == "name"
+
+
 # Projects.
 
 def put_projects(server, objects, rights=()):

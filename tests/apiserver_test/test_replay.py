@@ -15,7 +15,6 @@ pytestmark = pytest.mark.xdist_group("replay")  # one server, which each test le
 
 # Recordings that aren't compared, and why. README.md has the list, too.
 NOT_COMPARED = {
-    "00-openapi-v3-image": "OpenAPI documents aren't served",
     "00-discovery-api-v1-kube": "only namespaces and secrets of the core group are served",
     "20-get-protobuf": "protobuf isn't spoken: the answer is 406",
     "c1-apiservice-while-down": "apiregistration.k8s.io isn't served",
