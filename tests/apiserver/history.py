@@ -36,10 +36,12 @@ def find_image(history, wanted):
     """The newest item whose image has that name or begins with it; ValueError otherwise."""
     found = matching_images(history, wanted)
     if len(found) > 1:
-        raise ValueError('multiple images match the prefix %s: %s' % (
-            errors.quote(wanted), ", ".join(sorted(found))))
+        raise ValueError(errors.conflict("imagestreamimage", errors.IMAGE_GROUP, wanted, (
+            "multiple images match the prefix %s: %s" % (
+                errors.quote(wanted), ", ".join(sorted(found))))).message)
     if not found:
-        raise ValueError("imagestreamimage.%s %s not found" % (errors.IMAGE_GROUP, errors.quote(wanted)))
+        raise ValueError(errors.not_found(
+            "imagestreamimage", errors.IMAGE_GROUP, wanted).message)
     return next(iter(found.values()))
 
 
@@ -80,8 +82,11 @@ def add_item(history, name, item):
 
 
 def follow(stream, history, before):
-    """Tags that follow a tag of the same stream get its newest item, as it is. before is the history
-    that was there, None for a new stream; what hasn't changed since leads nobody."""
+    """Tags that follow a tag of the same stream get its newest item, as it is.
+
+    before is the history that was there, None for a new stream; what hasn't changed since leads
+    nobody.
+    """
     for name in sorted(history):
         items = history[name]["items"]
         if items and (before is None or items[:1] != (before.get(name, {}).get("items")

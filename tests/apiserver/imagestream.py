@@ -150,7 +150,7 @@ class Rules:
         problems = metadata + nested + metadata + validate_stream(obj, True)
         if problems:
             raise errors.invalid("ImageStream", self.group, obj["metadata"]["name"], problems)
-        # A save of the stream itself leads nobody: to the real server its status isn't changed by it.
+        # A save of the stream itself leads nobody: the real server sees no change of status in it.
         return followed_up(obj, old) if with_status else with_history(obj, history_of(obj))
 
     def changed_status(self, obj, old):

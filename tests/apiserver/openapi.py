@@ -1,7 +1,7 @@
 """OpenAPI documents, made from discovery's tables and from those of schema.py.
 
-They say what this server knows: which verbs have which parameters, and what the kinds of the image group
-look like. Other kinds have no schema, so that clients leave checking them to the server.
+They say what this server knows: which verbs have which parameters, and what the kinds of the image
+group look like. Other kinds have no schema, so that clients leave checking them to the server.
 """
 
 import errors

@@ -69,8 +69,8 @@ def children(image):
 class Importer:
     """Which images there are, which imports fail, and how long one takes.
 
-    fail, unreachable, plain and lists are patterns of references: of what isn't there, of registries
-    that can't be reached, of those that speak plain http, of manifest lists.
+    fail, unreachable, plain and lists are patterns of references: of what isn't there, of
+    registries that can't be reached, of those that speak plain http, of manifest lists.
     """
 
     PATTERNS = ("fail", "unreachable", "plain", "lists")

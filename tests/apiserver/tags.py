@@ -53,7 +53,7 @@ class _Tags:
         return errors.not_found(self.resource, context.group, name or context.name)
 
     def list(self, context):
-        """The tags of a list of streams: a limit is one of streams, and nothing tells of the rest."""
+        """The tags of a list of streams: a limit is one of streams; nothing tells of the rest."""
         try:
             versions, _ = self.app.lister.select(
                 context.request, self.store["imagestreams"], context.namespace,

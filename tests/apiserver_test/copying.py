@@ -1,7 +1,6 @@
 """The recordings of copying and tagging (i to l): namespaces, rights and streams of their own."""
 
 import contextlib
-import json
 import re
 
 import replay
@@ -145,7 +144,6 @@ def copying(server, one):
 def dry_import(server, one):
     with spaces(server):
         recorded_value, value = image_import_answers(server, one)
-        # The real server's clock went on to the next second or not.
         assert value == recorded_value
         name = one.request_json()["metadata"]["name"]
         assert server.call("GET", "%s/namespaces/team/imagestreams/%s" % (replay.GROUP, name))[

@@ -217,7 +217,8 @@ def test_a_version(server):
     status, answer = apply(server, text(meta={"resourceVersion": old}, tags=tags(a="three")))
     assert (status, answer["details"]["kind"]) == (409, "imagestreams")
     assert "causes" not in answer["details"]
-    assert answer["message"].endswith("please apply your changes to the latest version and try again")
+    assert answer["message"].endswith(
+        "please apply your changes to the latest version and try again")
     assert apply(server, text(meta={"resourceVersion": new}, tags=tags(a="three")))[0] == 200
     assert apply(server, text("n", {"resourceVersion": old}), path="imagestreams/n")[0] == 201
 

@@ -10,7 +10,8 @@ pytestmark = pytest.mark.xdist_group("copies")  # one server, which each test le
 
 GROUP = "/apis/image.openshift.io/v1/namespaces/"
 TEAM = GROUP + "team/imagestreams"
-MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+MODIFIED = ("the object has been modified; please apply your changes to the latest version and try "
+            "again")
 
 
 @pytest.fixture(scope="module")

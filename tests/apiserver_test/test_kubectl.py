@@ -80,11 +80,11 @@ def test_users(kubectl):
 # Manifests, checked as kubectl checks them: nothing is said about validation.
 
 def manifest(name, image="b:1", **more):
+    source = {"kind": "DockerImage", "name": "a.test/" + image}
     return json.dumps({
         "apiVersion": "image.openshift.io/v1", "kind": "ImageStream",
         "metadata": {"name": name, "namespace": "dev"},
-        "spec": {"tags": [{"name": "a", "from": {"kind": "DockerImage", "name": "a.test/" + image}}],
-                 **more}})
+        "spec": {"tags": [{"name": "a", "from": source}], **more}})
 
 
 def image_of(kubectl, name, tag="a"):

@@ -94,4 +94,5 @@ def test_readme_names_what_is_not_compared():
     table = text.partition("Not compared at all")[2]
     rows = re.findall(r"^\| (\S+) \| (.+) \|$", table, re.M)
     assert dict(rows[1:]) == NOT_COMPARED
-    assert set(exchanges()) | set(watch_names()) | set(NOT_COMPARED) | ELSEWHERE == set(transcript.load_all())
+    known = set(exchanges()) | set(watch_names()) | set(NOT_COMPARED) | ELSEWHERE
+    assert known == set(transcript.load_all())
