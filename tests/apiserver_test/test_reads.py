@@ -19,7 +19,7 @@ def server(start_server):
     with copying.spaces(server):
         server.control("bulk", [{"op": "create", "object": obj} for obj in (
             copying.web("team", annotations={"k": "v"}), copying.stream("team", "alpha", 1, [
-                copying.tag("spec-only")], {"a": [copying.item("1.0")], "b": [
+                copying.tag("spec-only")], {"a": [copying.item("2.0")], "b": [
                     copying.item("2.0"), copying.item("1.0")]}))])
         yield server
 
