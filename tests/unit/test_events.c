@@ -208,6 +208,8 @@ static void test_deletions_are_forgotten(void **state)
 	assert_told(read_of(r), "DELETED shop/gone 10;DELETED shop/back 11;ADDED shop/back 12;");
 	add(STORE_MODIFIED, "shop/back", 11);
 	assert_nothing_to_read(r);
+	add(STORE_MODIFIED, "shop/gone", 9);
+	assert_told(read_of(r), "MODIFIED shop/gone 9;");
 	events_close(e, other);
 	events_close(e, r);
 }
@@ -282,6 +284,28 @@ static void test_reads_wait(void **state)
 	events_close(e, other);
 }
 
+/* Also where something comes between two reads, and nobody has answered the first one yet. */
+static void test_reads_keep_their_order(void **state)
+{
+	struct events_reader *r = events_open(e, "", "");
+
+	for (uint64_t i = 1; i <= 100; i += 2) {
+		_cleanup_object_ struct object *o = make("shop/web", i, ""),
+					       *next = make("shop/web", i + 1, "");
+		_cleanup_free_ char *one = xasprintf("ADDED shop/web %d;", (int)i),
+				    *two = xasprintf("ADDED shop/web %d;", (int)i + 1);
+		uint64_t first = ask(getpid()), second = ask(getpid());
+
+		events_read(e, r, req_of(first), 1 << 17, 0);
+		events_add(e, STORE_ADDED, o);
+		events_read(e, r, req_of(second), 1 << 17, 0);
+		assert_told(first, one);
+		events_add(e, STORE_ADDED, next);
+		assert_told(second, two);
+	}
+	events_close(e, r);
+}
+
 /* A signal ends the wait of that read only; what comes later is the others'. */
 static void test_interrupted(void **state)
 {
@@ -335,6 +359,13 @@ static void test_poll(void **state)
 	wait_polled(1);
 	assert_int_equal(polled(poll_of(r, true)), POLLIN);
 	assert_told(read_of(r), "ADDED shop/web 1;");
+	for (uint64_t i = 2; i < 4; i++) { /* nobody asked in vain: nobody is told */
+		uint64_t unique = read_of(r);
+
+		add(STORE_MODIFIED, "shop/web", i);
+		hear(unique);
+	}
+	assert_int_equal(kernel_polled, 1);
 	assert_int_equal(polled(poll_of(r, true)), 0);
 	events_stop(e);
 	wait_polled(2);
@@ -392,29 +423,54 @@ static void test_threads(void **state)
 	events_close(e, r);
 }
 
+struct ending {
+	struct events *events;
+	pthread_barrier_t ready;
+};
+
 static void *stop(void *arg)
 {
-	events_stop(e);
+	struct ending *end = arg;
+
+	pthread_barrier_wait(&end->ready);
+	events_stop(end->events);
 	return NULL;
 }
 
-/* The end meets reads that are just coming: each is answered. */
-static void test_stop_meets_reads(void **state)
+/* The end meets a read that is just coming: it is answered. */
+static void test_stop_meets_a_read(void **state)
 {
-	struct events_reader *r = events_open(e, "", "");
-	uint64_t reads[50];
-	pthread_t thread;
+	for (int i = 0; i < 300; i++) {
+		struct ending end = {.events = events_new()};
+		struct events_reader *r = events_open(end.events, "", "");
+		uint64_t unique = ask(getpid());
+		pthread_t thread;
 
-	for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
-		if (i == ARRAY_SIZE(reads) / 2)
-			pthread_create(&thread, NULL, stop, NULL);
-		reads[i] = read_of(r);
+		pthread_barrier_init(&end.ready, NULL, 2);
+		pthread_create(&thread, NULL, stop, &end);
+		pthread_barrier_wait(&end.ready);
+		events_read(end.events, r, req_of(unique), 100, 0);
+		pthread_join(thread, NULL);
+		assert_told(unique, "");
+		events_close(end.events, r);
+		pthread_barrier_destroy(&end.ready);
+		events_free(end.events);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(reads); i++)
-		assert_told(reads[i], "");
-	pthread_join(thread, NULL);
-	add(STORE_ADDED, "shop/web", 1); /* nobody answers by a thread any more */
+}
+
+/* After the end there is no thread, and nothing waits for one. */
+static void test_stopped(void **state)
+{
+	struct events_reader *r = events_open(e, "", ""), *later;
+
+	events_stop(e);
+	later = events_open(e, "", "");
+	assert_told(read_of(r), "");
+	assert_told(read_of(later), "");
+	add(STORE_ADDED, "shop/web", 1);
+	events_stop(e);
 	events_close(e, r);
+	events_close(e, later);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -430,11 +486,13 @@ int main(void)
 		TEST(test_too_slow),
 		TEST(test_too_large),
 		TEST(test_reads_wait),
+		TEST(test_reads_keep_their_order),
 		TEST(test_interrupted),
 		TEST(test_poll),
 		TEST(test_left_open),
 		TEST(test_threads),
-		TEST(test_stop_meets_reads),
+		TEST(test_stop_meets_a_read),
+		TEST(test_stopped),
 	};
 
 	return cmocka_run_group_tests_name("events", tests, NULL, NULL);
