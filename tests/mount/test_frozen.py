@@ -2,16 +2,18 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import subprocess
 import threading
 
 import pytest
-from conftest import fails, wait_for
+from conftest import fails, opened, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a filesystem of its own")
 HANG_SECONDS = 60
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # linux/fs.h
 
 
 class Disk:
@@ -27,11 +29,12 @@ class Disk:
 
     @contextlib.contextmanager
     def frozen(self):
-        subprocess.run(["fsfreeze", "-f", self.path], check=True)
-        try:
-            yield
-        finally:
-            subprocess.run(["fsfreeze", "-u", self.path], check=True)
+        with opened(self.path) as fd:
+            fcntl.ioctl(fd, FIFREEZE, 0)
+            try:
+                yield
+            finally:  # no process: one would close the descriptors that it inherits, on the mount
+                fcntl.ioctl(fd, FITHAW, 0)
 
     def state(self):
         return {path.name: path.read_text() for path in self.path.rglob("*.json.*")}
@@ -146,10 +149,7 @@ def test_removed_by_hand(mount, disk):
 
 @pytest.fixture
 def drafts(mount):
-    """
-    Two handles with unsaved texts; the first is kept when the name goes. No whole documents: those
-    are saved when fsfreeze, which inherits the descriptors, closes them.
-    """
+    """Two handles with unsaved texts; the first is kept when the name goes."""
     fds = [os.open(mount / "dev/web/spec.json", os.O_WRONLY | os.O_TRUNC) for _ in range(2)]
     for number, fd in enumerate(fds):
         os.write(fd, b"{\"draft\": %d" % number)
