@@ -262,6 +262,22 @@ static void test_merge(void **state)
 	close_file(f);
 }
 
+/* What no request can change is refused without one. */
+static void test_impossible(void **state)
+{
+	static const char text[] = "{\"name\": \"another\"}";
+	const struct place metadata = {KIND_METADATA_JSON, "shop", "web", ""};
+	uint64_t first = first_of(&metadata);
+	struct handle *f;
+
+	inode_lookup(parts.inodes, &metadata, first);
+	f = open_file(&metadata, first, first);
+	write_text(f, text);
+	assert_int_equal(save(f), -EINVAL);
+	assert_beside("metadata.json.rejected", text);
+	close_file(f);
+}
+
 /* The stream went, or another one has the name: the text isn't for that. */
 static void test_gone(void **state)
 {
@@ -474,6 +490,7 @@ int main(void)
 		TEST(test_old_text_keeps_refused),
 		TEST(test_conflict),
 		TEST(test_merge),
+		TEST(test_impossible),
 		TEST(test_gone),
 		TEST(test_ending),
 		TEST(test_ending_meanwhile),
