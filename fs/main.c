@@ -363,6 +363,7 @@ static void make_mount(struct program *p)
 	m->narrowed = p->options.namespaces;
 	m->selector = p->options.selector;
 	m->validation = p->options.validation;
+	m->dry_run = m->api->dry_run = p->options.dry_run;
 	m->cache = options.cache = object_cache_new();
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;

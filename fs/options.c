@@ -71,6 +71,8 @@ static const struct row rows[] = {
 		"one thread for the kernel's requests"},
 	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
 		"what the server does with fields that it doesn't know (strict: refuses them)"},
+	{"dry-run", 0, TYPE_FLAG, FIELD(dry_run), NULL,
+		"the server checks what is written, and nothing is changed"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
 	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
 		"no inotify events for changes made on the server"},

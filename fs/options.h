@@ -21,6 +21,7 @@ struct options {
 	json_t *namespaces; /* NULL at the end; NULL: all */
 	const char *selector;
 	long uid, gid, umask;
+	bool dry_run;
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */
 	bool allow_other;

@@ -210,10 +210,11 @@ static void add_outcome(struct dotapi_call *c, struct buf *out, const char *what
 	const char *was = json_str(json_object_get(before, "metadata"), "resourceVersion");
 	const char *is = json_str(json_object_get(now, "metadata"), "resourceVersion");
 
-	buf_addf(out, "%s: %s\n", what,
-		!was		       ? "created"
-		: is && streq(was, is) ? "unchanged"
-				       : "applied");
+	buf_addf(out, "%s: %s%s\n", what,
+		!was					     ? "created"
+		: is && streq(was, is) && !c->mount->dry_run ? "unchanged"
+							     : "applied",
+		c->mount->dry_run ? " (dry run)" : "");
 }
 
 static void add_refusal(struct dotapi_call *c, struct buf *out, const char *what, int r)

@@ -181,9 +181,9 @@ int request_export(struct dotapi_call *c)
 /* ---- deleting ---- */
 
 /* Nothing is deleted, whatever the server answers. */
-static bool is_dry(const json_t *options)
+static bool is_dry(const struct dotapi_call *c, const json_t *options)
 {
-	return json_array_size(json_object_get(options, "dryRun")) > 0;
+	return c->mount->dry_run || json_array_size(json_object_get(options, "dryRun")) > 0;
 }
 
 /* DeleteOptions, with what every such body has. */
@@ -219,12 +219,12 @@ int request_delete(struct dotapi_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
-	if (held && !is_dry(options))
+	if (held && !is_dry(c, options))
 		deleted_keep(c->mount->deleted, c->who, held);
 	r = call_send_json(c, "DELETE", url, options, &answer);
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		r = call_take_stream(c, answer, call_asked_stream(c)); /* finalizers keep it */
-	else if (r == 0 && !is_dry(options))
+	else if (r == 0 && !is_dry(c, options))
 		call_forget_stream(c, key, held ? held->uid : NULL);
 	call_wait_for_events(c, key);
 	return r;
@@ -322,10 +322,10 @@ int request_delete_collection(struct dotapi_call *c)
 	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
 		return call_refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
-	if (!is_dry(options))
+	if (!is_dry(c, options))
 		keep_collection(c, url.data);
 	r = call_send_json(c, "DELETE", url.data, options, NULL);
-	if (r < 0 || is_dry(options))
+	if (r < 0 || is_dry(c, options))
 		return r;
 	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
 	publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
@@ -383,7 +383,7 @@ static json_t *import_of(
 	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
 		imports->kind, "apiVersion", imports->api_version, "metadata", "name",
 		c->path->stream, "namespace", c->path->ns, "uid", stream->uid, "spec", "import",
-		true, "images", image, "status");
+		!c->mount->dry_run, "images", image, "status");
 }
 
 /* The verdict on the image stands in the answer, whatever the HTTP code. */

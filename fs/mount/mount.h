@@ -53,6 +53,7 @@ struct mount {
 	gid_t gid;
 	mode_t umask;
 	bool read_only, nodelete;
+	bool dry_run; /* answers to changes say what would be: nothing of them is shown */
 	bool strict; /* others are here, and the bits of directories keep some of them out */
 	const char *selector;	/* --selector, or NULL */
 	const char *validation; /* the fieldValidation of what is sent: --validate */

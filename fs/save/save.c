@@ -264,7 +264,7 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 		return 0;
 	if (patch_equal(&e->file, theirs, *ret_merged))
 		return 0;
-	if (whose == PATCH_TEXT_FOREIGN)
+	if (whose == PATCH_TEXT_FOREIGN && !d->mount->dry_run)
 		deleted_keep(d->mount->deleted, writer(d), current);
 	return 1;
 }

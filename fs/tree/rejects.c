@@ -143,19 +143,6 @@ void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, con
 	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
 }
 
-bool rejects_holds(
-	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len)
-{
-	_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffixes[0]);
-	_cleanup_inode_ struct inode *n = scratch_lookup(r->inodes, dir, name);
-	_cleanup_free_ char *kept = NULL;
-	size_t kept_len = 0;
-
-	if (n)
-		kept = scratch_read(r->inodes, n, 0, SCRATCH_FILE_MAX, &kept_len);
-	return kept && kept_len == len && memcmp(kept, text, len) == 0;
-}
-
 static void drop_state(struct rejects *r, const struct place *dir, const char *name)
 {
 	_cleanup_free_ char *wanted = r->state ? state_path(r, dir, name) : NULL;

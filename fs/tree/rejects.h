@@ -26,10 +26,6 @@ void rejects_free(struct rejects *r);
 void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, const char *text,
 	size_t len, const struct buf *reason);
 
-/* Whether the text that stands beside the file is this one. */
-bool rejects_holds(
-	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len);
-
 /* A save of the file was accepted. True when something stood beside it. */
 bool rejects_clear(struct rejects *r, uint64_t dir, const struct place *file);
 
