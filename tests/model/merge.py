@@ -3,6 +3,8 @@
 import copy
 import json
 
+import texts
+
 ATOMS = {"from", "items", "conditions"}  # of a tag: one value each
 KEYS = {"tags": ("name", "tag"), "ownerReferences": ("uid",)}
 
@@ -31,8 +33,11 @@ def value_of(kind, tag, obj):
         return {**spec, "tags": tags} if "tags" in spec else spec
     if kind == "status.json":
         return status
-    found = [one for one in tags if one["name"] == tag] if kind == "tag spec.json" else [
+    found = [one for one in tags if one["name"] == tag] if kind in ("tag spec.json", "tag from") else [
         one for one in status.get("tags") or [] if one["tag"] == tag]
+    if kind == "image":
+        items = found[0].get("items") if found else None
+        return items[0]["dockerImageReference"] if items else None
     return found[0] if found else None
 
 
@@ -165,6 +170,16 @@ def set_from(value, image):
     return value
 
 
+def follow(value, name, line):
+    """Of an object: the tag follows that, as somebody else writes it."""
+    source = texts.parse_line(line.replace("@NAMESPACE@", value["metadata"]["namespace"]).encode())
+    if source is None or source["kind"] not in ("DockerImage", "ImageStreamTag", "ImageStreamImage"):
+        return value
+    set_tag(value, name, "-")
+    next(one for one in value["spec"]["tags"] if one["name"] == name)["from"] = source
+    return value
+
+
 def set_field(value, key, to):
     target = meta_of(value)
     target[key] = to
@@ -182,4 +197,4 @@ def pop_item(value, _):
 
 EDITS = {"labels": set_in("labels"), "annotations": set_in("annotations"), "local": set_local,
          "tag": set_tag, "from": set_from, "field": set_field, "pop": pop_item,
-         "same": lambda value, _: value}
+         "follow": follow, "same": lambda value, _: value}

@@ -11,14 +11,18 @@ import os
 import time
 from collections import Counter
 
+import history
 import merge
+import reference
+import texts
 import yaml
 from test_contents import escape, yaml_text
 
 HIDDEN_SECONDS = 2
+ACTS_SECONDS = 60  # what a process did is remembered so long after the last of it
+READER_FILES = 32  # of so many files a process's last look is known
 STREAM_FILES = ("imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json")
-WRITES = {"PATCH", "PUT"}
-FAULTS = {403: errno.EACCES, 422: errno.EINVAL, 409: 0, 503: 0}
+FAULTS = {403: errno.EACCES, 422: errno.EINVAL, 409: 0, 503: 0, "none": 0}
 
 
 class Ino:
@@ -52,11 +56,12 @@ class Place:
 class Pending:
     """A tag's file that was created and isn't on the server."""
 
-    mode, bytes, hidden = 0o644, b"", None
+    bytes, hidden = b"", None
 
     def __init__(self, path, kind, stream, tag):
         self.path, self.kind, self.stream, self.tag = path, kind, stream, tag
         self.ino = Ino()
+        self.mode = 0o444 if kind == "image" else 0o644
         self.open = 0
         self.until = None  # since when nobody has it open
 
@@ -136,6 +141,15 @@ class Stream:
         self.versions = []  # (object, version that a save of ours was made on, or None)
 
 
+class Acts:
+    """What one process made and removed in one stream. `names`: path below the stream → made, maker or removed; a maker
+    made a directory, which is empty for it."""
+
+    def __init__(self):
+        self.names = {}
+        self.seen = None  # the version from which it began to remove
+
+
 class Mismatch(Exception):
     """The mount and the model differ."""
 
@@ -145,8 +159,8 @@ class Skip(Exception):
 
 
 class Model:
-    def __init__(self, selector=None):
-        self.selector = selector
+    def __init__(self, selector=None, namespace=""):
+        self.selector, self.namespace = selector, namespace
         self.streams = {}  # name -> Stream, as shown
         self.hidden_streams = {}  # on the server, left out by the selector
         self.places = {}  # path -> Place
@@ -154,6 +168,8 @@ class Model:
         self.scratch = {}  # path -> Scratch
         self.handles = {}
         self.bases = {}  # (worker, slot) -> Base
+        self.acts = {}  # (worker, uid) -> Acts
+        self.acted = {}  # worker -> when it last did something of the kind
         self.stamp = 0
         self.faults = []  # (stream, method, status)
         self.expected = {}  # stream -> (kind, tag, bare value) that a request of this step makes
@@ -172,33 +188,81 @@ class Model:
 
     # Names.
 
-    def at(self, path):
-        """What stands at the path, or None."""
+    def at(self, path, worker=None):
+        """What stands at the path for the process (None: for those that made nothing), or None."""
         place = self.places.get(path)
         if place:  # also where it is hidden: what was begun there before it came isn't seen
-            return place if place.hidden is None else self.scratch.get(path)
-        return self.pending.get(path) or self.scratch.get(path)
+            real = place if place.hidden is None else None
+        else:
+            real = self.pending.get(path)
+        if real and self.is_absent(path, worker):
+            real = None
+        return real or self.scratch.get(path)
+
+    # What processes made and removed.
+
+    def acts_of(self, worker, path):
+        """What the process did in the path's stream, or None; and the path below the stream."""
+        top, _, below = path.partition("/")
+        stream = self.streams.get(top)
+        return self.acts.get((worker, stream.uid)) if stream else None, below
+
+    def is_absent(self, path, worker):
+        """A real name in a directory that the process made, if it didn't make the name."""
+        acts, below = self.acts_of(worker, path)
+        if not acts or "/" not in path:
+            return False
+        return acts.names.get(below.rpartition("/")[0]) == "maker" and acts.names.get(below) not in ("made", "maker")
+
+    def note_act(self, worker, path, act):
+        stream = self.streams.get(path.partition("/")[0])
+        acts, below = self.acts_of(worker, path)
+        if not stream or (not acts and act == "made"):
+            return
+        acts = self.acts.setdefault((worker, stream.uid), acts or Acts())
+        if act == "removed" and not acts.seen:
+            acts.seen = stream.obj
+        acts.names[below] = act
+        self.acted[worker] = time.monotonic()
+
+    def is_copy(self, worker, path):
+        """Whether the process (a worker, or its child) made the stream or the tag for it."""
+        acts, below = self.acts_of(worker, path)
+        if not acts:
+            return False
+        tag = "/".join(below.split("/")[:2]) if below.startswith("tags/") else ""
+        return "maker" in (acts.names.get(tag), acts.names.get(""))
+
+    def makers(self):
+        """(worker, directory that it made)."""
+        return [(worker, f"{stream.name}/{below}".strip("/")) for stream in self.streams.values()
+                for (worker, uid), acts in self.acts.items() if uid == stream.uid
+                for below, act in acts.names.items() if act == "maker"]
+
+    def is_forgetting(self):
+        """Whether what a process did may be forgotten by now: nobody can tell when."""
+        return any(time.monotonic() > when + ACTS_SECONDS - 5 for when in self.acted.values())
 
     def hidden_at(self, path):
         place = self.places.get(path)
         return place if place and place.hidden is not None else None
 
-    def kind_of_directory(self, path):
+    def kind_of_directory(self, path, worker=None):
         """root, stream, tags, tag or scratch; None where no directory is."""
         if path == "":
             return "root"
-        one = self.at(path)
-        if not one or not self.reachable(path) or one.kind != "directory":
+        one = self.at(path, worker)
+        if not one or not self.reachable(path, worker) or one.kind != "directory":
             return None
         if isinstance(one, Scratch):
             return "scratch"
         return ("stream", "tags", "tag")[path.count("/")]
 
-    def reachable(self, path):
-        """Whether no directory above is hidden or gone."""
+    def reachable(self, path, worker=None):
+        """Whether no directory above is hidden or gone, or absent for the process."""
         while "/" in path:
             path = path.rpartition("/")[0]
-            if not self.at(path):
+            if not self.at(path, worker):
                 return False
         return True
 
@@ -216,7 +280,7 @@ class Model:
         parts = path.split("/")
         if len(parts) == 2 and (parts[1] in STREAM_FILES or parts[1] == "tags"):
             return parts[1] if parts[1] != "tags" else "directory", None
-        if len(parts) == 4 and parts[1] == "tags" and parts[3] in ("spec.json", "status.json", "image"):
+        if len(parts) == 4 and parts[1] == "tags" and parts[3] in ("spec.json", "status.json", "from", "image"):
             kind = parts[3] if parts[3] == "image" else "tag " + parts[3]
             return kind, self.tag_of(parts[0], parts[2])
         return None
@@ -252,10 +316,12 @@ class Model:
             value = merge.value_of(kind, tag, stream.obj)
             if value is not None:
                 files[f"{top}/{kind[4:]}"] = kind, tag, merge.text(value)
-        history = merge.value_of("tag status.json", tag, stream.obj)
-        if history and history.get("items"):
-            data = history["items"][0]["dockerImageReference"].encode() + b"\n"
-            files[f"{top}/image"] = "image", tag, data
+        spec = merge.value_of("tag from", tag, stream.obj)
+        if spec and spec.get("from"):
+            files[f"{top}/from"] = "tag from", tag, texts.line(spec["from"])
+        image = merge.value_of("image", tag, stream.obj)
+        if image is not None:
+            files[f"{top}/image"] = "image", tag, image.encode() + b"\n"
 
     def take(self, name, obj, own_base=None, quiet=()):
         """The server's object (None: it has none) is shown. `own_base`: the version that our save was made on.
@@ -387,10 +453,16 @@ class Model:
         return handle.gone or handle.place.ino is not handle.ino
 
     def note_base(self, worker, place):
-        self.stamp += 1
-        self.bases[worker, place.slot()] = Base(place.stream.obj, None, self.stamp)
+        self.set_base(worker, place.slot(), place.stream.obj, None)
         if place.kind.startswith("imagestream"):
             place.stream.served = True
+
+    def set_base(self, worker, slot, version, text):
+        self.stamp += 1
+        self.bases[worker, slot] = Base(version, text, self.stamp)
+        mine = [key for key in self.bases if key[0] == worker]
+        if len(mine) > READER_FILES:
+            del self.bases[min(mine, key=lambda key: self.bases[key].stamp)]
 
     # Hiding.
 
@@ -471,6 +543,8 @@ class Model:
 
     def parse(self, kind, data):
         """The text's object, or None."""
+        if kind in ("tag from", "image"):
+            return texts.parse_line(data)
         try:
             if kind == "imagestream.yaml":
                 value = yaml.load(data.decode(), Loader)
@@ -481,54 +555,137 @@ class Model:
         return value if isinstance(value, dict) else None
 
     def find_base(self, save, stream):
+        """What the text is a diff from, and whether its writer saw that: nothing, saved or read."""
         base = self.bases.get((save.worker, save.slot)) or self.bases.get((save.opener, save.slot))
         if save.saved and (not base or save.saved.stamp > base.stamp):
             base = save.saved
         if base and base.version["metadata"]["uid"] != stream.uid:
             base = None
+        seen = "nothing" if not base else "read" if base.text is None else "saved"
         if not base and save.opened and save.opened["metadata"]["uid"] == stream.uid:
             base = Base(save.opened, None, 0)
-        return base
+        return base, seen
 
     def judge(self, save):
         """0 or an errno: what becomes of the text. Where a request is made, its outcome is expected of the server."""
         stream = self.streams.get(save.stream)
-        save.mine = None
+        save.mine = save.meant = None
         if save.stale or not stream:
             return errno.ESTALE
+        writer = save.opener if save.worker == "child" else save.worker
+        copy = self.is_copy(writer, save.path)
+        if save.kind == "image" and not copy:
+            return self.judge_image(save)
         save.mine = self.parse(save.kind, save.data)
-        if save.mine is None:
-            return errno.EINVAL
+        wrong = errno.EINVAL if save.mine is None else self.find_own_image(save, copy)
+        if wrong:
+            return wrong
+        if copy and save.kind in ("status.json", "tag status.json"):
+            return 0  # only the server makes it
         if save.uid and stream.uid != save.uid:
             return errno.ESTALE
-        base = self.find_base(save, stream)
+        save.is_known = True
+        return self.judge_copy(save, stream) if copy else self.judge_edit(save, stream)
+
+    def judge_image(self, save):
+        """It is the server's to say: the text may be that, and nothing else."""
+        place = self.places.get(save.path)
+        if not place:
+            return errno.ESTALE
+        return 0 if save.data.rstrip(b"\r\n") + b"\n" == place.bytes else errno.EACCES
+
+    def find_own_image(self, save, copy):
+        """A reference into this cluster's registry is that very image of that stream."""
+        save.lost = False
+        parts = texts.split_image(save.mine["name"]) if save.kind in ("tag from", "image") else None
+        if not parts or save.mine["kind"] != texts.DOCKER:
+            return 0
+        registry, namespace, name, digest = parts
+        own = self.streams[save.stream].obj["status"]["dockerImageRepository"].startswith(registry + "/")
+        if own and namespace == self.namespace and self.has_image(name, digest):
+            save.mine = {"kind": "ImageStreamImage", "name": f"{name}@{digest}"}
+            return 0
+        if not registry.endswith(texts.INTERNAL):
+            return 0
+        save.lost = copy and save.kind == "image"  # it goes where a push would have put it
+        return 0 if save.lost else errno.EINVAL
+
+    def object_of(self, name):
+        return self.streams[name].obj if name in self.streams else self.hidden_streams.get(name)
+
+    def has_image(self, name, digest):
+        obj = self.object_of(name)
+        return obj is not None and any(digest in texts.images_of(one) for one in obj["status"].get("tags") or [])
+
+    def judge_copy(self, save, stream):
+        """It adds and replaces, and never removes."""
+        kind = "tag from" if save.kind == "image" else save.kind
+        theirs = merge.value_of(kind, save.tag, stream.obj)
+        if save.lost:
+            if self.has_image(stream.name, save.mine["name"].rpartition("@")[2]):
+                return 0
+            return self.request(save, stream, "image", save.mine["name"])
+        if save.kind == "image" and theirs and theirs.get("from"):
+            return 0  # the server makes it
+        if kind == "tag from":
+            merged = texts.with_from(theirs, save.mine, self.namespace)
+        else:
+            merged = texts.copied(kind, save.tag, theirs, save.mine)
+        save.meant = merged
+        wrong = check(kind, save.tag, theirs, merged)
+        if wrong:
+            return wrong
+        if merge.equal(merged, theirs) and (theirs is not None or merged is None):
+            return 0
+        return self.request(save, stream, kind, merged)
+
+    def is_of_forerunner(self, save, stream):
+        """The text of an object that had the name before, which its writer read."""
+        uid = (texts.metadata_of(save.kind, save.mine) or {}).get("uid")
+        known = self.bases.get((save.worker, (uid, save.kind, save.tag)))
+        return bool(uid) and uid != stream.uid and known is not None and \
+            known.version["metadata"]["name"] == stream.name
+
+    def judge_edit(self, save, stream):
+        base, seen = self.find_base(save, stream)
+        theirs = merge.value_of(save.kind, save.tag, stream.obj)
+        foreign = (seen != "read" or save.renamed) and not self.is_of_forerunner(save, stream)
+        whose = texts.whose(save.kind, save.tag, theirs or {}, save.mine, foreign)
         if save.kind.startswith("imagestream"):
-            stale, base = self.check_version(save, stream, base)
+            stale, base = self.check_version(save, stream, base, whose)
             if stale:
                 return errno.ESTALE
         shown = merge.value_of(save.kind, save.tag, base.version if base else stream.obj)
-        wrong = check(save.kind, save.tag, shown, save.mine)
+        of = base.text if base and base.text is not None else shown
+        if save.kind == "tag from":
+            meant = texts.with_from(of, save.mine, self.namespace)
+        else:
+            meant = texts.adopt(save.kind, whose, shown or {}, save.mine)
+        if seen == "nothing":
+            meant = texts.settle(save.kind, theirs, meant)
+        save.meant = meant
+        wrong = check(save.kind, save.tag, shown, meant)
+        if not wrong and seen == "nothing" and texts.rolls_back(save.kind, theirs, meant):
+            wrong = errno.ESTALE
         if wrong:
             return wrong
-        theirs = merge.value_of(save.kind, save.tag, stream.obj)
-        mine = left_out(save.kind, save.mine, theirs)
-        of = base.text if base and base.text is not None else shown
+        mine = left_out(save.kind, meant, theirs)
         try:
             if save.kind.startswith("tag "):
-                key = "name" if save.kind == "tag spec.json" else "tag"
-                mine, of = ({key: save.tag, **one} if one is not None else None for one in (save.mine, of))
+                key = "tag" if save.kind == "tag status.json" else "name"
+                mine, of = ({**one, key: save.tag} if one is not None else None for one in (mine, of))
                 merged = merge.merge_tag(of, theirs, mine)
             else:
                 merged = merge.merge(*map(merge.bare, (left_out(save.kind, of, theirs), theirs, mine)))
         except merge.Conflict:
             return errno.ESTALE
-        if merge.equal(merged, theirs):
+        if merge.equal(merged, theirs) and (merged is None) == (theirs is None):
             return 0
-        return self.request(save, stream, merged)
+        return self.request(save, stream, save.kind, merged)
 
-    def check_version(self, save, stream, base):
+    def check_version(self, save, stream, base, whose):
         """imagestream.*: (whether it is refused, the base)."""
-        named = (save.mine.get("metadata") or {}).get("resourceVersion")
+        named = (save.mine.get("metadata") or {}).get("resourceVersion") if whose == "own" else None
         saved = base and base.text and (base.text.get("metadata") or {}).get("resourceVersion")
         if named and named != saved:
             versions = [one for one, _ in stream.versions if one["metadata"]["resourceVersion"] == named]
@@ -547,32 +704,70 @@ class Model:
         since = stream.versions[at[0]:]
         return all(step_is_ours(before, one, on) for (before, _), (one, on) in zip(since, since[1:]))
 
-    def request(self, save, stream, merged):
+    def request(self, save, stream, kind, merged):
         self.sends += 1
-        method = "PUT" if save.kind.startswith("imagestream") else "PATCH"
-        status = self.fault(stream.name, {method})
+        status = self.fault_of_tag(stream.name, kind, save.tag, merged)
+        if not status:
+            status = self.fault(stream.name, {"PUT" if kind.startswith("imagestream") else "PATCH"})
         if status and FAULTS[status]:
             return FAULTS[status]
-        if refused_by_server(save.kind, merged):
+        if refused_by_server(kind, merged) or self.is_unresolved(kind, save.tag, stream.obj, merged):
             return errno.EINVAL
-        if save.kind == "tag status.json" and not (merged and merged.get("items")):
+        if kind == "tag status.json" and not (merged and merged.get("items")):
             merged = None  # the server keeps no history without items
-        self.expected[stream.name] = save.kind, save.tag, merged
+        self.expected[stream.name] = kind, save.tag, merged
         return 0
+
+    def fault_of_tag(self, name, kind, tag, merged):
+        """Where a `from` that is no DockerImage goes as oc tag sends it. Refused for want of the right, it goes as others."""
+        if kind != "tag from" or merged["from"]["kind"] == texts.DOCKER or not fits_url(tag):
+            return None
+        status = self.fault(name, {"TAG"})
+        return None if status == 403 else status or "none"
+
+    def is_unresolved(self, kind, tag, obj, merged):
+        """Whether a tag would follow what isn't there."""
+        if kind in ("tag spec.json", "tag from"):
+            after = {tag: merged or {}}
+        elif kind == "spec.json" or kind.startswith("imagestream"):
+            spec = merged if kind == "spec.json" else merged.get("spec") or {}
+            after = {key[1]: one for key, one in (merge.bare(spec).get("tags") or {}).items()}
+        else:
+            return False
+        before = {one["name"]: one.get("from") for one in obj["spec"].get("tags") or []}
+        return any(one.get("from") and one["from"] != before.get(name) and
+                   self.leads_nowhere(obj["metadata"]["name"], one["from"]) for name, one in after.items())
+
+    def leads_nowhere(self, own, source):
+        """By the server's own rules."""
+        try:
+            if source.get("kind") == texts.DOCKER:
+                return not reference.parse(source["name"])
+            stream, item = history.split_source(source)
+            obj = self.object_of(stream or own)
+            if obj is None or (source.get("namespace") or self.namespace) != self.namespace:
+                return True
+            known = {one["tag"]: {"items": None, **one} for one in obj["status"].get("tags") or []}
+            history.source_item(source["kind"], item, known, 1)
+        except ValueError:
+            return True
+        return False
 
     def accept(self, save, result):
         """After an accepted save; `result` is the server's object."""
         stream = self.streams.get(save.stream)
         self.stamp += 1
-        if (save.worker, save.slot) in self.bases:
-            self.bases[save.worker, save.slot] = Base(result, save.mine, self.stamp)
-        self.stamp += 1
-        kept = self.scratch.get(save.path + ".rejected")
-        if stream and (save.sent or (kept and kept.data == save.data)):
+        if stream:
             for path in (save.path + ".rejected", save.path + ".error"):
                 if path in self.scratch and self.scratch[path].kind != "directory":
                     self.remove_scratch(path)
-        return Base(result, save.mine, self.stamp)
+        if not save.is_known:  # a text that was only compared, or dropped
+            return save.saved
+        text = save.mine if save.meant is None else save.meant
+        if (save.worker, save.slot) in self.bases:
+            self.set_base(save.worker, save.slot, result, text)
+        self.stamp += 1
+        return Base(result, text, self.stamp)
 
     def refuse(self, save):
         """The text is kept beside the file, where its directory still is."""
@@ -596,8 +791,8 @@ class Save:
         self.path, self.kind, self.tag, self.stream, self.data = path, kind, tag, stream, data
         self.worker = self.opener = None
         self.opened = self.saved = self.mine = self.uid = None
-        self.slot = None
-        self.stale = self.sent = False
+        self.slot = self.meant = None
+        self.stale = self.renamed = self.is_known = self.lost = False
 
 
 class Loader(yaml.CSafeLoader):
@@ -613,51 +808,69 @@ def unique(pairs):
     return dict(pairs)
 
 
+def fits_url(tag):
+    return bool(tag) and not set(tag) & set("/:@")
+
+
 def check(kind, tag, shown, mine):
-    """Edits that would be dropped are refused before anything is sent: 0 or an errno."""
-    shown = shown or {}
-    spec = mine.get("spec") if kind.startswith("imagestream") else mine
-    tags = (spec or {}).get("tags") if kind.startswith("imagestream") or kind in ("spec.json", "status.json") else None
-    names = [one.get("tag" if kind == "status.json" else "name") for one in tags or []]
-    if None in names or len(set(names)) != len(names):
-        return errno.EINVAL
-    if kind == "metadata.json":
-        fixed = set(mine) - {"labels", "annotations", "finalizers", "ownerReferences",
-                             "resourceVersion", "generation", "managedFields"}
-        return errno.EINVAL if any(not merge.equal(mine[key], shown.get(key)) for key in fixed) else 0
-    if kind.startswith("imagestream"):
-        meta, old = mine.get("metadata") or {}, shown["metadata"]
-        if "uid" in meta and meta["uid"] != old["uid"]:
-            return errno.ESTALE
-        fixed = ("name", "namespace", "creationTimestamp")
-        if any(key in meta and meta[key] != old.get(key) for key in fixed):
-            return errno.EINVAL
-        if "status" in mine and not merge.equal(mine["status"], shown["status"]):
-            return errno.EINVAL
-    if kind == "status.json":
-        return errno.EINVAL if any(not merge.equal(mine[key], shown.get(key)) for key in mine
-                                   if key != "tags") else 0
+    """Edits that would be dropped are refused before anything is sent: 0 or an errno, of the first in the text."""
     if kind.startswith("tag "):
-        key = "name" if kind == "tag spec.json" else "tag"
-        return errno.EINVAL if key in mine and mine[key] != tag else 0
+        key = "tag" if kind == "tag status.json" else "name"
+        return errno.EINVAL if not merge.is_empty(mine.get(key)) and mine[key] != tag else 0
+    place = kind if kind.endswith("metadata.json") or kind.startswith("imagestream") else kind.removesuffix(".json")
+    return check_map(place, shown or {}, mine)
+
+
+def check_map(place, shown, mine):
+    if mine is not None and not isinstance(mine, dict):
+        return errno.EINVAL
+    for key, one in (mine or {}).items():
+        wrong = check_member(place, key, shown.get(key), one)
+        if wrong:
+            return wrong
     return 0
 
 
+def check_member(place, key, shown, mine):
+    if key in ("resourceVersion", "generation", "managedFields"):
+        return 0
+    if texts.is_refused(place, key) or (place == "status" and key != "tags"):
+        if texts.is_void(mine) or merge.equal(mine, shown):
+            return 0
+        return errno.ESTALE if place == "metadata" and key == "uid" else errno.EINVAL
+    if key == "tags" and place in ("spec", "status"):
+        return check_list("name" if place == "spec" else "tag", mine)
+    if place.startswith("imagestream") and key in ("metadata", "spec"):
+        return check_map(key, shown or {}, mine)
+    return 0
+
+
+def check_list(key, tags):
+    if not isinstance(tags, list):
+        return 0 if merge.is_empty(tags) else errno.EINVAL
+    names = [one.get(key) if isinstance(one, dict) else None for one in tags]
+    bad = any(not isinstance(name, str) for name in names) or len(set(names)) != len(names)
+    return errno.EINVAL if bad else 0
+
+
 def left_out(kind, mine, theirs):
-    """Leaving a field out that the request can't change is no edit."""
+    """What the request can't change stays, whatever the text says of it."""
     if kind == "status.json":
-        return {**theirs, **mine, "tags": mine.get("tags")}
+        return {**theirs, "tags": mine.get("tags")}
     if kind == "metadata.json":
-        kept = merge.without(theirs, "labels", "annotations", "finalizers", "ownerReferences")
-        return {**kept, **mine}
+        changed = {key: one for key, one in mine.items() if not texts.is_refused(kind, key)}
+        return {**merge.without(theirs, "labels", "annotations", "finalizers", "ownerReferences"), **changed}
     if kind.startswith("imagestream"):
-        mine = {key: one for key, one in mine.items() if one is not None}
-        return {**merge.without(theirs, "spec"), **mine,
-                "metadata": {**merge.without(theirs["metadata"], "labels", "annotations"), **(mine.get("metadata") or {})}}
+        kept = merge.without(theirs["metadata"], "labels", "annotations")
+        fields = {key: one for key, one in (mine.get("metadata") or {}).items()
+                  if not texts.is_refused("metadata", key)}
+        others = {key: one for key, one in mine.items() if one is not None and not texts.is_refused(kind, key)}
+        return {**merge.without(theirs, "spec"), **others, "metadata": {**kept, **fields}}
     return mine
 
 
-FIELDS = {"tag spec.json": {"name", "annotations", "from", "generation", "importPolicy", "referencePolicy", "reference"},
+FIELDS = {"tag from": {"name", "annotations", "from", "generation", "importPolicy", "referencePolicy", "reference"},
+          "tag spec.json": {"name", "annotations", "from", "generation", "importPolicy", "referencePolicy", "reference"},
           "tag status.json": {"tag", "items", "conditions"}, "spec.json": {"lookupPolicy", "tags", "dockerImageRepository"},
           "status.json": {"tags", "dockerImageRepository", "publicDockerImageRepository"},
           "imagestream.json": {"kind", "apiVersion", "metadata", "spec", "status"}}

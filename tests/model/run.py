@@ -63,8 +63,16 @@ class Runner:
 
 def run_some(arguments):
     """Those of one process: exit status 1 where something was wrong."""
-    selector = SELECTOR if arguments.selector else None
-    runner = Runner(selector)
+    runner = Runner(SELECTOR if arguments.selector else None)
+    try:
+        return run_seeds(runner, arguments)
+    except BaseException:
+        runner.rig.kill()  # its threads and processes would keep this one
+        raise
+
+
+def run_seeds(runner, arguments):
+    selector = runner.selector
     begin, late, failed = time.monotonic(), 0, False
     for seed in range(arguments.seed, arguments.seed + arguments.sequences):
         error, steps = runner.attempt(lambda one, seed=seed: one.random(seed, arguments.steps), seed % 10 == 0)

@@ -11,7 +11,7 @@ import os
 import urllib.parse
 
 import merge
-from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch, Skip, Stream
+from model import FAULTS, Draft, Handle, Pending, Place, Save, Scratch, Skip, Stream, fits_url
 from test_contents import yaml_text
 
 E = errno
@@ -38,17 +38,17 @@ def parent_of(path):
     return path.rpartition("/")[0]
 
 
-def reach(m, path):
-    """An errno where the path's directory isn't one."""
+def reach(m, path, worker):
+    """An errno where the path's directory isn't one, for the process."""
     parent = parent_of(path)
-    if m.kind_of_directory(parent):
+    if m.kind_of_directory(parent, worker):
         return 0
-    one = m.at(parent) if m.reachable(parent) else None
+    one = m.at(parent, worker) if m.reachable(parent, worker) else None
     return E.ENOTDIR if one and one.kind != "directory" else E.ENOENT
 
 
-def standing(m, path):
-    return None if reach(m, path) else m.at(path)
+def standing(m, path, worker):
+    return None if reach(m, path, worker) else m.at(path, worker)
 
 
 def is_real(m, path):
@@ -62,11 +62,13 @@ def is_real_directory(m, path):
         path.count("/") == 1 and path.endswith("/tags") and is_real(m, path))
 
 
-def may_take_real(m, path):
+def may_take_real(m, path, worker):
     """Whether a file can be made, or put, at the name of a real one: 0 or an errno."""
     if is_real_directory(m, path):
         return E.EPERM
-    return E.EACCES if path.endswith("/image") else 0
+    if path.endswith("/image") and path not in m.places and not m.is_copy(worker, path):
+        return E.EACCES  # what is copied there becomes what the tag follows
+    return 0
 
 
 def is_directory(one):
@@ -90,9 +92,9 @@ def path_of(m, target):
 
 
 def slurp(m, worker, path):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is None:
-        yield Call(worker, "slurp", path, result=failed(reach(m, path) or E.ENOENT))
+        yield Call(worker, "slurp", path, result=failed(reach(m, path, worker) or E.ENOENT))
         return
     if one.kind == "symlink":
         raise Skip
@@ -108,14 +110,14 @@ def slurp(m, worker, path):
 def open_file(m, worker, name, path, flags):
     if name in m.handles:
         raise Skip
-    number = reach(m, path) or open_errno(m, path, flags)
+    number = reach(m, path, worker) or open_errno(m, worker, path, flags)
     if number:
         yield Call(worker, "open", name, path, flags, result=failed(number))
         return
-    one = m.at(path)
+    one = m.at(path, worker)
     made = one is None
     if made:
-        one = make_file(m, path)
+        one = make_file(m, worker, path)
         m.event(path, "CREATE")
     access = flags & os.O_ACCMODE
     handle = Handle(name, worker, one.ino, access, bool(flags & os.O_APPEND))
@@ -130,33 +132,36 @@ def open_file(m, worker, name, path, flags):
     yield Call(worker, "open", name, path, flags)
 
 
-def open_errno(m, path, flags):
-    one = m.at(path)
+def open_errno(m, worker, path, flags):
+    one = m.at(path, worker)
     if one is None:
         if not flags & os.O_CREAT:
             return E.ENOENT
-        return may_take_real(m, path) if is_real(m, path) else 0
+        return may_take_real(m, path, worker) if is_real(m, path) else 0
     if one.kind == "symlink":
         raise Skip
     if flags & os.O_CREAT and flags & os.O_EXCL:
         return E.EEXIST
     if is_directory(one):
         raise Skip
-    writes = flags & os.O_ACCMODE != os.O_RDONLY
-    return E.EACCES if writes and one.kind == "image" and isinstance(one, Place) else 0
+    return 0
 
 
-def make_file(m, path):
-    """A new file at a name that nothing has."""
+def make_file(m, worker, path):
+    """A new file at a name that nothing has; where that is so for its maker alone, what is there."""
     if not is_real(m, path):
         stream = m.stream_at(path)
         one = m.scratch[path] = Scratch("file", version=stream.obj if stream else None)
         served(m, path)
         return one
+    m.note_act(worker, path, "made")
     place = m.places.get(path)
     if place:
-        m.show_again(place)
+        if place.hidden is not None:
+            m.show_again(place)
         return place
+    if path in m.pending:
+        return m.pending[path]
     kind, tag = m.real_name(path)
     one = m.pending[path] = Pending(path, kind, m.stream_at(path), tag)
     return one
@@ -259,8 +264,8 @@ def write_scratch(node, data):
 
 def bytes_of(m, handle, change):
     """What is written: raw bytes, or a change of what the file shows."""
-    if change[0] == "raw":
-        return change[1]
+    if change[0] in TEXTS:
+        return text_of(m, change)
     target = handle.target()
     place = target if isinstance(target, Place) else None
     if not place or handle.gone:
@@ -272,7 +277,7 @@ def bytes_of(m, handle, change):
 
 def edited(place, version, change):
     value = merge.value_of(place.kind, place.tag, version)
-    if value is None or place.kind == "image":
+    if value is None or place.kind in ("image", "tag from"):
         raise Skip
     try:
         made = merge.edit(value, change)
@@ -283,13 +288,40 @@ def edited(place, version, change):
     return made
 
 
+TEXTS = ("raw", "text", "older", "manifest")
+
+
+def text_of(m, change):
+    """What is written, whatever it is written to: bytes, the text of a file, an older one, or a manifest."""
+    if change[0] == "raw":
+        return change[1].replace(b"@NAMESPACE@", m.namespace.encode())
+    place = m.places.get(change[1])
+    if not place or place.kind == "directory":
+        raise Skip
+    if change[0] == "text":
+        return place.bytes
+    versions = place.stream.versions
+    version = versions[max(0, len(versions) - change[2])][0] if change[0] == "older" else place.stream.obj
+    data = m.shown_files(Stream(place.stream.name, version)).get(place.path, (None, None, None))[2]
+    if data is None:
+        raise Skip
+    if change[0] == "manifest" and place.kind in ("imagestream.json", "metadata.json"):
+        value = json.loads(data)
+        merge.meta_of(value).pop("resourceVersion", None)
+        data = merge.text(value)
+    return data
+
+
 def write_text(m, name, path, change):
     """Into a scratch file: the text of a real one, changed."""
     handle, place = handle_of(m, name), m.places.get(path)
     if not place:
         raise Skip
     base = m.bases.get((handle.worker, place.slot()))
-    data = change[1] if change[0] == "raw" else edited(place, base.version if base else place.stream.obj, change)
+    if change[0] in TEXTS:
+        data = text_of(m, change)
+    else:
+        data = edited(place, base.version if base else place.stream.obj, change)
     yield from write(m, name, ("raw", data), 0)
 
 
@@ -341,12 +373,9 @@ def ftruncate(m, name, size):
 
 
 def truncate(m, worker, path, size):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is None or one.kind in ("symlink", "directory") or (isinstance(one, Scratch) and one.data is None):
         raise Skip
-    if one.kind == "image" and isinstance(one, Place):
-        yield Call(worker, "truncate", path, size, result=failed(E.EACCES))
-        return
     number = 0
     if isinstance(one, Scratch):
         write_scratch(one, one.data[:size].ljust(size, b"\0"))
@@ -409,6 +438,8 @@ def flush(m, handle, caller):
 def is_whole(m, handle):
     if handle.target().kind == "imagestream.yaml":
         return False
+    if handle.target().kind in ("tag from", "image"):
+        return handle.draft.data.find(b"\n") == len(handle.draft.data) - 1
     try:
         return isinstance(json.loads(handle.draft.data.decode()), (dict, list))
     except ValueError:
@@ -417,9 +448,7 @@ def is_whole(m, handle):
 
 def save_now(m, handle, caller):
     save = save_of_handle(m, handle, caller)
-    before = m.sends
     number = m.judge(save)
-    save.sent = m.sends > before
     handle.draft.decide(number)
     if number:
         m.refuse(save)
@@ -508,13 +537,15 @@ def fsync(m, name):
 
 
 def unlink(m, worker, path):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is None:
-        yield Call(worker, "unlink", path, result=failed(reach(m, path) or E.ENOENT))
+        yield Call(worker, "unlink", path, result=failed(reach(m, path, worker) or E.ENOENT))
         return
     if is_directory(one):
         yield Call(worker, "unlink", path, result=failed(E.EISDIR))
         return
+    if not isinstance(one, Scratch):
+        m.note_act(worker, path, "removed")
     take_away(m, path, one)
     m.event(path, "DELETE")
     yield Call(worker, "unlink", path)
@@ -542,10 +573,10 @@ def rename(m, worker, old, new, flags):
 
 def rename_verdict(m, worker, old, new, flags):
     """The kernel's own rules first."""
-    number = reach(m, old) or reach(m, new)
+    number = reach(m, old, worker) or reach(m, new, worker)
     if number:
         return number, None
-    source, target = m.at(old), m.at(new)
+    source, target = m.at(old, worker), m.at(new, worker)
     if source is None:
         return E.ENOENT, None
     if flags == EXCHANGE:
@@ -585,6 +616,7 @@ def rename_asked(m, worker, old, new, source, target):
         return rename_real(m, worker, old, new, source)
     if is_directory(target):
         return E.EISDIR, None
+    m.note_act(worker, old, "removed")
 
     def away(server):
         node = m.leave_place(source, True)
@@ -610,6 +642,7 @@ def rename_over(m, worker, old, new, source):
         def restore(server):
             m.scratch.pop(old)
             m.take_place(source, new)
+            m.note_act(worker, new, "made")
         return 0, restore
     if source.data is None:
         raise Skip
@@ -622,20 +655,19 @@ def rename_real(m, worker, old, new, source):
         return E.ENOENT, None
 
     def leave():
+        m.note_act(worker, old, "removed")
         return m.leave_place(source, False)
     return put_over(m, worker, new, source.bytes, None, leave)
 
 
 def put_over(m, worker, new, data, version, leave):
-    number = may_take_real(m, new)
+    number = may_take_real(m, new, worker)
     if number:
         return number, None
     kind, tag = m.real_name(new)
     save = begin_save(m, new, kind, tag, worker, data)
-    save.opened = version
-    before = m.sends
+    save.opened, save.renamed = version, True
     number = m.judge(save)
-    save.sent = m.sends > before
     if number:
         m.refuse(save)
         return (E.EBUSY if number == E.ESTALE else number), None
@@ -646,6 +678,7 @@ def put_over(m, worker, new, data, version, leave):
                        and handle.ino is handle.place.ino]
         result = adopt_saved(m, server, save)
         m.accept(save, result)
+        m.note_act(worker, new, "made")
         node = leave()
         node.named = new in m.places
         if not node.named:
@@ -657,27 +690,30 @@ def put_over(m, worker, new, data, version, leave):
 
 
 def mkdir(m, worker, path):
-    number, effect = mkdir_verdict(m, path)
+    number, effect = mkdir_verdict(m, worker, path)
     server = yield Call(worker, "mkdir", path, result=done(number))
     if not number:
         effect(server)
         m.event(path, "CREATE")
 
 
-def mkdir_verdict(m, path):
-    number = reach(m, path)
-    parent = m.kind_of_directory(parent_of(path))
-    if number or m.at(path):
+def mkdir_verdict(m, worker, path):
+    number = reach(m, path, worker)
+    parent = m.kind_of_directory(parent_of(path), worker)
+    if number or m.at(path, worker):
         return number or E.EEXIST, None
+    if is_directory(m.at(path)):  # absent for its maker alone
+        return 0, lambda server: m.note_act(worker, path, "maker")
     if parent == "root":
         if m.selector:
             return E.EPERM, None
         m.sends += 1
         m.expected[path] = "spec.json", None, {"lookupPolicy": {"local": False}}
-        return 0, lambda server: adopt(m, server, path, {path})
+        return 0, lambda server: made_directory(m, worker, server, path)
     if parent == "tags":
-        return make_tag(m, path)
+        return make_tag(m, worker, path)
     if path.count("/") == 1 and path.endswith("/tags"):
+        m.note_act(worker, path, "made")
         return 0, lambda server: m.show_again(m.places[path])
     if is_real(m, path):
         return E.EPERM, None
@@ -688,9 +724,13 @@ def mkdir_verdict(m, path):
     return 0, make
 
 
-def make_tag(m, path):
+def made_directory(m, worker, server, path):
+    adopt(m, server, path.split("/")[0], {path})
+    m.note_act(worker, path, "maker")
+
+
+def make_tag(m, worker, path):
     name = path.split("/")[0]
-    stream = m.streams[name]
     tag = unescape(path.rpartition("/")[2])
     m.sends += 1
     status = m.fault(name, {"PATCH"})
@@ -698,7 +738,7 @@ def make_tag(m, path):
         return FAULTS[status], None
     m.expected[name] = "tag spec.json", tag, {
         "name": tag, "importPolicy": {"importMode": "Legacy"}, "referencePolicy": {"type": "Source"}}
-    return 0, lambda server: adopt(m, server, stream.name, {path})
+    return 0, lambda server: made_directory(m, worker, server, path)
 
 
 def unescape(name):
@@ -706,30 +746,33 @@ def unescape(name):
 
 
 def rmdir(m, worker, path):
-    number, effect = rmdir_verdict(m, path)
+    number, effect = rmdir_verdict(m, worker, path)
     server = yield Call(worker, "rmdir", path, result=done(number))
     if effect and not number:
         effect(server)
         m.event(path, "DELETE")
 
 
-def rmdir_verdict(m, path):
-    one = standing(m, path)
+def rmdir_verdict(m, worker, path):
+    one = standing(m, path, worker)
     if one is None:
-        return reach(m, path) or E.ENOENT, None
+        return reach(m, path, worker) or E.ENOENT, None
     if not is_directory(one):
         return E.ENOTDIR, None
     if isinstance(one, Scratch):
         full = any(name.startswith(path + "/") for name in m.scratch)
         return (E.ENOTEMPTY if full else 0), lambda server: m.remove_scratch(path)
-    kind = m.kind_of_directory(path)
-    if kind == "tags":  # also where there are tags in it: issue 15 will change that
+    kind = m.kind_of_directory(path, worker)
+    if is_left(m, worker, path, one, kind):
+        return E.ENOTEMPTY, None
+    if kind == "tags":
+        m.note_act(worker, path, "removed")
         return 0, lambda server: m.hide(one)
     name = path.split("/")[0]
     m.sends += 1
     if kind == "stream":
         status = m.fault(name, {"DELETE"})
-        if status:
+        if status and status != 503:
             return FAULTS[status] or E.EBUSY, None
         m.expected[name] = None
     else:
@@ -738,11 +781,56 @@ def rmdir_verdict(m, path):
             return number, None
         m.expected[name] = "tag spec.json", one.tag, None
     # The server removes a tag by itself: for imagestream.json that is somebody else's change.
-    return 0, lambda server: adopt(m, server, name, {path}, kind == "tag" and not fits_url(one.tag))
+    def gone(server):
+        adopt(m, server, name, {path}, kind == "tag" and not fits_url(one.tag))
+        m.note_act(worker, path, "removed")
+    return 0, gone
 
 
-def fits_url(tag):
-    return bool(tag) and not set(tag) & set("/:@")
+def is_left(m, worker, path, one, kind):
+    """Whether the process sees anything in the directory of the server's that it didn't remove."""
+    obj, there = m.streams[path.split("/")[0]].obj, names_in(m, path)
+    beside = any(isinstance(what, (Scratch, Pending)) for what in there.values())
+    if is_bare(obj, kind, one.tag):
+        return beside
+    acts, below = m.acts_of(worker, path)
+    if acts and acts.seen and has_push(acts.seen, obj, kind, one.tag):
+        return True
+    before = m.shown_files(Stream(path.split("/")[0], acts.seen)) if acts and acts.seen else None
+    return any(counts(acts, below, path, name, what, before) for name, what in there.items())
+
+
+def counts(acts, below, path, name, what, before):
+    done = acts.names.get(f"{below}/{name}".strip("/")) if acts else None
+    if isinstance(what, Scratch) or done in ("made", "maker"):
+        return True
+    if done == "removed" or (acts and acts.names.get(below) == "maker"):  # which is absent for its maker
+        return False
+    return before is None or f"{path}/{name}" in before or isinstance(what, Pending)
+
+
+def is_bare(obj, kind, tag):
+    """Nothing would be lost with it."""
+    if kind == "stream":
+        meta = obj["metadata"]
+        return not any((obj["spec"].get("tags"), obj["status"].get("tags"), meta.get("labels"), meta.get("annotations")))
+    spec = merge.value_of("tag from", tag, obj) or {}
+    return kind == "tag" and not spec.get("from") and merge.value_of("image", tag, obj) is None
+
+
+def has_push(before, now, kind, tag):
+    """An image that came since, and that no import would bring again."""
+    names = [tag] if kind == "tag" else [one["tag"] for one in now["status"].get("tags") or []]
+    return any(is_pushed(before, now, one) for one in names)
+
+
+def is_pushed(before, now, tag):
+    def newest(obj):
+        history = merge.value_of("tag status.json", tag, obj)
+        return (history.get("items") or [None])[0] if history else None
+    spec = merge.value_of("tag from", tag, now) or {}
+    follows = (spec.get("from") or {}).get("kind") == "DockerImage"
+    return newest(now) is not None and not follows and newest(now) != newest(before)
 
 
 def untag_verdict(m, name, tag):
@@ -755,8 +843,8 @@ def untag_verdict(m, name, tag):
 
 
 def symlink(m, worker, target, path):
-    number = reach(m, path)
-    if not number and m.at(path):
+    number = reach(m, path, worker)
+    if not number and m.at(path, worker):
         number = E.EEXIST
     if not number and is_real(m, path):
         number = E.EPERM
@@ -768,18 +856,18 @@ def symlink(m, worker, target, path):
 
 
 def link(m, worker, old, new):
-    source = standing(m, old)
+    source = standing(m, old, worker)
     if source is None:
-        number = reach(m, old) or E.ENOENT
-    elif reach(m, new):
-        number = reach(m, new)
+        number = reach(m, old, worker) or E.ENOENT
+    elif reach(m, new, worker):
+        number = reach(m, new, worker)
     else:
-        number = E.EEXIST if m.at(new) else E.EPERM
+        number = E.EEXIST if m.at(new, worker) else E.EPERM
     yield Call(worker, "link", old, new, result=failed(number))
 
 
 def access(m, worker, path, mask):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is not None and one.kind == "symlink":
         raise Skip
     answer = one is not None
@@ -791,7 +879,7 @@ def access(m, worker, path, mask):
 
 
 def chmod(m, worker, path, mode):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is None or one.kind == "symlink":
         raise Skip
     if isinstance(one, Scratch):
@@ -800,7 +888,7 @@ def chmod(m, worker, path, mode):
 
 
 def utime(m, worker, path):
-    one = standing(m, path)
+    one = standing(m, path, worker)
     if one is None or one.kind == "symlink":
         raise Skip
     yield Call(worker, "utime", path)
@@ -816,7 +904,7 @@ def names_in(m, path):
 
 
 def scan_begin(m, worker, listing, path):
-    if not m.kind_of_directory(path) or listing in m.listings:
+    if not m.kind_of_directory(path, worker) or listing in m.listings:
         raise Skip
     there = names_in(m, path)
     m.listings[listing] = {"worker": worker, "path": path, "one": m.at(path) if path else m.root,
@@ -868,13 +956,28 @@ def settle(m):
     yield Call("server", "settle")
 
 
+def wait(m):
+    """Till all that was hidden is back: drive.py waits before."""
+    yield Call("server", "nothing")
+
+
+def view(m, worker, path):
+    """What the process finds by name in a directory, whatever others see."""
+    if not m.kind_of_directory(path, worker) or path == "":
+        raise Skip
+    names = sorted({one.rpartition("/")[2] for one in (*m.places, *m.pending, *m.scratch)
+                    if parent_of(one) == path})
+    there = [m.at(f"{path}/{name}", worker) is not None for name in names]
+    yield Call(worker, "find", path, names, result=("ok", there))
+
+
 OPERATIONS = {
     "slurp": slurp, "open": open_file, "read": read, "seek_end": seek_end, "map": map_file,
     "map_shared": map_shared, "fstat": fstat, "write": write, "write_text": write_text, "ftruncate": ftruncate,
     "truncate": truncate, "close": close, "dup_close": dup_close, "fork_exit": fork_exit, "fsync": fsync,
     "unlink": unlink, "rename": rename, "mkdir": mkdir, "rmdir": rmdir, "symlink": symlink, "link": link,
     "access": access, "chmod": chmod, "utime": utime, "scan_begin": scan_begin, "scan_more": scan_more,
-    "scan_end": scan_end, "fault": fault, "remote": remote, "settle": settle,
+    "scan_end": scan_end, "fault": fault, "remote": remote, "settle": settle, "wait": wait, "view": view,
 }
 
 
@@ -885,9 +988,9 @@ def digest(number):
     return f"sha256:{number:064x}"
 
 
-def item(number):
+def item(number, repository="quay.io/example/web"):
     return {"created": "2026-11-01T10:00:00Z", "image": digest(number), "generation": 1,
-            "dockerImageReference": "quay.io/example/web@" + digest(number)}
+            "dockerImageReference": repository + "@" + digest(number)}
 
 
 def new_stream(labels, tags, pushed=()):
@@ -920,7 +1023,8 @@ def change_object(obj, change):
     obj = copy.deepcopy(obj)
     if kind == "push":
         one = history_of(obj, arguments[0], True)
-        one["items"] = [item(arguments[1]), *(one.get("items") or [])]
+        own = [obj["status"]["dockerImageRepository"]] if arguments[1] % 2 else []
+        one["items"] = [item(arguments[1], *own), *(one.get("items") or [])]
     elif kind == "forget":
         obj["status"]["tags"] = [one for one in obj["status"].get("tags") or [] if one["tag"] != arguments[0]]
     elif kind == "untag":
