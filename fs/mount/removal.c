@@ -42,10 +42,10 @@ static bool note_left(void *arg, const char *name, uint64_t cookie, const struct
 	unsigned done = acts_of(acts, &r->who, r->uid, path);
 	bool maker = acts_of(acts, &r->who, r->uid, r->dir) & ACT_MAKER;
 
-	if (path->kind == KIND_SCRATCH)
+	if (path->kind == KIND_SCRATCH || (done & ACT_MADE))
 		r->left = true;
-	else if (!(done & ACT_REMOVED) && !(maker && !(done & ACT_MADE)))
-		r->left = !r->before || is_in(r->before, path);
+	else if (!(done & ACT_REMOVED) && !maker) /* what was begun there isn't the server's */
+		r->left = !r->before || is_in(r->before, path) || !is_in(r->now, path);
 	return r->left;
 }
 

@@ -545,17 +545,19 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /*
  * The inode leaves its real place and is scratch from now on: with the newest text that a handle of
  * it hasn't saved, else with what is shown. `dir`: st_ino of where it gets a name, and then it is
- * kept in the limits of scratch; 0: it has none. -EFBIG, -ENOSPC, -EISDIR, -ENOENT. Pinned in *ret.
+ * kept in the limits of scratch; 0: it has none. `may_wait`: for the disk, which the texts of further
+ * handles are written to. -EFBIG, -ENOSPC, -EISDIR, -ENOENT; -EAGAIN: it would have to wait. Pinned
+ * in *ret.
  */
 static int leave_place(struct mount *m, const struct name *n, uint64_t dir, const char *new_name,
-	struct inode **ret)
+	bool may_wait, struct inode **ret)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(m->shown, &n->path);
 	_cleanup_buf_ struct buf bytes = BUF_INIT(dir ? SCRATCH_FILE_MAX : ATTR_MAX);
 	_cleanup_free_ char *unsaved = NULL;
 	struct scratch_to made = {.dir = dir, .name = new_name};
 	struct scratch_init *init = &made.init;
-	int r = 0;
+	int r;
 
 	*init = (struct scratch_init){.mode = n->st.st_mode,
 		.uid = m->uid,
@@ -563,9 +565,9 @@ static int leave_place(struct mount *m, const struct name *n, uint64_t dir, cons
 		.mtime = n->st.st_mtim.tv_sec * NSEC_PER_SEC + n->st.st_mtim.tv_nsec,
 		.version = snapshot ? snapshot->object : NULL,
 		.past_limit = !dir};
-	unsaved = save_keep_older(m, n->ino, &init->len);
+	r = save_keep_older(m, n->ino, may_wait, &unsaved, &init->len);
 	init->data = unsaved;
-	if (!unsaved && n->first && snapshot) {
+	if (r == 0 && !unsaved && n->first && snapshot) {
 		r = snapshot_show(snapshot, n->path.kind, n->path.tag, &bytes);
 		init->data = bytes.data;
 		init->len = bytes.len;
@@ -584,7 +586,7 @@ static void leave_and_reply(struct pool_call *call, void *arg)
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
 	_cleanup_inode_ struct inode *node = NULL;
-	int r = leave_place(m, &j->moved, j->dir.ino, j->name, &node);
+	int r = leave_place(m, &j->moved, j->dir.ino, j->name, true, &node);
 
 	pool_settle(call);
 	touch_dir(m, j->parent);
@@ -594,20 +596,12 @@ static void leave_and_reply(struct pool_call *call, void *arg)
 	job_free(j);
 }
 
-/*
- * leave_place where several handles have unsaved texts: all but the newest are written to the state
- * directory, and a disk may be slow. `to` NULL: without a name. False where there is nothing to be
- * written.
- */
-static bool leave_by_pool(
+/* leave_place where it has to wait. `to` NULL: without a name. */
+static void leave_by_pool(
 	fuse_req_t req, const struct target *from, const struct target *to, const char *new_name)
 {
-	struct mount *m = op_mount(req);
-	struct job *j;
+	struct job *j = xcalloc(1, sizeof(*j));
 
-	if (handle_unsaved(m->inodes, from->name.ino) < 2)
-		return false;
-	j = xcalloc(1, sizeof(*j));
 	j->parent = from->parent;
 	j->moved = from->name;
 	if (to) {
@@ -615,8 +609,7 @@ static bool leave_by_pool(
 		j->dir = to->dir;
 	}
 	strcpy(j->name, new_name);
-	pool_submit(m->pool, req, NULL, leave_and_reply, j);
-	return true;
+	pool_submit(op_mount(req)->pool, req, NULL, leave_and_reply, j);
 }
 
 static int unlink_real(struct mount *m, const struct name *n)
@@ -624,7 +617,7 @@ static int unlink_real(struct mount *m, const struct name *n)
 	_cleanup_inode_ struct inode *node = NULL;
 
 	if (handle_is_open(m->inodes, n->ino))
-		return leave_place(m, n, 0, "", &node);
+		return leave_place(m, n, 0, "", false, &node);
 	if (n->first)
 		hide(m, n);
 	else
@@ -666,9 +659,11 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = -EPERM;
 	} else if (r == 0) {
 		namei_note_act(m, &t.name.path, fuse_req_ctx(req)->pid, ACT_REMOVED);
-		if (leave_by_pool(req, &t, NULL, ""))
-			return;
 		r = unlink_real(m, &t.name);
+		if (r == -EAGAIN) {
+			leave_by_pool(req, &t, NULL, "");
+			return;
+		}
 	}
 	touch_dir(m, parent);
 	fuse_reply_err(req, -r);
@@ -691,6 +686,8 @@ static void restore(struct pool_call *call, void *arg)
 	struct mount *m = op_mount(call->req);
 	int r = take_place(m, j->scratch, &j->path, scratch_moved_from(m->inodes, j->scratch));
 
+	if (r == 0)
+		namei_note_act(m, &j->path, call->tid, ACT_MADE);
 	/* Pages that it kept when this was the file before, or another. */
 	kernel_inval_ino(m->kernel, scratch_ino(j->scratch));
 	pool_settle(call);
@@ -715,7 +712,8 @@ static void save_over(struct pool_call *call, void *arg)
 	if (r == 0)
 		namei_note_act(m, &j->path, call->tid, ACT_MADE);
 	if (r == 0 && j->moved.ino) {
-		r = first ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
+		namei_note_act(m, &j->moved.path, call->tid, ACT_REMOVED);
+		r = first ? leave_place(m, &j->moved, 0, "", true, &moved) : -ENOENT;
 		if (r == 0)
 			r = take_place(m, moved, &j->path, first);
 	} else if (r == 0 && (!first || take_place(m, j->scratch, &j->path, first) < 0)) {
@@ -820,9 +818,11 @@ static int rename_away(
 	if (!namei_takes_scratch(m, &to->dir))
 		return -EPERM;
 	namei_note_act(m, &from->name.path, fuse_req_ctx(req)->pid, ACT_REMOVED);
-	if (leave_by_pool(req, from, to, new_name))
+	r = leave_place(m, &from->name, to->dir.ino, new_name, false, &node);
+	if (r == -EAGAIN) {
+		leave_by_pool(req, from, to, new_name);
 		return 0;
-	r = leave_place(m, &from->name, to->dir.ino, new_name, &node);
+	}
 	return r < 0 ? r : 1;
 }
 

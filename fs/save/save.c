@@ -226,7 +226,8 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	_cleanup_base_ struct base base = {0};
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
 	enum seen seen = find_base(d, current, &base);
-	bool foreign = (seen != SEEN_READ || e->own.renamed) && !is_of_forerunner(d, current);
+	bool foreign = d->path->kind != KIND_TAG_FROM && (seen != SEEN_READ || e->own.renamed) &&
+		       !is_of_forerunner(d, current);
 	enum patch_text whose = patch_text(&e->file, theirs, d->mine, foreign);
 	char *error = NULL;
 	int r;
@@ -765,6 +766,7 @@ void save_keep_handle(struct mount *m, struct handle *f)
 
 struct older {
 	struct mount *mount;
+	bool may_wait, several;
 	struct place path;
 	char *text; /* the newest so far */
 	size_t len;
@@ -774,7 +776,8 @@ static void keep_older(void *arg, const struct handle_state *state, const char *
 {
 	struct older *o = arg;
 
-	if (o->text)
+	o->several = o->text;
+	if (o->text && o->may_wait)
 		keep(o->mount, &o->path, o->text, o->len,
 			"the file was renamed or removed before this was saved");
 	free(o->text);
@@ -784,11 +787,17 @@ static void keep_older(void *arg, const struct handle_state *state, const char *
 	o->len = len;
 }
 
-char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len)
+int save_keep_older(
+	struct mount *m, uint64_t ino, bool may_wait, char **ret_newest, size_t *ret_len)
 {
-	struct older o = {.mount = m};
+	struct older o = {.mount = m, .may_wait = may_wait};
 
 	handle_foreach_unsaved(m->inodes, ino, keep_older, &o);
+	if (o.several && !may_wait) {
+		free(o.text);
+		return -EAGAIN;
+	}
+	*ret_newest = o.text;
 	*ret_len = o.len;
-	return o.text;
+	return 0;
 }

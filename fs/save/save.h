@@ -26,9 +26,12 @@ int save_handle(struct mount *m, const struct save_call *call, struct handle *f)
 void save_refuse_handle(struct mount *m, struct handle *f, int error, const char *why);
 
 /*
- * Keeps the unsaved texts of the inode's handles but for the newest, which the caller gets to free.
+ * Keeps the unsaved texts of the inode's handles but for the newest, which the caller gets to free
+ * (NULL: there is none). Waits for the disk where there are several; -EAGAIN, and nothing is done,
+ * where that is so and the caller may not wait.
  */
-char *save_keep_older(struct mount *m, uint64_t ino, size_t *ret_len);
+int save_keep_older(
+	struct mount *m, uint64_t ino, bool may_wait, char **ret_newest, size_t *ret_len);
 
 /*
  * A scratch file takes the name of a real file: its bytes are saved. On success *ret_first is the

@@ -549,21 +549,6 @@ static bool is_unsaved(const struct handle *f)
 	       draft_state(f->draft, &verdict) == DRAFT_WRITTEN;
 }
 
-size_t handle_unsaved(struct inode_table *t, uint64_t ino)
-{
-	struct inode *n;
-	size_t count = 0;
-
-	pthread_mutex_lock(&t->lock);
-	n = find_open(t, ino);
-	foreach_handle(n, f)
-	{
-		count += is_unsaved(f);
-	}
-	pthread_mutex_unlock(&t->lock);
-	return count;
-}
-
 bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *ret)
 {
 	struct inode *n;

@@ -104,9 +104,6 @@ bool handle_is_open(struct inode_table *t, uint64_t ino);
 /* Whether a handle of the inode has bytes of its own. */
 bool handle_has_draft(struct inode_table *t, uint64_t ino);
 
-/* How many of its handles have bytes that no save decided on. */
-size_t handle_unsaved(struct inode_table *t, uint64_t ino);
-
 /* The last attributes of what is gone but still open; false where nobody holds it open. */
 bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *ret);
 

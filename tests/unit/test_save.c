@@ -362,9 +362,12 @@ static void test_keep_older(void **state)
 	_cleanup_free_ char *newest = NULL, *none = NULL;
 	size_t len;
 
-	none = save_keep_older(&parts, 12345, &len);
+	assert_int_equal(save_keep_older(&parts, 12345, false, &none, &len), 0);
 	assert_null(none);
-	newest = save_keep_older(&parts, first_of(&spec), &len);
+	assert_int_equal(save_keep_older(&parts, first_of(&spec), false, &newest, &len), -EAGAIN);
+	assert_null(newest);
+	assert_state("spec.json.rejected", NULL);
+	assert_int_equal(save_keep_older(&parts, first_of(&spec), true, &newest, &len), 0);
 	assert_int_equal(len, 8);
 	assert_memory_equal(newest, "{\"c\": 3}", 8);
 	assert_state("spec.json.rejected", "{\"a\": 1}");
