@@ -305,6 +305,41 @@ static int find_own_image(struct document *d)
 			name, r.ns, r.stream));
 }
 
+/* ---- the text ---- */
+
+/* The version that has the text for what the file shows of it, or NULL. The caller releases it. */
+static struct snapshot *find_shown(const struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(d->mount->shown, d->path);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	size_t len = d->len;
+
+	while (len && strchr("\r\n", d->text[len - 1]))
+		len--;
+	if (snapshot && snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) == 0 &&
+		len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
+		return steal_ptr(snapshot);
+	return NULL;
+}
+
+/* What the file shows is what the tag follows already, whatever that is and wherever it lies. */
+static int parse_line(struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot = find_shown(d);
+	_cleanup_json_ json_t *json = NULL, *element = NULL;
+	_cleanup_free_ char *why = NULL;
+
+	if (snapshot) {
+		json = object_cache_get(d->mount->cache, snapshot->object);
+		element = patch_value(&d->edit.file, json);
+		d->mine = json_incref(json_object_get(element, "from"));
+		return 0;
+	}
+	if (reference_parse(d->text, d->len, &d->mine, &why) < 0)
+		return update_refuse(&d->edit, EINVAL, steal_ptr(why));
+	return find_own_image(d);
+}
+
 static int parse_yaml(struct document *d)
 {
 	_cleanup_free_ char *error = NULL;
@@ -323,9 +358,7 @@ static int parse(struct document *d)
 	if (d->path->kind == KIND_IMAGESTREAM_YAML)
 		return parse_yaml(d);
 	if (d->path->kind == KIND_TAG_FROM)
-		return reference_parse(d->text, d->len, &d->mine, &why) < 0
-			       ? update_refuse(&d->edit, EINVAL, steal_ptr(why))
-			       : find_own_image(d);
+		return parse_line(d);
 	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
 		return update_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
 	if (!json_is_object(d->mine))
@@ -411,17 +444,13 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 /* The image that a tag shows is the server's to say: the text may be that, and nothing else. */
 static int check_image(struct document *d)
 {
-	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(d->mount->shown, d->path);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
-	int r = snapshot ? snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) : -ENOENT;
-	size_t len = d->len;
+	_cleanup_view_ struct snapshot *snapshot = find_shown(d);
+	struct layout_attr attr;
 
-	if (r < 0)
-		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
-	while (len && strchr("\r\n", d->text[len - 1]))
-		len--;
-	if (len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
+	if (snapshot)
 		return 0;
+	if (shown_attr(d->mount->shown, d->path, &attr) < 0)
+		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
 	return update_refuse(&d->edit, EACCES,
 		xstrdup("a tag's image is what it was given: write what it is to follow to "
 			"`from`"));

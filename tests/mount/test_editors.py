@@ -66,7 +66,7 @@ class Document:
 
     def beside(self):
         ours = {"imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
-                "tags", "image"}
+                "tags", "image", "from"}
         return sorted(re.sub(r"(^tmp|\.kak\.)\w{6}$", r"\1XXXXXX", name)
                       for name in set(os.listdir(self.path.parent)) - ours)
 

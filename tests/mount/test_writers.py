@@ -33,7 +33,7 @@ STALE = "stale file handle|system error -116"
 WORDS = {"close": ("invalid argument", STALE), "fsync": ("input/output error|i/o error", STALE),
          "rename": ("invalid argument", "resource busy")}
 DOCUMENTS = {"imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
-             "tags"}
+             "tags", "from"}
 # Names that are new every time, for a table that isn't.
 RANDOM = [(r"\b(sed|XX|d2utmp|json\.gawk\.|json\.o)\w{6}\b", r"\1XXXXXX"),
           (r"(\.spec\.json\.)\w{6}\b", r"\1XXXXXX"), (r"\btmp\w{8}\b", "tmpXXXXXXXX"),
