@@ -1127,7 +1127,7 @@ def test_import_meets_a_conflict(server, mount):
     before = len(requests(server))
     (mount / "shop/web/tags/1.0/.api/import").write_text("now\n")
     assert [one["status"] for one in requests(server)[before:]] == [409, 409, 409, 201]
-    assert "409" not in (mount / "shop/web/tags/1.0/.api/import").read_text()
+    assert '"code":409' not in (mount / "shop/web/tags/1.0/.api/import").read_text()
     server.fault(path="imagestreamimports", status=409, count=99)
     before = len(requests(server))
     with fails(errno.ESTALE):
