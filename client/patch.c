@@ -628,11 +628,16 @@ enum patch_text patch_text(
 	const json_t *fields = metadata_of(f, mine), *name = json_object_get(mine, "name");
 
 	if (f->view == PATCH_TAG_SPEC)
-		return foreign && !is_void(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
-								       : PATCH_TEXT_OWN;
+		return foreign && json_is_string(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
+									     : PATCH_TEXT_OWN;
+	if (f->view == PATCH_STATUS)
+		return foreign && names_another(base, mine, "dockerImageRepository")
+			       ? PATCH_TEXT_FOREIGN
+			       : PATCH_TEXT_OWN;
 	if (!json_is_object(fields))
 		return PATCH_TEXT_OWN;
-	if (foreign && names_another(metadata_of(f, base), fields, "uid"))
+	if (foreign && json_is_string(json_object_get(fields, "uid")) &&
+		names_another(metadata_of(f, base), fields, "uid"))
 		return PATCH_TEXT_FOREIGN;
 	return f->view == PATCH_IMAGESTREAM && is_void(json_object_get(fields, "resourceVersion"))
 		       ? PATCH_TEXT_MANIFEST
@@ -654,12 +659,14 @@ json_t *patch_adopt(
 	const json_t *old = metadata_of(f, base), *version = json_object_get(base, "apiVersion");
 	json_t *result = copy_object(mine), *fields;
 
-	if (text == PATCH_TEXT_OWN)
-		return result;
-	if (f->view == PATCH_TAG_SPEC) {
+	if (f->view == PATCH_TAG_SPEC && text == PATCH_TEXT_FOREIGN)
 		json_object_del(result, "name");
-		return result;
+	if (f->view == PATCH_STATUS && text == PATCH_TEXT_FOREIGN) {
+		json_decref(result);
+		return json_copy((json_t *)base);
 	}
+	if (text == PATCH_TEXT_OWN || !metadata_of(f, mine))
+		return result;
 	fields = copy_object(metadata_of(f, mine));
 	if (text == PATCH_TEXT_FOREIGN)
 		take_over(fields, old, names);
@@ -676,6 +683,80 @@ json_t *patch_adopt(
 					       json_string_value(version)))
 		json_object_set(result, "apiVersion", (json_t *)version);
 	return result;
+}
+
+/* ---- copies ---- */
+
+static json_t *overlay(const struct type *type, const json_t *theirs, const json_t *mine);
+
+static json_t *overlay_maps(const struct type *type, const json_t *theirs, const json_t *mine)
+{
+	json_t *result = copy_object(theirs), *value;
+	bool together = false;
+	const char *key;
+
+	for (const char *const *name = type->together; name && *name; name++)
+		together = together || !is_blank(json_object_get(mine, *name));
+	for (const char *const *name = type->together; together && *name; name++)
+		json_object_del(result, *name); /* they are one value */
+	json_object_foreach((json_t *)mine, key, value) {
+		const struct field *field = find_field(type, key);
+
+		if (!field->refused)
+			set_member(result, key,
+				overlay(field->type, json_object_get(result, key), value));
+	}
+	return result;
+}
+
+/* Of a keyed list, or a set: every element of both. */
+static json_t *overlay_lists(const struct type *list, const json_t *theirs, const json_t *mine)
+{
+	_cleanup_json_ json_t *keys = all_keys(theirs, mine, NULL);
+	json_t *result = json_array(), *value;
+	const char *key;
+	size_t len;
+
+	json_object_keylen_foreach(keys, key, len, value)
+		json_array_append_new(
+			result, overlay(element_type(list), json_object_getn(theirs, key, len),
+					json_object_getn(mine, key, len)));
+	return result;
+}
+
+static json_t *overlay(const struct type *type, const json_t *theirs, const json_t *mine)
+{
+	_cleanup_json_ json_t *a = index_of(type, theirs), *b = index_of(type, mine);
+
+	if (type->kind == SERVER || type->kind == IMPORT || is_blank(mine))
+		return keep(theirs);
+	if (a && b)
+		return overlay_lists(type, a, b);
+	if (type->kind == PLAIN && is_map(theirs) && is_map(mine))
+		return overlay_maps(type, theirs, mine);
+	return keep(mine);
+}
+
+json_t *patch_copy(const struct patch_file *f, const json_t *theirs, const json_t *mine)
+{
+	_cleanup_json_ json_t *text = patch_adopt(f, PATCH_TEXT_FOREIGN, theirs, mine),
+			      *shown = NULL;
+	const json_t *fields = metadata_of(f, text),
+		     *notes = json_object_get(fields, "annotations");
+
+	if (json_object_get(notes, IMPORT_ANNOTATION)) {
+		json_t *left = without(notes, IMPORT_ANNOTATION), *other = copy_object(fields);
+
+		json_object_set_new(other, "annotations", left);
+		if (f->view == PATCH_IMAGESTREAM) {
+			json_object_set_new(text, "metadata", other);
+		} else {
+			json_decref(text);
+			text = other;
+		}
+	}
+	shown = with_name(f, text);
+	return overlay(views[f->view].type, theirs, shown);
 }
 
 /* What makes an item of a history this very one. */
@@ -698,6 +779,58 @@ static bool has_item(const json_t *entry, const json_t *item)
 		if (is_item(one, item))
 			return true;
 	return false;
+}
+
+static bool has_same_images(const json_t *a, const json_t *b)
+{
+	const json_t *x = json_object_get(a, "items"), *y = json_object_get(b, "items"), *item;
+	size_t i;
+
+	if (json_array_size(x) != json_array_size(y))
+		return false;
+	json_array_foreach(x, i, item) {
+		const char *image = json_str(item, "image"),
+			   *other = json_str(json_array_get(y, i), "image");
+
+		if (!image || !other || !*image || !streq(image, other))
+			return false;
+	}
+	return true;
+}
+
+static void settle_entry(const json_t *theirs, json_t *mine)
+{
+	if (!theirs || !json_is_object(mine) || !has_same_images(theirs, mine))
+		return;
+	json_object_clear(mine);
+	json_object_update(mine, (json_t *)theirs);
+}
+
+void patch_settle_history(const struct patch_file *f, const json_t *theirs, json_t *mine)
+{
+	const json_t *list = json_object_get(mine, "tags"), *element;
+	_cleanup_json_ json_t *index = index_of(&histories, json_object_get(theirs, "tags"));
+	json_t *elements;
+	size_t i;
+
+	if (f->view == PATCH_TAG_STATUS)
+		settle_entry(theirs, mine);
+	if (f->view != PATCH_STATUS || !json_is_array(list))
+		return;
+	elements = json_array();
+	json_array_foreach(list, i, element) {
+		const json_t *name = json_object_get(element, "tag");
+		json_t *entry = copy_object(element);
+
+		if (json_is_string(name))
+			settle_entry(json_object_getn(index, json_string_value(name),
+					     json_string_length(name)),
+				entry);
+		json_array_append_new(elements, json_is_object(element) ? entry : keep(element));
+		if (!json_is_object(element))
+			json_decref(entry);
+	}
+	json_object_set_new(mine, "tags", elements);
 }
 
 json_t *patch_lost_item(const struct patch_file *f, const json_t *theirs, const json_t *mine)

@@ -71,7 +71,7 @@ bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b);
 enum patch_text {
 	PATCH_TEXT_OWN,	     /* of this object, or it doesn't say */
 	PATCH_TEXT_MANIFEST, /* an ImageStream without a resourceVersion: made for any server */
-	PATCH_TEXT_FOREIGN,  /* with another object's uid, with another tag's name */
+	PATCH_TEXT_FOREIGN,  /* with another object's uid or repository, or another tag's name */
 };
 
 /* `foreign`: whether it may be that, or its writer saw the very object. */
@@ -80,10 +80,24 @@ enum patch_text patch_text(
 
 /*
  * The text as far as it counts: what doesn't is as the base has it. Of a manifest that is the
- * status and what only a server sets; of a foreign text all that ties it to the other object.
+ * status and what only a server sets; of a foreign text all that ties it to the other object, and
+ * the whole of its status.
  */
 json_t *patch_adopt(
 	const struct patch_file *f, enum patch_text text, const json_t *base, const json_t *mine);
+
+/*
+ * Theirs with what `mine` has besides, and instead: of a text that is copied into an object that was
+ * made for it, which adds and replaces and never removes. The text counts as a foreign one.
+ */
+json_t *patch_copy(const struct patch_file *f, const json_t *theirs, const json_t *mine);
+
+/*
+ * Of the views of a status: where a tag's history in `mine` (is changed) has the same images as in
+ * `theirs`, in their order, it becomes theirs: when the server noted them is nothing that a text from
+ * somewhere else tells.
+ */
+void patch_settle_history(const struct patch_file *f, const json_t *theirs, json_t *mine);
 
 /*
  * Of the views of a status: the first tag whose newest item `mine` lacks, while `theirs` has it: a

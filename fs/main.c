@@ -370,6 +370,7 @@ static void make_mount(struct program *p)
 	m->shown = shown_new(m->cache, m->journal);
 	m->inodes = inode_table_new();
 	m->bases = mergebase_new();
+	m->acts = acts_new();
 	m->history = history_new();
 	m->events = events_new();
 	m->responses = responses_new();
@@ -380,8 +381,8 @@ static void make_mount(struct program *p)
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
 	m->kernel = kernel_new(m->shown, m->inodes);
-	m->publisher = publish_new(
-		&(struct publish_parts){m->shown, m->inodes, m->kernel, m->announce, m->noopen});
+	m->publisher = publish_new(&(struct publish_parts){
+		m->shown, m->inodes, m->kernel, m->acts, m->announce, m->noopen});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -534,6 +535,7 @@ static void release(struct program *p)
 	announce_free(m->announce);
 	store_free(m->store);
 	mergebase_free(m->bases);
+	acts_free(m->acts);
 	history_free(m->history);
 	events_free(m->events);
 	responses_free(m->responses);

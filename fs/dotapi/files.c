@@ -198,12 +198,13 @@ static int settle(struct dotapi_call *c, const char *name, int r)
 	return r;
 }
 
-int dotapi_store(struct mount *m, const struct api_call *api, const struct place *path,
-	const char *text, size_t len)
+int dotapi_store(struct mount *m, const struct api_call *api, const struct process_id *who,
+	const struct place *path, const char *text, size_t len)
 {
 	_cleanup_free_ char *name = namei_text(path);
 	struct dotapi_call c = {.mount = m,
 		.api = api,
+		.who = who,
 		.path = path,
 		.file = &rows[path->kind].request,
 		.text = text,

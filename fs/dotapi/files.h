@@ -24,7 +24,7 @@ int64_t dotapi_timeout(enum kind kind);
  * Does what the text asks for; waits for the server. 0 or -errno; a refusal stands in .api/errors,
  * and the server's answer in the file, whatever it says.
  */
-int dotapi_store(struct mount *m, const struct api_call *api, const struct place *path,
-	const char *text, size_t len);
+int dotapi_store(struct mount *m, const struct api_call *api, const struct process_id *who,
+	const struct place *path, const char *text, size_t len);
 
 #endif

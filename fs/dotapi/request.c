@@ -3,6 +3,8 @@
 #include "client/json.h"
 #include "client/list.h"
 #include "client/manifest.h"
+#include "fs/mount/namei.h"
+#include "fs/save/deleted.h"
 #include "fs/save/update.h"
 
 #include <errno.h>
@@ -427,6 +429,8 @@ int request_delete(struct dotapi_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
+	if (held && !is_dry(options))
+		deleted_keep(c->mount->deleted, c->who, held);
 	r = send_json(c, "DELETE", url, options, &answer);
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
 		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
@@ -488,6 +492,32 @@ static void forget_item(void *arg, const char *text, size_t len)
 	forget_stream(c, key, json_str(metadata, "uid"));
 }
 
+/* list_item_fn: what is about to be deleted. */
+static void keep_item(void *arg, const char *text, size_t len)
+{
+	_cleanup_object_ struct object *o = NULL;
+	struct dotapi_call *c = arg;
+
+	if (object_from_text(
+		    text, len, c->mount->api->resources->streams.api_version, &o, NULL, NULL) == 0)
+		deleted_keep(c->mount->deleted, c->who, o);
+}
+
+/* The collection as it is now, by the same selectors. Who may not list it deletes all the same. */
+static void keep_collection(struct dotapi_call *c, const char *url)
+{
+	_cleanup_free_ char *name = namei_text(c->path);
+	_cleanup_json_ json_t *metadata = NULL;
+	int r = send(c, &(struct api_request){.path = url}, NULL);
+
+	if (r == 0)
+		list_read(c->answer.data, c->answer.len, keep_item, c, &metadata);
+	else
+		journal_add(c->mount->journal, name, c->request, c->status.code, -r,
+			"what is deleted couldn't be read, so it isn't kept");
+	buf_release(&c->answer);
+}
+
 int request_delete_collection(struct dotapi_call *c)
 {
 	_cleanup_free_ char *collection = collection_url(c, c->path->ns);
@@ -502,6 +532,8 @@ int request_delete_collection(struct dotapi_call *c)
 	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
 		return refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
+	if (!is_dry(options))
+		keep_collection(c, url.data);
 	r = send_json(c, "DELETE", url.data, options, NULL);
 	if (r < 0 || is_dry(options))
 		return r;

@@ -19,6 +19,7 @@ struct dotapi_request {
 struct dotapi_call {
 	struct mount *mount;
 	const struct api_call *api;
+	const struct process_id *who; /* that writes; all 0: nobody knows */
 	const struct place *path;
 	const struct dotapi_request *file;
 	const char *text;

@@ -8,6 +8,7 @@
 #include "client/rights.h"
 #include "fs/mount/pool.h"
 #include "fs/publish/publisher.h"
+#include "fs/tree/acts.h"
 #include "fs/tree/handle.h"
 #include "fs/tree/history.h"
 #include "fs/tree/inode.h"
@@ -34,6 +35,7 @@ struct mount {
 	struct shown *shown;
 	struct inode_table *inodes;
 	struct mergebases *bases;
+	struct acts *acts;
 	struct history *history;
 	struct events *events;
 	struct responses *responses;

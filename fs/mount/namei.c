@@ -197,14 +197,46 @@ static bool is_gone(struct mount *m, const struct namei_dir *dir)
 	       inode_at(m->inodes, attr.ino, NULL) != dir->ino;
 }
 
-int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, struct name *ret)
+static bool is_in_stream(enum kind kind)
+{
+	return kind == KIND_STREAM || kind == KIND_TAGS || kind == KIND_TAG;
+}
+
+/* In a directory that a process made, that doesn't see what it hasn't made there. */
+static void look_as(struct mount *m, const struct namei_dir *dir, pid_t tid, struct name *n)
+{
+	_cleanup_view_ struct snapshot *snapshot = NULL;
+	struct process_id who;
+	const char *uid;
+
+	if (!acts_any(m->acts) || !is_in_stream(dir->path.kind))
+		return;
+	snapshot = shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
+	uid = snapshot ? snapshot->object->uid : "";
+	if (acts_have_maker(m->acts, uid, &dir->path))
+		n->seconds = 0;
+	if (!tid || layout_is_api(n->path.kind))
+		return;
+	n->copied = acts_are_copy(m->acts, tid, uid, &n->path);
+	who = mergebase_who(m->bases, tid);
+	if (!n->ino || !(acts_of(m->acts, &who, uid, &dir->path) & ACT_MAKER) ||
+		(acts_of(m->acts, &who, uid, &n->path) & ACT_MADE))
+		return;
+	n->absent = true;
+	n->ino = 0;
+}
+
+int namei_find(
+	struct mount *m, const struct namei_dir *dir, const char *name, pid_t tid, struct name *ret)
 {
 	struct name n = {.seconds = m->seconds};
 
 	if (strlen(name) >= NAME_SIZE)
 		return -ENAMETOOLONG;
-	if (child_path(&dir->path, name, &n.path) && !is_gone(m, dir))
+	if (child_path(&dir->path, name, &n.path) && !is_gone(m, dir)) {
 		find_real(m, dir, &n);
+		look_as(m, dir, tid, &n);
+	}
 	if (!n.ino && (holds_scratch(dir->path.kind) || dir->path.kind == KIND_SCRATCH)) {
 		n.scratch = scratch_lookup(m->inodes, dir->ino, name);
 		/* What the program itself puts there and takes away. */
@@ -244,6 +276,28 @@ uint64_t namei_parent(struct mount *m, const struct place *path)
 	return inode_at(m->inodes, attr.ino, NULL);
 }
 
+/* Whether a process made the directory, and is at it. */
+static bool has_maker(struct mount *m, const struct place *dir)
+{
+	_cleanup_view_ struct snapshot *snapshot = NULL;
+
+	if (!acts_any(m->acts) || !is_in_stream(dir->kind))
+		return false;
+	snapshot = shown_snapshot(m->shown, dir->ns, dir->stream);
+	return snapshot && acts_have_maker(m->acts, snapshot->object->uid, dir);
+}
+
+void namei_note_act(struct mount *m, const struct place *place, pid_t tid, unsigned act)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(m->shown, place->ns, place->stream);
+	struct process_id who = mergebase_who(m->bases, tid);
+
+	if (snapshot && acts_note(m->acts, &who, snapshot->object->uid, place, act,
+				act == ACT_REMOVED ? snapshot->object : NULL))
+		publish_wake(m->publisher); /* it is to be forgotten after a while */
+}
+
 /* ---- listings ---- */
 
 struct listing {
@@ -252,6 +306,7 @@ struct listing {
 	void *arg;
 	const struct namei_dir *dir;
 	struct place path; /* of scratch children */
+	double seconds;	   /* how long names of it stay true */
 	bool stop;
 };
 
@@ -269,7 +324,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 	fill_stat(l->mount, path, attr, ino, &st);
 	if (holds_scratch(path->kind))
 		add_scratch(l->mount, &st);
-	l->stop = l->fn(l->arg, name, cookie, path, &st, l->mount->seconds);
+	l->stop = l->fn(l->arg, name, cookie, path, &st, l->seconds);
 	return l->stop;
 }
 
@@ -278,7 +333,7 @@ static void add_pending(struct listing *l, const char *name, uint64_t cookie)
 {
 	_cleanup_name_ struct name n = {0};
 
-	if (namei_find(l->mount, l->dir, name, &n) == 0 && !n.first && n.ino && !n.scratch)
+	if (namei_find(l->mount, l->dir, name, 0, &n) == 0 && !n.first && n.ino && !n.scratch)
 		l->stop = l->fn(l->arg, name, cookie, &n.path, &n.st, 0);
 }
 
@@ -311,7 +366,12 @@ static void list_api(struct listing *l, const struct place *dir, uint64_t cookie
 int namei_list(
 	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg)
 {
-	struct listing l = {.mount = m, .fn = fn, .arg = arg, .dir = dir, .path = dir->path};
+	struct listing l = {.mount = m,
+		.fn = fn,
+		.arg = arg,
+		.dir = dir,
+		.path = dir->path,
+		.seconds = has_maker(m, &dir->path) ? 0 : m->seconds};
 	int r = 0;
 
 	l.path.kind = KIND_SCRATCH;

@@ -17,6 +17,8 @@ struct name {
 	uint64_t first;	       /* st_ino of what is shown there, or 0 */
 	bool vacant;	       /* no file of a tag is shown there, but one may be begun */
 	bool hidden;	       /* shown, but unlinked or renamed away */
+	bool absent;	       /* shown, but not to the caller, who made the directory */
+	bool copied;	       /* the caller, or whoever started it, made the directory */
 	struct inode *scratch; /* what is seen is scratch; with a reference */
 	uint64_t ino;	       /* of what is seen, 0: nothing */
 	struct stat st;	       /* of what is seen */
@@ -29,8 +31,13 @@ struct namei_dir {
 	uint64_t ino;
 };
 
-/* 0 also where nothing is seen. The caller calls name_release. -ENAMETOOLONG. */
-int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, struct name *ret);
+/*
+ * What the thread sees at the name (0: what everybody sees), which is less in a directory that its
+ * process made (fs/tree/acts.h). 0 also where nothing is seen. The caller calls name_release.
+ * -ENAMETOOLONG.
+ */
+int namei_find(struct mount *m, const struct namei_dir *dir, const char *name, pid_t tid,
+	struct name *ret);
 void name_release(struct name *n);
 #define _cleanup_name_ _cleanup_(name_release)
 
@@ -39,6 +46,9 @@ int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct s
 
 /* Of what is never looked up here: a selection or a link in one. -ENOENT. */
 int namei_place(struct mount *m, const struct place *path, struct stat *ret);
+
+/* The thread's process made the place, or removed it (enum act). */
+void namei_note_act(struct mount *m, const struct place *place, pid_t tid, unsigned act);
 
 /* Whether files can be made in the directory. */
 bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir);

@@ -145,7 +145,7 @@ static void reply_lookup(
 {
 	_cleanup_name_ struct name n = {0};
 	struct fuse_entry_param entry;
-	int r = namei_find(op_mount(req), dir, name, &n);
+	int r = namei_find(op_mount(req), dir, name, fuse_req_ctx(req)->pid, &n);
 
 	if (r < 0) {
 		fuse_reply_err(req, -r);

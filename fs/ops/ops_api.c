@@ -13,7 +13,7 @@
 #include <fcntl.h>
 
 /* What is left to the pool. */
-struct job {
+struct api_job {
 	struct place path;
 	uint64_t ino;
 	struct fuse_file_info fi;
@@ -34,7 +34,7 @@ struct job {
  * Changes of one stream go out one at a time, those of saves too; but a registry that is slow holds
  * up nobody who saves.
  */
-static void submit(fuse_req_t req, pool_fn *fn, struct job *j, bool changes)
+static void submit(fuse_req_t req, pool_fn *fn, struct api_job *j, bool changes)
 {
 	_cleanup_free_ char *key = xasprintf("%s/%s%s%s", j->path.ns, j->path.stream,
 		j->path.kind == KIND_TAG_IMPORT ? "/" : "",
@@ -54,7 +54,7 @@ static void reply_open(fuse_req_t req, struct handle *f, uint64_t ino, struct fu
 }
 
 /* With the bytes that were made for it. */
-static void open_with(fuse_req_t req, struct job *j, struct buf *bytes)
+static void open_with(fuse_req_t req, struct api_job *j, struct buf *bytes)
 {
 	struct handle_open open = {.path = &j->path,
 		.ino = j->ino,
@@ -67,7 +67,7 @@ static void open_with(fuse_req_t req, struct job *j, struct buf *bytes)
 
 static void fetch_and_reply(struct pool_call *call, void *arg)
 {
-	_cleanup_free_ struct job *j = arg;
+	_cleanup_free_ struct api_job *j = arg;
 	struct api_call api = op_api_call(call);
 	struct buf bytes = {0};
 	int r = dotapi_fetch(op_mount(call->req), &api, &j->path, &bytes);
@@ -83,7 +83,7 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 {
 	struct mount *m = op_mount(req);
 	struct buf bytes = BUF_INIT(HTTP_BODY_MAX);
-	struct job *j;
+	struct api_job *j;
 	int r;
 
 	if (dotapi_is_events(path->kind)) {
@@ -92,7 +92,7 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 		return;
 	}
 	j = xcalloc(1, sizeof(*j));
-	*j = (struct job){.path = *path, .ino = ino, .fi = *fi, .tid = fuse_req_ctx(req)->pid};
+	*j = (struct api_job){.path = *path, .ino = ino, .fi = *fi, .tid = fuse_req_ctx(req)->pid};
 	if (dotapi_is_fetched(path->kind)) {
 		submit(req, fetch_and_reply, j, false);
 		return;
@@ -112,11 +112,12 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 /* ---- what is written ---- */
 
 /* The verdict is the draft's: it is given again to whoever asks again. */
-static int send_written(struct pool_call *call, const struct job *j)
+static int send_written(struct pool_call *call, const struct api_job *j)
 {
 	struct mount *m = op_mount(call->req);
 	_cleanup_handle_state_ struct handle_state state;
 	_cleanup_free_ char *text = NULL;
+	struct process_id who = mergebase_who(m->bases, call->tid);
 	struct api_call api;
 	uint64_t change;
 	size_t len;
@@ -128,7 +129,7 @@ static int send_written(struct pool_call *call, const struct job *j)
 	handle_get_state(m->inodes, j->file, &state);
 	if (draft_take(state.draft, &verdict, &text, &len, &change) != DRAFT_WRITTEN)
 		return -verdict;
-	r = dotapi_store(m, &api, &j->path, text, len);
+	r = dotapi_store(m, &api, &who, &j->path, text, len);
 	if (j->path.stream[0])
 		r = verdict_errno(VERDICT_CLOSE, r);
 	draft_decide(state.draft, change, -r);
@@ -137,7 +138,7 @@ static int send_written(struct pool_call *call, const struct job *j)
 
 static void send_and_reply(struct pool_call *call, void *arg)
 {
-	_cleanup_free_ struct job *j = arg;
+	_cleanup_free_ struct api_job *j = arg;
 	int r = 0;
 
 	if (j->what != OP_RELEASE || !handle_is_killed(j->file))
@@ -154,15 +155,15 @@ static void send_and_reply(struct pool_call *call, void *arg)
 
 void op_send_api(fuse_req_t req, struct handle *f, const struct place *path, enum op_written what)
 {
-	struct job *j = xcalloc(1, sizeof(*j));
+	struct api_job *j = xcalloc(1, sizeof(*j));
 
-	*j = (struct job){.path = *path, .file = f, .what = what};
+	*j = (struct api_job){.path = *path, .file = f, .what = what};
 	submit(req, send_and_reply, j, true);
 }
 
 /* ---- selections ---- */
 
-static void reply_name(fuse_req_t req, struct job *j, bool there)
+static void reply_name(fuse_req_t req, struct api_job *j, bool there)
 {
 	struct mount *m = op_mount(req);
 	struct name n = {.path = j->path};
@@ -179,7 +180,7 @@ static void reply_name(fuse_req_t req, struct job *j, bool there)
 
 static void find_and_reply(struct pool_call *call, void *arg)
 {
-	_cleanup_free_ struct job *j = arg;
+	_cleanup_free_ struct api_job *j = arg;
 	_cleanup_selection_ struct selection *s = NULL;
 	struct api_call api = op_api_call(call);
 	bool link = j->path.kind == KIND_SELECTED;
@@ -198,7 +199,7 @@ static void find_and_reply(struct pool_call *call, void *arg)
 
 bool op_select_lookup(fuse_req_t req, const struct namei_dir *dir, const char *name)
 {
-	struct job *j;
+	struct api_job *j;
 
 	if (!layout_is_select(dir->path.kind))
 		return false;
@@ -211,7 +212,7 @@ bool op_select_lookup(fuse_req_t req, const struct namei_dir *dir, const char *n
 }
 
 static void add_links(
-	struct mount *m, struct op_listing *l, const struct job *j, const struct selection *s)
+	struct mount *m, struct op_listing *l, const struct api_job *j, const struct selection *s)
 {
 	struct place path = j->dir.path;
 	struct stat st;
@@ -230,7 +231,7 @@ static void add_links(
 
 static void list_and_reply(struct pool_call *call, void *arg)
 {
-	_cleanup_free_ struct job *j = arg;
+	_cleanup_free_ struct api_job *j = arg;
 	_cleanup_selection_ struct selection *s = NULL;
 	struct mount *m = op_mount(call->req);
 	struct api_call api = op_api_call(call);
@@ -248,9 +249,9 @@ static void list_and_reply(struct pool_call *call, void *arg)
 void op_select_list(fuse_req_t req, const struct namei_dir *dir, fuse_ino_t id, size_t size,
 	off_t offset, bool plus)
 {
-	struct job *j = xcalloc(1, sizeof(*j));
+	struct api_job *j = xcalloc(1, sizeof(*j));
 
-	*j = (struct job){.path = dir->path,
+	*j = (struct api_job){.path = dir->path,
 		.dir = *dir,
 		.id = id,
 		.size = size,

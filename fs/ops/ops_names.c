@@ -1,6 +1,7 @@
 /* The FUSE requests that make, remove and move names. What waits for the server goes to the pool. */
 #include "fs/dotapi/select.h"
 #include "fs/mount/modes.h"
+#include "fs/mount/removal.h"
 #include "fs/ops/job.h"
 #include "fs/save/objects.h"
 #include "fs/save/verdict.h"
@@ -36,7 +37,7 @@ static int get_target(fuse_req_t req, fuse_ino_t parent, const char *name, struc
 		r = m->read_only ? -EROFS : -EPERM; /* nothing is made or removed there */
 	if (r == 0)
 		r = op_may(req, ret->dir.path.kind, &ret->dir_st, W_OK | X_OK);
-	return r < 0 ? r : namei_find(m, &ret->dir, name, &ret->name);
+	return r < 0 ? r : namei_find(m, &ret->dir, name, fuse_req_ctx(req)->pid, &ret->name);
 }
 
 /* In a sticky directory only the owners take names away (unlink(2)). */
@@ -86,7 +87,10 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 		return r;
 	if (n->first)
 		return 0;
-	return n->vacant && n->path.kind != KIND_TAG_IMAGE ? 0 : -EPERM;
+	if (!n->vacant)
+		return -EPERM;
+	/* What is copied there becomes what the tag follows. */
+	return n->path.kind != KIND_TAG_IMAGE || n->copied ? 0 : -EACCES;
 }
 
 /* ---- making ---- */
@@ -111,11 +115,18 @@ static int make_scratch(fuse_req_t req, const struct namei_dir *dir, const char 
 	return scratch_create(m->inodes, dir->ino, &dir->path, name, &init, ret);
 }
 
-/* What was hidden is there again, or what the object doesn't have is begun: as a new inode. */
-static void make_real(struct mount *m, const struct target *t)
+/*
+ * What was hidden is there again, or what the object doesn't have is begun: as a new inode. What is
+ * absent for its maker alone isn't from now on.
+ */
+static void make_real(fuse_req_t req, const struct target *t)
 {
+	struct mount *m = op_mount(req);
 	const struct name *n = &t->name;
 
+	namei_note_act(m, &n->path, fuse_req_ctx(req)->pid, ACT_MADE);
+	if (n->absent)
+		return;
 	if (n->first)
 		inode_show(m->inodes, n->first, layout_new_ino(), &n->path);
 	else
@@ -132,12 +143,13 @@ static void touch_dir(struct mount *m, fuse_ino_t id)
 	kernel_inval(m->kernel, id);
 }
 
-static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *name)
+/* `tid`: the caller. */
+static void reply_made(fuse_req_t req, const struct namei_dir *dir, const char *name, pid_t tid)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_name_ struct name n = {0};
 	struct fuse_entry_param entry;
-	int r = namei_find(m, dir, name, &n);
+	int r = namei_find(m, dir, name, tid, &n);
 
 	if (r == 0 && !n.ino)
 		r = -ENOENT; /* a process was faster */
@@ -192,8 +204,8 @@ static void make_announced(
 	struct fuse_entry_param entry;
 	struct namei_dir dir;
 
-	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, &n) < 0 ||
-		flip_announced(m, &n, STEP_CREATE) < 0 || namei_find(m, &dir, name, &made) < 0 ||
+	if (!op_directory(req, parent, &dir) || namei_find(m, &dir, name, 0, &n) < 0 ||
+		flip_announced(m, &n, STEP_CREATE) < 0 || namei_find(m, &dir, name, 0, &made) < 0 ||
 		!made.ino) {
 		fuse_reply_err(req, EPERM);
 		return;
@@ -217,7 +229,7 @@ static void remove_announced(fuse_req_t req, fuse_ino_t parent, const char *name
 	struct namei_dir dir;
 	int r = -EPERM;
 
-	if (op_directory(req, parent, &dir) && namei_find(m, &dir, name, &n) == 0)
+	if (op_directory(req, parent, &dir) && namei_find(m, &dir, name, 0, &n) == 0)
 		r = flip_announced(m, &n, STEP_DELETE);
 	if (r == 0)
 		touch_dir(m, parent);
@@ -236,7 +248,7 @@ static int make_file(fuse_req_t req, const struct target *t, const char *name, m
 		return make_scratch(req, &t->dir, name, S_IFREG | (mode & 07777), NULL, &n);
 	r = may_take_real(req, &t->name);
 	if (r == 0)
-		make_real(op_mount(req), t);
+		make_real(req, t);
 	return r;
 }
 
@@ -248,7 +260,7 @@ static void reply_new(
 		return;
 	}
 	touch_dir(op_mount(req), parent);
-	reply_made(req, &t->dir, name);
+	reply_made(req, &t->dir, name, fuse_req_ctx(req)->pid);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
@@ -330,7 +342,7 @@ void op_create(
 	else if (r == 0)
 		r = make_file(req, &t, name, mode);
 	if (r == 0)
-		r = namei_find(m, &t.dir, name, &made);
+		r = namei_find(m, &t.dir, name, fuse_req_ctx(req)->pid, &made);
 	if (r == 0 && !made.ino)
 		r = -ENOENT;
 	if (r == 0)
@@ -352,6 +364,15 @@ void op_create(
 	}
 }
 
+/* Whether the thread's process made the directory. */
+static bool is_made_by(struct mount *m, const struct place *dir, pid_t tid)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, dir->ns, dir->stream);
+	struct process_id who = mergebase_who(m->bases, tid);
+
+	return snapshot && (acts_of(m->acts, &who, snapshot->object->uid, dir) & ACT_MAKER);
+}
+
 static void make_directory(struct pool_call *call, void *arg)
 {
 	struct job *j = arg;
@@ -360,16 +381,19 @@ static void make_directory(struct pool_call *call, void *arg)
 	int r;
 
 	job_begin(m, j);
-	r = j->path.kind == KIND_STREAM ? objects_make_stream(m, &api, &j->path)
-					: objects_make_tag(m, &api, &j->path);
+	/* What the server made meanwhile, by a save, isn't there for the maker of `tags`. */
+	r = j->path.kind == KIND_STREAM
+		    ? objects_make_stream(m, &api, &j->path)
+		    : objects_make_tag(m, &api, &j->path, is_made_by(m, &j->dir.path, call->tid));
 
 	job_look_at(m, j, r);
 	pool_settle(call);
 	if (r < 0) {
 		fuse_reply_err(call->req, -r);
 	} else {
+		namei_note_act(m, &j->path, call->tid, ACT_MADE | ACT_MAKER);
 		touch_dir(m, j->parent);
-		reply_made(call->req, &j->dir, j->name);
+		reply_made(call->req, &j->dir, j->name, call->tid);
 	}
 	job_end(m, j);
 	job_free(j);
@@ -380,13 +404,16 @@ static void remove_directory(struct pool_call *call, void *arg)
 	struct job *j = arg;
 	struct mount *m = op_mount(call->req);
 	struct api_call api = op_api_call(call);
+	struct process_id who = mergebase_who(m->bases, call->tid);
 	int r;
 
 	job_begin(m, j);
-	r = j->path.kind == KIND_STREAM ? objects_remove_stream(m, &api, &j->path)
-					: objects_remove_tag(m, &api, &j->path);
+	r = j->path.kind == KIND_STREAM ? objects_remove_stream(m, &api, &j->path, &who)
+					: objects_remove_tag(m, &api, &j->path, &who);
 
 	job_look_at(m, j, r);
+	if (r == 0)
+		namei_note_act(m, &j->path, call->tid, ACT_REMOVED);
 	pool_settle(call);
 	touch_dir(m, j->parent);
 	fuse_reply_err(call->req, -r);
@@ -422,12 +449,16 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 		r = -EEXIST;
 	if (r == 0 && t.name.path.kind == KIND_STREAM && op_mount(req)->selector)
 		r = -EPERM; /* nothing would tell whether it is selected */
-	if (r == 0 && (t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG)) {
+	if (r == 0 && !t.name.absent &&
+		(t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG)) {
 		submit_directory(req, parent, &t, name, make_directory);
 		return;
 	}
-	if (r == 0 && t.name.path.kind == KIND_TAGS && t.name.hidden)
-		make_real(op_mount(req), &t);
+	if (r == 0 && t.name.absent && layout_is_directory(t.name.path.kind))
+		namei_note_act(
+			op_mount(req), &t.name.path, fuse_req_ctx(req)->pid, ACT_MADE | ACT_MAKER);
+	else if (r == 0 && t.name.path.kind == KIND_TAGS && t.name.hidden)
+		make_real(req, &t);
 	else if (r == 0 && is_real(&t.name))
 		r = -EPERM;
 	else if (r == 0)
@@ -443,6 +474,19 @@ static int get_removed(fuse_req_t req, fuse_ino_t parent, const char *name, stru
 	return r < 0 ? r : may_remove(req, t);
 }
 
+static bool is_of_stream(const struct name *n)
+{
+	return is_real(n) && (n->path.kind == KIND_STREAM || n->path.kind == KIND_TAGS ||
+				     n->path.kind == KIND_TAG);
+}
+
+/* Its name is hidden: the stream is removed by its own rmdir. */
+static void remove_tags(fuse_req_t req, const struct name *n)
+{
+	namei_note_act(op_mount(req), &n->path, fuse_req_ctx(req)->pid, ACT_REMOVED);
+	hide(op_mount(req), n);
+}
+
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = op_mount(req);
@@ -454,15 +498,19 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	r = get_removed(req, parent, name, &t);
-	if (r == 0 && (t.name.path.kind == KIND_STREAM || t.name.path.kind == KIND_TAG) &&
-		!m->nodelete) {
-		submit_directory(req, parent, &t, name, remove_directory);
-		return;
+	if (r == 0 && is_of_stream(&t.name) && !m->nodelete) {
+		struct namei_dir dir = {t.name.path, t.name.ino};
+
+		r = removal_check(m, &dir, fuse_req_ctx(req)->pid);
+		if (r == 0 && t.name.path.kind != KIND_TAGS) {
+			submit_directory(req, parent, &t, name, remove_directory);
+			return;
+		}
 	}
 	if (r == 0 && t.name.scratch)
 		r = scratch_unlink(m->inodes, t.dir.ino, name, true);
-	else if (r == 0 && t.name.path.kind == KIND_TAGS)
-		hide(m, &t.name);
+	else if (r == 0 && t.name.path.kind == KIND_TAGS && !m->nodelete)
+		remove_tags(req, &t.name);
 	else if (r == 0)
 		r = is_real_directory(&t.name) ? -EPERM : -ENOTDIR;
 	touch_dir(m, parent);
@@ -594,6 +642,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else if (r == 0 && layout_is_api(t.name.path.kind)) {
 		r = -EPERM;
 	} else if (r == 0) {
+		namei_note_act(m, &t.name.path, fuse_req_ctx(req)->pid, ACT_REMOVED);
 		if (leave_by_pool(req, &t, NULL, ""))
 			return;
 		r = unlink_real(m, &t.name);
@@ -640,6 +689,8 @@ static void save_over(struct pool_call *call, void *arg)
 	job_begin(m, j);
 	r = save_scratch(m, &save, j->scratch, &j->path, &first);
 	job_look_at(m, j, r);
+	if (r == 0)
+		namei_note_act(m, &j->path, call->tid, ACT_MADE);
 	if (r == 0 && j->moved.ino) {
 		r = first ? leave_place(m, &j->moved, 0, "", &moved) : -ENOENT;
 		if (r == 0)
@@ -745,6 +796,7 @@ static int rename_away(
 
 	if (!namei_takes_scratch(m, &to->dir))
 		return -EPERM;
+	namei_note_act(m, &from->name.path, fuse_req_ctx(req)->pid, ACT_REMOVED);
 	if (leave_by_pool(req, from, to, new_name))
 		return 0;
 	r = leave_place(m, &from->name, to->dir.ino, new_name, &node);

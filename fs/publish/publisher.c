@@ -842,6 +842,15 @@ static void keep_announcer(struct publisher *p, int64_t *next)
 		*next = again;
 }
 
+/* What processes made and removed is remembered for a while; *next is when to look again. */
+static void look_at_acts(struct publisher *p, int64_t *next)
+{
+	int64_t again = p->parts.acts ? acts_look(p->parts.acts) : INT64_MAX;
+
+	if (again < *next)
+		*next = again;
+}
+
 /* ---- the thread ---- */
 
 static void publish_entry(struct publisher *p, const char *key)
@@ -957,6 +966,7 @@ static void *run(void *arg)
 			next = now_monotonic() + AGE_NS;
 		if (p->parts.announce)
 			keep_announcer(p, &next);
+		look_at_acts(p, &next);
 		p->wake_at = next;
 		advance_all(p);
 		if (!p->again)

@@ -14,6 +14,7 @@
 #include "client/store.h"
 #include "fs/publish/announce.h"
 #include "fs/publish/kernel.h"
+#include "fs/tree/acts.h"
 #include "fs/tree/handle.h"
 #include "fs/tree/inode.h"
 #include "fs/tree/shown.h"
@@ -24,6 +25,7 @@ struct publish_parts {
 	struct shown *shown;
 	struct inode_table *inodes;
 	struct kernel *kernel;
+	struct acts *acts; /* NULL: none */
 	/* NULL: nothing is announced, the kernel's caches have timeouts */
 	struct announce *announce;
 	bool noopen; /* opens aren't seen, so nothing drops a file's pages but we */

@@ -11,15 +11,19 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define KNOWN_MAX 4096 /* streams and processes that are remembered */
-#define NAME_CUT  200  /* bytes of a stream's name in that of a file */
-#define DAY	  (24 * 3600)
+#define KNOWN_MAX  4096 /* streams and processes that are remembered */
+#define NAME_CUT   200	/* bytes of a stream's name in that of a file */
+#define DAY	   (24 * 3600)
+#define LOOK_NS	   (600 * NSEC_PER_SEC) /* what is old is looked for so often */
+#define LOOK_BYTES ((size_t)16 << 20)	/* or after so much */
 
 struct deleted {
 	struct journal *journal;
-	char *directory; /* NULL: there is no home */
+	char *directory, *dropped; /* NULL: there is no home */
 	pthread_mutex_t lock;
 	struct map known; /* lock; "UID PID START", its own memory */
+	int64_t looked;	  /* lock; for what is old, monotonic ns; 0: never */
+	size_t written;	  /* lock; since then */
 };
 
 struct deleted *deleted_new(const char *server, struct journal *journal)
@@ -28,6 +32,7 @@ struct deleted *deleted_new(const char *server, struct journal *journal)
 
 	d->journal = journal;
 	d->directory = state_directory("deleted", server);
+	d->dropped = state_directory("dropped", server);
 	pthread_mutex_init(&d->lock, NULL);
 	return d;
 }
@@ -46,6 +51,7 @@ void deleted_free(struct deleted *d)
 	forget_known(d);
 	pthread_mutex_destroy(&d->lock);
 	free(d->directory);
+	free(d->dropped);
 	free(d);
 }
 
@@ -106,14 +112,14 @@ static int by_age(const void *a, const void *b)
 }
 
 /* Of every server's: the limits are for all together. */
-static void drop_old(const struct deleted *d)
+static void drop_old(const char *directory)
 {
-	_cleanup_free_ char *top =
-		xstrndup(d->directory, strrchr(d->directory, '/') - d->directory);
+	_cleanup_free_ char *top = xstrndup(directory, strrchr(directory, '/') - directory);
 	int64_t now = time(NULL);
 
 	nftw(top, note, 16, FTW_PHYS);
-	qsort(found.files, found.count, sizeof(*found.files), by_age);
+	if (found.count)
+		qsort(found.files, found.count, sizeof(*found.files), by_age);
 	for (size_t i = 0; i < found.count; i++) {
 		const struct old_file *f = &found.files[i];
 		bool old = f->mtime < now - DELETED_AGE_MAX * DAY;
@@ -129,53 +135,95 @@ static void drop_old(const struct deleted *d)
 
 /* ---- what comes ---- */
 
-/* The caller frees. */
-static char *file_path(const struct deleted *d, const struct object *version)
+/* DIRECTORY/NAMESPACE/NAME@TIME.json. The caller frees. */
+static char *file_path(const char *directory, const char *ns, const char *name)
 {
 	time_t now = time(NULL);
 	struct tm tm;
 	char text[sizeof("2026-11-29T12:00:00Z")];
-	int ns = strcspn(version->key, "/");
 
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-	return xasprintf("%s/%.*s/%.*s@%s.json", d->directory, ns, version->key, NAME_CUT,
-		version->name, text);
+	return xasprintf("%s/%s/%.*s@%s.json", directory, ns, NAME_CUT, name, text);
 }
 
-static int write_version(char *path, struct object *version)
+static int write_new(char *path, const char *text, size_t len)
 {
-	_cleanup_json_ json_t *json = object_parse(version);
-	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
 	_cleanup_free_ char *actual = NULL;
-	int r = attr_json(json, &text);
+	int r = state_make_directories(path);
 
-	if (r == 0)
-		r = state_make_directories(path);
 	if (r == 0)
 		r = state_make_free(path, &actual);
 	if (r == 0)
-		r = state_write(actual, text.data, text.len);
+		r = state_write(actual, text, len);
 	if (r < 0 && actual)
 		unlink(actual);
 	return r;
 }
 
+/* Looking through the directories costs more than a file: so not for each. */
+static bool is_time_to_drop(struct deleted *d, size_t len)
+{
+	int64_t now = now_monotonic();
+	bool yes;
+
+	pthread_mutex_lock(&d->lock);
+	d->written += len;
+	yes = !d->looked || now > d->looked + LOOK_NS || d->written > LOOK_BYTES;
+	if (yes) {
+		d->looked = now;
+		d->written = 0;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return yes;
+}
+
+/* Into the directory, or -ENOENT where there is no home; what is too old goes. */
+static int keep(struct deleted *d, const char *directory, const char *ns, const char *name,
+	const char *text, size_t len)
+{
+	_cleanup_free_ char *path = directory ? file_path(directory, ns, name) : NULL;
+	int r = path ? write_new(path, text, len) : -ENOENT;
+
+	if (path && is_time_to_drop(d, len)) {
+		drop_old(d->directory);
+		drop_old(d->dropped);
+	}
+	return r;
+}
+
 void deleted_keep(struct deleted *d, const struct process_id *who, struct object *version)
 {
-	_cleanup_free_ char *path = NULL;
-	int r = -ENOENT;
+	_cleanup_free_ char *ns = NULL, *message = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	_cleanup_json_ json_t *json = NULL;
+	int r;
 
 	if (!is_first(d, who, version))
 		return;
-	if (d->directory) {
-		path = file_path(d, version);
-		r = write_version(path, version);
-		drop_old(d);
-	}
-	if (r < 0) {
-		_cleanup_free_ char *message = xasprintf("what goes isn't kept: %s: %s",
-			path ? path : "no state directory", strerror(-r));
+	ns = xstrndup(version->key, strcspn(version->key, "/"));
+	json = object_parse(version);
+	r = attr_json(json, &text);
+	if (r == 0)
+		r = keep(d, d->directory, ns, version->name, text.data, text.len);
+	if (r == 0)
+		return;
+	message = xasprintf("what goes isn't kept in the state directory: %s", strerror(-r));
+	journal_add(d->journal, version->key, NULL, 0, -r, message);
+}
 
-		journal_add(d->journal, version->key, NULL, 0, -r, message);
-	}
+void deleted_drop(struct deleted *d, const struct place *file, const char *text, size_t len)
+{
+	bool tag = file->kind >= KIND_TAG;
+	_cleanup_free_ char *name = xasprintf(
+		"%.100s%s%.90s.status", file->stream, tag ? ":" : "", tag ? file->tag : "");
+	_cleanup_free_ char *path = xasprintf("%s/%s%s%s/status.json", file->ns, file->stream,
+		tag ? "/tags/" : "", tag ? file->tag : "");
+	_cleanup_free_ char *message = NULL;
+	int r = keep(d, d->dropped, file->ns, name, text, len);
+
+	message = xasprintf(
+		"the history that was copied here isn't sent: only the server makes it%s%s",
+		r < 0 ? "; it isn't kept either: " : " (it is kept in the state directory)",
+		r < 0 ? strerror(-r) : "");
+	journal_add(d->journal, path, NULL, 0, r < 0 ? -r : ENOTSUP, message);
 }

@@ -1,7 +1,8 @@
 #include "fs/save/objects.h"
 
 #include "client/json.h"
-#include "fs/mount/namei.h"
+#include "fs/mount/removal.h"
+#include "fs/save/deleted.h"
 #include "fs/save/update.h"
 #include "fs/save/verdict.h"
 
@@ -47,6 +48,17 @@ static int send_request(struct update *e, const char *method, const char *path, 
 static bool is_to_repeat(int r, const struct update *e)
 {
 	return r == -EAGAIN && e->status.code == 0;
+}
+
+/* The newest version that we know of, if anything is lost with the stream or tag. */
+static void keep_deleted(struct update *e, const struct place *path, const struct process_id *who)
+{
+	_cleanup_free_ char *key = update_key(e);
+	_cleanup_object_ struct object *current = store_get(e->mount->store, key);
+	_cleanup_json_ json_t *json = current ? object_parse(current) : NULL;
+
+	if (current && !removal_is_bare(json, path))
+		deleted_keep(e->mount->deleted, who, current);
 }
 
 /* ---- streams ---- */
@@ -131,7 +143,8 @@ static int delete_stream(struct update *e, const char *url, const char *uid, str
 	return r;
 }
 
-int objects_remove_stream(struct mount *m, const struct api_call *call, const struct place *path)
+int objects_remove_stream(struct mount *m, const struct api_call *call, const struct place *path,
+	const struct process_id *who)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_buf_ struct buf answer = {0};
@@ -142,6 +155,7 @@ int objects_remove_stream(struct mount *m, const struct api_call *call, const st
 	if (!snapshot)
 		return -ENOENT;
 	update_init(&e, m, call, path, true);
+	keep_deleted(&e, path, who);
 	url = api_stream_path(m->api, path->ns, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
@@ -184,7 +198,8 @@ static int add_tag(
 	return 1;
 }
 
-int objects_make_tag(struct mount *m, const struct api_call *call, const struct place *path)
+int objects_make_tag(
+	struct mount *m, const struct api_call *call, const struct place *path, bool may_be_there)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_update_ struct update e = {0};
@@ -200,6 +215,10 @@ int objects_make_tag(struct mount *m, const struct api_call *call, const struct 
 	r = set_tag(&e, path, raw);
 	if (r == 0)
 		r = update_run(&e);
+	if (r == -EEXIST && may_be_there) {
+		e.taken = true; /* by the watch, maybe, and not shown yet */
+		r = 0;
+	}
 	return settle(&e, path, r);
 }
 
@@ -238,25 +257,6 @@ static int look_for_tag(struct update *e)
 	return 0;
 }
 
-/* Whether we may patch the stream's status; where nobody says: yes, the server decides. */
-static bool may_patch_status(struct update *e)
-{
-	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_buf_ struct buf text = {0};
-	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
-		.resource = &e->mount->api->resources->streams,
-		.subresource = "status",
-		.ns = e->ns,
-		.name = e->stream});
-	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
-	const json_t *allowed;
-	int r = send_request(e, "POST", path, body, &text);
-
-	answer = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
-	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
-	return r < 0 || !json_is_false(allowed);
-}
-
 /* By patches of the stream: history first, since that may be refused. */
 static int remove_by_patch(struct update *e, const struct attr_tag *tag)
 {
@@ -265,7 +265,7 @@ static int remove_by_patch(struct update *e, const struct attr_tag *tag)
 	e->decide = remove_element;
 	if (tag->status) {
 		e->file.view = PATCH_TAG_STATUS;
-		r = may_patch_status(e) ? update_run(e) : -EACCES;
+		r = update_may_patch_status(e) ? update_run(e) : -EACCES;
 		if (r == -EACCES)
 			return update_refuse(e, ENOTEMPTY,
 				xstrdup("the tag has a history, and the right to patch "
@@ -304,7 +304,8 @@ static int remove_tag(struct update *e)
 	return r;
 }
 
-int objects_remove_tag(struct mount *m, const struct api_call *call, const struct place *path)
+int objects_remove_tag(struct mount *m, const struct api_call *call, const struct place *path,
+	const struct process_id *who)
 {
 	_cleanup_view_ struct snapshot *snapshot = shown_snapshot(m->shown, path->ns, path->stream);
 	_cleanup_update_ struct update e = {0};
@@ -316,7 +317,9 @@ int objects_remove_tag(struct mount *m, const struct api_call *call, const struc
 	update_init(&e, m, call, path, true);
 	e.uid = snapshot->object->uid;
 	r = set_tag(&e, path, raw);
-	if (r == 0)
+	if (r == 0) {
+		keep_deleted(&e, path, who);
 		r = remove_tag(&e);
+	}
 	return settle(&e, path, r);
 }

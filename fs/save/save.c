@@ -28,6 +28,8 @@ struct document {
 	const struct base *saved; /* what the handle itself saved last, or NULL */
 	struct process_id opener; /* of the handle, or all 0 */
 	bool untold;		  /* whoever wrote it can't be told from others */
+	bool lost;		  /* an image whose stream is gone */
+	bool copy;		  /* into a directory that its writer made for it */
 	const char *text;
 	size_t len;
 	json_t *mine;	     /* as it was written; of `from` what the line says */
@@ -50,6 +52,16 @@ static void document_release(struct document *d)
 static const struct process_id *writer(const struct document *d)
 {
 	return d->call->who.tgid ? &d->call->who : &d->opener;
+}
+
+/* Whether the writer made the directory for it. */
+static bool is_copy(const struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(d->mount->shown, d->path->ns, d->path->stream);
+
+	return snapshot &&
+	       acts_are_copy(d->mount->acts, writer(d)->tgid, snapshot->object->uid, d->path);
 }
 
 /* Takes over the reference. */
@@ -141,6 +153,24 @@ static int check_version(
 	return 0;
 }
 
+/*
+ * Whether the text is of an object that had the name before, and that its writer read: he doesn't
+ * know that the name is another's by now.
+ */
+static bool is_of_forerunner(struct document *d, const struct object *current)
+{
+	const json_t *metadata = d->path->kind == KIND_METADATA_JSON
+					 ? d->mine
+					 : json_object_get(d->mine, "metadata");
+	const char *uid = json_str(metadata, "uid");
+	_cleanup_base_ struct base base = {0};
+
+	return uid && !streq(uid, current->uid) &&
+	       mergebase_find(d->mount->bases, writer(d),
+		       layout_ino(uid, d->path->kind, d->path->tag, 0), &base) &&
+	       streq(base.version->key, current->key);
+}
+
 /* The tag with the `from` of the line. What no line can say stays while it names the same. */
 static json_t *with_from(const struct document *d, const json_t *element)
 {
@@ -166,6 +196,48 @@ static int check_history(struct document *d, const json_t *theirs)
 				      json_string_value(tag)));
 }
 
+/*
+ * A backup of the whole object, laid there by who never saw the object: by its version it would say
+ * nothing new, and nothing would be put back.
+ */
+static int check_backup(struct document *d, struct object *current, const json_t *json,
+	const struct base *base, const json_t *parsed)
+{
+	const struct patch_file *file = &d->edit.file;
+	_cleanup_json_ json_t *shown = patch_value(file, parsed);
+
+	if (file->view != PATCH_IMAGESTREAM || !base->version || !version_in(d->mine) ||
+		!patch_equal(file, shown, d->meant) || patch_is_background(parsed, json))
+		return 0;
+	return update_refuse(&d->edit, ESTALE,
+		xasprintf("the text is the ImageStream as it was at resourceVersion %s; the "
+			  "current one is %s; " PUT_BACK,
+			base->version->resource_version, current->resource_version));
+}
+
+/* A copy's base is the empty object that mkdir made: it adds and replaces. */
+static int merge_copy(struct document *d, const json_t *theirs, json_t **ret_merged)
+{
+	const struct patch_file *file = &d->edit.file;
+	char *error = NULL;
+	int r;
+
+	if (d->path->kind == KIND_TAG_IMAGE && json_object_get(theirs, "from"))
+		return 0; /* the server makes it */
+	json_decref(d->meant);
+	d->meant = d->path->kind == KIND_TAG_FROM || d->path->kind == KIND_TAG_IMAGE
+			   ? with_from(d, theirs)
+			   : patch_copy(file, theirs, d->mine);
+	r = patch_check(file, theirs, d->meant, &error);
+	if (r < 0)
+		return update_refuse(&d->edit, -r, error);
+	json_decref(steal_ptr(d->conflicts));
+	r = patch_merge3(file, theirs, theirs, d->meant, ret_merged, &d->conflicts);
+	if (r < 0)
+		return update_refuse(&d->edit, -r, xstrdup("the text doesn't fit the object"));
+	return patch_equal(file, theirs, *ret_merged) ? 0 : 1;
+}
+
 /* update_decide: the text's changes from its base, on top of the current object. */
 static int merge(struct update *e, struct object *current, const json_t *json, json_t **ret_merged)
 {
@@ -173,10 +245,13 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	_cleanup_base_ struct base base = {0};
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
 	enum seen seen = find_base(d, current, &base);
-	enum patch_text whose = patch_text(&e->file, theirs, d->mine, seen != SEEN_READ);
+	bool foreign = (seen != SEEN_READ || e->own.renamed) && !is_of_forerunner(d, current);
+	enum patch_text whose = patch_text(&e->file, theirs, d->mine, foreign);
 	char *error = NULL;
 	int r;
 
+	if (d->copy)
+		return merge_copy(d, theirs, ret_merged);
 	if (e->file.view == PATCH_IMAGESTREAM) {
 		r = check_version(
 			d, current, &base, whose == PATCH_TEXT_OWN ? version_in(d->mine) : NULL);
@@ -189,10 +264,14 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	json_decref(d->meant);
 	d->meant = d->path->kind == KIND_TAG_FROM ? with_from(d, base.text ? base.text : shown)
 						  : patch_adopt(&e->file, whose, shown, d->mine);
+	if (seen == SEEN_NOTHING)
+		patch_settle_history(&e->file, theirs, d->meant);
 	r = patch_check(&e->file, shown, d->meant, &error);
 	if (r < 0)
 		return update_refuse(e, -r, error);
 	r = seen == SEEN_NOTHING ? check_history(d, theirs) : 0;
+	if (r == 0 && seen == SEEN_NOTHING && whose == PATCH_TEXT_OWN)
+		r = check_backup(d, current, json, &base, parsed);
 	if (r < 0)
 		return r;
 	json_decref(steal_ptr(d->conflicts));
@@ -298,6 +377,9 @@ static int find_own_image(struct document *d)
 				strerror(-error)));
 	if (!reference_is_internal(r.registry))
 		return 0;
+	d->lost = d->copy && d->path->kind == KIND_TAG_IMAGE;
+	if (d->lost && update_may_patch_status(&d->edit))
+		return 0;
 	return update_refuse(&d->edit, EINVAL,
 		xasprintf("%s is in a cluster's internal registry, and %s/%s here has no such "
 			  "image: it "
@@ -325,7 +407,8 @@ static struct snapshot *find_shown(const struct document *d)
 /* What the file shows is what the tag follows already, whatever that is and wherever it lies. */
 static int parse_line(struct document *d)
 {
-	_cleanup_view_ struct snapshot *snapshot = find_shown(d);
+	_cleanup_view_ struct snapshot *snapshot =
+		d->path->kind == KIND_TAG_FROM ? find_shown(d) : NULL;
 	_cleanup_json_ json_t *json = NULL, *element = NULL;
 	_cleanup_free_ char *why = NULL;
 
@@ -357,7 +440,7 @@ static int parse(struct document *d)
 
 	if (d->path->kind == KIND_IMAGESTREAM_YAML)
 		return parse_yaml(d);
-	if (d->path->kind == KIND_TAG_FROM)
+	if (d->path->kind == KIND_TAG_FROM || d->path->kind == KIND_TAG_IMAGE)
 		return parse_line(d);
 	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
 		return update_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
@@ -402,7 +485,8 @@ static void refuse(struct document *d)
 	const struct status *status = &d->edit.status;
 	uint64_t dir = namei_parent(d->mount, d->path);
 
-	add_line(&reason, status->message ? status->message : strerror(status->error));
+	add_line(&reason,
+		status->message && *status->message ? status->message : strerror(status->error));
 	add_causes(status, &reason);
 	if (d->conflicts)
 		patch_conflict_text(d->conflicts, &reason);
@@ -428,7 +512,7 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 		.stream = path->stream,
 		.uid = uid,
 		.file = {.view = layout[path->kind].view},
-		.as_tag = path->kind == KIND_TAG_FROM,
+		.as_tag = path->kind == KIND_TAG_FROM || path->kind == KIND_TAG_IMAGE,
 		.decide = merge,
 		.arg = d,
 		.own = {.file = call->closed ? NULL : path}};
@@ -456,15 +540,86 @@ static int check_image(struct document *d)
 			"`from`"));
 }
 
+/* Whether every image of the history is in the stream. */
+static bool has_images(const json_t *stream, const json_t *history)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(history, "items"), i, item) {
+		const char *image = json_str(item, "image");
+
+		if (image && *image && !has_image(stream, image))
+			return false;
+	}
+	return true;
+}
+
+/* The status of a copy is the server's to make. What it won't have is kept. */
+static int drop_status(struct document *d)
+{
+	int error;
+	_cleanup_json_ json_t *stream = find_stream(d, d->path->ns, d->path->stream, &error);
+	const json_t *history;
+	bool whole = has_images(stream, d->mine);
+	size_t i;
+
+	json_array_foreach(json_object_get(d->mine, "tags"), i, history)
+		whole = whole && has_images(stream, history);
+	if (!whole)
+		deleted_drop(d->mount->deleted, d->path, d->text, d->len);
+	return 0;
+}
+
+/* update_decide: the image goes where a push would have put it. */
+static int add_image(
+	struct update *e, struct object *current, const json_t *json, json_t **ret_merged)
+{
+	struct document *d = e->arg;
+	_cleanup_json_ json_t *history = patch_value(&e->file, json), *items = json_array();
+	const char *name = json_str(d->mine, "name"), *digest = strchr(name, '@') + 1;
+	char now[RFC3339_SIZE];
+	json_t *merged;
+
+	if (has_image(json, digest))
+		return 0;
+	rfc3339_format(now_realtime() / NSEC_PER_SEC * NSEC_PER_SEC, now);
+	json_array_append_new(
+		items, json_pack("{s:s, s:s, s:s, s:O*}", "created", now, "dockerImageReference",
+			       name, "image", digest, "generation",
+			       json_object_get(json_object_get(json, "metadata"), "generation")));
+	json_array_extend(items, json_object_get(history, "items"));
+	merged = history ? json_copy(history) : json_object();
+	json_object_set(merged, "items", items);
+	*ret_merged = merged;
+	return 1;
+}
+
+/* What the text comes to: something that is sent, or nothing. */
+static int carry_out(struct document *d)
+{
+	bool image = d->path->kind == KIND_TAG_IMAGE;
+	int r = image && !d->copy ? check_image(d) : parse(d);
+
+	if (r < 0 || (image && !d->copy))
+		return r;
+	if (d->copy && !image && layout_takes_equal(d->path->kind))
+		return drop_status(d);
+	if (image && !d->lost)
+		d->edit.file.view = PATCH_TAG_SPEC;
+	if (d->lost)
+		d->edit.decide = add_image;
+	return update_run(&d->edit);
+}
+
 /* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
 	uint64_t dir = namei_parent(d->mount, d->path);
-	bool image = d->path->kind == KIND_TAG_IMAGE;
-	int r = image ? check_image(d) : parse(d);
+	int r;
 
-	if (r == 0 && !image)
-		r = update_run(&d->edit);
+	d->copy = is_copy(d);
+	r = carry_out(d);
 	update_end(&d->edit, r);
 	if (r < 0) {
 		refuse(d);
@@ -472,7 +627,7 @@ static int save(struct document *d)
 	}
 	if (rejects_clear(d->mount->rejects, dir, d->path))
 		kernel_inval_ino(d->mount->kernel, dir);
-	if (image)
+	if (!d->edit.result)
 		return 0;
 	d->stamp = mergebase_saved(
 		d->mount->bases, writer(d), d->slot, d->meant ? d->meant : d->mine, d->edit.result);

@@ -82,6 +82,9 @@ int update_send(struct update *e, const struct api_request *request, struct buf 
 bool update_tag_fits_url(const struct update *e);
 char *update_tag_path(const struct update *e);
 
+/* Whether we may patch the stream's status; where nobody says: yes, the server decides. */
+bool update_may_patch_status(struct update *e);
+
 /* Whether the request may have arrived, though no answer came, or one too large to be taken. */
 bool update_is_lost(const struct update *e);
 

@@ -4,7 +4,8 @@
 #include <pthread.h>
 #include <signal.h>
 
-#define STATUS_MAX 65536
+#define STATUS_MAX  65536
+#define GENERATIONS 64 /* how far up it is looked for an ancestor */
 
 static pthread_once_t looked = PTHREAD_ONCE_INIT;
 static enum process_sight sight;
@@ -100,6 +101,32 @@ bool process_is_alive(const struct process_id *id)
 	unsigned long start;
 
 	return stat_field(id->tgid, 22, &start) && start == id->start;
+}
+
+bool process_is_stopped(const struct process_id *id)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *p = NULL;
+
+	if (read_proc(id->tgid, "stat", &text))
+		p = strrchr(text, ')');
+	return p && strlen(p) > 2 && (p[2] == 'T' || p[2] == 't');
+}
+
+bool process_descends(pid_t tid, const struct process_id *ancestor)
+{
+	struct process_id id;
+	unsigned long parent = tid;
+
+	for (int i = 0; i < GENERATIONS && parent > 0; i++) {
+		if (!process_identify(parent, &id))
+			return false;
+		if (process_id_equal(&id, ancestor))
+			return true;
+		if (!stat_field(id.tgid, 4, &parent))
+			return false;
+	}
+	return false;
 }
 
 #define PF_EXITING  0x00000004ul /* include/linux/sched.h */

@@ -39,6 +39,12 @@ static inline bool process_id_equal(const struct process_id *a, const struct pro
 
 bool process_is_alive(const struct process_id *id);
 
+/* Whether it is stopped (SIGSTOP, ^Z, a debugger). False where nobody can tell. */
+bool process_is_stopped(const struct process_id *id);
+
+/* Whether the thread is the process's, or of one that it started, or those did. */
+bool process_descends(pid_t tid, const struct process_id *ancestor);
+
 /* Whether a signal has ended the process: it is on its way out, and not by exit(). */
 bool process_is_killed(pid_t tid);
 

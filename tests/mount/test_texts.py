@@ -124,8 +124,7 @@ def test_who_read_it_before_the_push_is_in_conflict_or_merged(stream, work):
     edited = json.loads(old)
     edited["items"] = []
     with fails(errno.ESTALE):
-        read = None
-        (read or save)(path, json.dumps(edited))
+        save(path, json.dumps(edited))
     assert stream.history()["v2"][0]["image"] == DIGEST % NEWEST
 
 
@@ -141,9 +140,8 @@ def test_newest_item_with_more_beside_it(stream, work):
 @pytest.mark.parametrize("change", [
     lambda value: value.update(items=[]), lambda value: value.update(items=None),
     lambda value: value.pop("items"), lambda value: value["items"].pop(0),
-    lambda value: value["items"][0].update(created="2020-01-01T00:00:00Z"),
     lambda value: value["items"][0].update(image="sha256:" + "0" * 64),
-    lambda value: value["items"][0].pop("dockerImageReference")], ids=range(7))
+    lambda value: value["items"][0].update(image="")], ids=range(6))
 def test_without_the_newest_item(stream, work, change):
     value = stream.value("tags/pushed/status.json")
     change(value)
@@ -323,19 +321,20 @@ def test_kept_once_for_a_process(rig, stream):
     """A copy of three files keeps the stream as it was, not as it was in between."""
     other = another(rig)
     before = stream.get()
-    assert shell('for f in imagestream.json metadata.json; do cat "$1/$f" > "$2/$f"; done; '
-                 'cat "$1/tags/a/spec.json" > "$2/tags/v1/spec.json"', other.path,
+    assert shell('cp "$1/metadata.json" "$1/imagestream.json" "$2"', other.path,
                  stream.path) == (0, "")
-    (kept,) = {json.dumps(one["spec"]) for one in deleted(rig, stream).values()} | set()
-    assert json.loads(kept)["tags"] == before["spec"]["tags"]
+    assert len(stream.sent()) == 2
+    (kept,) = deleted(rig, stream).values()
+    assert kept["metadata"]["labels"] == before["metadata"]["labels"]
+    assert kept["spec"]["tags"] == before["spec"]["tags"]
 
 
-def test_kept_again_by_another_process(rig, stream):
-    for _ in range(2):
-        assert cp(another(rig) / "imagestream.json", stream / "imagestream.json") == ""
-        stream.server.label(NAMESPACE, stream.name, other=str(_))
-        time.sleep(0) if False else None
-    assert len(deleted(rig, stream)) in (1, 2)
+def test_kept_again_for_another_process(rig, stream):
+    other = another(rig)
+    for command in (1, 2):
+        assert cp(other / "imagestream.json", stream / "imagestream.json") == ""
+        assert len(deleted(rig, stream)) == command
+        stream.change({"metadata": {"labels": {"app": "again"}}})
 
 
 def test_what_was_kept_can_be_made_again(rig, stream):
@@ -415,25 +414,30 @@ def test_spec_of_another_tag_by_who_read_it(stream):
     stream.is_untouched(obj)
 
 
-@pytest.mark.parametrize("name", ["", None])
-def test_spec_without_a_name(rig, stream, name):
+def test_spec_without_a_name(rig, stream):
     """It says nothing of another tag."""
     value = stream.edited("tags/v1/spec.json")
-    save(stream / "tags/v1/spec.json", text({**value, "name": name}))
+    save(stream / "tags/v1/spec.json", text({**value, "name": None}))
     assert stream.tags()["v1"]["annotations"]["edited"] == "yes" and deleted(rig, stream) == {}
 
 
 def test_odd_name_in_the_spec_of_another(stream):
+    obj = stream.get()
     for name in (7, ["v2"], {"a": "b"}, True):
-        with fails(errno.EINVAL, errno.ESTALE):
-            in_or_raise(stream / "tags/v1/spec.json",
-                        json.dumps({**stream.value("tags/v1/spec.json"), "name": name}))
-            pytest.skip.Exception  # never
-        assert stream.tags()["v1"]["name"] == "v1"
+        with fails(errno.EINVAL):
+            save(stream / "tags/v1/spec.json",
+                 json.dumps({**stream.edited("tags/v1/spec.json"), "name": name}))
+        assert "name" in why(stream / "tags/v1/spec.json")
+    stream.is_untouched(obj)
 
 
-def in_or_raise(path, content):
-    save(path, content)
+def test_spec_of_the_tag_without_a_name(stream):
+    """A tag may be called nothing: that is another's name, too."""
+    stream.change({"spec": {"tags": [tag("", image("web:nameless"))]}}, STRATEGIC)
+    assert cp(stream / "tags/%00/spec.json", stream / "tags/v1/spec.json") == ""
+    assert follows(stream) == image("web:nameless")
+    assert cp(stream / "tags/v2/spec.json", stream / "tags/%00/spec.json") == ""
+    assert follows(stream, "") == image("web:v2")
 
 
 @pytest.mark.parametrize("uid", [7, ["x"], {"a": "b"}, True, BIG, 1.5])
@@ -690,7 +694,6 @@ def test_equal_text_while_it_changes(rig, start_mount, work):
 def test_equal_save_ends_a_refusal(stream, name):
     path, value = stream / name, stream.value(name)
     path.read_text()
-    stream.fault(method="PUT|PATCH", status=422, count=1) if False else None
     with fails(errno.EINVAL):
         save(path, "no text of that kind")
     assert all(one.exists() for one in rejected(path))
@@ -761,8 +764,8 @@ def test_validation(rig, start_mount, mode, fields, form):
         save(one / "spec.json", text(value))
         assert one.get()["spec"]["lookupPolicy"] == {"local": True}
     save(one / "tags/v1/from", "ImageStreamTag v2\n")
-    made = f"made-{mode}-{len(form)}"
-    post = {**WHOLE, "metadata": {"name": made}, "spec": {"colour": "red"}}
+    name = next(made)
+    post = {**WHOLE, "metadata": {"name": name}, "spec": {"colour": "red"}}
     with contextlib.ExitStack() as stack:
         if mode == "strict":
             stack.enter_context(fails(errno.EINVAL))
@@ -773,8 +776,8 @@ def test_validation(rig, start_mount, mode, fields, form):
     if mode != "strict":  # the last one of two counts, as in the API
         save(mount / NAMESPACE / ".api/create",
              '{"kind": "ImageStream", "apiVersion": "image.openshift.io/v1", "metadata": '
-             f'{{"name": "x", "name": "{made}-2"}}}}')
-        assert rig.server.get(NAMESPACE, made + "-2")
+             f'{{"name": "x", "name": "{name}-2"}}}}')
+        assert rig.server.get(NAMESPACE, name + "-2")
 
 
 @pytest.mark.parametrize("value", ["", "Strict", "none", "strict,warn"])
@@ -782,8 +785,7 @@ def test_no_validation(rig, work, value):
     done = subprocess.run([os.environ.get("IMAGESTREAMFS", "imagestreamfs"), "--kubeconfig",
                            rig.server.kubeconfig, f"--validate={value}", work],
                           capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "--validate" in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
+    assert done.returncode == 2 and "--validate" in done.stderr.splitlines()[0]
 
 
 # .api/create.
@@ -851,7 +853,7 @@ def test_create_reads_json_as_json(stream):
 @pytest.mark.parametrize("content, said", [
     ('{"a": "\\ud83d"}', "JSON"), ('{"kind": "ImageStream"', "JSON"), ("[]", "map"), ("7", "map"),
     ("", None), ("   \n\t\n", None), ("null\n", "nothing"), ("---\n---\n", "nothing"),
-    ("\ufeff", "nothing"), ('{"kind": "List", "items": []}', "nothing"), ("a: [", "YAML"),
+    ("\ufeff", "nothing"), ('{"kind": "List", "items": []}', "nothing"), ("a: [", "line 2"),
     ('{"kind":"ImageStream","kind":"ImageStream"}', "JSON"), ("{} {", "JSON"), ("{}}", "JSON"),
     (b"\xff\xfe\x00", None), (b"\x00", None), ("a: 1\na: 2\n", None), ("&a [*a]", None),
     ("[" * 10000, None), ('{"a":' * 100000, None), (b'{"a": "\xff"}', "JSON")],
@@ -959,8 +961,11 @@ def keeper(directory, start_server, start_mount, monkeypatch):
     place = pathlib.Path(tempfile.mkdtemp(dir=directory))
     monkeypatch.setenv("XDG_STATE_HOME", str(place))
     load = place / "streams.json"
+    items = [template(f"s-{i}") for i in range(4)]
+    for number, one in enumerate(items):
+        one["metadata"]["labels"]["n"] = str(number)
     load.write_text(json.dumps({"kind": "ImageStreamList", "apiVersion": "image.openshift.io/v1",
-                                "items": [template(f"s-{i}") for i in range(4)]}))
+                                "items": items}))
     server = start_server("--load", load)
     mount = start_mount(server)
     top = place / "imagestreamfs/deleted"
@@ -1054,10 +1059,8 @@ def test_two_in_a_second(keeper):
     """Two processes, one name: both are kept."""
     one, other, top, place = keeper
     third = Stream(one.server, one.mount, "s-2")
-    third.change({"metadata": {"labels": {"n": "3"}}})
     overwrite(one, other)
     overwrite(one, third)
-    overwrite(one, other) if False else None
-    wait_for(lambda: len(list(top.rglob("s-0@*"))) >= 1, 5, "files")
-    for path in top.rglob("s-0@*"):
-        assert json.loads(path.read_text())["metadata"]["name"] == "s-0"
+    kept = sorted(json.loads(path.read_text())["metadata"]["labels"]["n"]
+                  for path in top.rglob("s-0@*"))
+    assert kept == ["0", "1"]
