@@ -246,7 +246,9 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
 	enum seen seen = find_base(d, current, &base);
 	bool foreign = (seen != SEEN_READ || e->own.renamed) && !is_of_forerunner(d, current);
-	enum patch_text whose = patch_text(&e->file, theirs, d->mine, foreign);
+	enum patch_text whose = d->path->kind == KIND_TAG_FROM
+					? PATCH_TEXT_OWN
+					: patch_text(&e->file, theirs, d->mine, foreign);
 	char *error = NULL;
 	int r;
 
@@ -491,6 +493,7 @@ static void refuse(struct document *d)
 	if (d->conflicts)
 		patch_conflict_text(d->conflicts, &reason);
 	rejects_keep(d->mount->rejects, dir, d->path, d->text, d->len, &reason);
+	rejects_note(d->mount->rejects, dir, d->path, writer(d));
 	kernel_inval_ino(d->mount->kernel, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
@@ -612,6 +615,15 @@ static int carry_out(struct document *d)
 	return update_run(&d->edit);
 }
 
+/* Whether what stands beside the file of an earlier save is over. */
+static bool ends_refusal(const struct document *d, uint64_t dir)
+{
+	struct rejects *r = d->mount->rejects;
+
+	return d->edit.sent || rejects_holds(r, dir, d->path, d->text, d->len) ||
+	       !rejects_is_fresh(r, dir, d->path, writer(d));
+}
+
 /* 0 or -errno; what is refused is kept. */
 static int save(struct document *d)
 {
@@ -625,7 +637,7 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	if (rejects_clear(d->mount->rejects, dir, d->path))
+	if (ends_refusal(d, dir) && rejects_clear(d->mount->rejects, dir, d->path))
 		kernel_inval_ino(d->mount->kernel, dir);
 	if (!d->edit.result)
 		return 0;

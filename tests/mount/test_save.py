@@ -1509,12 +1509,15 @@ DROPPED = {
 @pytest.mark.parametrize("field", DROPPED)
 def test_edit_that_would_be_dropped(stream, field):
     name, edit = DROPPED[field]
-    """By who read the file: who didn't lays a copy of something else there (test_texts.py)."""
+    """By who read the file: who didn't, or renames another onto it, lays a copy of something else
+    there (test_texts.py)."""
     obj, path = stream.get(), stream / name
     value = copy.deepcopy(shown(obj, name))
     EDITS[name](value)
     edit(value)
     for way, number in (("close", errno.EINVAL), ("fsync", errno.EIO), ("rename", errno.EINVAL)):
+        if way == "rename" and field in ("uid", "name ", "dockerImageRepository"):
+            continue
         path.read_text()
         with fails(number):
             SAVES[way](path, text(value))
@@ -1570,9 +1573,25 @@ def test_text_reverted_to_what_the_server_has_ends_the_refusal(stream):
     stream.server.fault(path=stream.url, method="PATCH", status=403, count=1)
     with fails(errno.EACCES):
         save(path, text(stream.edited("metadata.json")))
+    save(path, before)  # what the same process does at once is no person's word: vim -es
     assert all(one.exists() for one in rejected(path))
-    save(path, before)
+    assert in_child(save, path, before) == 0
     assert not any(one.exists() for one in rejected(path)) and len(stream.sent()) == 1
+
+
+def test_reverted_by_the_same_process_in_its_time(stream):
+    """Undone and written, in an editor."""
+    path = stream / "metadata.json"
+    before = path.read_text()
+    stream.server.fault(path=stream.url, method="PATCH", status=403, count=1)
+    with fails(errno.EACCES):
+        save(path, text(stream.edited("metadata.json")))
+
+    def reverted():
+        save(path, before)
+        return not any(one.exists() for one in rejected(path))
+
+    wait_for(reverted, 10, "the end of the refusal")
 
 
 def test_unknown_fields_are_the_servers_to_refuse(stream):
@@ -1884,8 +1903,9 @@ def test_image_is_not_for_writing(stream):
             store(path, "x\n")
         kept, why = rejected(path)
         assert "`from`" in why.read_text() and (way == "rename" or kept.read_text() == "x\n")
-        store(path, shown.strip()) if way != "rename" else os.unlink(path.with_name("image.new"))
-        assert why.exists() == (way == "rename")
+        assert in_child(save, path, shown.strip()) == 0 and not why.exists()
+        if way == "rename":
+            os.unlink(path.with_name("image.new"))
     with fails(errno.EACCES), open(path, "a") as file:
         file.write("x")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o444 and path.read_text() == shown

@@ -706,7 +706,7 @@ def test_equal_save_ends_a_refusal(stream, name):
     with fails(errno.EINVAL):
         save(path, "no text of that kind")
     assert all(one.exists() for one in rejected(path))
-    save(path, json.dumps(value, indent=1))
+    assert in_child(save, path, json.dumps(value, indent=1)) == 0
     assert not any(one.exists() for one in rejected(path))
     assert stream.sent() == []
 
