@@ -1,6 +1,7 @@
 #include "fs/save/save.h"
 
 #include "client/json.h"
+#include "client/log.h"
 #include "client/reference.h"
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
@@ -438,6 +439,8 @@ static void refuse(struct document *d)
 	kernel_inval_ino(d->mount->kernel, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
+	log_notice("%s wasn't saved: %s", path,
+		status->message ? status->message : strerror(status->error));
 }
 
 /* ---- one document ---- */
