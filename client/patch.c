@@ -6,9 +6,6 @@
 
 #define VALUE_MAX 1024
 
-/* The annotation that every import writes (api-facts 1.6). */
-#define IMPORT_ANNOTATION "openshift.io/image.dockerRepositoryCheck"
-
 enum kind {
 	PLAIN,	/* a map by key, anything else one value */
 	ATOM,	/* one value */
@@ -744,8 +741,9 @@ json_t *patch_copy(const struct patch_file *f, const json_t *theirs, const json_
 	const json_t *fields = metadata_of(f, text),
 		     *notes = json_object_get(fields, "annotations");
 
-	if (json_object_get(notes, IMPORT_ANNOTATION)) {
-		json_t *left = without(notes, IMPORT_ANNOTATION), *other = copy_object(fields);
+	if (json_object_get(notes, MANIFEST_IMPORT_ANNOTATION)) {
+		json_t *left = without(notes, MANIFEST_IMPORT_ANNOTATION),
+		       *other = copy_object(fields);
 
 		json_object_set_new(other, "annotations", left);
 		if (f->view == PATCH_IMAGESTREAM) {
@@ -1435,7 +1433,7 @@ static json_t *foreground(const json_t *object)
 	json_t *copy = without(object, "status"), *fields = without(old, "managedFields");
 
 	json_object_set_new(fields, "annotations",
-		without(json_object_get(old, "annotations"), IMPORT_ANNOTATION));
+		without(json_object_get(old, "annotations"), MANIFEST_IMPORT_ANNOTATION));
 	json_object_set_new(copy, "metadata", fields);
 	json_object_set_new(copy, "spec", shown_spec(object));
 	return copy;

@@ -393,7 +393,7 @@ char *namei_text(const struct place *path)
 {
 	const char *name = layout[path->kind].name;
 	bool tag = path->kind == KIND_TAG || layout_is_tag_file(path->kind) ||
-		   path->kind == KIND_TAG_IMPORT;
+		   layout[path->kind].parent == KIND_TAG_API;
 
 	const char *api = !layout_is_api(path->kind) || layout_is_directory(path->kind) ? ""
 			  : path->ns[0]							? "/.api"

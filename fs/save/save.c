@@ -1,6 +1,7 @@
 #include "fs/save/save.h"
 
 #include "client/json.h"
+#include "client/log.h"
 #include "client/reference.h"
 #include "client/yaml.h"
 #include "fs/mount/namei.h"
@@ -287,7 +288,7 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 		return 0;
 	if (patch_equal(&e->file, theirs, *ret_merged))
 		return 0;
-	if (whose == PATCH_TEXT_FOREIGN)
+	if (whose == PATCH_TEXT_FOREIGN && !d->mount->dry_run)
 		deleted_keep(d->mount->deleted, writer(d), current);
 	return 1;
 }
@@ -497,6 +498,8 @@ static void refuse(struct document *d)
 	kernel_inval_ino(d->mount->kernel, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
+	log_notice("%s wasn't saved: %s", path,
+		status->message ? status->message : strerror(status->error));
 }
 
 /* ---- one document ---- */
