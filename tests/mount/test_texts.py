@@ -861,8 +861,8 @@ def test_create_reads_json_as_json(stream):
 
 @pytest.mark.parametrize("content, said", [
     ('{"a": "\\ud83d"}', "JSON"), ('{"kind": "ImageStream"', "JSON"), ("[]", "map"), ("7", "map"),
-    ("", None), ("   \n\t\n", None), ("null\n", "nothing"), ("---\n---\n", "nothing"),
-    ("\ufeff", "nothing"), ('{"kind": "List", "items": []}', "nothing"), ("a: [", "line 2"),
+    ("", None), ("   \n\t\n", None), ("null\n", "no ImageStream"), ("---\n---\n", "no ImageStream"),
+    ("\ufeff", "no ImageStream"), ('{"kind": "List", "items": []}', "no ImageStream"), ("a: [", "line 2"),
     ('{"kind":"ImageStream","kind":"ImageStream"}', "JSON"), ("{} {", "JSON"), ("{}}", "JSON"),
     (b"\xff\xfe\x00", None), (b"\x00", None), ("a: 1\na: 2\n", None), ("&a [*a]", None),
     ("[" * 10000, None), ('{"a":' * 100000, None), (b'{"a": "\xff"}', "JSON")],
