@@ -919,3 +919,28 @@ def test_another_process_has_seen_it(stream):
     assert follows(stream) == image("web:theirs")
     save(path_of(stream), "quay.io/example/web:third\n")  # this process never looked
     assert follows(stream) == image("web:third")
+
+
+def test_dry_run(rig, stream, start_mount):
+    """Both requests carry it; the verdict is the server's, and nothing changes."""
+    ours, obj = Stream(rig.server, start_mount(rig.server, "--dry-run"), stream.name), stream.get()
+    for said in ("quay.io/example/web:v9\n", "ImageStreamTag v2\n"):
+        save(path_of(ours), said)
+    with fails(errno.EINVAL):
+        save(path_of(ours), "ImageStreamTag nosuch:v1\n")
+    assert all("dryRun=All" in one["query"] for one in stream.sent())
+    assert [one["method"] for one in stream.sent()] == ["PATCH", "PUT", "PUT"]
+    assert stream.get() == obj and path_of(ours).read_text() == "quay.io/example/web:v1\n"
+
+
+@pytest.mark.parametrize("said", ['{"kind": "ImageStreamTag", "name": "v2"}\n', "istag web:v2\n",
+                                  "kind: ImageStreamTag\n", "imagestreamtag web:v2\n",
+                                  "docker://quay.io/a/b\n", "ImageStreamTag web:v2 # newest\n",
+                                  '"quay.io/a/b"\n', "<html>\n"])
+def test_other_spellings_are_refused(stream, said):
+    """Whatever people think it is: nothing is made of it but what it says."""
+    obj = stream.get()
+    with fails(errno.EINVAL):
+        save(path_of(stream), said)
+    assert stream.get() == obj and rejected(path_of(stream))[0].read_text() == said
+    assert len(reason(path_of(stream)).splitlines()[0]) < 500

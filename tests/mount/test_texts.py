@@ -375,6 +375,28 @@ def test_kept_is_laid_back_by_cp(rig, stream):
     assert shown(stream.get(), "spec.json") == shown(before, "spec.json")
 
 
+@pytest.mark.parametrize("name", ["imagestream.json", "imagestream.yaml"])
+def test_backup_is_never_taken_for_nothing(stream, work, name):
+    """What changed since was changed here: by the version in it the text would say nothing new."""
+    old = work / "old"
+    subprocess.run(["cp", stream / name, old], check=True)  # a process that is gone
+    assert shell('sed -i s/first/changed/ "$1"', stream / "tags/v1/spec.json") == (0, "")
+    obj = stream.get()
+    assert "Stale file handle" in cp(old, stream / name)
+    assert "as it was at resourceVersion" in why(stream / name)
+    shell('mv "$1" "$2.new"; mv "$2.new" "$2"', old, stream / name)
+    assert stream.get() == obj
+
+
+def test_backup_after_what_moves_by_itself_is_the_same(stream, work):
+    old = work / "old"
+    subprocess.run(["cp", stream / "imagestream.json", old], check=True)
+    push(stream)
+    obj = stream.get()
+    assert cp(old, stream / "imagestream.json") == ""
+    assert stream.get() == obj
+
+
 def test_no_place_to_keep_it(rig, start_mount, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     mount = start_mount(rig.server)
