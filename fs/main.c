@@ -75,7 +75,7 @@ static int complain(int error, const char *format, ...)
 
 static int complain_of_thread(int error)
 {
-	return complain(error, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
+	return complain(-ENOMEM, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
 		strerror(-error));
 }
 
@@ -216,9 +216,9 @@ static void *wait_until_mounted(void *arg)
 
 	if (statfs(p->mountpoint, &st) < 0 || st.f_type != FUSE_SUPER_MAGIC)
 		return NULL;
+	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
 	if (p->ready_fd >= 0)
 		leave_terminal(p);
-	atomic_store(&p->ready, true);
 	tell_status(p);
 	service_notify("READY=1");
 	return NULL;
@@ -495,7 +495,7 @@ static int fill(struct program *p)
 	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
-		return complain(-EAGAIN, "no thread can be made here");
+		return complain_of_thread(-EAGAIN);
 	return 0;
 }
 

@@ -601,13 +601,27 @@ static int add_image(
 	return 1;
 }
 
+static bool has_from(struct document *d)
+{
+	int error;
+	_cleanup_json_ json_t *stream = find_stream(d, d->path->ns, d->path->stream, &error);
+	struct attr_tag tag = attr_find_tag(stream, d->edit.file.tag, d->edit.file.tag_len);
+
+	return json_object_size(json_object_get(tag.spec, "from")) > 0;
+}
+
 /* What the text comes to: something that is sent, or nothing. */
 static int carry_out(struct document *d)
 {
 	bool image = d->path->kind == KIND_TAG_IMAGE;
-	int r = image && !d->copy ? check_image(d) : parse(d);
+	int r;
 
-	if (r < 0 || (image && !d->copy))
+	if (image && !d->copy)
+		return check_image(d);
+	if (image && has_from(d))
+		return 0; /* the server makes it */
+	r = parse(d);
+	if (r < 0)
 		return r;
 	if (d->copy && !image && layout_takes_equal(d->path->kind))
 		return drop_status(d);
