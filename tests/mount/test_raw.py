@@ -241,8 +241,10 @@ def row_delete(mount, server):
 def row_delete_collection(mount, server):
     (mount / "shop/.api/delete").write_text(json.dumps({
         "labelSelector": "app=shop,tier!=web", "gracePeriodSeconds": 0}))
-    yield [("DELETE", "/namespaces/shop/imagestreams",
-            "pretty=true&labelSelector=app%3Dshop%2Ctier%21%3Dweb", JSON,
+    query = "pretty=true&labelSelector=app%3Dshop%2Ctier%21%3Dweb"
+    # What goes is first looked at, and kept.
+    yield [("GET", "/namespaces/shop/imagestreams", query, None, None),
+           ("DELETE", "/namespaces/shop/imagestreams", query, JSON,
             {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0})]
     assert os.listdir(mount / "shop") == ["web"]
     assert json.loads((mount / "shop/.api/delete").read_text())["kind"] == "ImageStreamList"
@@ -364,7 +366,8 @@ def test_create_documents_and_lists(server, mount):
 @pytest.mark.parametrize("text, why", [
     (json.dumps(manifest("good")) + "\n---\n{\n", "line"),
     ("kind: ImageStream\nmetadata: {name: good}\n---\na: b: c\n", "line"),
-    ("\n", "nothing"), ("---\n...\n", "nothing"), ("# only a comment\n", "nothing")])
+    ("\n", "no ImageStream"), ("---\n...\n", "no ImageStream"),
+    ("# only a comment\n", "no ImageStream")])
 def test_create_sends_nothing_of_a_broken_text(server, mount, text, why):
     server.reset()
     with fails(errno.EINVAL):
@@ -529,7 +532,9 @@ def test_delete_collection_parameters(server, mount):
     server.reset()
     (mount / "shop/.api/delete").write_text(json.dumps({**given, "orphanDependents": True,
                                                         "propagationPolicy": None}))
-    _, _, query, kind, body = said(request(server))
+    looked, deleted = requests(server)
+    assert looked["method"] == "GET" and looked["query"] == deleted["query"]
+    _, _, query, kind, body = said(deleted)
     assert query == ("pretty=true&labelSelector=app%3Dshop&fieldSelector=metadata.name%3Dweb"
                      "&includeUninitialized=true&resourceVersion=0&timeoutSeconds=5")
     assert (kind, body) == (JSON, {**OPTIONS, "orphanDependents": True,

@@ -816,7 +816,7 @@ def test_no_validation(rig, work, value):
     done = subprocess.run([os.environ.get("IMAGESTREAMFS", "imagestreamfs"), "--kubeconfig",
                            rig.server.kubeconfig, f"--validate={value}", work],
                           capture_output=True, text=True, check=False)
-    assert done.returncode and "--validate" in done.stderr.splitlines()[0]
+    assert done.returncode == 2 and "--validate" in done.stderr.splitlines()[0]
 
 
 # .api/create.
