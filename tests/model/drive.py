@@ -104,10 +104,10 @@ class Sequence:
                 self.compare_events()
             self.compare_after(call)
         except Mismatch as error:
-            if self.is_late() or self.came_first(waiting):
+            if m.unsure or self.is_late() or self.came_first(waiting):
                 raise Late from None
             raise Mismatch(f"step {len(self.done)}, {step}: {error}") from None
-        if self.came_first(waiting):
+        if m.unsure or self.came_first(waiting):
             raise Late
 
     def compare_after(self, call):

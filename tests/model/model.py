@@ -170,10 +170,12 @@ class Model:
         self.bases = {}  # (worker, slot) -> Base
         self.acts = {}  # (worker, uid) -> Acts
         self.acted = {}  # worker -> when it last did something of the kind
+        self.refused = {}  # (worker, file's slot) -> when a text of it was refused
         self.stamp = 0
         self.faults = []  # (stream, method, status)
         self.expected = {}  # stream -> (kind, tag, bare value) that a request of this step makes
         self.sends = 0  # requests that this step sends at least
+        self.unsure = False  # whether what this step does depends on the very moment
         self.lags = False  # what this step does is shown a moment later
         self.moment = time.monotonic()  # when the step began
         self.events = {}  # (watch, name) -> [CREATE, DELETE, …]
@@ -573,9 +575,11 @@ class Model:
         if save.stale or not stream:
             return errno.ESTALE
         writer = save.opener if save.worker == "child" else save.worker
-        copy = self.is_copy(writer, save.path)
+        save.writer, copy = writer, self.is_copy(writer, save.path)
         if save.kind == "image" and not copy:
             return self.judge_image(save)
+        if save.kind == "image" and (merge.value_of("tag from", save.tag, stream.obj) or {}).get("from"):
+            return 0  # the server makes it
         save.mine = self.parse(save.kind, save.data)
         wrong = errno.EINVAL if save.mine is None else self.find_own_image(save, copy)
         if wrong:
@@ -597,6 +601,10 @@ class Model:
     def find_own_image(self, save, copy):
         """A reference into this cluster's registry is that very image of that stream."""
         save.lost = False
+        place = self.places.get(save.path)
+        if save.kind == "tag from" and place and save.data.rstrip(b"\r\n") + b"\n" == place.bytes:
+            save.mine = merge.value_of("tag from", save.tag, place.stream.obj)["from"]
+            return 0  # what it follows already, whatever that is
         parts = texts.split_image(save.mine["name"]) if save.kind in ("tag from", "image") else None
         if not parts or save.mine["kind"] != texts.DOCKER:
             return 0
@@ -625,8 +633,6 @@ class Model:
             if self.has_image(stream.name, save.mine["name"].rpartition("@")[2]):
                 return 0
             return self.request(save, stream, "image", save.mine["name"])
-        if save.kind == "image" and theirs and theirs.get("from"):
-            return 0  # the server makes it
         if kind == "tag from":
             merged = texts.with_from(theirs, save.mine, self.namespace)
         else:
@@ -667,6 +673,8 @@ class Model:
         wrong = check(save.kind, save.tag, shown, meant)
         if not wrong and seen == "nothing" and texts.rolls_back(save.kind, theirs, meant):
             wrong = errno.ESTALE
+        if not wrong and seen == "nothing" and whose == "own" and save.kind.startswith("imagestream"):
+            wrong = self.is_backup(stream, base, shown, meant) and errno.ESTALE
         if wrong:
             return wrong
         mine = left_out(save.kind, meant, theirs)
@@ -682,6 +690,11 @@ class Model:
         if merge.equal(merged, theirs) and (merged is None) == (theirs is None):
             return 0
         return self.request(save, stream, save.kind, merged)
+
+    def is_backup(self, stream, base, shown, meant):
+        """The text of an older version, which would put nothing back."""
+        return bool(base and (meant.get("metadata") or {}).get("resourceVersion") and merge.equal(shown, meant) and
+                    not moves_by_itself(base.version, stream.obj))
 
     def check_version(self, save, stream, base, whose):
         """imagestream.*: (whether it is refused, the base)."""
@@ -706,6 +719,7 @@ class Model:
 
     def request(self, save, stream, kind, merged):
         self.sends += 1
+        save.sent = True
         status = self.fault_of_tag(stream.name, kind, save.tag, merged)
         if not status:
             status = self.fault(stream.name, {"PUT" if kind.startswith("imagestream") else "PATCH"})
@@ -757,7 +771,7 @@ class Model:
         """After an accepted save; `result` is the server's object."""
         stream = self.streams.get(save.stream)
         self.stamp += 1
-        if stream:
+        if stream and (save.sent or self.holds(save) or not self.is_fresh(save)):
             for path in (save.path + ".rejected", save.path + ".error"):
                 if path in self.scratch and self.scratch[path].kind != "directory":
                     self.remove_scratch(path)
@@ -769,8 +783,19 @@ class Model:
         self.stamp += 1
         return Base(result, text, self.stamp)
 
+    def holds(self, save):
+        kept = self.scratch.get(save.path + ".rejected")
+        return kept is not None and kept.kind == "file" and kept.data == save.data
+
+    def is_fresh(self, save):
+        """Whether the writer's text was refused just now: he puts back what was there, as vim -es does."""
+        age = time.monotonic() - self.refused.get((save.worker, save.path), 0)
+        self.unsure |= HIDDEN_SECONDS - 0.3 < age < HIDDEN_SECONDS + 0.5
+        return age < HIDDEN_SECONDS
+
     def refuse(self, save):
         """The text is kept beside the file, where its directory still is."""
+        self.refused[save.worker, save.path] = time.monotonic()
         if save.path.rpartition("/")[0] in self.places:
             for suffix, data in ((".rejected", save.data), (".error", None)):
                 self.remove_scratch(save.path + suffix)
@@ -792,7 +817,7 @@ class Save:
         self.worker = self.opener = None
         self.opened = self.saved = self.mine = self.uid = None
         self.slot = self.meant = None
-        self.stale = self.renamed = self.is_known = self.lost = False
+        self.stale = self.renamed = self.is_known = self.lost = self.sent = False
 
 
 class Loader(yaml.CSafeLoader):
@@ -883,8 +908,10 @@ def refused_by_server(kind, merged):
 
 
 def step_is_ours(before, version, made_on):
-    if made_on is not None:
-        return made_on == before
+    return made_on == before if made_on is not None else moves_by_itself(before, version)
+
+
+def moves_by_itself(before, version):
     strip = ("resourceVersion", "generation", "managedFields")
     return (merge.equal(before["spec"], version["spec"]) and
             merge.without(before["metadata"], *strip) == merge.without(version["metadata"], *strip))

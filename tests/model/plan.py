@@ -15,7 +15,7 @@ LINES = ["quay.io/example/i:{n}", "quay.io/example/i:{n}\n", "DockerImage quay.i
          "ImageStreamTag {stream}:v1\n", "ImageStreamTag {stream}:v2\n", "ImageStreamTag v2\n",
          "ImageStreamTag @NAMESPACE@/{stream}:v2\n", "ImageStreamTag {stream}:none\n", "ImageStreamTag none:v1\n",
          "ImageStreamImage {stream}@sha256:{digest:064x}\n", "  ImageStreamTag\t{stream}:v2  \n",
-         "one\ntwo\n", "\n", "UPPER/case\n", "Kind {stream}:v1\n", "a b c\n", "\x01\n",
+         "one\ntwo\n", "ImageStreamTag\n", "ImageStreamTag @NAMESPACE@/\n", "\n", "UPPER/case\n", "Kind {stream}:v1\n", "a b c\n", "\x01\n",
          "image-registry.openshift-image-registry.svc:5000/@NAMESPACE@/{stream}@sha256:{digest:064x}\n",
          "image-registry.openshift-image-registry.svc:5000/other/{stream}@sha256:{digest:064x}\n"]
 RAW = [b"{", b"[]", b"null", b"text\n", b"{}", b'{"a": 1, "a": 2}', b'{"bogus": 1}', b"x" * 700, b""]

@@ -5,6 +5,7 @@ import re
 import merge
 
 DOCKER = "DockerImage"
+KINDS = (DOCKER, "ImageStreamTag", "ImageStreamImage")
 SERVER_FIELDS = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
                  "deletionGracePeriodSeconds", "selfLink", "managedFields")
 TIES = ("ownerReferences", "finalizers")
@@ -41,7 +42,7 @@ def parse_line(data):
     found = re.match("([^/:@]+)/", name) if kind != DOCKER else None
     if found:
         made = {"kind": kind, "namespace": found[1], "name": name[found.end():]}
-    return made
+    return made if made["name"] and made["name"] not in KINDS else None
 
 
 def is_same(a, b, namespace):
