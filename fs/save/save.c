@@ -660,8 +660,10 @@ static int save(struct document *d)
 		return 0;
 	d->stamp = mergebase_saved(
 		d->mount->bases, writer(d), d->slot, d->meant ? d->meant : d->mine, d->edit.result);
-	publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
-		now_monotonic() + PUBLISH_WAIT_NS);
+	/* A rename holds the tag's directory: what comes or goes there with it waits for its end. */
+	if (!d->edit.own.renamed || d->path->kind < KIND_TAG)
+		publish_wait(d->mount->publisher, d->edit.result->key, PUBLISH_SHOWN, NULL,
+			now_monotonic() + PUBLISH_WAIT_NS);
 	return 0;
 }
 

@@ -676,7 +676,10 @@ def put_over(m, worker, new, data, version, leave):
         old_handles = [(handle, m.published(handle)) for handle in m.handles.values()
                        if handle.place is not None and handle.place is m.places.get(new)
                        and handle.ino is handle.place.ino]
+        before = m.names().keys()
         result = adopt_saved(m, server, save)
+        if new.count("/") > 1:  # the rename holds the tag's directory: names wait for its end
+            m.lags |= bool((m.names().keys() ^ before) - {new})
         m.accept(save, result)
         m.note_act(worker, new, "made")
         node = leave()
