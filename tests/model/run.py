@@ -9,6 +9,7 @@
 import argparse
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -168,6 +169,7 @@ def main():
     parser.add_argument("--selector", action="store_true", help="a mount with -l app=x")
     parser.add_argument("--shrink", type=float, default=120, metavar="SECONDS", help="how long a failure is shortened")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the mount ends with this
     if arguments.jobs <= 1:
         return run_some(arguments)
     arguments.results = []

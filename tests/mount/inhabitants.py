@@ -13,7 +13,9 @@ import mmap
 import os
 import random
 import select
+import shutil
 import sys
+import tempfile
 import threading
 
 from events import FLAGS, Inotify, mask
@@ -276,8 +278,10 @@ class Writer(Background):
         self.results = collections.Counter()
         self.deeds = [self.save_label] * 5 + [self.replace_label] * 3 + [self.save_whole] * 2 + [
             self.save_tag] * 4 + [self.make_tag] * 3 + [self.remove_tag] * 2 + [
-            self.make_stream] * 3 + [self.remove_stream, self.refused, self.hide, self.scratch,
-                                     self.rename_away]
+            self.make_stream] * 3 + [self.follow] * 3 + [self.promote] * 2 + [
+            self.copy] * 4 + [self.move_in] * 2 + [self.copy_tag] * 2 + [
+            self.remove_stream, self.remove_copy, self.refused, self.hide, self.scratch,
+            self.rename_away]
 
     def work(self):
         self.number += 1
@@ -361,6 +365,36 @@ class Writer(Background):
     def remove_stream(self, _, namespace, stream, __):
         remove(self.path(namespace, stream))
 
+    def follow(self, _, namespace, stream, tag):
+        name = self.dice.choice([f"quay.io/example/app:{self.number}", "ImageStreamTag web:v1",
+                                 f"ImageStreamTag {self.dice.choice(self.universe['namespaces'])}/web:v2"])
+        write_file(self.path(namespace, stream, "tags", tag, "from"), f"{name}\n".encode(), os.O_CREAT | os.O_TRUNC)
+
+    def promote(self, _, namespace, stream, tag):
+        image = read_file(self.path(namespace, stream, "tags", self.dice.choice(self.universe["written_tags"]), "image"))
+        write_file(self.path(namespace, stream, "tags", tag, "from"), image, os.O_CREAT | os.O_TRUNC)
+
+    # Copies have names of their own: a text that is laid over a stream takes its labels away.
+
+    def copied(self):
+        return self.path(self.dice.choice(self.universe["namespaces"]), self.dice.choice(self.universe["copied"]))
+
+    def copy(self, _, namespace, stream, __):
+        copy_tree(self.path(namespace, stream), self.copied())
+
+    def move_in(self, _, namespace, stream, __):
+        """What mv does with a backup on another filesystem."""
+        with tempfile.TemporaryDirectory() as backup:
+            copy_tree(self.path(namespace, stream), backup + "/stream")
+            copy_tree(backup + "/stream", self.copied())
+
+    def copy_tag(self, _, namespace, stream, tag):
+        copy_tree(self.path(namespace, stream, "tags", tag),
+                  os.path.join(self.copied(), "tags", self.dice.choice(self.universe["written_tags"])))
+
+    def remove_copy(self, *_):
+        remove(self.copied())
+
     def hide(self, _, namespace, stream, __):
         os.unlink(self.path(namespace, stream, self.dice.choice(NAMES)))
 
@@ -398,6 +432,14 @@ def write_file(path, text, flags):
         os.close(fd)
         raise
     os.close(fd)
+
+
+def copy_tree(source, target):
+    """cp -r, of a target that isn't there."""
+    try:
+        shutil.copytree(source, target)
+    except shutil.Error as errors:  # of some files
+        raise OSError(errno.EIO, str(errors)) from None
 
 
 def remove(path):

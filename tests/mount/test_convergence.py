@@ -42,11 +42,11 @@ REPORTED = 12  # differences of each mount
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
 LASTING, PASSING = ["c0", "c1", "c2"], ["n0", "n1"]
-WRITTEN, FOREIGN = ["web", "api", "db"], ["swing", "odd"]
+WRITTEN, FOREIGN, COPIED = ["web", "api", "db"], ["swing", "odd"], ["copy", "moved"]
 # "touched" is what a touch of the server's makes.
 TAGS, ODD_TAGS = ["v1", "v2", "latest"], ["touched", "a/b", ".dot", "100%"]
-UNIVERSE = {"namespaces": LASTING + PASSING, "streams": WRITTEN + FOREIGN, "written": WRITTEN,
-            "tags": TAGS + [escape(tag) for tag in ODD_TAGS], "written_tags": TAGS}
+UNIVERSE = {"namespaces": LASTING + PASSING, "streams": WRITTEN + FOREIGN + COPIED, "written": WRITTEN,
+            "copied": COPIED, "tags": TAGS + [escape(tag) for tag in ODD_TAGS], "written_tags": TAGS}
 IMAGES = "/apis/image.openshift.io/v1/imagestreams"
 PROJECTS = "/apis/project.openshift.io/v1/projects"
 
@@ -160,7 +160,7 @@ class Others(threading.Thread):
 
     def a_change(self):
         namespace = self.dice.choice(LASTING + PASSING)
-        name = self.dice.choice(WRITTEN + FOREIGN)
+        name = self.dice.choice(WRITTEN + FOREIGN + COPIED)
         place = {"namespace": namespace, "name": name}
         chance = self.dice.random()
         if chance < 0.03:
@@ -170,8 +170,10 @@ class Others(threading.Thread):
         if name in FOREIGN:
             tags = TAGS + ODD_TAGS
             return [{"op": "replace", **place, "object": a_stream(self.dice, name, tags)}]
-        if chance < 0.1:
+        if chance < 0.1 or (name in COPIED and chance < 0.4):
             return [{"op": "delete", **place}]
+        if name in COPIED:
+            return [{"op": "touch-image", **place}]
         if chance < 0.2:  # at once: another object under the same name
             return [{"op": "delete", **place},
                     {"op": "create", **place, "object": a_stream(self.dice, name)}]
