@@ -399,7 +399,7 @@ static struct snapshot *find_shown(const struct document *d)
 	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
 	size_t len = d->len;
 
-	while (len && strchr("\r\n", d->text[len - 1]))
+	while (len && (d->text[len - 1] == '\n' || d->text[len - 1] == '\r'))
 		len--;
 	if (snapshot && snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) == 0 &&
 		len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
