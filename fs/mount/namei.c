@@ -299,7 +299,7 @@ void namei_note_act(struct mount *m, const struct place *place, pid_t tid, unsig
 	snapshot = shown_snapshot(m->shown, place->ns, place->stream);
 	if (!snapshot)
 		return;
-	if (act == ACT_MADE)
+	if (act & ACT_MADE)
 		acts_note_made(m->acts, tid, snapshot->object->uid, place);
 	who = mergebase_who(m->bases, tid);
 	if (acts_note(m->acts, &who, snapshot->object->uid, place, act,
