@@ -627,8 +627,10 @@ enum patch_text patch_text(
 	if (f->view == PATCH_TAG_SPEC)
 		return foreign && json_is_string(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
 									     : PATCH_TEXT_OWN;
-	if (f->view == PATCH_STATUS)
-		return foreign && names_another(base, mine, "dockerImageRepository")
+	if (f->view == PATCH_STATUS) /* where all else is as it is, that is what was edited */
+		return foreign && names_another(base, mine, "dockerImageRepository") &&
+				       !equal(&histories, json_object_get(base, "tags"),
+					       json_object_get(mine, "tags"))
 			       ? PATCH_TEXT_FOREIGN
 			       : PATCH_TEXT_OWN;
 	if (!json_is_object(fields))
