@@ -90,7 +90,8 @@ def whose(kind, tag, theirs, mine, foreign):
     if kind == "tag spec.json":
         return "foreign" if foreign and not is_void(mine.get("name")) and mine["name"] != tag else "own"
     if kind == "status.json":
-        return "foreign" if foreign and names_another(theirs, mine, "dockerImageRepository") else "own"
+        edited = merge.equal(*({"tags": one.get("tags")} for one in (theirs, mine)))  # the name alone
+        return "foreign" if foreign and not edited and names_another(theirs, mine, "dockerImageRepository") else "own"
     fields = metadata_of(kind, mine)
     if not isinstance(fields, dict):
         return "own"
