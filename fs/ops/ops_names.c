@@ -713,8 +713,8 @@ static void save_over(struct pool_call *call, void *arg)
 		namei_note_act(m, &j->path, call->tid, ACT_MADE);
 	if (r == 0 && j->moved.ino) {
 		namei_note_act(m, &j->moved.path, call->tid, ACT_REMOVED);
-		r = first ? leave_place(m, &j->moved, 0, "", true, &moved) : -ENOENT;
-		if (r == 0)
+		r = leave_place(m, &j->moved, 0, "", true, &moved);
+		if (r == 0 && first) /* what is saved is no failure, also where nothing shows it */
 			r = take_place(m, moved, &j->path, first);
 	} else if (r == 0 && (!first || take_place(m, j->scratch, &j->path, first) < 0)) {
 		/* What is saved is no failure, also where the file has gone by it. */

@@ -159,6 +159,12 @@ class Sequence:
     def do_settle(self):
         self.rig.settle()
 
+    def do_cut(self, clean, compacted):
+        control = self.rig.server.app.control
+        if compacted:
+            control.compact({"style": "event" if clean else "status"})
+        control.drop({"path": "", "clean": clean})
+
     def do_nothing(self):
         pass
 
@@ -203,12 +209,12 @@ class Sequence:
 
     def follow_listings(self):
         for held in self.model.listings.values():
-            now = steps.names_in(self.model, held["path"])
+            now, own = (steps.names_in(self.model, held["path"], who) for who in (None, held["worker"]))
             one = self.model.at(held["path"]) if held["path"] else self.model.root
             if one is not held["one"] or not self.model.reachable(held["path"]):
-                now = {}
+                now = own = {}
                 held["gone"] = True
-            held["stay"] = {name: what for name, what in held["stay"].items() if now.get(name) is what}
+            held["stay"] = {name: what for name, what in held["stay"].items() if own.get(name) is what}
             held["may"] |= now.keys()
 
     # Comparing.

@@ -370,10 +370,13 @@ class Plan:
     def rest(self, m):
         self.add("settle")
 
+    def cut(self, m):
+        self.add("cut", self.rng.random() < 0.5, self.rng.random() < 0.5)
+
     def wait(self, m):
         self.add("wait")
 
 
 WEIGHTS = {"save": 24, "begin": 4, "scratch_file": 7, "make_directory": 2, "make_thing": 5, "remove_directory": 2,
            "remove": 4, "move": 7, "move_back": 2, "open_any": 9, "use_handle": 20, "look_around": 8, "scan": 3,
-           "others": 12, "refuse": 3, "rest": 0.5, "copy": 4, "remove_all": 2, "look_in": 5, "wait": 0.3}
+           "others": 12, "refuse": 3, "rest": 0.5, "copy": 4, "remove_all": 2, "look_in": 5, "wait": 0.3, "cut": 0.3}

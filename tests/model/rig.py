@@ -149,7 +149,8 @@ class Rig:
         while True:
             with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
                 file.write("2")
-            left = os.statvfs(self.path).f_files
+            usage = os.statvfs(self.path)
+            left = usage.f_files - usage.f_ffree
             if left <= NODES:
                 return None
             if time.monotonic() > end:

@@ -900,18 +900,19 @@ def utime(m, worker, path):
 # ---- listings that are held ----
 
 
-def names_in(m, path):
+def names_in(m, path, worker=None):
+    """Name → what stands there. What is absent for the process may be listed for it, or not."""
     prefix = path + "/" if path else ""
     return {one[len(prefix):]: what for one, what in m.names().items()
-            if one.startswith(prefix) and "/" not in one[len(prefix):]}
+            if one.startswith(prefix) and "/" not in one[len(prefix):] and m.at(one, worker)}
 
 
 def scan_begin(m, worker, listing, path):
     if not m.kind_of_directory(path, worker) or listing in m.listings:
         raise Skip
-    there = names_in(m, path)
+    there, own = names_in(m, path), names_in(m, path, worker)
     m.listings[listing] = {"worker": worker, "path": path, "one": m.at(path) if path else m.root,
-                           "stay": there, "may": set(there), "gone": False}
+                           "stay": own, "may": set(there), "gone": False}
     yield Call(worker, "scan_begin", listing, path)
 
 
@@ -959,6 +960,11 @@ def settle(m):
     yield Call("server", "settle")
 
 
+def cut(m, clean, compacted):
+    """Every watch ends, and perhaps can't go on from where it was: what comes then comes by a list."""
+    yield Call("server", "cut", clean, compacted)
+
+
 def wait(m):
     """Till all that was hidden is back: drive.py waits before."""
     yield Call("server", "nothing")
@@ -980,7 +986,7 @@ OPERATIONS = {
     "truncate": truncate, "close": close, "dup_close": dup_close, "fork_exit": fork_exit, "fsync": fsync,
     "unlink": unlink, "rename": rename, "mkdir": mkdir, "rmdir": rmdir, "symlink": symlink, "link": link,
     "access": access, "chmod": chmod, "utime": utime, "scan_begin": scan_begin, "scan_more": scan_more,
-    "scan_end": scan_end, "fault": fault, "remote": remote, "settle": settle, "wait": wait, "view": view,
+    "scan_end": scan_end, "fault": fault, "remote": remote, "settle": settle, "wait": wait, "cut": cut, "view": view,
 }
 
 
