@@ -162,7 +162,8 @@ class Mirror(Background):
         with self.lock:
             found = {path: (None if content is None else content.decode("latin-1"))
                      for path, content in self.tree.items()
-                     if not path.endswith((".rejected", ".error"))}
+                     if not path.endswith((".rejected", ".error"))
+                     and content != b""}  # begun and not saved: it goes without an event
             log = {path: list(events) for path, events in self.log.items()}
         return [("", "no problems", self.problems, [])] * bool(self.problems) + [
             (path, *sides, log.get(path, [])) for path, *sides in differences(expected, found)]
