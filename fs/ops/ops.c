@@ -90,6 +90,9 @@ static double attr_seconds(struct mount *m, const struct place *path, uint64_t i
 	if (path->kind == KIND_SCRATCH || layout_is_selected(path->kind) ||
 		handle_has_draft(m->inodes, ino))
 		return 0;
+	/* It goes with its tag, and nobody is told of it. */
+	if (layout_is_tag_file(path->kind) && inode_is_unsaved(m->inodes, ino))
+		return 0;
 	/* Nobody has counted its streams yet. */
 	if (path->kind == KIND_NAMESPACE && !shown_is_ready(m->shown, path->ns))
 		return 0;

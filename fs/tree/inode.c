@@ -341,6 +341,16 @@ bool inode_is_pending(struct inode_table *t, uint64_t ino, uint64_t dir)
 	return pending;
 }
 
+bool inode_is_unsaved(struct inode_table *t, uint64_t ino)
+{
+	bool unsaved;
+
+	pthread_mutex_lock(&t->lock);
+	unsaved = t->pending && find_pending(t, ino);
+	pthread_mutex_unlock(&t->lock);
+	return unsaved;
+}
+
 void inode_give_up(struct inode_table *t, uint64_t ino)
 {
 	struct inode *n;

@@ -114,6 +114,8 @@ uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *pa
 uint64_t inode_pending(struct inode_table *t, uint64_t dir, enum kind kind);
 /* Whether the inode is one that was begun there. */
 bool inode_is_pending(struct inode_table *t, uint64_t ino, uint64_t dir);
+/* Whether it is PENDING, also in a directory that is gone. */
+bool inode_is_unsaved(struct inode_table *t, uint64_t ino);
 /* The inode is GONE, if it is PENDING. */
 void inode_give_up(struct inode_table *t, uint64_t ino);
 

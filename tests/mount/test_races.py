@@ -261,7 +261,7 @@ def test_tags_right_after_each_event(server, start_mount, hammer):
             put()
             assert watch.until(lambda e: e[1:] == (names[-1], "CREATE|ISDIR"), SECONDS)
             assert sorted(os.listdir(top)) == sorted(names)
-            assert os.listdir(top / names[-1]) == ["spec.json"]
+            assert sorted(os.listdir(top / names[-1])) == ["from", "spec.json"]
             assert json.loads((top / names[-1] / "spec.json").read_bytes())["name"] == names[-1]
             assert files.until(lambda e: e[1:] == ("spec.json", "CLOSE_WRITE"), SECONDS)
             spec = (mount / "work/app/spec.json").read_bytes()
