@@ -691,13 +691,13 @@ static json_t *overlay(const struct type *type, const json_t *theirs, const json
 static json_t *overlay_maps(const struct type *type, const json_t *theirs, const json_t *mine)
 {
 	json_t *result = copy_object(theirs), *value;
-	bool together = false;
+	const char *const *together = type->together;
 	const char *key;
 
-	for (const char *const *name = type->together; name && *name; name++)
-		together = together || !is_blank(json_object_get(mine, *name));
-	for (const char *const *name = type->together; together && *name; name++)
-		json_object_del(result, *name); /* they are one value */
+	/* They are one value, and without the first they are none. */
+	if (together && !is_blank(json_object_get(mine, together[0])))
+		for (const char *const *name = together; *name; name++)
+			json_object_del(result, *name);
 	json_object_foreach((json_t *)mine, key, value) {
 		const struct field *field = find_field(type, key);
 
