@@ -259,7 +259,7 @@ def test_mkdir_of_a_tag_while_somebody_is_faster(stream):
 @pytest.mark.parametrize("kind", LOST)
 def test_mkdir_of_a_tag_with_a_lost_answer(stream, kind):
     stream.fault(**LOST[kind])
-    os.mkdir(stream / "tags/new")
+    mkdir(stream / "tags/new")
     assert set(stream.tags()) == {"latest", "new", "v1", "v2"}
     assert names(stream / "tags/new") == {"spec.json"}
 
