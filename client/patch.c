@@ -780,6 +780,14 @@ static bool has_item(const json_t *entry, const json_t *item)
 	return false;
 }
 
+/* What is only referred to has no digest. */
+static const char *image_of(const json_t *item)
+{
+	const char *image = json_str(item, "image");
+
+	return image && *image ? image : json_str(item, "dockerImageReference");
+}
+
 static bool has_same_images(const json_t *a, const json_t *b)
 {
 	const json_t *x = json_object_get(a, "items"), *y = json_object_get(b, "items"), *item;
@@ -788,10 +796,9 @@ static bool has_same_images(const json_t *a, const json_t *b)
 	if (json_array_size(x) != json_array_size(y))
 		return false;
 	json_array_foreach(x, i, item) {
-		const char *image = json_str(item, "image"),
-			   *other = json_str(json_array_get(y, i), "image");
+		const char *image = image_of(item), *other = image_of(json_array_get(y, i));
 
-		if (!image || !other || !*image || !streq(image, other))
+		if (!image || !other || !streq(image, other))
 			return false;
 	}
 	return true;

@@ -190,10 +190,11 @@ def test_a_push_keeps_its_tag_and_stream(stream, name):
         with fails(errno.ENOTEMPTY):
             os.rmdir(path)
     assert stream.history()[name][0] == item(77)
-    wait_for((stream / "tags" / name / "image").exists, 10, "what was hidden")
-    shutil.rmtree(stream.path, ignore_errors=True)  # whoever sees it may remove it
-    done = subprocess.run(["rm", "-r", stream.path], capture_output=True, check=False)
-    assert not exists(stream), done.stderr
+    wait_for((stream / "tags" / name / "image").exists, 30, "what was hidden")
+    wait_for(lambda: names(stream.path) >= {"spec.json", "imagestream.json", "imagestream.yaml",
+                                            "metadata.json", "status.json"}, 30, "the others")
+    subprocess.run(["rm", "-r", stream.path], check=True)  # whoever sees it may remove it
+    assert not exists(stream)
 
 
 def test_scratch_counts(stream):
