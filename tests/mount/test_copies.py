@@ -427,6 +427,36 @@ def test_migration(rig, start_server, start_mount, place, tool):
     assert made.path.exists() == (tool != "true mv")
 
 
+# A namespace.
+
+
+@pytest.mark.parametrize("tool", ["cp -r", "rsync -a", "tar"])
+@pytest.mark.parametrize("namespace", ["openshift", "shop", "monitoring"])
+def test_a_namespace_of_the_sample(server, mount, place, namespace, tool):
+    """Copied out, all deleted on the server, and copied back."""
+    before = {one["metadata"]["name"]: one
+              for one in server.request("GET", server.streams(namespace))["items"]}
+    subprocess.run(["cp", "-a", mount / namespace, place], check=True)
+    for name in before:
+        server.delete(namespace, name)
+    wait_for(lambda: not names(mount / namespace), 30, "their end")
+    command = {"cp -r": ["cp", "-r", f"{place}/{namespace}/.", mount / namespace],
+               "rsync -a": ["rsync", "-a", f"{place}/{namespace}/", f"{mount / namespace}/"],
+               "tar": ["sh", "-c", 'tar -C "$1" -cf - . | tar -C "$2" --no-overwrite-dir -xf -',
+                       "sh", place / namespace, mount / namespace]}[tool]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    after = {one["metadata"]["name"]: one
+             for one in server.request("GET", server.streams(namespace))["items"]}
+    assert set(after) == set(before)
+    for name, one in before.items():
+        pushed = {tag_["tag"] for tag_ in one["status"].get("tags", [])} - {
+            tag_["name"] for tag_ in one["spec"].get("tags", []) if "from" in tag_}
+        same(after[name], {**one, "spec": {**one["spec"], "tags": [
+            tag_ for tag_ in one["spec"].get("tags", []) if tag_["name"] not in pushed]}}, pushed)
+        assert set(mount.path.joinpath(namespace, name, "tags").iterdir())
+
+
 # What is absent.
 
 
