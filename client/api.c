@@ -303,10 +303,36 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 	return r;
 }
 
+/* Whether the path is of that resource, or below it. */
+static bool is_of(const struct api_resource *r, const char *path)
+{
+	size_t root = strlen(r->root), plural = strlen(r->plural);
+
+	if (strncmp(path, r->root, root) != 0 || path[root] != '/')
+		return false;
+	path += root + 1;
+	if (str_has_prefix(path, "namespaces/")) {
+		path = strchr(path + strlen("namespaces/"), '/');
+		if (!path)
+			return false;
+		path++;
+	}
+	return strncmp(path, r->plural, plural) == 0 &&
+	       (path[plural] == '\0' || path[plural] == '/' || path[plural] == '?');
+}
+
+bool api_is_change(const struct api *a, const char *method, const char *path)
+{
+	return method && !streq(method, "GET") &&
+	       (is_of(&a->resources->streams, path) || is_of(&a->resources->tags, path));
+}
+
 int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
 	struct buf *ret_answer, struct status *ret_status)
 {
 	_cleanup_buf_ struct buf body = BUF_INIT(BODY_MAX);
+	_cleanup_free_ char *dry = NULL;
+	struct api_request asked = *request;
 	int64_t wait = RETRY_MS;
 	bool renewed = false;
 	int r = call->check ? call->check->fn(call->check->arg) : 0;
@@ -322,11 +348,16 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 			.error = EFBIG, .message = xstrdup("the request would be too large")};
 		return -EFBIG;
 	}
+	if (a->dry_run && api_is_change(a, request->method, request->path)) {
+		dry = xasprintf(
+			"%s%cdryRun=All", request->path, strchr(request->path, '?') ? '&' : '?');
+		asked.path = dry;
+	}
 	for (;;) {
 		_cleanup_response_ struct http_response response = {0};
 		int64_t after;
 
-		r = send_once(a, call, request, &body, &response, ret_status);
+		r = send_once(a, call, &asked, &body, &response, ret_status);
 		if (r < 0)
 			return r;
 		if (response.code >= 200 && response.code < 300) {

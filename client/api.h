@@ -16,6 +16,7 @@ struct api {
 	struct journal *journal;
 	struct counts *counts; /* of every request */
 	int64_t timeout_ms;    /* --request-timeout */
+	bool dry_run;	       /* what changes ImageStreams says dryRun=All */
 	const struct api_resources *resources;
 	const struct api_resource *namespaces; /* projects, or namespaces where there are none */
 	char *user;			       /* who we are, or NULL where the server can't say */
@@ -49,6 +50,12 @@ int api_find_project(
 /* One stream by name. With a reference for the caller. -ENOENT, -EACCES, else why not. */
 int api_get_stream(struct api *a, struct http *h, const char *ns, const char *name,
 	const struct http_check *check, struct object **ret);
+
+/*
+ * Whether the request changes ImageStreams or their tags: then a dry run says so (imagestreamimports
+ * know no dry run, reviews change nothing).
+ */
+bool api_is_change(const struct api *a, const char *method, const char *path);
 
 /* Where a request goes, and until when it may take. */
 struct api_call {

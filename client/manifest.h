@@ -15,6 +15,9 @@ extern const char *const manifest_server_fields[];
 /* What of a text that a server wrote would tie a copy to the original: up to NULL. */
 extern const char *const manifest_ties[];
 
+/* What the import controller notes at each import. */
+#define MANIFEST_IMPORT_ANNOTATION "openshift.io/image.dockerRepositoryCheck"
+
 /*
  * Takes out of the ImageStream what a copy of it can't have: the above, the ties where it has a uid
  * (by ownerReferences the garbage collector would take the copy, a finalizer nobody would clear),

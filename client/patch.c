@@ -6,9 +6,6 @@
 
 #define VALUE_MAX 1024
 
-/* The annotation that every import writes (api-facts 1.6). */
-#define IMPORT_ANNOTATION "openshift.io/image.dockerRepositoryCheck"
-
 enum kind {
 	PLAIN,	/* a map by key, anything else one value */
 	ATOM,	/* one value */
@@ -628,15 +625,18 @@ enum patch_text patch_text(
 	const json_t *fields = metadata_of(f, mine), *name = json_object_get(mine, "name");
 
 	if (f->view == PATCH_TAG_SPEC)
-		return foreign && !is_void(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
-								       : PATCH_TEXT_OWN;
-	if (f->view == PATCH_STATUS)
-		return foreign && names_another(base, mine, "dockerImageRepository")
+		return foreign && json_is_string(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
+									     : PATCH_TEXT_OWN;
+	if (f->view == PATCH_STATUS) /* where all else is as it is, that is what was edited */
+		return foreign && names_another(base, mine, "dockerImageRepository") &&
+				       !equal(&histories, json_object_get(base, "tags"),
+					       json_object_get(mine, "tags"))
 			       ? PATCH_TEXT_FOREIGN
 			       : PATCH_TEXT_OWN;
 	if (!json_is_object(fields))
 		return PATCH_TEXT_OWN;
-	if (foreign && names_another(metadata_of(f, base), fields, "uid"))
+	if (foreign && json_is_string(json_object_get(fields, "uid")) &&
+		names_another(metadata_of(f, base), fields, "uid"))
 		return PATCH_TEXT_FOREIGN;
 	return f->view == PATCH_IMAGESTREAM && is_void(json_object_get(fields, "resourceVersion"))
 		       ? PATCH_TEXT_MANIFEST
@@ -743,8 +743,9 @@ json_t *patch_copy(const struct patch_file *f, const json_t *theirs, const json_
 	const json_t *fields = metadata_of(f, text),
 		     *notes = json_object_get(fields, "annotations");
 
-	if (json_object_get(notes, IMPORT_ANNOTATION)) {
-		json_t *left = without(notes, IMPORT_ANNOTATION), *other = copy_object(fields);
+	if (json_object_get(notes, MANIFEST_IMPORT_ANNOTATION)) {
+		json_t *left = without(notes, MANIFEST_IMPORT_ANNOTATION),
+		       *other = copy_object(fields);
 
 		json_object_set_new(other, "annotations", left);
 		if (f->view == PATCH_IMAGESTREAM) {
@@ -1441,7 +1442,7 @@ static json_t *foreground(const json_t *object)
 	json_t *copy = without(object, "status"), *fields = without(old, "managedFields");
 
 	json_object_set_new(fields, "annotations",
-		without(json_object_get(old, "annotations"), IMPORT_ANNOTATION));
+		without(json_object_get(old, "annotations"), MANIFEST_IMPORT_ANNOTATION));
 	json_object_set_new(copy, "metadata", fields);
 	json_object_set_new(copy, "spec", shown_spec(object));
 	return copy;

@@ -10,6 +10,7 @@
 const struct api_resources resources_in_groups = {
 	.streams = {IN_GROUP("image.openshift.io"), "imagestreams", "ImageStream", true},
 	.tags = {IN_GROUP("image.openshift.io"), "imagestreamtags", "ImageStreamTag", true},
+	.images = {IN_GROUP("image.openshift.io"), "imagestreamimages", "ImageStreamImage", true},
 	.imports = {IN_GROUP("image.openshift.io"), "imagestreamimports", "ImageStreamImport",
 		true},
 	.projects = {IN_GROUP("project.openshift.io"), "projects", "Project", false},
@@ -21,6 +22,7 @@ const struct api_resources resources_in_groups = {
 const struct api_resources resources_in_oapi = {
 	.streams = {IN_OAPI, "imagestreams", "ImageStream", true},
 	.tags = {IN_OAPI, "imagestreamtags", "ImageStreamTag", true},
+	.images = {IN_OAPI, "imagestreamimages", "ImageStreamImage", true},
 	.imports = {IN_OAPI, "imagestreamimports", "ImageStreamImport", true},
 	.projects = {IN_OAPI, "projects", "Project", false},
 	.users = {IN_OAPI, "users", "User", false},

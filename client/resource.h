@@ -17,7 +17,7 @@ struct api_resource {
 
 /* What OpenShift adds. */
 struct api_resources {
-	struct api_resource streams, tags, imports, projects, users;
+	struct api_resource streams, tags, images, imports, projects, users;
 	struct api_resource rules_reviews; /* for servers without resource_rules_reviews */
 };
 

@@ -108,6 +108,46 @@ struct object *store_get(struct store *s, const char *key)
 	return o;
 }
 
+static int by_key(const void *a, const void *b)
+{
+	return strcmp((*(struct object *const *)a)->key, (*(struct object *const *)b)->key);
+}
+
+static bool is_in(const char *key, const char *ns, const char *name)
+{
+	size_t n = ns ? strlen(ns) : 0;
+
+	if (!ns)
+		return true;
+	return strncmp(key, ns, n) == 0 && key[n] == '/' && (!name || streq(key + n + 1, name));
+}
+
+size_t store_objects(struct store *s, const char *ns, const char *name, struct object ***ret)
+{
+	struct object **objects;
+	size_t n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	objects = xcalloc(s->streams.count + 1, sizeof(*objects));
+	map_foreach(&s->streams, e) {
+		struct object *o = ((const struct entry *)e->value)->object;
+
+		if (is_in(o->key, ns, name))
+			objects[n++] = object_ref(o);
+	}
+	pthread_mutex_unlock(&s->lock);
+	qsort(objects, n, sizeof(struct object *), by_key);
+	*ret = objects;
+	return n;
+}
+
+void store_objects_free(struct object **objects, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		object_unref(objects[i]);
+	free(objects);
+}
+
 uint64_t store_list_begin(struct store *s)
 {
 	uint64_t list;

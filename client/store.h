@@ -30,6 +30,13 @@ void store_free(struct store *s);
 struct object *store_get(struct store *s, const char *key);
 
 /*
+ * The streams of the namespace (NULL: all), in the order of their keys, each with a reference; `name`
+ * NULL: all of them. The caller gives the references back and frees *ret.
+ */
+size_t store_objects(struct store *s, const char *ns, const char *name, struct object ***ret);
+void store_objects_free(struct object **objects, size_t count);
+
+/*
  * A number for the list, or the single request, that is about to be sent. A list is the truth for
  * what was there when it was asked for: whatever an event or an answer told since isn't judged by
  * it.

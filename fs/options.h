@@ -21,6 +21,11 @@ struct options {
 	json_t *namespaces; /* NULL at the end; NULL: all */
 	const char *selector;
 	long uid, gid, umask;
+	bool dry_run;
+	const char *log_file;
+	bool log_json;
+	long max_read; /* bytes; 0: the kernel's choice */
+	const char *fsname;
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */
 	bool allow_other;

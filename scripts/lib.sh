@@ -8,7 +8,7 @@ build_packages="gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 li
 	libssl-dev libjansson-dev libyaml-dev libcmocka-dev"
 server_packages="python3 python3-yaml python3-cryptography"
 demo_packages="jq curl"
-test_packages="python3-pytest python3-pytest-xdist python3-prometheus-client procps jq curl rsync git grep findutils tar attr libasan8 libubsan1 libtsan2 util-linux
+test_packages="python3-pytest python3-pytest-xdist python3-prometheus-client procps jq curl rsync git grep findutils tar attr e2fsprogs libasan8 libubsan1 libtsan2 util-linux
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
 	man-db mandoc bash-completion
 	busybox toybox cpio libarchive-tools rust-coreutils openssh-client openssh-sftp-server

@@ -1,7 +1,9 @@
 #include "fs/dotapi/events.h"
 
 #include "client/buf.h"
+#include "client/clock.h"
 #include "client/map.h"
+#include "fs/dotapi/pushes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +22,21 @@
 struct item {
 	struct item *next;
 	enum store_event event;
+	struct object *object; /* NULL: of a reader of pushes */
+	char *lines;	       /* of that */
+	size_t len;
+};
+
+/* A version whose new images are still to be told. */
+struct arrival {
+	struct arrival *next;
+	struct object *before, *now; /* `before` NULL: nothing is known of the stream */
+};
+
+/* The newest version of a stream that pushes were told of. */
+struct told {
 	struct object *object;
+	struct told **deleted; /* where it stands in events->gone, or NULL: the stream is there */
 };
 
 /* A read that waits. */
@@ -35,6 +51,8 @@ struct parked {
 struct events_reader {
 	struct events_reader *next;
 	char *ns, *stream;
+	bool pushes;
+	int64_t opened; /* ns since 1970 */
 	/* events->lock */
 	struct item *first, **last;
 	size_t items, bytes;
@@ -59,6 +77,11 @@ struct events {
 	struct map versions;		      /* lock; key -> struct version */
 	struct version *deleted[DELETED_MAX]; /* lock; of these, in a circle */
 	size_t next_deleted;		      /* lock */
+	size_t pushes;			      /* lock; readers of pushes */
+	struct map told;		      /* lock; key -> struct told, while there are such */
+	struct told *gone[DELETED_MAX];	      /* lock; of these, in a circle */
+	size_t next_gone;		      /* lock */
+	struct arrival *first, **last;	      /* lock */
 	bool started, stop;		      /* lock */
 };
 
@@ -70,13 +93,24 @@ static const char too_slow[] = "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Statu
 			       "came faster than they were read: open the file again\","
 			       "\"reason\":\"Expired\",\"code\":410}}\n";
 
+static const char too_slow_for_pushes[] =
+	"ERROR\timages came faster than they were read: open the file again\t-\t-\n";
+
 struct events *events_new(void)
 {
 	struct events *e = xcalloc(1, sizeof(*e));
 
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->work, NULL);
+	e->last = &e->first;
 	return e;
+}
+
+static void item_free(struct item *item)
+{
+	object_unref(item->object);
+	free(item->lines);
+	free(item);
 }
 
 static void drop_line(struct events_reader *r)
@@ -85,11 +119,39 @@ static void drop_line(struct events_reader *r)
 		struct item *item = r->first;
 
 		r->first = item->next;
-		object_unref(item->object);
-		free(item);
+		item_free(item);
 	}
 	r->last = &r->first;
 	r->items = r->bytes = 0;
+}
+
+static void arrival_free(struct arrival *a)
+{
+	object_unref(a->before);
+	object_unref(a->now);
+	free(a);
+}
+
+static void told_free(struct told *t)
+{
+	object_unref(t->object);
+	free(t);
+}
+
+/* e->lock held. Nobody reads pushes any more. */
+static void forget_told(struct events *e)
+{
+	while (e->first) {
+		struct arrival *a = e->first;
+
+		e->first = a->next;
+		arrival_free(a);
+	}
+	e->last = &e->first;
+	map_foreach(&e->told, one)
+		told_free(one->value);
+	map_release(&e->told);
+	memset(e->gone, 0, sizeof(e->gone));
 }
 
 static void forget_versions(struct events *e)
@@ -136,12 +198,13 @@ static void take(struct events_reader *r, size_t size, struct buf *ret)
 		if (!r->first)
 			r->last = &r->first;
 		r->items--;
-		r->bytes -= item->object->len;
-		/* The text is jansson's: one line. */
-		buf_addf(&r->text, "{\"type\":\"%s\",\"object\":%s}\n", types[item->event],
-			item->object->text);
-		object_unref(item->object);
-		free(item);
+		r->bytes -= item->len;
+		if (item->object) /* the text is jansson's: one line */
+			buf_addf(&r->text, "{\"type\":\"%s\",\"object\":%s}\n", types[item->event],
+				item->object->text);
+		else
+			buf_add(&r->text, item->lines, item->len);
+		item_free(item);
 	}
 }
 
@@ -202,22 +265,6 @@ static bool serve_one(struct events *e)
 	return false;
 }
 
-static void *run(void *arg)
-{
-	struct events *e = arg;
-
-	pthread_mutex_lock(&e->lock);
-	for (;;) {
-		while (serve_one(e))
-			;
-		if (e->stop)
-			break;
-		pthread_cond_wait(&e->work, &e->lock);
-	}
-	pthread_mutex_unlock(&e->lock);
-	return NULL;
-}
-
 /* ---- changes ---- */
 
 static bool is_for(const struct events_reader *r, const char *key)
@@ -266,26 +313,143 @@ static bool is_late(struct events *e, enum store_event event, const struct objec
 	return false;
 }
 
-/* e->lock held. */
-static void push(struct events_reader *r, enum store_event event, struct object *object)
+/* e->lock held. Takes the item over. */
+static void push(struct events_reader *r, struct item *item)
 {
-	struct item *item;
-
-	if (r->cut)
+	if (r->cut) {
+		item_free(item);
 		return;
-	if (r->items >= LINE_ITEMS || r->bytes + object->len > LINE_BYTES) {
+	}
+	if (r->items >= LINE_ITEMS || r->bytes + item->len > LINE_BYTES) {
+		item_free(item);
 		drop_line(r);
-		buf_addstr(&r->text, too_slow);
+		buf_addstr(&r->text, r->pushes ? too_slow_for_pushes : too_slow);
 		r->cut = true;
 		return;
 	}
-	item = xcalloc(1, sizeof(*item));
-	item->event = event;
-	item->object = object_ref(object);
 	*r->last = item;
 	r->last = &item->next;
 	r->items++;
-	r->bytes += object->len;
+	r->bytes += item->len;
+}
+
+static struct item *item_new(enum store_event event, struct object *object)
+{
+	struct item *item = xcalloc(1, sizeof(*item));
+
+	item->event = event;
+	item->object = object_ref(object);
+	item->len = object->len;
+	return item;
+}
+
+/* ---- new images ---- */
+
+/* e->lock held. What went and comes back is known for a while. */
+static void note_gone(struct events *e, struct told *t, bool gone)
+{
+	struct told **at = &e->gone[e->next_gone];
+
+	if (t->deleted)
+		*t->deleted = NULL;
+	t->deleted = NULL;
+	if (!gone)
+		return;
+	e->next_gone = (e->next_gone + 1) % DELETED_MAX;
+	if (*at) {
+		map_del(&e->told, (*at)->object->key);
+		told_free(*at);
+	}
+	*at = t;
+	t->deleted = at;
+}
+
+/* e->lock held. */
+static void set_told(struct events *e, struct object *object)
+{
+	struct told *t = map_get(&e->told, object->key);
+
+	if (!t)
+		t = xcalloc(1, sizeof(*t));
+	else
+		map_del(&e->told, object->key); /* the key stands in the old object */
+	object_unref(t->object);
+	t->object = object_ref(object);
+	map_set(&e->told, t->object->key, t);
+}
+
+/* e->lock held. */
+static void note_arrival(struct events *e, enum store_event event, struct object *object)
+{
+	struct told *t = map_get(&e->told, object->key);
+	struct object *before = t ? t->object : NULL;
+	struct arrival *a;
+
+	if (event == STORE_DELETED) {
+		if (t)
+			note_gone(e, t, true);
+		return;
+	}
+	if (before && !streq(before->uid, object->uid))
+		before = NULL;
+	if (!before || before->status != object->status) {
+		a = xcalloc(1, sizeof(*a));
+		*a = (struct arrival){
+			.before = before ? object_ref(before) : NULL, .now = object_ref(object)};
+		*e->last = a;
+		e->last = &a->next;
+	}
+	set_told(e, object);
+	note_gone(e, map_get(&e->told, object->key), false);
+}
+
+/* e->lock held; it is let go meanwhile. True when there was something to do. */
+static bool tell_arrival(struct events *e)
+{
+	_cleanup_buf_ struct buf lines = BUF_INIT(LINE_BYTES);
+	struct arrival *a = e->first;
+	int64_t since = INT64_MAX;
+
+	if (!a)
+		return false;
+	e->first = a->next;
+	if (!e->first)
+		e->last = &e->first;
+	for (struct events_reader *r = e->readers; r; r = r->next)
+		if (r->pushes && is_for(r, a->now->key) && r->opened < since)
+			since = r->opened;
+	pthread_mutex_unlock(&e->lock);
+	if (since < INT64_MAX)
+		pushes_add(a->before, a->now, since, &lines);
+	pthread_mutex_lock(&e->lock);
+	for (struct events_reader *r = e->readers; r && lines.len; r = r->next) {
+		struct item *item;
+
+		if (!r->pushes || !is_for(r, a->now->key))
+			continue;
+		item = xcalloc(1, sizeof(*item));
+		item->lines = xstrndup(lines.data, lines.len);
+		item->len = lines.len;
+		push(r, item);
+	}
+	arrival_free(a);
+	return true;
+}
+
+static void *run(void *arg)
+{
+	struct events *e = arg;
+
+	pthread_mutex_lock(&e->lock);
+	for (;;) {
+		while (serve_one(e) || tell_arrival(e))
+			;
+		if (e->stop)
+			break;
+		pthread_cond_wait(&e->work, &e->lock);
+	}
+	pthread_mutex_unlock(&e->lock);
+	return NULL;
 }
 
 /* e->lock held. Where no thread can be made the next event tries again. */
@@ -300,8 +464,10 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 	pthread_mutex_lock(&e->lock);
 	if (e->readers && !is_late(e, event, object)) {
 		for (struct events_reader *r = e->readers; r; r = r->next)
-			if (is_for(r, object->key))
-				push(r, event, object);
+			if (!r->pushes && is_for(r, object->key))
+				push(r, item_new(event, object));
+		if (e->pushes)
+			note_arrival(e, event, object);
 		start_thread(e);
 		pthread_cond_signal(&e->work);
 	}
@@ -310,7 +476,8 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 
 /* ---- handles ---- */
 
-struct events_reader *events_open(struct events *e, const char *ns, const char *stream)
+static struct events_reader *open_reader(
+	struct events *e, const char *ns, const char *stream, bool pushes)
 {
 	struct events_reader *r = xcalloc(1, sizeof(*r));
 
@@ -318,11 +485,36 @@ struct events_reader *events_open(struct events *e, const char *ns, const char *
 	r->stream = xstrdup(stream);
 	r->text.max = SIZE_MAX;
 	r->last = &r->first;
+	r->pushes = pushes;
+	r->opened = now_realtime() / NSEC_PER_SEC * NSEC_PER_SEC; /* the API's times are seconds */
 	pthread_mutex_lock(&e->lock);
 	start_thread(e);
 	r->next = e->readers;
 	e->readers = r;
+	e->pushes += pushes;
 	pthread_mutex_unlock(&e->lock);
+	return r;
+}
+
+struct events_reader *events_open(struct events *e, const char *ns, const char *stream)
+{
+	return open_reader(e, ns, stream, false);
+}
+
+struct events_reader *events_open_pushes(
+	struct events *e, struct store *store, const char *ns, const char *stream)
+{
+	struct events_reader *r = open_reader(e, ns, stream, true);
+	struct object **objects;
+	size_t n = store_objects(store, NULL, NULL, &objects);
+
+	/* What is told from here on is told of what there is now. */
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < n; i++)
+		if (!map_get(&e->told, objects[i]->key))
+			set_told(e, objects[i]);
+	pthread_mutex_unlock(&e->lock);
+	store_objects_free(objects, n);
 	return r;
 }
 
@@ -334,6 +526,9 @@ void events_close(struct events *e, struct events_reader *r)
 	for (at = &e->readers; *at != r; at = &(*at)->next)
 		;
 	*at = r->next;
+	e->pushes -= r->pushes;
+	if (!e->pushes)
+		forget_told(e);
 	if (!e->readers)
 		forget_versions(e);
 	pthread_mutex_unlock(&e->lock);

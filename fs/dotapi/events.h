@@ -1,6 +1,6 @@
 /*
  * events: the files `events` of .api: each change of a stream as one line of JSON, as the API's own
- * watch sends it, from the open on.
+ * watch sends it, from the open on; and `pushes`: each new image of a tag.
  *
  * A reader that falls behind gets what is in line no more but one ERROR line (410, as from the API
  * server when a watch can't go on), and then the end of the file. A thread of its own answers the
@@ -26,6 +26,9 @@ void events_add(struct events *e, enum store_event event, struct object *object)
 
 /* Of one stream; stream "": of the namespace; namespace "": of all. */
 struct events_reader *events_open(struct events *e, const char *ns, const char *stream);
+/* The same of new images (fs/dotapi/pushes.h); `store` says what there is now. */
+struct events_reader *events_open_pushes(
+	struct events *e, struct store *store, const char *ns, const char *stream);
 void events_close(struct events *e, struct events_reader *r);
 
 /* Answers the request, now or when there is something to read; `flags` of the open file. */

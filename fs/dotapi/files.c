@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#define READY_AGE 60 /* seconds without a word: the watch is down */
+
 typedef int show_fn(struct mount *m, const struct place *path, struct buf *out);
 typedef int call_fn(struct dotapi_call *c);
 
@@ -69,6 +71,42 @@ static int show_status(struct mount *m, const struct place *path, struct buf *ou
 	return r < 0 ? r : buf_addstr(out, "\n");
 }
 
+/* A part that is dead would leave what people see untrue for good. */
+static int show_health(struct mount *m, const struct place *path, struct buf *out)
+{
+	struct announce_status status = {0};
+
+	if (m->announce)
+		announce_get_status(m->announce, &status);
+	return status.state == ANNOUNCE_LOST ? -EIO : buf_addstr(out, "ok\n");
+}
+
+/* Whether a scope is what it should be: listed, and heard of lately. */
+static int check_scope(const json_t *scope)
+{
+	const char *state = json_str(scope, "state");
+	double age = json_number_value(json_object_get(scope, "ageSeconds"));
+
+	if (streq(state, "refused") || streq(state, "polling"))
+		return 0; /* that is all there is, and it is true */
+	if (!json_is_true(json_object_get(scope, "listed")))
+		return -EAGAIN;
+	return !streq(state, "watching") && age >= READY_AGE ? -ETIMEDOUT : 0;
+}
+
+static int show_readiness(struct mount *m, const struct place *path, struct buf *out)
+{
+	_cleanup_json_ json_t *login = login_status(m->login),
+			      *scopes = reflector_status(m->reflector);
+	const json_t *scope;
+	int r = json_is_true(json_object_get(login, "refused")) ? -EKEYEXPIRED : 0;
+	size_t i;
+
+	json_array_foreach(scopes, i, scope)
+		r = r < 0 ? r : check_scope(scope);
+	return r < 0 ? r : buf_addstr(out, "ok\n");
+}
+
 static int show_metrics(struct mount *m, const struct place *path, struct buf *out)
 {
 	return metrics_show(m, out);
@@ -102,6 +140,7 @@ static int refresh(struct dotapi_call *c)
 #define MERGE_PATCH	"application/merge-patch+json"
 #define STRATEGIC_PATCH "application/strategic-merge-patch+json"
 #define PROTOBUF	"application/vnd.kubernetes.protobuf"
+#define APPLY		"application/apply-patch+yaml"
 
 /* clang-format off */
 static const struct row {
@@ -109,22 +148,43 @@ static const struct row {
 	call_fn *fetch;	/* what the server has: at each open */
 	call_fn *store;	/* what is written; then `show` is its answer */
 	struct dotapi_request request;
+	enum dotapi_reader reader; /* what is read is made while it is read */
 } rows[KIND_COUNT] = {
 	[KIND_API_STATUS] =		{show_status},
 	[KIND_API_METRICS] =		{show_metrics},
 	[KIND_API_ERRORS] =		{show_errors},
 	[KIND_API_REFRESH] =		{show_answer, NULL, refresh},
+	[KIND_API_HEALTHZ] =		{show_health},
+	[KIND_API_READYZ] =		{show_readiness},
 	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", NULL, "", NULL}},
+
+	[KIND_API_EVENTS] =		{.reader = DOTAPI_EVENTS},
+	[KIND_NAMESPACE_EVENTS] =	{.reader = DOTAPI_EVENTS},
+	[KIND_STREAM_EVENTS] =		{.reader = DOTAPI_EVENTS},
+	[KIND_API_PUSHES] =		{.reader = DOTAPI_PUSHES},
+	[KIND_NAMESPACE_PUSHES] =	{.reader = DOTAPI_PUSHES},
+	[KIND_STREAM_PUSHES] =		{.reader = DOTAPI_PUSHES},
+	[KIND_API_EXPORT] =		{.reader = DOTAPI_EXPORT},
+	[KIND_NAMESPACE_EXPORT] =	{.reader = DOTAPI_EXPORT},
+	[KIND_API_FAILING] =		{NULL, request_failing},
+	[KIND_NAMESPACE_FAILING] =	{NULL, request_failing},
 
 	[KIND_API_CREATE] = {show_answer, NULL, request_create,
 		{"POST", NULL, "pretty=true", NULL}},
 	[KIND_NAMESPACE_CREATE] = {show_answer, NULL, request_create,
 		{"POST", NULL, "pretty=true", NULL}},
+	[KIND_API_APPLY] =		{show_answer, NULL, request_apply, {"PATCH", NULL, "", APPLY}},
+	[KIND_NAMESPACE_APPLY] =	{show_answer, NULL, request_apply, {"PATCH", NULL, "", APPLY}},
+	[KIND_API_APPLY_FORCE] = {show_answer, NULL, request_apply,
+		{"PATCH", NULL, "force=true", APPLY}},
+	[KIND_NAMESPACE_APPLY_FORCE] = {show_answer, NULL, request_apply,
+		{"PATCH", NULL, "force=true", APPLY}},
 	[KIND_NAMESPACE_DELETE] = {show_answer, NULL, request_delete_collection,
 		{"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_STREAM_DELETE] = {show_answer, NULL, request_delete,
 		{"DELETE", NULL, "pretty=true", NULL}},
 	[KIND_TAG_IMPORT] =		{show_answer, NULL, request_import},
+	[KIND_TAG_IMAGE_JSON] =		{NULL, request_image, NULL, {"GET", NULL, "pretty=true", NULL}},
 
 	[KIND_JSON_PATCH] = {show_answer, NULL, request_change,
 		{"PATCH", NULL, "pretty=true", JSON_PATCH}},
@@ -158,10 +218,9 @@ static const struct row {
 };
 /* clang-format on */
 
-bool dotapi_is_events(enum kind kind)
+enum dotapi_reader dotapi_reader(enum kind kind)
 {
-	return layout_is_api(kind) && S_ISREG(layout[kind].mode) && !rows[kind].show &&
-	       !rows[kind].fetch;
+	return rows[kind].reader;
 }
 
 bool dotapi_is_fetched(enum kind kind)

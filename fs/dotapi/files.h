@@ -7,8 +7,15 @@
 
 #include "fs/dotapi/request.h"
 
-/* Whether it is one of the files `events`, whose reads wait. */
-bool dotapi_is_events(enum kind kind);
+/* How the file is read, where it isn't made at the open. */
+enum dotapi_reader {
+	DOTAPI_MADE,
+	DOTAPI_EVENTS, /* events_open: its reads wait */
+	DOTAPI_PUSHES, /* the same */
+	DOTAPI_EXPORT, /* export_open */
+};
+
+enum dotapi_reader dotapi_reader(enum kind kind);
 /* Whether the server is asked at each open (dotapi_fetch); else dotapi_show has it at once. */
 bool dotapi_is_fetched(enum kind kind);
 

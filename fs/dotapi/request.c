@@ -13,132 +13,6 @@
 #define SHOWN_NS      (NSEC_PER_SEC / 2) /* after that a big deletion's events may still come */
 #define EXPORT_MINORS 20		 /* Kubernetes 1.21 answers 400 to export=true */
 
-/* ---- requests ---- */
-
-static int refuse(struct dotapi_call *c, int error, const char *message)
-{
-	status_release(&c->status);
-	c->status = (struct status){.error = error, .message = xstrdup(message)};
-	return -error;
-}
-
-/* One request; its answer is added to what there is. */
-static int send(struct dotapi_call *c, const struct api_request *request, json_t **ret)
-{
-	_cleanup_buf_ struct buf answer = {0};
-	int r;
-
-	status_release(&c->status);
-	c->status = (struct status){0};
-	free(c->request);
-	c->request = xasprintf("%s %s", request->method ? request->method : "GET", request->path);
-	c->asked = store_list_begin(c->mount->store);
-	r = api_send_raw(c->mount->api, c->api, request, &answer, &c->status);
-	if (ret)
-		*ret = r < 0 ? NULL : json_read_or_null(answer.data, answer.len, JSON_ALLOW_NUL);
-	if (!c->answer.data) {
-		c->answer = answer;
-		answer = (struct buf){0};
-	} else if (answer.len) {
-		if (c->answer.data[c->answer.len - 1] != '\n')
-			buf_addstr(&c->answer, "\n");
-		buf_add(&c->answer, answer.data, answer.len);
-	}
-	return r;
-}
-
-static int send_json(struct dotapi_call *c, const char *method, const char *url, const json_t *body,
-	json_t **ret)
-{
-	return send(c,
-		&(struct api_request){.method = method,
-			.path = url,
-			.content_type = "application/json",
-			.body = body},
-		ret);
-}
-
-static char *stream_url(const struct dotapi_call *c, const char *query)
-{
-	const struct place *path = c->path;
-	_cleanup_free_ char *base = path->kind == KIND_API_VERSION
-					    ? xstrdup("/version")
-					    : resource_path(&c->mount->api->resources->streams,
-						      path->ns, path->stream, c->file->subresource);
-
-	return xasprintf("%s%s%s", base, *query ? "?" : "", query);
-}
-
-/* `ns` "": of all of them. */
-static char *collection_url(const struct dotapi_call *c, const char *ns)
-{
-	return api_stream_path(c->mount->api, *ns ? ns : NULL, NULL);
-}
-
-/* ---- what answers say of streams ---- */
-
-static void forget_stream(struct dotapi_call *c, const char *key, const char *uid)
-{
-	update_forget_stream(c->mount, key, uid);
-	publish_now(c->mount->publisher, key, NULL);
-}
-
-static void wait_for_events(struct dotapi_call *c, const char *key)
-{
-	publish_wait(c->mount->publisher, key, PUBLISH_ANNOUNCED, NULL,
-		now_monotonic() + PUBLISH_WAIT_NS);
-}
-
-/*
- * The watch may have told of it first: either way it is shown, and announced, when the call
- * returns.
- */
-static void show_stream(struct dotapi_call *c, const char *key)
-{
-	publish_now(c->mount->publisher, key, NULL);
-	wait_for_events(c, key);
-}
-
-/* What a request asked for; NULL: whatever the server chose. */
-struct asked {
-	const char *ns, *name;
-};
-
-static struct asked asked_stream(const struct dotapi_call *c)
-{
-	return (struct asked){c->path->ns, c->path->stream};
-}
-
-/* NULL, or why an answer isn't the ImageStream that was asked for; the caller frees it. */
-static char *check_asked(const json_t *json, const struct asked *asked)
-{
-	const json_t *metadata = json_object_get(json, "metadata");
-	const char *ns = json_str(metadata, "namespace"), *name = json_str(metadata, "name");
-	char *why = NULL;
-
-	if (object_check_names(metadata, &why) < 0)
-		return why;
-	if ((asked->ns && !streq(ns, asked->ns)) || (asked->name && !streq(name, asked->name)))
-		return xasprintf("it is another ImageStream: %s/%s", ns, name);
-	return NULL;
-}
-
-/* The ImageStream that was asked for goes into the store and is shown; anything else is -EIO. */
-static int take_stream(struct dotapi_call *c, const json_t *json, struct asked asked)
-{
-	_cleanup_object_ struct object *o = NULL;
-	_cleanup_free_ char *why = check_asked(json, &asked), *message = NULL;
-
-	if (why || object_from_json(json, c->mount->api->resources->streams.api_version, &o) < 0) {
-		message = xasprintf("the server's answer isn't the ImageStream: %s",
-			why ? why : "it is of another kind or too large");
-		return refuse(c, EIO, message);
-	}
-	store_put_answer(c->mount->store, object_ref(o), c->asked);
-	show_stream(c, o->key);
-	return 0;
-}
-
 /* ---- reading ---- */
 
 /*
@@ -149,7 +23,7 @@ static int check_read(struct dotapi_call *c)
 {
 	_cleanup_free_ char *why = NULL, *message = NULL;
 	_cleanup_json_ json_t *json = NULL;
-	struct asked asked = asked_stream(c);
+	struct call_asked asked = call_asked_stream(c);
 	enum kind kind = c->path->kind;
 
 	if (c->file->media || kind == KIND_SECRETS)
@@ -158,18 +32,18 @@ static int check_read(struct dotapi_call *c)
 	if (json && !json_is_object(json))
 		why = xstrdup("it is no JSON object");
 	else if (json && (kind == KIND_FRESH_JSON || kind == KIND_FRESH_STATUS))
-		why = check_asked(json, &asked);
+		why = call_check_asked(json, &asked);
 	if (!why)
 		return 0;
 	message = xasprintf("the server's answer isn't what was asked for: %s", why);
-	return refuse(c, EIO, message);
+	return call_refuse(c, EIO, message);
 }
 
 int request_get(struct dotapi_call *c)
 {
-	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_free_ char *url = call_stream_url(c, c->file->query);
 	const json_t *details;
-	int r = send(c,
+	int r = call_send(c,
 		&(struct api_request){.path = url,
 			.accept = c->file->media,
 			.secret = c->path->kind == KIND_SECRETS},
@@ -181,6 +55,63 @@ int request_get(struct dotapi_call *c)
 		(r == -ENOENT && c->file->subresource && !json_str(details, "name")))
 		return -EOPNOTSUPP;
 	return r == 0 ? check_read(c) : r;
+}
+
+/* ---- tags ---- */
+
+/* The tag's name in a URL: false where it has none of its own, and another tag would be meant. */
+static bool tag_url(struct dotapi_call *c, char **ret)
+{
+	char raw[NAME_SIZE];
+	size_t len = 0;
+	struct update tag = {.mount = c->mount,
+		.ns = c->path->ns,
+		.stream = c->path->stream,
+		.file = {.tag = raw}};
+
+	if (layout_unescape(c->path->tag, raw, &len) < 0)
+		return false;
+	tag.file.tag_len = len;
+	if (!update_tag_fits_url(&tag))
+		return false;
+	*ret = update_tag_path(&tag);
+	return true;
+}
+
+/* The newest image of the tag, by its digest. NULL: it has none. */
+static char *image_url(struct dotapi_call *c)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		shown_snapshot(c->mount->shown, c->path->ns, c->path->stream);
+	_cleanup_json_ json_t *object = snapshot ? object_parse(snapshot->object) : NULL;
+	_cleanup_free_ char *name = NULL;
+	const char *image = NULL;
+	char raw[NAME_SIZE];
+	size_t len;
+
+	if (layout_unescape(c->path->tag, raw, &len) == 0)
+		image = json_str(
+			json_array_get(
+				json_object_get(attr_find_tag(object, raw, len).status, "items"),
+				0),
+			"image");
+	if (!image)
+		return NULL;
+	name = xasprintf("%s@%s", c->path->stream, image);
+	return resource_path(&c->mount->api->resources->images, c->path->ns, name, NULL);
+}
+
+int request_image(struct dotapi_call *c)
+{
+	_cleanup_free_ char *base = NULL, *url = NULL;
+
+	if (!tag_url(c, &base))
+		base = image_url(c);
+	if (!base)
+		return call_refuse(c, ENOENT, "the tag has no image");
+	url = xasprintf("%s?%s", base, c->file->query);
+	return call_send(c, &(struct api_request){.path = url}, NULL) < 0 ? -c->status.error
+									  : check_read(c);
 }
 
 /* What the server is known not to have, isn't asked of it. */
@@ -210,7 +141,7 @@ static json_t *clean_copy(const json_t *object, bool exact)
 }
 
 /* The server made the clean copy itself: the stream's name, but no uid. */
-static bool is_export(const json_t *json, const struct asked *asked)
+static bool is_export(const json_t *json, const struct call_asked *asked)
 {
 	const json_t *metadata = json_object_get(json, "metadata");
 	const char *name = json_str(metadata, "name");
@@ -220,180 +151,39 @@ static bool is_export(const json_t *json, const struct asked *asked)
 
 int request_export(struct dotapi_call *c)
 {
-	_cleanup_free_ char *url = stream_url(c, c->file->query), *plain = stream_url(c, "");
+	_cleanup_free_ char *url = call_stream_url(c, c->file->query),
+			    *plain = call_stream_url(c, "");
 	_cleanup_json_ json_t *object = NULL, *copy = NULL;
-	struct asked asked = asked_stream(c);
+	struct call_asked asked = call_asked_stream(c);
 	_cleanup_free_ char *why = NULL;
 	int r = -EINVAL;
 
 	if (may_export(c->mount->api)) {
-		r = send(c, &(struct api_request){.path = url}, &object);
+		r = call_send(c, &(struct api_request){.path = url}, &object);
 		if (r == 0 && is_export(object, &asked))
 			return 0;
 	}
 	if (r == -EINVAL) { /* it has no such thing */
 		buf_release(&c->answer);
-		r = send(c, &(struct api_request){.path = plain}, &object);
+		r = call_send(c, &(struct api_request){.path = plain}, &object);
 	}
 	if (r < 0)
 		return r;
-	why = check_asked(object, &asked);
+	why = call_check_asked(object, &asked);
 	if (why)
-		return refuse(c, EIO, why);
+		return call_refuse(c, EIO, why);
 	copy = clean_copy(object, c->path->kind == KIND_EXPORT_EXACT);
 	buf_release(&c->answer);
 	r = buf_addjson(&c->answer, copy, JSON_INDENT(2));
 	return r < 0 ? r : buf_addstr(&c->answer, "\n");
 }
 
-/* ---- creating ---- */
-
-static int post(struct dotapi_call *c, const char *ns, const json_t *manifest)
-{
-	_cleanup_free_ char *collection = collection_url(c, ns);
-	_cleanup_free_ char *url = xasprintf(
-		"%s?fieldValidation=%s&%s", collection, c->mount->validation, c->file->query);
-	_cleanup_json_ json_t *made = NULL;
-	struct asked asked = {
-		*ns ? ns : NULL, json_str(json_object_get(manifest, "metadata"), "name")};
-	int r = send_json(c, "POST", url, manifest, &made);
-
-	if (asked.name && !*asked.name) /* generateName */
-		asked.name = NULL;
-	return r < 0 ? r : take_stream(c, made, asked);
-}
-
-/*
- * What the mount leaves out isn't made either: it would be shown, and no watch would tell more of
- * it.
- */
-static bool is_left_out(struct mount *m, const char *ns)
-{
-	struct place path = {.kind = KIND_NAMESPACE};
-	struct layout_attr attr;
-
-	if (!m->narrowed)
-		return false;
-	if (!ns || strlen(ns) >= NAME_SIZE)
-		return true;
-	strcpy(path.ns, ns);
-	return shown_attr(m->shown, &path, &attr) < 0;
-}
-
-/* Whether it is an ImageStream; what else stands in a text is named. */
-static int check_manifest(struct dotapi_call *c, const json_t *manifest)
-{
-	const json_t *metadata = json_object_get(manifest, "metadata");
-	const char *kind = json_str(manifest, "kind"), *name = json_str(metadata, "name");
-	_cleanup_free_ char *message = NULL, *k = NULL, *n = NULL;
-
-	if (!json_is_object(manifest))
-		return refuse(c, EINVAL, "a manifest is a map");
-	if (!kind || streq(kind, c->mount->api->resources->streams.kind))
-		return 0; /* without a kind the server says so */
-	k = str_excerpt(kind, strlen(kind));
-	n = str_excerpt(name ? name : "", name ? strlen(name) : 0);
-	message = xasprintf("%s \"%s\" is no ImageStream", k, n);
-	return refuse(c, EINVAL, message);
-}
-
-/* As it is sent: without what only a server sets, and in the directory's namespace. */
-static json_t *prepare(const struct dotapi_call *c, const json_t *manifest)
-{
-	json_t *copy = json_deep_copy(manifest), *metadata = json_object_get(copy, "metadata");
-
-	manifest_strip(copy, c->mount->api->resources->streams.api_version);
-	if (c->path->ns[0] && json_is_object(metadata))
-		json_object_set_new(metadata, "namespace", json_string(c->path->ns));
-	return copy;
-}
-
-/*
- * At the root: to the route of all namespaces where the server has one (3.x) and the user may, else
- * to its own. Rights are looked at first: 403 also stands for a route that isn't there.
- */
-static int create_one(struct dotapi_call *c, const json_t *manifest)
-{
-	_cleanup_json_ json_t *copy = NULL;
-	const char *ns = json_str(json_object_get(manifest, "metadata"), "namespace");
-	bool named = ns && *ns;
-	size_t before = c->answer.len;
-	int r = check_manifest(c, manifest);
-
-	if (r < 0)
-		return r;
-	if (!c->path->ns[0] && is_left_out(c->mount, ns))
-		return refuse(
-			c, EPERM, "mounted with --namespace: metadata.namespace is none of those");
-	copy = prepare(c, manifest);
-	r = post(c, c->path->ns, copy);
-	if (c->path->ns[0])
-		return r;
-	if (r == -EOPNOTSUPP && !named)
-		return refuse(c, EOPNOTSUPP,
-			"this server takes no ImageStream without a namespace: name it in "
-			"metadata.namespace, or write to NAMESPACE/.api/create");
-	if ((r != -EOPNOTSUPP && r != -EACCES) || !named)
-		return r;
-	if (before)
-		buf_truncate(&c->answer, before);
-	else
-		buf_release(&c->answer);
-	return post(c, ns, copy);
-}
-
-/* All of the text is read before anything is sent. */
-static int read_manifests(struct dotapi_call *c, json_t *manifests)
-{
-	bool strict = streq(c->mount->validation, "Strict");
-	_cleanup_free_ char *error = NULL;
-
-	if (c->mount->selector)
-		return refuse(c, EPERM,
-			"mounted with --selector: nothing would tell whether what is made is "
-			"selected");
-	if (manifest_read(c->text, c->len, strict ? JSON_REJECT_DUPLICATES : 0, manifests, &error) <
-		0)
-		return refuse(c, EINVAL, error);
-	return json_array_size(manifests) ? 0 : refuse(c, EINVAL, "nothing is to be created");
-}
-
-/* Goes on after a refusal; the first one is the verdict. */
-int request_create(struct dotapi_call *c)
-{
-	_cleanup_json_ json_t *manifests = json_array();
-	struct status refusal = {0};
-	char *refused = NULL;
-	json_t *manifest;
-	size_t i;
-	int r = read_manifests(c, manifests), one;
-
-	if (r < 0)
-		return r;
-	json_array_foreach(manifests, i, manifest) {
-		one = create_one(c, manifest);
-		if (one == 0 || r < 0)
-			continue;
-		r = one;
-		refusal = c->status;
-		refused = steal_ptr(c->request);
-		c->status = (struct status){0};
-	}
-	if (r < 0) {
-		status_release(&c->status);
-		c->status = refusal;
-		free(c->request);
-		c->request = refused;
-	}
-	return r;
-}
-
 /* ---- deleting ---- */
 
 /* Nothing is deleted, whatever the server answers. */
-static bool is_dry(const json_t *options)
+static bool is_dry(const struct dotapi_call *c, const json_t *options)
 {
-	return json_array_size(json_object_get(options, "dryRun")) > 0;
+	return c->mount->dry_run || json_array_size(json_object_get(options, "dryRun")) > 0;
 }
 
 /* DeleteOptions, with what every such body has. */
@@ -403,7 +193,7 @@ static int parse_options(struct dotapi_call *c, json_t **ret)
 
 	if (!json_is_object(options)) {
 		json_decref(options);
-		return refuse(c, EINVAL, "write DeleteOptions as JSON ({} will do)");
+		return call_refuse(c, EINVAL, "write DeleteOptions as JSON ({} will do)");
 	}
 	if (!json_object_get(options, "kind"))
 		json_object_set_new(options, "kind", json_string("DeleteOptions"));
@@ -415,11 +205,11 @@ static int parse_options(struct dotapi_call *c, json_t **ret)
 
 int request_delete(struct dotapi_call *c)
 {
-	_cleanup_free_ char *url = stream_url(c, c->file->query), *key = NULL;
+	_cleanup_free_ char *url = call_stream_url(c, c->file->query), *key = NULL;
 	_cleanup_object_ struct object *held = NULL;
 	_cleanup_json_ json_t *options = NULL, *answer = NULL;
 	json_t *preconditions;
-	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+	int r = c->mount->nodelete ? call_refuse(c, EPERM, "mounted with -o nodelete")
 				   : parse_options(c, &options);
 
 	if (r < 0)
@@ -429,14 +219,14 @@ int request_delete(struct dotapi_call *c)
 	preconditions = json_object_get(options, "preconditions");
 	if (held && !preconditions)
 		json_object_set_new(options, "preconditions", json_pack("{s:s}", "uid", held->uid));
-	if (held && !is_dry(options))
+	if (held && !is_dry(c, options))
 		deleted_keep(c->mount->deleted, c->who, held);
-	r = send_json(c, "DELETE", url, options, &answer);
+	r = call_send_json(c, "DELETE", url, options, &answer);
 	if (json_object_get(json_object_get(answer, "metadata"), "deletionTimestamp"))
-		r = take_stream(c, answer, asked_stream(c)); /* finalizers keep it */
-	else if (r == 0 && !is_dry(options))
-		forget_stream(c, key, held ? held->uid : NULL);
-	wait_for_events(c, key);
+		r = call_take_stream(c, answer, call_asked_stream(c)); /* finalizers keep it */
+	else if (r == 0 && !is_dry(c, options))
+		call_forget_stream(c, key, held ? held->uid : NULL);
+	call_wait_for_events(c, key);
 	return r;
 }
 
@@ -489,7 +279,7 @@ static void forget_item(void *arg, const char *text, size_t len)
 		!streq(json_str(metadata, "namespace"), c->path->ns))
 		return;
 	key = xasprintf("%s/%s", c->path->ns, json_str(metadata, "name"));
-	forget_stream(c, key, json_str(metadata, "uid"));
+	call_forget_stream(c, key, json_str(metadata, "uid"));
 }
 
 /* list_item_fn: what is about to be deleted. */
@@ -508,7 +298,7 @@ static void keep_collection(struct dotapi_call *c, const char *url)
 {
 	_cleanup_free_ char *name = namei_text(c->path);
 	_cleanup_json_ json_t *metadata = NULL;
-	int r = send(c, &(struct api_request){.path = url}, NULL);
+	int r = call_send(c, &(struct api_request){.path = url}, NULL);
 
 	if (r == 0)
 		list_read(c->answer.data, c->answer.len, keep_item, c, &metadata);
@@ -520,22 +310,22 @@ static void keep_collection(struct dotapi_call *c, const char *url)
 
 int request_delete_collection(struct dotapi_call *c)
 {
-	_cleanup_free_ char *collection = collection_url(c, c->path->ns);
+	_cleanup_free_ char *collection = call_collection_url(c, c->path->ns);
 	_cleanup_buf_ struct buf url = BUF_INIT(1 << 20);
 	_cleanup_json_ json_t *options = NULL, *metadata = NULL;
-	int r = c->mount->nodelete ? refuse(c, EPERM, "mounted with -o nodelete")
+	int r = c->mount->nodelete ? call_refuse(c, EPERM, "mounted with -o nodelete")
 				   : parse_options(c, &options);
 
 	if (r < 0)
 		return r;
 	buf_addf(&url, "%s?%s", collection, c->file->query);
 	if (narrow(c->mount, options) < 0 || add_query(options, &url) < 0)
-		return refuse(
+		return call_refuse(
 			c, EINVAL, "selectors and other parameters are text, numbers or booleans");
-	if (!is_dry(options))
+	if (!is_dry(c, options))
 		keep_collection(c, url.data);
-	r = send_json(c, "DELETE", url.data, options, NULL);
-	if (r < 0 || is_dry(options))
+	r = call_send_json(c, "DELETE", url.data, options, NULL);
+	if (r < 0 || is_dry(c, options))
 		return r;
 	list_read(c->answer.data, c->answer.len, forget_item, c, &metadata);
 	publish_wait(c->mount->publisher, NULL, PUBLISH_ANNOUNCED, c->api->check,
@@ -547,9 +337,9 @@ int request_delete_collection(struct dotapi_call *c)
 
 int request_change(struct dotapi_call *c)
 {
-	_cleanup_free_ char *url = stream_url(c, c->file->query);
+	_cleanup_free_ char *url = call_stream_url(c, c->file->query);
 	_cleanup_json_ json_t *answer = NULL;
-	int r = send(c,
+	int r = call_send(c,
 		&(struct api_request){.method = c->file->method,
 			.path = url,
 			.content_type = c->file->media,
@@ -557,7 +347,7 @@ int request_change(struct dotapi_call *c)
 			.text_len = c->len},
 		&answer);
 
-	return r < 0 ? r : take_stream(c, answer, asked_stream(c));
+	return r < 0 ? r : call_take_stream(c, answer, call_asked_stream(c));
 }
 
 /* ---- importing ---- */
@@ -593,7 +383,7 @@ static json_t *import_of(
 	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b, s:[o]}, s:{}}", "kind",
 		imports->kind, "apiVersion", imports->api_version, "metadata", "name",
 		c->path->stream, "namespace", c->path->ns, "uid", stream->uid, "spec", "import",
-		true, "images", image, "status");
+		!c->mount->dry_run, "images", image, "status");
 }
 
 /* The verdict on the image stands in the answer, whatever the HTTP code. */
@@ -604,10 +394,10 @@ static int take_import(struct dotapi_call *c, const json_t *answer)
 		json_object_get(json_array_get(json_object_get(status, "images"), 0), "status");
 	const char *verdict = json_str(image, "status"), *message = json_str(image, "message");
 
-	take_stream(c, json_object_get(status, "import"), asked_stream(c));
+	call_take_stream(c, json_object_get(status, "import"), call_asked_stream(c));
 	if (verdict && streq(verdict, "Success"))
 		return 0;
-	return refuse(c, EIO, message ? message : "the server says nothing of the image");
+	return call_refuse(c, EIO, message ? message : "the server says nothing of the image");
 }
 
 static int send_import(struct dotapi_call *c, const json_t *body)
@@ -624,7 +414,7 @@ static int send_import(struct dotapi_call *c, const json_t *body)
 			if (r < 0)
 				return r;
 		}
-		r = send_json(c, "POST", url, body, &answer);
+		r = call_send_json(c, "POST", url, body, &answer);
 	}
 	return r < 0 ? r : take_import(c, answer);
 }
@@ -640,14 +430,14 @@ int request_import(struct dotapi_call *c)
 	size_t len;
 
 	if (!stream || layout_unescape(c->path->tag, name, &len) < 0)
-		return refuse(c, ENOENT, "the tag is gone");
+		return call_refuse(c, ENOENT, "the tag is gone");
 	tag = find_spec_tag(parsed, name, len);
 	kind = json_str(json_object_get(tag, "from"), "kind");
 	if (!kind || !streq(kind, "DockerImage"))
-		return refuse(
+		return call_refuse(
 			c, EINVAL, "only a tag whose `from` is a DockerImage can be imported");
 	body = import_of(c, stream, tag);
 	if (!body)
-		return refuse(c, EINVAL, "the tag can't be imported");
+		return call_refuse(c, EINVAL, "the tag can't be imported");
 	return send_import(c, body);
 }

@@ -8,27 +8,7 @@
 #ifndef FS_DOTAPI_REQUEST_H
 #define FS_DOTAPI_REQUEST_H
 
-#include "fs/mount/mount.h"
-
-/* What the file sends; `subresource` NULL: to the stream itself; a query without its '?'. */
-struct dotapi_request {
-	const char *method, *subresource, *query, *media;
-};
-
-/* What was written, and what is to be answered. */
-struct dotapi_call {
-	struct mount *mount;
-	const struct api_call *api;
-	const struct process_id *who; /* that writes; all 0: nobody knows */
-	const struct place *path;
-	const struct dotapi_request *file;
-	const char *text;
-	size_t len;
-	struct buf answer;    /* what a read of the file shows from now on */
-	uint64_t asked;	      /* the number of the last request (client/store.h) */
-	char *request;	      /* verb and URL path of what was sent, or NULL */
-	struct status status; /* of a refusal */
-};
+#include "fs/dotapi/call.h"
 
 /* GET: the file's own subresource, query and media type. */
 int request_get(struct dotapi_call *c);
@@ -37,6 +17,15 @@ int request_export(struct dotapi_call *c);
 
 /* POST of each ImageStream of the text: JSON or YAML, documents, lists. */
 int request_create(struct dotapi_call *c);
+/*
+ * Server-side apply of each of the same texts. The answer has a line for each: what became of it, or
+ * why not and who owns what it would change.
+ */
+int request_apply(struct dotapi_call *c);
+/* A line for each tag whose newest import failed. Asks nobody. */
+int request_failing(struct dotapi_call *c);
+/* GET of the tag's image: imagestreamtags, or imagestreamimages for a name that has no URL. */
+int request_image(struct dotapi_call *c);
 /* DELETE of the stream, or of the namespace's collection. */
 int request_delete(struct dotapi_call *c);
 int request_delete_collection(struct dotapi_call *c);

@@ -1,6 +1,7 @@
 #include "fs/ops/ops.h"
 
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/export.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/discover.h"
 #include "fs/mount/modes.h"
@@ -11,6 +12,7 @@
 
 #define NEGATIVE_SECONDS 5.0 /* of what no watch covers */
 #define GROUPS_MAX	 1024
+#define FREE_INODES	 (1 << 30) /* nothing limits them: df -i says plenty */
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct namei_dir *ret)
 {
@@ -224,7 +226,10 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct mount *m = userdata;
 
+	if (m->max_read)
+		conn->max_read = m->max_read;
 	conn->want &=
 		~(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE);
 }
@@ -522,6 +527,8 @@ void op_close(struct mount *m, struct handle *f)
 {
 	if (handle_events(f))
 		events_close(m->events, handle_events(f));
+	if (handle_export(f))
+		export_close(handle_export(f));
 	if (handle_close(m->inodes, f))
 		publish_wake(m->publisher);
 }
@@ -577,6 +584,16 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 			size < text.len - offset ? size : text.len - offset);
 }
 
+static void read_export(fuse_req_t req, struct handle *f, size_t size, off_t offset)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(SIZE_MAX);
+
+	if (export_read(handle_export(f), size, offset, &text) < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_buf(req, text.data, text.len);
+}
+
 static void op_read(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -592,6 +609,10 @@ static void op_read(
 	}
 	if (handle_events(op_file(fi))) {
 		events_read(m->events, handle_events(op_file(fi)), req, size, fi->flags);
+		return;
+	}
+	if (handle_export(op_file(fi))) {
+		read_export(req, op_file(fi), size, offset);
 		return;
 	}
 	r = handle_read(m->inodes, op_file(fi), size, offset, &text, &data, &len);
@@ -759,7 +780,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	scratch_usage(m->inodes, &bytes, &nodes);
 	st.f_bfree = bytes < SCRATCH_TOTAL_MAX ? (SCRATCH_TOTAL_MAX - bytes) / 4096 : 0;
 	st.f_bavail = st.f_bfree;
-	st.f_files = inode_count(m->inodes);
+	st.f_files = inode_count(m->inodes) + FREE_INODES;
+	st.f_ffree = st.f_favail = FREE_INODES;
 	fuse_reply_statfs(req, &st);
 }
 

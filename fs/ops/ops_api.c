@@ -4,6 +4,7 @@
  */
 #include "client/clock.h"
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/export.h"
 #include "fs/dotapi/files.h"
 #include "fs/dotapi/select.h"
 #include "fs/ops/ops.h"
@@ -79,6 +80,19 @@ static void fetch_and_reply(struct pool_call *call, void *arg)
 		open_with(call->req, j, &bytes);
 }
 
+static struct handle *open_reader(struct mount *m, const struct place *path)
+{
+	switch (dotapi_reader(path->kind)) {
+	case DOTAPI_EXPORT:
+		return handle_open_export(export_open(m->store, path->ns));
+	case DOTAPI_PUSHES:
+		return handle_open_events(
+			events_open_pushes(m->events, m->store, path->ns, path->stream));
+	default:
+		return handle_open_events(events_open(m->events, path->ns, path->stream));
+	}
+}
+
 void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
@@ -86,9 +100,8 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 	struct api_job *j;
 	int r;
 
-	if (dotapi_is_events(path->kind)) {
-		reply_open(req, handle_open_events(events_open(m->events, path->ns, path->stream)),
-			ino, fi);
+	if (dotapi_reader(path->kind) != DOTAPI_MADE) {
+		reply_open(req, open_reader(m, path), ino, fi);
 		return;
 	}
 	j = xcalloc(1, sizeof(*j));

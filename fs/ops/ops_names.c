@@ -359,6 +359,25 @@ void op_create(
 	}
 }
 
+/* In a dry run mkdir is answered, and nothing is there: a directory without a name. */
+static void reply_imagined(fuse_req_t req)
+{
+	struct mount *m = op_mount(req);
+	_cleanup_inode_ struct inode *n = NULL;
+	struct scratch_init init = {.mode = S_IFDIR | 0755, .uid = m->uid, .gid = m->gid};
+	struct fuse_entry_param entry = {0};
+	struct place path = {.kind = KIND_SCRATCH};
+	int r = scratch_create(m->inodes, 0, &path, "", &init, &n);
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	scratch_stat(m->inodes, n, &entry.attr);
+	entry.ino = inode_lookup(m->inodes, &path, scratch_ino(n));
+	op_reply_entry(req, &entry);
+}
+
 /* Whether the thread's process made the directory. */
 static bool is_made_by(struct mount *m, const struct place *dir, pid_t tid)
 {
@@ -386,9 +405,13 @@ static void make_directory(struct pool_call *call, void *arg)
 	if (r < 0) {
 		fuse_reply_err(call->req, -r);
 	} else {
-		namei_note_act(m, &j->path, call->tid, ACT_MADE | ACT_MAKER);
+		if (!m->dry_run)
+			namei_note_act(m, &j->path, call->tid, ACT_MADE | ACT_MAKER);
 		touch_dir(m, j->parent);
-		reply_made(call->req, &j->dir, j->name, call->tid);
+		if (m->dry_run)
+			reply_imagined(call->req);
+		else
+			reply_made(call->req, &j->dir, j->name, call->tid);
 	}
 	job_end(m, j);
 	job_free(j);

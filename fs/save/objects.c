@@ -57,7 +57,7 @@ static void keep_deleted(struct update *e, const struct place *path, const struc
 	_cleanup_object_ struct object *current = store_get(e->mount->store, key);
 	_cleanup_json_ json_t *json = current ? object_parse(current) : NULL;
 
-	if (current && !removal_is_bare(json, path))
+	if (current && !e->mount->dry_run && !removal_is_bare(json, path))
 		deleted_keep(e->mount->deleted, who, current);
 }
 
@@ -86,7 +86,7 @@ static int post_stream(struct update *e, const char *url, const json_t *body)
 	_cleanup_buf_ struct buf answer = {0};
 	int r = send_request(e, "POST", url, body, &answer);
 
-	if (r == 0 ? update_take_answer(e, &answer, NULL) < 0 : update_is_lost(e))
+	if (r == 0 ? update_take_change(e, &answer, NULL) < 0 : update_is_lost(e))
 		r = look_for_stream(e);
 	return r;
 }
@@ -159,7 +159,7 @@ int objects_remove_stream(struct mount *m, const struct api_call *call, const st
 	url = api_stream_path(m->api, path->ns, path->stream);
 	r = delete_stream(&e, url, snapshot->object->uid, &answer);
 	/* An ImageStream as the answer: finalizers hold it, it goes later. */
-	if (r == -ENOENT || (r == 0 && update_take_answer(&e, &answer, NULL) < 0)) {
+	if (r == -ENOENT || (r == 0 && !m->dry_run && update_take_answer(&e, &answer, NULL) < 0)) {
 		key = update_key(&e);
 		update_forget_stream(m, key, snapshot->object->uid);
 		e.taken = true;

@@ -87,6 +87,22 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 	return 0;
 }
 
+int update_take_change(struct update *e, const struct buf *answer, char **ret_why)
+{
+	_cleanup_free_ char *key = NULL;
+	struct object *o;
+
+	if (!e->mount->dry_run)
+		return update_take_answer(e, answer, ret_why);
+	key = update_key(e);
+	o = store_get(e->mount->store, key);
+	if (o) {
+		object_unref(e->result);
+		e->result = o;
+	}
+	return 0;
+}
+
 void update_end(struct update *e, int r)
 {
 	_cleanup_free_ char *key = update_key(e);
@@ -252,7 +268,10 @@ static int send_change(
 	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
 {
 	enum patch_form form = patch_form(&e->file, current, merged);
-	int r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
+	int r;
+
+	free(steal_ptr(e->tag_version));
+	r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
 
 	if (r != -EOPNOTSUPP)
 		return r;
@@ -394,7 +413,7 @@ static int attempt(struct update *e, bool *ret_again)
 		return update_refuse(e, -r, xasprintf("nothing was sent: %s", strerror(-r)));
 	remember_sent(e, current, merged);
 	r = send_change(e, json, merged, &answer);
-	if (r == 0 && update_take_answer(e, &answer, &why) < 0) /* nobody knows what it did */
+	if (r == 0 && update_take_change(e, &answer, &why) < 0) /* nobody knows what it did */
 		r = update_refuse(
 			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));
 	if (r < 0) {

@@ -72,6 +72,12 @@ int update_refresh(struct update *e);
  */
 int update_take_answer(struct update *e, const struct buf *answer, char **ret_why);
 
+/*
+ * The same of the answer to a change. In a dry run it is of what would be: then what is there stays
+ * the result.
+ */
+int update_take_change(struct update *e, const struct buf *answer, char **ret_why);
+
 /* api_send_raw, and what is asked and answered is the update's. *ret_answer's old bytes go. */
 int update_send(struct update *e, const struct api_request *request, struct buf *ret_answer);
 

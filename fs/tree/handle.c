@@ -23,6 +23,7 @@ struct handle {
 	struct process_id opener;
 	atomic_bool killed;
 	struct events_reader *events;
+	struct export *export;
 	/* the table's lock guards all below */
 	struct object *opened;
 	struct layout_attr attr;   /* of `snapshot` */
@@ -223,6 +224,19 @@ struct handle *handle_open_events(struct events_reader *reader)
 	f->events = reader;
 	f->fixed = true;
 	return f;
+}
+
+struct handle *handle_open_export(struct export *source)
+{
+	struct handle *f = handle_open_events(NULL);
+
+	f->export = source;
+	return f;
+}
+
+struct export *handle_export(const struct handle *f)
+{
+	return f->export;
 }
 
 struct events_reader *handle_events(const struct handle *f)

@@ -15,8 +15,8 @@ import schema
 from auth import ROLES, Auth
 from control import complete
 from handlers import App
-from imports import Importer
 from options import Options
+from registry import Importer
 from server import Server
 from store import Store
 from tls import Authority
@@ -63,6 +63,10 @@ def parse_args():
     add("--import-fail", default="", metavar="REGEX", help="references whose import fails")
     add("--import-unreachable", default="", metavar="REGEX",
         help="references whose registry can't be reached")
+    add("--import-plain", default="", metavar="REGEX",
+        help="references whose registry speaks plain http: they need importPolicy.insecure")
+    add("--import-lists", default=":multi$", metavar="REGEX",
+        help="references of manifest lists")
     args = parser.parse_args()
     for spec in args.user:
         if spec.count(":") not in (1, 2) or spec.split(":")[1] not in ROLES:
@@ -154,7 +158,8 @@ def main():
     store = Store()
     options.replicas, options.lag = max(1, args.replicas), args.lag
     app = App(store, auth, options, args.deletion_delay,
-              Importer(args.import_fail, args.import_delay, args.import_unreachable))
+              Importer(args.import_delay, **{name: getattr(args, "import_" + name)
+                                             for name in Importer.PATTERNS}))
     load_all(app, args)
     if args.import_controller:
         app.import_controller.switch(True)

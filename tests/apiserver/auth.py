@@ -16,6 +16,7 @@ _STREAM_RESOURCES = ("imagestreamimages", "imagestreammappings", "imagestreams",
 VIEW = [
     (_IMAGE, _STREAM_RESOURCES, READ),
     (_IMAGE, ("imagestreams/status",), READ),
+    (_IMAGE, ("imagestreams/layers",), ("get",)),
     (("", "project.openshift.io"), ("projects",), ("get",)),
     (("",), ("namespaces",), ("get",)),
 ]

@@ -11,6 +11,7 @@ import auth
 import imagestream
 import projects
 import schema
+from history import add_item
 from server import Disconnected, Response
 from store import encode, new_uid, now
 
@@ -300,19 +301,17 @@ class Control:
     def imports(self, value):
         """Switches the import controller and says how imports go; gives what holds now."""
         importer, controller = self.app.imports.importer, self.app.import_controller
-        patterns = {key: re.compile(value[key]) for key in ("fail", "unreachable")
-                    if key in value}
+        patterns = {key: re.compile(value[key]) for key in importer.PATTERNS if key in value}
         # Under the lock no import is half done: none comes after this answer says off.
         with self.app.store.changed:
             if "delay" in value:
                 importer.delay = float(value["delay"])
             for key, pattern in patterns.items():
-                setattr(importer, key, pattern if pattern.pattern else None)
+                importer.set(key, pattern.pattern)
             if "on" in value:
                 controller.switch(value["on"])
             return {"on": controller.enabled, "delay": importer.delay, **{
-                key: getattr(importer, key).pattern if getattr(importer, key) else ""
-                for key in ("fail", "unreachable")}}
+                key: importer.pattern(key) for key in importer.PATTERNS}}
 
     # Many changes at once.
 
@@ -404,7 +403,7 @@ class Control:
         history = imagestream.history_of(obj)
         tag = next(iter(history), "latest")
         digest = "sha256:" + serial.rjust(64, "0")
-        imagestream.add_item(history, tag, {
+        add_item(history, tag, {
             "created": now(), "dockerImageReference": "%s@%s" % (
                 imagestream.repository(obj), digest),
             "image": digest, "generation": obj["metadata"].get("generation", 1)})

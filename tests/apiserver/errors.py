@@ -1,5 +1,7 @@
 """Status errors, in the words of the API machinery."""
 
+import json
+
 IMAGE_GROUP = "image.openshift.io"
 
 
@@ -164,6 +166,12 @@ def value_invalid(field, value, text):
     else:
         shown = str(value)
     return cause("FieldValueInvalid", field, "Invalid value: %s: %s" % (shown, text))
+
+
+def value_not_supported(field, value, supported):
+    shown = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return cause("FieldValueNotSupported", field, "Unsupported value: %s: supported values: %s" % (
+        shown, ", ".join(map(quote, supported))))
 
 
 def value_required(field, text=""):

@@ -8,8 +8,10 @@ import discovery
 import errors
 import imagestream
 import lists
+import openapi
 import render
 import reviews
+import writeoptions
 from control import Control
 from imports import ImportController, Imports
 from images import Images
@@ -17,12 +19,16 @@ from projects import Projects
 from restarts import Restarts
 from server import FLOW, Response
 from store import encode, new_uid, now
-from streams import Streams
+from streams import APPLY, Streams
 from tags import ImageTags, StreamTags
 
 # Groups that the aggregated server answers for; the rest is the core server itself.
 AGGREGATED = ("image.openshift.io", "project.openshift.io", "user.openshift.io",
               "authorization.openshift.io")
+ITEM_VERBS = {"get", "update", "patch", "delete", "watch"}
+COLLECTION_VERBS = {"list", "create", "deletecollection", "watch"}
+# Of these the real server reads the parameters of a GET, such as they are.
+ONE_BY_ONE = ("imagestreams", "imagestreamtags", "imagetags", "imagestreamimages")
 GET_VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create",
              "HEAD": "get"}
 
@@ -80,6 +86,7 @@ class App:
         }
         self.views = {}
         self.discovery = discovery.Discovery(options)
+        self.openapi = openapi.OpenApi(self.discovery, options)
         self.streams = Streams(self)
         self.stream_tags = StreamTags(self)
         self.image_tags = ImageTags(self)
@@ -206,7 +213,11 @@ class App:
             return Response(200, text.encode(), "text/plain; charset=utf-8",
                             [("X-Content-Type-Options", "nosniff")])
         accept = request.headers.get("accept", "")
-        if path.startswith("/version"):
+        if path.startswith("/openapi/"):
+            data, content_type = self.openapi.answer(path, accept)
+            if content_type != "application/json":
+                return Response(200, data, content_type)
+        elif path.startswith("/version"):
             data, content_type = discovery.version(path, self.options.flavor), "application/json"
         else:
             found = self.discovery.answer(path, accept, not self.options.oapi)
@@ -282,6 +293,8 @@ class App:
         context.view = self.view(known["kind"], context)
         if not context.subresource:
             context.view = self.view(self.object_kind(context.resource, known["kind"]), context)
+        if not set(known["verbs"]) & (ITEM_VERBS if context.name else COLLECTION_VERBS):
+            raise errors.no_such_path()
         method = context.request.method
         if known["namespaced"] and not context.namespace and not self.anywhere(context):
             raise errors.no_such_path() if context.name else errors.method_not_allowed()
@@ -296,8 +309,23 @@ class App:
                 errors.details(context.resource, context.group))
         if context.verb not in known["verbs"]:
             raise errors.method_not_allowed()
-        handler = getattr(self, "on_" + context.resource)
-        return handler(context)
+        writeoptions.check(context.request, context.verb, self.options, (
+            bodies.media_type(context.request) == APPLY and self.options.apply))
+        if context.verb == "get":
+            self.check_read(context)
+        return getattr(self, "on_" + context.resource)(context)
+
+    def check_read(self, context):
+        """The parameters of a GET of one object of the image group."""
+        request = context.request
+        if context.resource not in ONE_BY_ONE or context.subresource == "secrets":
+            return
+        if not self.options.export and request.flag("export"):
+            raise errors.bad_request("the export parameter, deprecated since v1.14, is no longer "
+                                     "supported")
+        given = request.param("resourceVersion")
+        if given and given != "0" and context.resource != "imagestreamimages":
+            self.lister.wait_for(lists.parse_version(given), 0)
 
     @staticmethod
     def object_kind(resource, kind):

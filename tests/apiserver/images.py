@@ -1,17 +1,10 @@
-"""Image objects, and the registry that they are said to come from."""
+"""Image objects: stored, or made up for streams that were loaded without them."""
 
-import hashlib
-
-from imagestream import history_of
+from history import history_of
+from registry import MANIFEST_TYPE, children, made_up
 from store import new_uid, now
 
-MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
-LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-
-
-def digest(text):
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def bare(name, docker_reference):
@@ -24,25 +17,6 @@ def bare(name, docker_reference):
                                   "Id": "", "Created": None, "ContainerConfig": {}}
     out["dockerImageMetadataVersion"] = "1.0"
     return out
-
-
-def made_up(name, docker_reference, created):
-    """An image that the fake registry serves; everything follows from its name."""
-    layer, config = digest("layer of " + name), digest("config of " + name)
-    size = 100 + int(layer[-4:], 16)
-    return {
-        "metadata": {"name": name, "uid": new_uid(), "resourceVersion": "1",
-                     "creationTimestamp": created,
-                     "annotations": {"image.openshift.io/dockerLayersOrder": "ascending"}},
-        "dockerImageReference": docker_reference,
-        "dockerImageMetadata": {
-            "kind": "DockerImage", "apiVersion": "image.openshift.io/1.0", "Id": config,
-            "Created": created, "ContainerConfig": {}, "Config": {"Cmd": ["/bin/true"]},
-            "Architecture": "amd64", "Size": size + 300},
-        "dockerImageMetadataVersion": "1.0",
-        "dockerImageLayers": [{"name": layer, "size": size, "mediaType": LAYER_TYPE}],
-        "dockerImageManifestMediaType": MANIFEST_TYPE,
-    }
 
 
 class Images:
@@ -74,22 +48,43 @@ class Images:
                     metadata[key] = image["metadata"][key]
             return self.store.put("images", {**image, "metadata": metadata}).obj
 
+    def all_of(self, stream):
+        """name -> image: all of a stream's history, and what its manifest lists name."""
+        out = {}
+        for tag in history_of(stream).values():
+            for item in tag["items"] or ():
+                if item["image"] and item["image"] not in out:
+                    image = out[item["image"]] = self.of(item)
+                    for child in self.children(image):
+                        out.setdefault(child["metadata"]["name"], child)
+        return out
+
+    def children(self, image):
+        """The images that a manifest list names; those that nobody stored are made up."""
+        out = []
+        for child in children(image):
+            stored = self.collection.get("", child["metadata"]["name"])
+            out.append({**stored.obj, "dockerImageReference": child["dockerImageReference"]}
+                       if stored else child)
+        return out
+
     def layers(self, stream):
         """(blobs, images) of an ImageStreamLayers."""
         blobs, images = {}, {}
-        for tag in history_of(stream).values():
-            for item in tag["items"] or ():
-                image = self.of(item)
-                if image is not None:
-                    self._add_layers(blobs, images, image)
+        for image in self.all_of(stream).values():
+            self._add_layers(blobs, images, image)
         return dict(sorted(blobs.items())), dict(sorted(images.items()))
 
     @staticmethod
     def _add_layers(blobs, images, image):
         name = image["metadata"]["name"]
-        layers = image.get("dockerImageLayers") or []
         blobs[name] = {"size": None,
                        "mediaType": image.get("dockerImageManifestMediaType", MANIFEST_TYPE)}
+        if "dockerImageManifests" in image:
+            images[name] = {"imageMissing": False, "layers": None, "config": None, "manifests": [
+                one["digest"] for one in image["dockerImageManifests"]]}
+            return
+        layers = image.get("dockerImageLayers") or []
         entry = {"imageMissing": False, "layers": [layer["name"] for layer in layers]}
         config = (image.get("dockerImageMetadata") or {}).get("Id", "")
         if config.startswith("sha256:"):

@@ -1,27 +1,20 @@
-"""What an ImageStream is: decoding, defaults, generations, spec.tags to status.tags, validation.
+"""What an ImageStream is: decoding, defaults, generations, spec.tags to status.tags.
 
 Objects are dicts in the order in which the server prints them, and are never changed in place.
 """
 
 import random
-import re
 
 import errors
-import reference
 import schema
+from history import add_item, follow, history_of, source_item, split_source, tags_of
 from store import new_uid, now
+from validation import (
+    validate_history, validate_meta, validate_meta_update, validate_stream)
 
 REGISTRY = "image-registry.openshift-image-registry.svc:5000"
 GROUP = errors.IMAGE_GROUP
 API_VERSION = GROUP + "/v1"
-
-NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
-NAME_TEXT = 'must match "[a-z0-9]+(?:[._-][a-z0-9]+)*"'
-QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
-LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
-SUBDOMAIN = re.compile(
-    r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
-ANNOTATIONS_LIMIT = 262144
 
 
 def decode(body, report, import_modes=True):
@@ -67,14 +60,6 @@ def with_defaults(tag, import_modes=True):
             "referencePolicy": {"type": tag["referencePolicy"]["type"] or "Source"}}
 
 
-def tags_of(obj):
-    return {tag["name"]: tag for tag in obj["spec"].get("tags", ())}
-
-
-def history_of(obj):
-    return {tag["tag"]: tag for tag in obj["status"].get("tags", ())}
-
-
 def with_meta(obj, **changes):
     """The object with metadata changed; None removes a field. Keeps the order of printing."""
     meta = {**obj["metadata"], **changes}
@@ -98,6 +83,13 @@ def with_history(obj, history):
     if kept:
         status["tags"] = kept
     return {**obj, "status": status}
+
+
+def followed_up(obj, old):
+    """The stream with its following tags brought up to date; old is what is stored, or None."""
+    history = history_of(obj)
+    follow(obj, history, None if old is None else history_of(old))
+    return with_history(obj, history)
 
 
 def repository(obj):
@@ -135,6 +127,7 @@ class Rules:
         obj = with_spec_tags(obj, {
             name: {**tag, "generation": 1} for name, tag in tags_of(obj).items()})
         obj, problems = self._resolve(obj, {})
+        obj = followed_up(obj, None)
         problems += validate_meta(obj) + validate_stream(obj)
         if problems:
             raise errors.invalid("ImageStream", self.group, obj["metadata"]["name"], problems)
@@ -157,7 +150,8 @@ class Rules:
         problems = metadata + nested + metadata + validate_stream(obj, True)
         if problems:
             raise errors.invalid("ImageStream", self.group, obj["metadata"]["name"], problems)
-        return with_history(obj, history_of(obj))
+        # A save of the stream itself leads nobody: the real server sees no change of status in it.
+        return followed_up(obj, old) if with_status else with_history(obj, history_of(obj))
 
     def changed_status(self, obj, old):
         """The status subresource: spec is kept but for lookupPolicy; labels and annotations are
@@ -262,69 +256,6 @@ class Rules:
         return {**item, "dockerImageReference": "%s@%s" % (repository(obj), digest)}
 
 
-def split_source(source):
-    """(stream or "", tag or image id) of an ImageStreamTag or ImageStreamImage reference."""
-    separator = {"ImageStreamTag": ":", "ImageStreamImage": "@"}.get(source.get("kind"))
-    if separator is None or not source.get("name"):
-        raise ValueError
-    parts = source["name"].split(separator)
-    if len(parts) > 2 or not parts[-1]:
-        raise ValueError
-    return (parts[0], parts[1]) if len(parts) == 2 else ("", parts[0])
-
-
-def source_item(kind, name, history, generation):
-    """The history item that a reference to another tag or image stands for, or None."""
-    if kind == "ImageStreamTag":
-        items = history.get(name, {}).get("items")
-        return {**items[0], "generation": generation} if items else None
-    item = find_image(history, name)
-    return {**item, "created": now(), "generation": generation}
-
-
-def find_image(history, wanted):
-    """The newest item whose image has that name or begins with it; ValueError otherwise."""
-    found = matching_images(history, wanted)
-    if len(found) > 1:
-        raise ValueError('multiple images match the prefix %s: %s' % (
-            errors.quote(wanted), ", ".join(sorted(found))))
-    if not found:
-        raise ValueError("imagestreamimage.%s %s not found" % (GROUP, errors.quote(wanted)))
-    return next(iter(found.values()))
-
-
-def matching_images(history, wanted):
-    """image -> item for the images whose name or digest begins with wanted."""
-    found = {}
-    for tag in history.values():
-        for item in tag["items"] or ():
-            digest = item["image"].partition(":")[2]
-            if item["image"] and (item["image"].startswith(wanted) or digest.startswith(wanted)):
-                found.setdefault(item["image"], item)
-    return found
-
-
-def add_item(history, name, item):
-    """Puts an item in front of a tag's history; drops the tag's conditions if it changes."""
-    tag = history.get(name)
-    items = tag["items"] if tag else None
-    if not items:
-        history[name] = {"tag": name, "items": [item]}
-        return
-    newest = items[0]
-    same_reference = newest["dockerImageReference"] == item["dockerImageReference"]
-    same_image = newest["image"] == item["image"]
-    if same_reference and same_image and newest["generation"] == item["generation"]:
-        return
-    if same_image or same_reference:
-        newest = {**newest, "image": item["image"],
-                  "dockerImageReference": item["dockerImageReference"],
-                  "generation": item["generation"]}
-        history[name] = {"tag": name, "items": [newest] + items[1:]}
-    else:
-        history[name] = {"tag": name, "items": [item] + items}
-
-
 def reference_changed(old, new, namespace):
     """Whether a tag must be resolved or imported again."""
     source = new.get("from")
@@ -371,161 +302,3 @@ def number_tags(obj, old):
                  or reference_changed(known, tag, obj["metadata"]["namespace"]))
         numbered[name] = {**tag, "generation": current} if fresh else tag
     return with_spec_tags(obj, numbered)
-
-
-# Validation. Each function gives a list of causes.
-
-def validate_meta(obj):
-    """The metadata of a new stream."""
-    meta = obj["metadata"]
-    name = meta.get("name", "")
-    problems = validate_name("metadata.name", name)
-    if not problems and len(meta["namespace"]) + 1 + len(name) > 255:
-        problems.append(errors.value_invalid(
-            "metadata.name", name, "'namespace/name' cannot be longer than 255 characters"))
-    if meta.get("generateName"):
-        problems += validate_name("metadata.generateName", meta["generateName"])
-    return problems + validate_labels(obj) + validate_annotations(obj)
-
-
-def validate_meta_update(obj, old):
-    problems = validate_labels(obj) * 2 + validate_annotations(obj)
-    added = [one for one in obj["metadata"].get("finalizers", ())
-             if one not in old["metadata"].get("finalizers", ())]
-    if added and old["metadata"].get("deletionTimestamp"):
-        problems.append(errors.value_forbidden("metadata.finalizers", (
-            "no new finalizers can be added if the object is being deleted, found new finalizers "
-            "[]string{%s}" % ", ".join(map(errors.quote, added)))))
-    if obj["metadata"]["uid"] != old["metadata"]["uid"]:
-        problems.append(errors.value_invalid("metadata.uid", obj["metadata"]["uid"],
-                                             "field is immutable"))
-    return problems
-
-
-def validate_annotations(obj):
-    annotations = obj["metadata"].get("annotations") or {}
-    problems = []
-    for key in annotations:
-        problems += validate_key("metadata.annotations", key.lower())
-    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > \
-            ANNOTATIONS_LIMIT:
-        problems.append(errors.value_too_long("metadata.annotations", ANNOTATIONS_LIMIT))
-    return problems
-
-
-def validate_name(field, name):
-    if name in (".", ".."):
-        return [errors.value_invalid(field, name, "may not be '%s'" % name)]
-    problems = [errors.value_invalid(field, name, "may not contain '%s'" % char)
-                for char in "/%" if char in name]
-    if not problems and not NAME.match(name):
-        problems.append(errors.value_invalid(field, name, NAME_TEXT))
-    return problems
-
-
-def validate_labels(obj):
-    problems = []
-    for key, value in (obj["metadata"].get("labels") or {}).items():
-        problems += validate_key("metadata.labels", key)
-        if len(value) > 63:
-            problems.append(errors.value_invalid("metadata.labels", value,
-                                                 "must be no more than 63 bytes"))
-        if not LABEL_VALUE.match(value):
-            problems.append(errors.value_invalid("metadata.labels", value, (
-                "a valid label must be an empty string or consist of alphanumeric characters, '-', "
-                "'_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',"
-                "  or 'my_value',  or '12345', regex used for validation is "
-                "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')")))
-    return problems
-
-
-def validate_key(field, key):
-    prefix, slash, name = key.rpartition("/")
-    problems = []
-    if slash and not SUBDOMAIN.match(prefix):
-        problems.append(errors.value_invalid(field, key, (
-            "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric "
-            "characters, '-' or '.', and must start and end with an alphanumeric character (e.g. "
-            "'example.com', regex used for validation is "
-            "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')")))
-    if not name:
-        problems.append(errors.value_invalid(field, key, "name part must be non-empty"))
-    elif len(name) > 63:
-        problems.append(errors.value_invalid(field, key,
-                                             "name part must be no more than 63 bytes"))
-    if not QUALIFIED_NAME.match(name):
-        problems.append(errors.value_invalid(field, key, (
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start "
-            "and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', "
-            "regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')")))
-    return problems
-
-
-def validate_stream(obj, update=False):
-    problems = []
-    spec_repository = obj["spec"].get("dockerImageRepository")
-    if spec_repository:
-        field = "spec.dockerImageRepository"
-        try:
-            parsed = reference.parse(spec_repository)
-            if parsed.tag:
-                problems.append(errors.value_invalid(
-                    field, spec_repository, "the repository name may not contain a tag"))
-            if parsed.digest:
-                problems.append(errors.value_invalid(
-                    field, spec_repository, "the repository name may not contain an ID"))
-        except ValueError as why:
-            problems.append(errors.value_invalid(field, spec_repository, str(why)))
-    for name, tag in tags_of(obj).items():
-        problems += validate_tag("spec.tags[%s]" % name, tag)
-    return problems + (validate_history(obj) if update else [])
-
-
-def validate_tag(field, tag):
-    problems = []
-    source = tag.get("from")
-    if source is not None:
-        kind, name = source.get("kind", ""), source.get("name", "")
-        if not name:
-            problems.append(errors.value_required(field + ".from.name"))
-        if kind == "DockerImage":
-            try:
-                if name:
-                    reference.parse(name)
-            except ValueError as why:
-                problems.append(errors.value_invalid(field + ".from.name", name, str(why)))
-        elif kind in ("ImageStreamImage", "ImageStreamTag"):
-            if tag["importPolicy"].get("scheduled"):
-                problems.append(errors.value_invalid(field + ".importPolicy.scheduled", True, (
-                    "only tags pointing to Docker repositories may be scheduled for background "
-                    "import")))
-        else:
-            problems.append(errors.value_required(
-                field + ".from.kind",
-                "valid values are 'DockerImage', 'ImageStreamImage', 'ImageStreamTag'"))
-    mode = tag["importPolicy"].get("importMode", "")
-    if mode not in ("", "Legacy", "PreserveOriginal"):
-        problems.append(errors.value_invalid(
-            field + ".importPolicy.importMode", mode,
-            "invalid import mode, valid modes are '', 'Legacy', 'PreserveOriginal'"))
-    policy = tag["referencePolicy"]["type"]
-    if policy not in ("Source", "Local"):
-        problems.append(errors.value_invalid(
-            field + ".referencePolicy.type", policy, 'valid values are "Source", "Local"'))
-    return problems
-
-
-def validate_history(obj, known=()):
-    problems = []
-    for name, tag in history_of(obj).items():
-        for index, item in enumerate(tag["items"] or ()):
-            text = item["dockerImageReference"]
-            if text in known:
-                continue
-            try:
-                reference.parse(text)
-            except ValueError as why:
-                problems.append(errors.value_invalid(
-                    "status.tags[%s].items[%d].dockerImageReference" % (name, index), text,
-                    str(why)))
-    return problems

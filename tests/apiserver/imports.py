@@ -1,46 +1,21 @@
 """imagestreamimports, imagestreammappings, and the controller that imports new tags."""
 
 import queue
-import re
 import threading
 
 import bodies
 import errors
 import fields
-import images
 import imagestream
 import reference
 import schema
-from imagestream import history_of, tags_of
+from history import add_item, follow, history_of, tags_of
+from registry import Importer
 from store import encode, new_uid, now
 
 CHECK = "openshift.io/image.dockerRepositoryCheck"
 NOTHING = {"metadata": {}, "spec": {"import": False}}
 REPOSITORY_TAGS = ("1.0", "2.0", "latest")
-
-
-class Importer:
-    """The registry: which images there are, which imports fail, and how long one takes."""
-
-    def __init__(self, fail="", delay=0.08, unreachable=""):
-        self.fail = re.compile(fail) if fail else None
-        self.unreachable = re.compile(unreachable) if unreachable else None
-        self.delay = delay
-
-    def fetch(self, name):
-        """The image of a reference; raises StatusError if it can't be had."""
-        if self.fail and self.fail.search(name):
-            raise errors.StatusError(404, "NotFound", "dockerimage.%s %s not found" % (
-                imagestream.GROUP, errors.quote(name)), {
-                    "name": name, "group": imagestream.GROUP, "kind": "dockerimage"})
-        if self.unreachable and self.unreachable.search(name):
-            host = name.partition("/")[0]
-            raise errors.StatusError(500, "InternalError", (
-                'Internal error occurred: %s: Get "https://%s/v2/": dial tcp %s: connect: '
-                'connection refused' % (name, host, host)))
-        parsed = reference.parse(name)
-        digest = parsed.digest or images.digest(name)
-        return images.made_up(digest, parsed.by_digest(digest), now())
 
 
 class Imports:
@@ -50,7 +25,8 @@ class Imports:
         self.importer = importer or Importer()
 
     def create(self, context):
-        """POST of an ImageStreamImport: a failed import is a 201 too."""
+        """POST of an ImageStreamImport: a failed import is a 201 too. dryRun doesn't keep it from
+        storing; only the images in its answer are those that weren't stored."""
         value = bodies.parse(context.request, "ImageStreamImport")
         bodies.check_kind(value, "ImageStreamImport", context.api_version)
         obj, report = bodies.decoded(
@@ -70,9 +46,10 @@ class Imports:
                 stream = self.write(context, obj["metadata"]["name"],
                                     results + (from_repository or []))
             status["import"] = stream.obj
-            for result in results:
-                if "image" in result:
-                    result["stored"] = self.app.images.keep(result["image"])
+            if not context.request.query.get("dryRun"):
+                for result in results:
+                    if "image" in result:
+                        result["stored"] = self.app.images.keep(result["image"])
         if from_repository is not None:
             status["repository"] = {"status": {"metadata": {}, "status": "Success"}, "images": [
                 self.shown(result) for result in from_repository]}
@@ -118,7 +95,8 @@ class Imports:
         name = (one.get("from") or {}).get("name", "")
         result = {"spec": one, "tag": self.tag_of(one, name)}
         try:
-            result["image"] = self.importer.fetch(name)
+            result["image"], result["children"] = self.importer.fetch(
+                name, one.get("importPolicy"))
         except ValueError as why:
             result["error"] = errors.StatusError(500, "InternalError",
                                                  "Internal error occurred: %s: %s" % (name, why))
@@ -149,13 +127,12 @@ class Imports:
                       if key not in ("kind", "apiVersion")}
             name = (result["spec"].get("from") or {}).get("name", "")
             return {"status": status, "tag": Imports.tag_of({}, name)}
-        image = result.get("stored")
-        if image is None:
-            image = {**result["image"], "metadata": {
-                key: value for key, value in result["image"]["metadata"].items()
-                if key != "resourceVersion"}}
-        return {"status": {"metadata": {}, "status": "Success"}, "image": image,
-                "tag": result["tag"]}
+        image = result.get("stored") or unstored(result["image"])
+        out = {"status": {"metadata": {}, "status": "Success"}, "image": image,
+               "tag": result["tag"]}
+        if result["children"]:
+            out["manifests"] = [unstored(child) for child in result["children"]]
+        return out
 
     def write(self, context, name, results):
         """Sets the spec tags and the history of the results; gives the stream's Version."""
@@ -186,16 +163,18 @@ class Imports:
             tag = result["tag"]
             if "image" in result:
                 image = self.app.images.keep(result["image"])
-                imagestream.add_item(history, tag, {
+                for child in result["children"]:
+                    self.app.images.keep(child)
+                add_item(history, tag, {
                     "created": now(), "dockerImageReference": result["image"][
                         "dockerImageReference"], "image": image["metadata"]["name"],
                     "generation": generation})
                 history[tag] = {"tag": tag, "items": history[tag]["items"]}
-                follow_aliases(obj, history, tag)
             else:
                 history[tag] = {
                     "tag": tag, "items": history.get(tag, {"items": None})["items"],
                     "conditions": [failed_condition(result["error"], generation)]}
+        follow(obj, history, history_of(obj))
         annotations = {**(obj["metadata"].get("annotations") or {}), CHECK: now()}
         obj = imagestream.with_meta(obj, annotations=dict(sorted(annotations.items())))
         return imagestream.with_history(obj, history)
@@ -221,26 +200,20 @@ class Imports:
             tag = obj.get("tag") or "latest"
             spec = tags_of(old.obj).get(tag)
             generation = spec["generation"] if spec else old.obj["metadata"]["generation"]
-            imagestream.add_item(history, tag, {
+            add_item(history, tag, {
                 "created": now(), "dockerImageReference": image["dockerImageReference"],
                 "image": kept["metadata"]["name"], "generation": generation})
-            follow_aliases(old.obj, history, tag)
+            follow(old.obj, history, history_of(old.obj))
             self.app.streams.save(imagestream.with_history(old.obj, history), old)
         return self.app.document(context, encode({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
             "code": 201}), 201, warnings)
 
 
-def follow_aliases(stream, history, changed):
-    """Tags that follow another tag of the same stream get its new image."""
-    for name, tag in tags_of(stream).items():
-        source = tag.get("from") or {}
-        if source.get("kind") != "ImageStreamTag" or source.get("namespace"):
-            continue
-        if name != changed and source.get("name") in (
-                changed, "%s:%s" % (stream["metadata"]["name"], changed)):
-            imagestream.add_item(history, name, {
-                **history[changed]["items"][0], "generation": tag["generation"]})
+def unstored(image):
+    """The image as an answer shows it that was never stored."""
+    return {**image, "metadata": {key: value for key, value in image["metadata"].items()
+                                  if key != "resourceVersion"}}
 
 
 def normal_image(image):

@@ -21,6 +21,8 @@ class Options:
         self.dry_run = new
         self.version_preconditions = new
         self.apply = new
+        self.openapi_v2 = flavor != "3.7"
+        self.openapi_v3 = new
         self.import_modes = new
         self.self_links = not new
         self.export = not new

@@ -9,16 +9,19 @@ import imagestream
 import patch
 import render
 import schema
-from lists import Selection, parse_version
+import writeoptions
+from apply import Applier
+from lists import Selection
 from server import Response
 from store import Version, encode, now
 
 ETCD_LIMIT = 1536 * 1024
+APPLY = "application/apply-patch+yaml"
 PATCH_TYPES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
+    APPLY: "apply",
 }
 PULL_TYPES = ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson")
 
@@ -29,6 +32,7 @@ class Streams:
         self.store = app.store
         self.options = app.options
         self.collection = app.store["imagestreams"]
+        self.applier = Applier(self)
 
     # Helpers that the other image resources use too.
 
@@ -94,24 +98,16 @@ class Streams:
                         accept.content_type, headers)
 
     def dry(self, context):
+        """Whether nothing is to be stored; what else dryRun may say was checked before."""
         given = context.request.query.get("dryRun", [])
-        if not given or given == [""]:
-            return False
-        if not self.options.dry_run:
+        if given and given != [""] and not self.options.dry_run:
             raise errors.bad_request("the dryRun alpha feature is disabled")
-        if given != ["All"]:
-            causes = [errors.cause("FieldValueNotSupported", "dryRun", (
-                'Unsupported value: %s: supported values: "All"' % errors.quote(given[0])))]
-            raise errors.invalid("CreateOptions", "meta.k8s.io", "", causes)
-        return True
+        return given == ["All"]
 
     # Reads.
 
     def get(self, context):
         request = context.request
-        given = request.param("resourceVersion")
-        if given and given != "0":
-            self.app.lister.wait_for(parse_version(given), 0)
         version = self.find(context)
         if self.options.export and request.flag("export"):
             version = self.exported(version, request.flag("exact"))
@@ -159,11 +155,11 @@ class Streams:
     def decode(self, context):
         value = bodies.parse(context.request, "ImageStream")
         bodies.check_kind(value, "ImageStream", context.api_version)
-        obj, report = bodies.decoded(self._decode, value, "ImageStream")
+        obj, report = bodies.decoded(self.decode_value, value, "ImageStream")
         warnings = bodies.checked_fields(context.request, report, self.options, "ImageStream")
         return obj, value, warnings
 
-    def _decode(self, value, report):
+    def decode_value(self, value, report):
         return imagestream.decode(value, report, self.options.import_modes)
 
     def create(self, context):
@@ -194,7 +190,7 @@ class Streams:
         given = obj["metadata"].get("resourceVersion")
         obj = self.rules(context).new(imagestream.with_meta(
             obj, managedFields=entries or None, resourceVersion=None))
-        if given:
+        if given and given != "0":
             raise errors.StatusError(500, None, (
                 "resourceVersion should not be set on objects to be created"))
         existing = self.collection.get(context.namespace, name)
@@ -248,15 +244,15 @@ class Streams:
         if given and not given.isdigit():
             raise errors.StatusError(500, None, "strconv.ParseUint: parsing %s: invalid syntax"
                                      % errors.quote(given))
-        if not int(given or 0):
-            raise errors.invalid("imagestreams", context.group, context.name, [
-                errors.value_invalid("metadata.resourceVersion", 0,
-                                     "must be specified for an update")])
         if uid and uid != old.uid:
             raise errors.conflict("imagestreams", context.group, context.name, (
                 "StorageError: invalid object, Code: 4, Key: /openshift.io/imagestreams/%s/%s, "
                 "ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition:"
                 " %s, UID in object meta: %s" % (context.namespace, context.name, uid, old.uid)))
+        if not int(given or 0):
+            raise errors.invalid("imagestreams", context.group, context.name, [
+                errors.value_invalid("metadata.resourceVersion", 0,
+                                     "must be specified for an update")])
         if int(given) != old.rv:
             raise errors.conflict("imagestreams", context.group, context.name)
 
@@ -281,13 +277,13 @@ class Streams:
                                      {})
         dry = self.dry(context)
         if kind == "apply":
-            return self.apply(context, dry)
+            return self.applier.answer(context, dry)
         change = self.parse_patch(context.request.body, kind)
         with self.store.changed:
             old = self.find(context)
             shown = json.loads(old.document(context.view))
             value = self.patched(shown, change, kind)
-            obj, warnings = self.decode_patched(context, value, "ImageStream", self._decode)
+            obj, warnings = self.decode_patched(context, value, "ImageStream", self.decode_value)
             self.check_names(context, obj)
             given = obj["metadata"].get("resourceVersion")
             if given and given != str(old.rv):
@@ -343,54 +339,6 @@ class Streams:
                              "message": "Invalid value: %s: %s" % (shown, why),
                              "field": "patch"}]})
 
-    def apply(self, context, dry):
-        """Server-side apply."""
-        request = context.request
-        if not request.param("fieldManager"):
-            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [
-                errors.value_required("fieldManager", "is required for apply patch")])
-        try:
-            value = render.parse_yaml(request.body.decode("utf-8"))
-        except Exception as why:  # whatever the parser says, it's the client's fault
-            raise errors.bad_request("error decoding YAML: %s" % str(why).split("\n")[0])
-        bodies.check_kind(value, "ImageStream", context.api_version)
-        if (value.get("metadata") or {}).get("managedFields"):
-            raise errors.bad_request("metadata.managedFields must be nil")
-        config = {"metadata": value.get("metadata") or {}, **{
-            part: value[part] for part in ("spec", "status") if part in value}}
-        key = ("Apply", request.param("fieldManager"), context.api_version, context.subresource)
-        with self.store.changed:
-            old = self.collection.get(context.namespace, context.name)
-            live = old.obj if old else {"metadata": {}, "spec": {}, "status": {}}
-            managers = fields.Managers(live["metadata"].get("managedFields"))
-            if old and not managers.sets:
-                first = ("Update", "before-first-apply", context.api_version, "")
-                managers.sets[first] = fields.compare(fields.EMPTY, live)[0]
-            if not request.flag("force"):
-                fields.check_conflicts(live, config, key, managers)
-            merged, entries = self.merged(live, config, key, managers)
-            obj, warnings = self.decode_patched(context, merged, "ImageStream", self._decode)
-            self.check_names(context, obj)
-            if old is None:
-                version = self.create_object(context, obj, value, dry, entries)
-                return self.answer(context, version, 201, warnings)
-            version = self.update(context, obj, value, old, dry, entries)
-        return self.answer(context, version, 200, warnings)
-
-    @staticmethod
-    def merged(live, config, key, managers):
-        applied = fields.applied_set(config)
-        others = set().union(*[one for owner, one in managers.sets.items() if owner != key])
-        dropped = managers.sets.get(key, set()) - applied - others
-        merged = fields.merge_applied(live, config, dropped)
-        wanted, current = fields.paths(config), fields.paths(live)
-        taken = {path for path in applied if wanted[path] is not fields.CONTAINER
-                 and wanted[path] != current.get(path)}
-        managers.lose(key, taken, dropped)
-        changed = managers.sets.get(key) != applied or taken
-        managers.sets[key] = applied
-        return merged, managers.rendered(key if changed else None)
-
     # DELETE.
 
     def delete_options(self, context):
@@ -402,6 +350,8 @@ class Streams:
                     '%s in version "%s" cannot be handled as a DeleteOptions: no kind "%s" is '
                     'registered' % (value["kind"], value.get("apiVersion", ""), value["kind"]))
             options = value
+            if self.options.dry_run:
+                writeoptions.check_delete_body(options)
         dry = self.dry(context) or options.get("dryRun") == ["All"]
         return options.get("preconditions") or {}, dry
 

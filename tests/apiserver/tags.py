@@ -8,9 +8,9 @@ import images
 import imagestream
 import render
 import schema
-from imagestream import history_of, tags_of
-from lists import Selection
+from history import history_of, names_image, tags_of
 from server import Response
+from streams import APPLY
 from store import encode
 
 
@@ -25,6 +25,7 @@ class _Tags:
     resource = ""
     kind = ""
     schema = None
+    apply_refusal = False  # whether server-side apply is refused for what it does to metadata
 
     def __init__(self, app):
         self.app = app
@@ -52,13 +53,15 @@ class _Tags:
         return errors.not_found(self.resource, context.group, name or context.name)
 
     def list(self, context):
-        selection = Selection(context.request, self.app.kinds["imagestreams"])
-        with self.store.changed:
-            versions = self.store["imagestreams"].select(context.namespace)
-        items = []
-        for version in versions:
-            if selection.labels is None or selection.labels(version.labels):
-                items += self.items(version.obj)
+        """The tags of a list of streams: a limit is one of streams; nothing tells of the rest."""
+        try:
+            versions, _ = self.app.lister.select(
+                context.request, self.store["imagestreams"], context.namespace,
+                self.app.kinds["imagestreams"])
+        except errors.StatusError as why:
+            # A version that is no number: a 500 of streams.
+            raise errors.bad_request(why.message) if why.code == 500 else why
+        items = [item for version in versions for item in self.items(version.obj)]
         data = encode({"kind": self.kind + "List", "apiVersion": context.api_version,
                        "metadata": {}, "items": items})
         accept = render.negotiate(context.request.headers.get("accept"), self.app.options.forms)
@@ -107,9 +110,13 @@ class _Tags:
         return self.document(context, made, 200 if before else 201, warnings)
 
     def patch(self, context):
+        media_type = bodies.media_type(context.request)
         kind = {"application/json-patch+json": "json", "application/merge-patch+json": "merge",
                 "application/strategic-merge-patch+json": "strategic"}.get(
-                    bodies.media_type(context.request))
+                    media_type)
+        if media_type == APPLY and self.apply_refusal and self.app.options.apply:
+            self.shown(context, context.name, True)
+            raise self.untouchable(context)
         if kind is None:
             raise errors.StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type",
                                      {})
@@ -122,8 +129,16 @@ class _Tags:
             value = self.streams.patched(shown, change, kind)
             obj, warnings = self.streams.decode_patched(context, value, self.kind, self.typed)
             self.streams.check_names(context, obj)
+            if any((obj["metadata"].get(key) or None) != (shown["metadata"].get(key) or None)
+                   for key in ("labels", "finalizers", "ownerReferences")):
+                raise self.untouchable(context)
             made = self.write(context, obj, context.name, False, dry)
         return self.document(context, made, 200, warnings)
+
+    def untouchable(self, context):
+        """422: metadata is the stream's. Server-side apply always changes some."""
+        return errors.invalid(self.kind, context.group, context.name, [errors.value_invalid(
+            "metadata", "", "may not update fields other than metadata.annotations")])
 
     def check_there(self, context):
         """A PUT may make the stream, but not the namespace."""
@@ -186,13 +201,15 @@ class StreamTags(_Tags):
     resource = "imagestreamtags"
     kind = "ImageStreamTag"
     schema = schema.IMAGE_STREAM_TAG
+    apply_refusal = True
 
     def get(self, context):
         return self.document(context, self.shown(context, context.name))
 
-    def shown(self, context, name, allow_empty=False):
+    def shown(self, context, name, allow_empty=False, version=None):
+        """version is that of the stream, if it isn't what is stored."""
         stream_name, tag = self.split(context, name)
-        version = self.stream(context, stream_name)
+        version = version or self.stream(context, stream_name)
         history = history_of(version.obj).get(tag)
         item = history["items"][0] if history and history["items"] else None
         image = self.app.images.of(item) if item else None
@@ -206,8 +223,10 @@ class StreamTags(_Tags):
     def build(stream, tag, item, image):
         meta = stream["metadata"]
         out = {"name": joined(meta["name"], tag), "namespace": meta["namespace"],
-               "uid": meta["uid"], "resourceVersion": meta["resourceVersion"],
-               "creationTimestamp": item["created"] if item else meta["creationTimestamp"]}
+               "uid": meta["uid"]}
+        if "resourceVersion" in meta:  # not of a stream that a dry run made
+            out["resourceVersion"] = meta["resourceVersion"]
+        out["creationTimestamp"] = item["created"] if item else meta["creationTimestamp"]
         spec = tags_of(stream).get(tag)
         if meta.get("labels"):
             out["labels"] = meta["labels"]
@@ -244,9 +263,9 @@ class StreamTags(_Tags):
             wanted = {**wanted, "annotations": obj["metadata"].get("annotations")}
         elif wanted["annotations"] is None:
             wanted = {**wanted, "annotations": obj["metadata"].get("annotations")}
-        self.save_tag(context, stream, tag, wanted, create, dry,
-                      obj["metadata"].get("resourceVersion"))
-        return self.shown(context, name, True)
+        version = self.save_tag(context, stream, tag, wanted, create, dry,
+                                obj["metadata"].get("resourceVersion"))
+        return self.shown(context, name, True, version)
 
     def stream_image(self, context):
         """imagestreamimages: GET stream@image."""
@@ -255,12 +274,13 @@ class StreamTags(_Tags):
             raise errors.bad_request("ImageStreamImages must be retrieved with <name>@<id>")
         version = self.store["imagestreams"].get(context.namespace, name)
         if version is None:
-            raise errors.not_found("imagestreams", context.group, name)
-        found = imagestream.matching_images(history_of(version.obj), wanted)
+            raise errors.not_found("imagestreamimages", context.group, name)
+        found = [image for digest, image in self.app.images.all_of(version.obj).items()
+                 if names_image(wanted, digest)]
         if not found:
-            raise errors.not_found("imagestreamimages", context.group, context.name)
+            raise errors.not_found("imagestreamimage", context.group, context.name)
         # Where a short name fits several images, one of them is as good as another.
-        image = self.app.images.of(list(found.values())[-1])
+        image = found[-1]
         meta = {"name": context.name, "namespace": context.namespace,
                 "creationTimestamp": image["metadata"]["creationTimestamp"]}
         for key in ("labels", "annotations"):
@@ -281,9 +301,10 @@ class ImageTags(_Tags):
     def get(self, context):
         return self.document(context, self.shown(context, context.name))
 
-    def shown(self, context, name, allow_empty=False):
+    def shown(self, context, name, allow_empty=False, version=None):
+        """version is that of the stream, if it isn't what is stored."""
         stream_name, tag = self.split(context, name)
-        version = self.stream(context, stream_name)
+        version = version or self.stream(context, stream_name)
         spec = tags_of(version.obj).get(tag)
         history = history_of(version.obj).get(tag)
         if spec is None and history is None:
@@ -304,11 +325,11 @@ class ImageTags(_Tags):
     def write(self, context, obj, name, create, dry):
         stream, tag = self.split(context, name)
         if obj.get("spec") is None:
-            self.remove_spec(context, stream, tag, dry)
+            version = self.remove_spec(context, stream, tag, dry)
         else:
-            self.save_tag(context, stream, tag, obj["spec"], create, dry,
-                          obj["metadata"].get("resourceVersion"))
-        return self.shown(context, name)
+            version = self.save_tag(context, stream, tag, obj["spec"], create, dry,
+                                    obj["metadata"].get("resourceVersion"))
+        return self.shown(context, name, version=version)
 
     def remove_spec(self, context, stream, tag, dry):
         old = self.stream(context, stream)
@@ -316,4 +337,4 @@ class ImageTags(_Tags):
         if tags.pop(tag, None) is None:
             raise self.not_found(context)
         obj = imagestream.with_spec_tags(old.obj, tags)
-        self.streams.save(self.streams.rules(context).changed(obj, old.obj, True), old, dry)
+        return self.streams.save(self.streams.rules(context).changed(obj, old.obj, True), old, dry)

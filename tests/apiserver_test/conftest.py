@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("replay", "special")
+pytest.register_assert_rewrite("copying", "replay", "special")
 
 from apiclient import ApiServer  # noqa: E402
 

@@ -701,9 +701,10 @@ def event_after(server, start):
 def test_import_controller_is_switched(start_server):
     server = start_server("--sample")
     assert server.control("imports") == {
-        "on": False, "delay": 0.08, "fail": "", "unreachable": ""}
+        "on": False, "delay": 0.08, "fail": "", "unreachable": "", "plain": "", "lists": ":multi$"}
     new_tag(server, "before", "a.test/before:1")
-    now = {"on": True, "delay": 0.2, "fail": "broken", "unreachable": "away"}
+    now = {"on": True, "delay": 0.2, "fail": "broken", "unreachable": "away",
+           "plain": "http", "lists": "many"}
     assert server.control("imports", now) == now
     begin = time.monotonic()
     generation, start = new_tag(server, "good", "a.test/good:1")

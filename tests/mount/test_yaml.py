@@ -95,7 +95,7 @@ def kubectl(stream, *arguments):
 
 @pytest.mark.skipif(not KUBECTL, reason=NO_KUBECTL)
 @pytest.mark.parametrize("command", ["label --local -o json x=y",
-                                     "create --dry-run=client --validate=false -o json"])
+                                     "create --dry-run=client -o json"])
 def test_kubectl_reads_the_same(stream, command):
     value = annotated(stream)
     read = json.loads(kubectl(stream, *command.split(), "-f", stream / "imagestream.yaml"))
@@ -108,7 +108,7 @@ def test_kubectl_reads_the_same(stream, command):
 def test_kubectl_applies_it(stream):
     annotated(stream)
     obj = stream.get()
-    kubectl(stream, "apply", "--validate=false", "-f", stream / "imagestream.yaml")
+    kubectl(stream, "apply", "-f", stream / "imagestream.yaml")
     now = stream.get()
     assert now["spec"] == obj["spec"] and now["status"] == obj["status"]
     applied = "kubectl.kubernetes.io/last-applied-configuration"

@@ -1,6 +1,8 @@
 /*
  * The publisher without a mount: what it shows, what it tells the kernel, and how it is waited for.
  */
+#include "tests/unit/clock.h"
+
 #include "fs/publish/publisher.h"
 
 #include <errno.h>
@@ -60,6 +62,16 @@ static void assert_told(const char *expected)
 	assert_string_equal(text, expected);
 }
 
+static bool is_told(void)
+{
+	bool any;
+
+	pthread_mutex_lock(&lock);
+	any = told[0];
+	pthread_mutex_unlock(&lock);
+	return any;
+}
+
 static void changed(void *arg, const char *key, enum store_event event, struct object *object)
 {
 	publish_key(p, key);
@@ -80,6 +92,7 @@ static int setup(void **state)
 	publish_set_store(p, store);
 	kernel_set_notify(parts.kernel, &notify);
 	told[0] = '\0';
+	clock_moved = 0;
 	return publish_start(p);
 }
 
@@ -266,6 +279,47 @@ static void test_made_anew(void **state)
 	assert_true(first.ino != second.ino);
 }
 
+static void make_scratch(uint64_t dir, const char *name, mode_t mode)
+{
+	const struct place path = {.kind = KIND_STREAM, .ns = "shop", .stream = "web"};
+	struct scratch_init init = {.mode = mode, .target = "x"};
+	struct inode *n;
+
+	assert_int_equal(scratch_create(parts.inodes, dir, &path, name, &init, &n), 0);
+	inode_unpin(n);
+}
+
+/* A day later it is gone, whatever it is, and the kernel drops the directory's listing. */
+static void test_old_scratch(void **state)
+{
+	const struct place path = {.kind = KIND_STREAM, .ns = "shop", .stream = "web"};
+	static const char *const names[] = {"file", "link", "directory"};
+	static const mode_t modes[] = {S_IFREG | 0600, S_IFLNK | 0777, S_IFDIR | 0700};
+	struct layout_attr attr;
+	char expected[64];
+	uint64_t id;
+
+	receive(1, "one");
+	wait_shown();
+	id = look_up(KIND_STREAM, "");
+	assert_int_equal(shown_attr(parts.shown, &path, &attr), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (i == 0)
+			assert_told("inode 1");
+		make_scratch(attr.ino, names[i], modes[i]);
+		publish_wake(p);
+		wait_shown();
+		assert_told("");
+		clock_moved += SCRATCH_AGE + NSEC_PER_SEC;
+		publish_wake(p);
+		sprintf(expected, "inode %d", (int)id);
+		for (int n = 0; n < 6000 && !is_told(); n++)
+			usleep(10000);
+		assert_told(expected);
+		assert_null(scratch_lookup(parts.inodes, attr.ino, names[i]));
+	}
+}
+
 static int told_to_stop(void *arg)
 {
 	return -EINTR;
@@ -302,6 +356,7 @@ int main(void)
 		TEST(test_held),
 		TEST(test_own),
 		TEST(test_made_anew),
+		TEST(test_old_scratch),
 		TEST(test_wait),
 	};
 
