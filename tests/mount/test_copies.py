@@ -229,7 +229,7 @@ def note(tool, case, ended, other):
     code, said = ended
     outcome = "ok" if (code, said) == (0, "") else f"err {code}" if code else "warns"
     lines = [line for line in said.strip().splitlines() if "/" in line or ":" in line]
-    why = re.sub(r"\S*/mnt/\w+/full-\d+", "…", lines[0])[-100:] if lines else ""
+    why = re.sub(r"/var/tmp/[^\s':]*", "…", lines[-1])[:120] if lines else ""
     results.record("copiers", tool, case, outcome, other, "" if outcome == "ok" else why)
 
 
