@@ -363,6 +363,7 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 		if (response.code >= 200 && response.code < 300) {
 			*ret_answer = response.body;
 			response.body = (struct buf){0};
+			ret_status->code = response.code;
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);

@@ -95,6 +95,17 @@ int buf_addf(struct buf *b, const char *format, ...)
 	return buf_add(b, s, n);
 }
 
+int buf_addfield(struct buf *b, const char *s)
+{
+	size_t at = b->len;
+	int r = buf_addstr(b, s);
+
+	for (; at < b->len; at++)
+		if ((unsigned char)b->data[at] < 0x20 || b->data[at] == 0x7f)
+			b->data[at] = ' ';
+	return r;
+}
+
 void buf_truncate(struct buf *b, size_t len)
 {
 	b->len = len;

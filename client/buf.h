@@ -34,6 +34,9 @@ int buf_addjson(struct buf *b, const json_t *json, size_t flags);
 /* Appends `s` percent-encoded for one segment of a URL's path or one value of its query. */
 int buf_addurl(struct buf *b, const char *s);
 
+/* Appends `s` as a field of a line: each control character, which could end it, is a space. */
+int buf_addfield(struct buf *b, const char *s);
+
 /* Takes back what was added since the length was `len`. */
 void buf_truncate(struct buf *b, size_t len);
 
