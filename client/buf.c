@@ -95,17 +95,6 @@ int buf_addf(struct buf *b, const char *format, ...)
 	return buf_add(b, s, n);
 }
 
-int buf_addfield(struct buf *b, const char *s)
-{
-	size_t at = b->len;
-	int r = buf_addstr(b, s);
-
-	for (; at < b->len; at++)
-		if ((unsigned char)b->data[at] < 0x20 || b->data[at] == 0x7f)
-			b->data[at] = ' ';
-	return r;
-}
-
 void buf_truncate(struct buf *b, size_t len)
 {
 	b->len = len;
@@ -124,6 +113,17 @@ static int dump_chunk(const char *p, size_t n, void *arg)
 
 	d->r = buf_add(d->buf, p, n);
 	return d->r < 0 ? -1 : 0;
+}
+
+int buf_addfield(struct buf *b, const char *text, char end)
+{
+	_cleanup_free_ char *field = xasprintf("%s%c", text ? text : "-", end);
+	size_t len = strlen(field);
+
+	for (size_t i = 0; i + 1 < len; i++)
+		if ((unsigned char)field[i] < 0x20 || field[i] == 0x7f)
+			field[i] = ' ';
+	return buf_add(b, field, len);
 }
 
 int buf_addjson(struct buf *b, const json_t *json, size_t flags)

@@ -25,14 +25,6 @@ static const json_t *failure_of(const json_t *history)
 	return NULL;
 }
 
-/* "-" where there is none. */
-static int add_text(struct buf *out, const char *text, const char *end)
-{
-	int r = buf_addfield(out, text && *text ? text : "-");
-
-	return r < 0 ? r : buf_addstr(out, end);
-}
-
 static int add_failures(struct buf *out, const struct object *o)
 {
 	_cleanup_json_ json_t *object = object_parse(o);
@@ -49,8 +41,8 @@ static int add_failures(struct buf *out, const struct object *o)
 			layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
 			continue;
 		r = buf_addf(out, "%s:%s\t", o->key, tag);
-		r = r < 0 ? r : add_text(out, json_str(failure, "lastTransitionTime"), "\t");
-		r = r < 0 ? r : add_text(out, json_str(failure, "message"), "\n");
+		r = r < 0 ? r : buf_addfield(out, json_str(failure, "lastTransitionTime"), '\t');
+		r = r < 0 ? r : buf_addfield(out, json_str(failure, "message"), '\n');
 		if (r < 0)
 			return r;
 	}

@@ -345,10 +345,9 @@ static const char *outcome(struct dotapi_call *c, const struct object *before, c
 
 static int add_line(struct buf *line, const char *what, const char *outcome, const char *more)
 {
-	buf_addfield(line, what);
-	buf_addf(line, ": %s", outcome);
-	buf_addfield(line, more);
-	return buf_addstr(line, "\n");
+	_cleanup_free_ char *text = xasprintf("%s: %s%s", what, outcome, more);
+
+	return buf_addfield(line, text, '\n');
 }
 
 static void add_refusal(struct dotapi_call *c, struct buf *line, const char *what, int r)

@@ -134,12 +134,10 @@ int pushes_add(
 	}
 	qsort(pushes, n, sizeof(*pushes), by_time);
 	for (i = 0; r == 0 && i < n; i++) {
-		r = buf_addfield(out, pushes[i].created);
-		r = r < 0 ? r : buf_addf(out, "\t%s:%s\t", now->key, pushes[i].tag);
-		r = r < 0 ? r : buf_addfield(out, pushes[i].image);
-		r = r < 0 ? r : buf_addstr(out, "\t");
-		r = r < 0 ? r : buf_addfield(out, pushes[i].before);
-		r = r < 0 ? r : buf_addstr(out, "\n");
+		r = buf_addfield(out, pushes[i].created, '\t');
+		r = r < 0 ? r : buf_addf(out, "%s:%s\t", now->key, pushes[i].tag);
+		r = r < 0 ? r : buf_addfield(out, pushes[i].image, '\t');
+		r = r < 0 ? r : buf_addfield(out, pushes[i].before, '\n');
 	}
 	return r;
 }

@@ -354,7 +354,7 @@ def make_many(server, count):
 
 
 def touch_many(server, times=1):
-    server.control("POST", "bulk", {"modify": {"match": "^s", "namespace": "dev",
+    server.control("POST", "bulk", {"modify": {"match": "^s[0-9]", "namespace": "dev",
                                                "times": times, "change": "image"}})
 
 
