@@ -271,7 +271,7 @@ static void *run(void *arg)
 		pthread_cond_broadcast(&l->changed);
 		pthread_mutex_unlock(&l->lock);
 		if (r > 0) {
-			log_info("other credentials are used from now on");
+			log_notice("credentials were renewed");
 			l->changed_fn(l->arg);
 		}
 	}

@@ -458,9 +458,35 @@ static struct grants *set_grants(struct rights *r, struct rights_namespace *n, s
 	return old;
 }
 
+/* Those of the set, with commas. The caller frees. */
+static char *right_names(unsigned rights)
+{
+	static const char *const names[] = {"get", "list", "create", "update", "patch", "delete",
+		"patch status", "delete tags", "watch"};
+	_cleanup_buf_ struct buf out = BUF_INIT(1 << 10);
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (rights & (1u << i))
+			buf_addf(&out, "%s%s", out.len ? ", " : "", names[i]);
+	return buf_steal(&out, NULL);
+}
+
+static void tell_difference(const char *ns, unsigned old, unsigned now)
+{
+	_cleanup_free_ char *lost = right_names(old & ~now), *won = right_names(now & ~old);
+	const char *where = ns && *ns ? ns : "every namespace";
+
+	if (*lost)
+		log_notice("rights in %s are lost: %s", where, lost);
+	if (*won)
+		log_notice("rights in %s are won: %s", where, won);
+}
+
 static void tell(
 	struct rights *r, const char *ns, const struct grants *old, const struct grants *now)
 {
+	if (old && !grants_equal(old, now))
+		tell_difference(ns, grants_of(old, NULL), grants_of(now, NULL));
 	if (!old || !grants_equal(old, now))
 		r->listener.changed(r->listener.arg, ns, old, now);
 	r->listener.answered(r->listener.arg, ns, now);

@@ -2,6 +2,7 @@
 
 #include "client/clock.h"
 #include "client/descriptors.h"
+#include "client/log.h"
 
 #include <errno.h>
 
@@ -60,10 +61,27 @@ void scope_add_selector(const struct scope *s, struct buf *path, char separator)
 
 /* ---- what others see of it ---- */
 
+/* Whoever runs the program hears that what was watched isn't, and that it is again. */
+static void tell(struct scope *s, enum scope_state state, const char *message)
+{
+	if (state == SCOPE_WATCHING) {
+		if (s->lost)
+			log_notice("%s is watched again, after %lld s", s->path,
+				(long long)((now_monotonic() - s->lost) / NSEC_PER_SEC));
+		s->lost = 0;
+		s->watched = true;
+	} else if (state != SCOPE_LISTING && s->watched && !s->lost) {
+		s->lost = now_monotonic();
+		log_notice("the watch of %s is lost: %s", s->path,
+			message ? message : scope_state_names[state]);
+	}
+}
+
 void scope_set_state(struct scope *s, enum scope_state state, int error, const char *message)
 {
 	struct scope_shared *shared = s->shared;
 
+	tell(s, state, message);
 	pthread_mutex_lock(&shared->lock);
 	s->state = state;
 	s->error = error;

@@ -102,6 +102,8 @@ struct scope {
 	unsigned asked;	    /* the last reflector_refresh that it has heard of */
 	int64_t listed, due;
 	int64_t backoff;
+	bool watched; /* a watch stood once */
+	int64_t lost; /* monotonic ns, since when none does; 0: one does, or none ever did */
 
 	/* Watches. */
 	bool bookmarks; /* this server sends them */

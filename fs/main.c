@@ -16,11 +16,13 @@
 #include "fs/options.h"
 #include "fs/save/deleted.h"
 #include "fs/save/save.h"
+#include "fs/service.h"
 #include "fs/unmounter.h"
 #include "version.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -29,10 +31,12 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 
 #define FUSE_THREADS  4
-#define WAKE_INTERVAL 10 /* ms */
+#define STATUS_MS     30000 /* how often systemd hears of the counts */
+#define WAKE_INTERVAL 10    /* ms */
 
 /* How long a start waits for a server that says that it will be there soon. */
 #define START_SECONDS 30
@@ -49,7 +53,9 @@ struct program {
 	int unmounter_fd;	/* -1: none */
 	int64_t start_deadline; /* monotonic ns */
 
-	pthread_t main_thread, supervisor;
+	pthread_t main_thread, supervisor, waiter;
+	bool waits;	   /* the waiter was started */
+	atomic_bool ready; /* the mount is up */
 	int signal_fd, finished_fd;
 	atomic_bool finished;
 };
@@ -69,11 +75,19 @@ static int complain(int error, const char *format, ...)
 
 static int complain_of_thread(int error)
 {
-	return complain(error, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
+	return complain(-ENOMEM, "no thread can be made here: %s (ulimit -u, -v; TasksMax=)",
 		strerror(-error));
 }
 
 /* ---- the mountpoint ---- */
+
+/* Whoever mounts for an automount (x-systemd.automount) finds that there. */
+static bool is_automount(const char *path)
+{
+	struct statfs st;
+
+	return statfs(path, &st) == 0 && st.f_type == AUTOFS_SUPER_MAGIC;
+}
 
 static int check_mountpoint(const char *path)
 {
@@ -86,12 +100,20 @@ static int check_mountpoint(const char *path)
 		return complain(-errno, "%s: %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return complain(-ENOTDIR, "%s: not a directory", path);
-	if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev)
+	if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev && !is_automount(path))
 		return complain(-EBUSY, "%s: something is mounted there already", path);
 	return 0;
 }
 
 /* ---- going to the background ---- */
+
+static volatile sig_atomic_t child_pid, child_signal;
+
+static void forward(int signal)
+{
+	child_signal = signal;
+	kill(child_pid, signal);
+}
 
 /* The exit status of a start that failed. The child has said why, unless a signal ended it. */
 static int why_not_mounted(pid_t child)
@@ -101,6 +123,10 @@ static int why_not_mounted(pid_t child)
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			return EXIT_FAILURE;
+	if (child_signal) { /* as if it had been ours alone */
+		signal(child_signal, SIG_DFL);
+		raise(child_signal);
+	}
 	if (!WIFSIGNALED(status))
 		return WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 	complain(0, "the background process died of signal %d (%s)", WTERMSIG(status),
@@ -108,15 +134,38 @@ static int why_not_mounted(pid_t child)
 	return EXIT_FAILURE;
 }
 
+/* What ends the start ends all of it. */
+static void forward_signals(pid_t child)
+{
+	static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction action = {.sa_handler = forward}, old;
+
+	child_pid = child;
+	for (size_t i = 0; i < ARRAY_SIZE(stops); i++)
+		if (sigaction(stops[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaction(stops[i], &action, NULL);
+}
+
+static int wait_for_child(pid_t child, int fd)
+{
+	char byte;
+	ssize_t n;
+
+	forward_signals(child);
+	while ((n = read(fd, &byte, 1)) < 0 && errno == EINTR)
+		;
+	return n == 1 ? EXIT_SUCCESS : why_not_mounted(child);
+}
+
 /*
  * Forks. In the child: 0, and p->ready_fd tells the parent. The parent doesn't come back: it ends
- * with success once the mount is up, else with failure (the child has said why).
+ * with success once the mount is up, else with failure (the child has said why). The child stays in
+ * the process group until then: an automount lets nobody else through.
  */
 static int go_to_background(struct program *p)
 {
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 	int fds[2];
-	char byte;
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return complain(-errno, "pipe: %s", strerror(errno));
@@ -125,35 +174,54 @@ static int go_to_background(struct program *p)
 		return complain(-errno, "fork: %s", strerror(errno));
 	if (pid > 0) {
 		close(fds[1]);
-		_exit(read(fds[0], &byte, 1) == 1 ? EXIT_SUCCESS : why_not_mounted(pid));
+		_exit(wait_for_child(pid, fds[0]));
 	}
 	close(fds[0]);
 	p->ready_fd = fds[1];
-	setsid();
-	/* Whoever ends the start (^C) ends the process that waits for us. */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		raise(SIGTERM); /* before that */
 	return 0;
 }
 
-static void tell_ready(struct program *p)
+/* The process that started us may go, and what it stood in. */
+static void leave_terminal(struct program *p)
 {
-	int null;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (p->ready_fd < 0)
-		return;
-	prctl(PR_SET_PDEATHSIG, 0);
-	log_to_syslog();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	setsid();
+	log_to_background();
 	for (int fd = 0; null >= 0 && fd <= 2; fd++)
 		dup2(null, fd);
 	if (null > 2)
 		close(null);
 	if (write(p->ready_fd, "", 1) != 1)
 		log_info("the process that started us has gone");
-	close(p->ready_fd);
-	p->ready_fd = -1;
+}
+
+static void tell_status(struct program *p)
+{
+	size_t namespaces, streams, bytes;
+
+	store_counts(p->mount.store, &namespaces, &streams, &bytes);
+	service_notify("STATUS=%zu namespaces, %zu imagestreams, %zu inodes known", namespaces,
+		streams, inode_count(p->mount.inodes));
+}
+
+/*
+ * The mount is up once the kernel has an answer to INIT, and gets others: this thread asks for one,
+ * as whoever comes next will. A session that comes to nothing answers it with an error.
+ */
+static void *wait_until_mounted(void *arg)
+{
+	struct program *p = arg;
+	struct statfs st;
+
+	if (statfs(p->mountpoint, &st) < 0 || st.f_type != FUSE_SUPER_MAGIC)
+		return NULL;
+	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
+	if (p->ready_fd >= 0)
+		leave_terminal(p);
+	tell_status(p);
+	service_notify("READY=1");
+	return NULL;
 }
 
 static int load_config(struct program *p)
@@ -199,12 +267,24 @@ static void stop(struct program *p)
 static void *supervise(void *arg)
 {
 	struct program *p = arg;
-	struct pollfd fds[] = {{p->signal_fd, POLLIN, 0}, {p->finished_fd, POLLIN, 0}};
+	/* The end of the pipe that nobody reads any more: who started us was killed. */
+	struct pollfd fds[] = {
+		{p->signal_fd, POLLIN, 0}, {p->finished_fd, POLLIN, 0}, {p->ready_fd, 0, 0}};
+	int r;
 
-	while (poll(fds, 2, -1) < 0)
-		;
-	if (fds[0].revents)
+	for (;;) {
+		r = poll(fds, ARRAY_SIZE(fds), STATUS_MS);
+		if (r == 0)
+			tell_status(p);
+		if (atomic_load(&p->ready))
+			fds[2].fd = -1;
+		if (fds[0].revents || fds[1].revents || (fds[2].fd >= 0 && fds[2].revents))
+			break;
+	}
+	if (!fds[1].revents) {
+		service_notify("STOPPING=1");
 		stop(p);
+	}
 	return NULL;
 }
 
@@ -415,7 +495,7 @@ static int fill(struct program *p)
 	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
-		return complain(-EAGAIN, "no thread can be made here");
+		return complain_of_thread(-EAGAIN);
 	return 0;
 }
 
@@ -435,9 +515,9 @@ static void inval_entry(void *arg, uint64_t parent_id, const char *name)
 }
 
 /* The kubeconfig's URL is one value, whatever commas and backslashes it has. */
-static char *name_options(const char *server)
+static char *name_options(const char *name)
 {
-	_cleanup_free_ char *fsname = xasprintf("fsname=%s", server);
+	_cleanup_free_ char *fsname = xasprintf("fsname=%s", name);
 	_cleanup_free_ char *options = NULL;
 
 	if (fuse_opt_add_opt_escaped(&options, fsname) < 0)
@@ -449,8 +529,14 @@ static int open_session(struct program *p)
 {
 	struct kernel_notify notify = {
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
-	_cleanup_free_ char *name = name_options(p->mount.config->server);
+	const char *given =
+		p->options.flags.context ? p->options.flags.context : p->mount.config->server;
+	_cleanup_free_ char *name = name_options(p->options.fsname ? p->options.fsname : given);
+	_cleanup_free_ char *max_read = xasprintf("-omax_read=%ld", p->options.max_read);
 
+	if (p->options.max_read)
+		fuse_opt_add_arg(&p->options.fuse, max_read);
+	p->mount.max_read = p->options.max_read;
 	fuse_opt_add_arg(&p->options.fuse, name);
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
@@ -475,6 +561,10 @@ static int serve(struct program *p)
 	int r;
 
 	let_main_be_woken();
+	r = -pthread_create(&p->waiter, NULL, wait_until_mounted, p);
+	if (r < 0)
+		return complain_of_thread(r);
+	p->waits = true;
 	if (p->options.single_threaded) {
 		r = fuse_session_loop(p->session);
 	} else {
@@ -521,10 +611,12 @@ static void release(struct program *p)
 		publish_stop(m->publisher);
 	if (m->inodes)
 		save_keep_unsaved(m);
-	if (p->session) {
+	if (p->session)
 		fuse_session_unmount(p->session);
+	if (p->waits)
+		pthread_join(p->waiter, NULL); /* by now it has had its answer, or an error */
+	if (p->session)
 		fuse_session_destroy(p->session);
-	}
 	if (p->unmounter_fd >= 0)
 		close(p->unmounter_fd);
 	reflector_free(m->reflector);
@@ -571,7 +663,6 @@ static int run(struct program *p)
 		r = open_session(p);
 	if (r == 0) {
 		tell_of_callers(p);
-		tell_ready(p);
 		r = serve(p);
 	}
 	end_supervisor(p);
@@ -579,6 +670,48 @@ out:
 	release(p);
 	http_global_cleanup();
 	return r;
+}
+
+/* libfuse's own messages, in one line like ours. */
+static void log_fuse(enum fuse_log_level level, const char *format, va_list ap)
+{
+	log_vwrite(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, format, ap);
+}
+
+static int set_up_log(const struct options *o)
+{
+	struct log_options log = {.level = LOG_LEVEL_NOTICE + o->verbosity,
+		.file = o->log_file,
+		.json = o->log_json,
+		.times = o->foreground && o->mountpoint};
+	int r = log_setup(&log);
+
+	fuse_set_log_func(log_fuse);
+	return r < 0 ? complain(r, "--log-file: %s: %s", o->log_file, strerror(-r)) : 0;
+}
+
+enum { EXIT_USAGE = 2, EXIT_RIGHTS = 3, EXIT_AWAY = 4 };
+
+/* What the man page says under EXIT STATUS. */
+static int exit_status(int r)
+{
+	switch (-r) {
+	case 0:
+		return EXIT_SUCCESS;
+	case EKEYEXPIRED:
+	case EACCES:
+		return EXIT_RIGHTS;
+	case EAGAIN:
+	case ECONNREFUSED:
+	case ECONNRESET:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EPROTO:
+	case ETIMEDOUT:
+		return EXIT_AWAY;
+	default:
+		return EXIT_FAILURE;
+	}
 }
 
 int main(int argc, char *argv[])
@@ -592,16 +725,20 @@ int main(int argc, char *argv[])
 		return unmounter_main(argc, argv);
 	process_sight();
 	prctl(PR_SET_DUMPABLE, 0); /* no core dump, no other process of the user's, sees a token */
-	r = options_parse(&p.options, argc, argv);
-
+	if (options_parse(&p.options, argc, argv) < 0) {
+		options_release(&p.options);
+		return EXIT_USAGE;
+	}
+	r = 0;
 	if (r == 0 && p.options.help) {
 		options_usage(stdout);
 	} else if (r == 0 && p.options.version) {
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	} else if (r == 0) {
-		log_setup(p.options.verbosity);
+		r = set_up_log(&p.options);
 		descriptors_raise();
-		r = check_mountpoint(p.options.mountpoint);
+		if (r == 0)
+			r = check_mountpoint(p.options.mountpoint);
 		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
 		if (r == 0)
 			r = load_config(&p);
@@ -616,5 +753,5 @@ int main(int argc, char *argv[])
 	config_free(p.mount.config);
 	free(p.mountpoint);
 	options_release(&p.options);
-	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return exit_status(r);
 }

@@ -15,7 +15,8 @@ enum type {
 	TYPE_SECONDS,
 	TYPE_NUMBER,
 	TYPE_MODE,
-	TYPE_VALIDATION
+	TYPE_VALIDATION,
+	TYPE_FORMAT
 };
 
 struct row {
@@ -57,6 +58,13 @@ static const struct row rows[] = {
 	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
 	{"gid", 0, TYPE_NUMBER, FIELD(gid), "GID", "which group's the files are (yours)"},
 	{"umask", 0, TYPE_MODE, FIELD(umask), "MASK", "what nobody may do with them (022)"},
+	{"log-file", 0, TYPE_STRING, FIELD(log_file), "FILE",
+		"the program's messages go there, instead of stderr and syslog"},
+	{"log-format", 0, TYPE_FORMAT, FIELD(log_json), "text|json", "how they look (text)"},
+	{"fsname", 0, TYPE_STRING, FIELD(fsname), "NAME",
+		"what mount and df call it (CONTEXT, or the server)"},
+	{"max_read", 0, TYPE_NUMBER, FIELD(max_read), "BYTES",
+		"the most that the kernel asks for in one read"},
 	{"poll-interval", 0, TYPE_SECONDS, FIELD(poll_interval), "TIME",
 		"between two lists of what can't be watched (60s)"},
 	{"rights-interval", 0, TYPE_SECONDS, FIELD(rights_interval), "TIME",
@@ -69,8 +77,8 @@ static const struct row rows[] = {
 		"how long one watch may last (300 to 600, at random)"},
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
-	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
-		"what the server does with fields that it doesn't know (strict: refuses them)"},
+	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "MODE",
+		"strict, warn or ignore: what the server does with fields that it doesn't know"},
 	{"dry-run", 0, TYPE_FLAG, FIELD(dry_run), NULL,
 		"the server checks what is written, and nothing is changed"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
@@ -107,25 +115,64 @@ void options_usage(FILE *out)
 	fputs("  -o OPTION[,OPTION...]              any of the long ones, or FUSE's\n", out);
 }
 
-/* "10s", "1500ms", "2m" or plain seconds, as kubectl takes it. */
+/* "10s", "1500ms", "1m30s", "1.5h" as Go's durations; plain seconds; 0: no limit, which is a day. */
 static int parse_duration(const char *text, int *ret_ms)
 {
 	static const struct {
 		const char *unit;
-		int ms;
-	} units[] = {{"", 1000}, {"s", 1000}, {"ms", 1}, {"m", 60000}};
+		double ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+	double sum = 0;
 	char *end;
-	long n = strtol(text, &end, 10);
 
-	if (end == text || n <= 0)
+	for (const char *p = text; *p || p == text; p = end) {
+		double n = *p >= '0' && *p <= '9' ? strtod(p, &end) : -1;
+		size_t i = 0, len;
+
+		if (n < 0)
+			return -EINVAL;
+		len = strspn(end, "abcdefghijklmnopqrstuvwxyz");
+		while (i < ARRAY_SIZE(units) &&
+			(strlen(units[i].unit) != len || strncmp(units[i].unit, end, len) != 0))
+			i++;
+		if (len == 0 && p == text && !*end)
+			i = 1;
+		if (i == ARRAY_SIZE(units))
+			return -EINVAL;
+		sum += n * units[i].ms;
+		end += len;
+	}
+	if (sum > DURATION_MAX_MS || (sum > 0 && sum < 1))
 		return -EINVAL;
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (streq(end, units[i].unit) && n <= DURATION_MAX_MS / units[i].ms) {
-			*ret_ms = n * units[i].ms;
+	*ret_ms = sum > 0 ? (int)sum : DURATION_MAX_MS;
+	return 0;
+}
+
+/* As Go's flags: a flag alone is true. */
+static int parse_bool(const char *text, bool *ret)
+{
+	static const char *const yes[] = {"", "1", "t", "T", "true", "TRUE", "True"};
+	static const char *const no[] = {"0", "f", "F", "false", "FALSE", "False"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		if (streq(text, yes[i])) {
+			*ret = true;
 			return 0;
 		}
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+		if (streq(text, no[i])) {
+			*ret = false;
+			return 0;
+		}
 	return -EINVAL;
+}
+
+static int parse_format(const char *text, bool *ret_json)
+{
+	if (!streq(text, "json") && !streq(text, "text"))
+		return -EINVAL;
+	*ret_json = streq(text, "json");
+	return 0;
 }
 
 /* kubectl's words, and the API's: fieldValidation. */
@@ -175,9 +222,26 @@ static int append(json_t **list, const char *name, const char *value)
 	return -EINVAL;
 }
 
+static int complain_of(const struct row *r, const char *value)
+{
+	static const char *const kinds[] = {[TYPE_FLAG] = "neither true nor false",
+		[TYPE_DURATION_MS] = "no duration (10s, 1500ms, 1m30s)",
+		[TYPE_SECONDS] = "no duration (10s, 1500ms, 1m30s)",
+		[TYPE_NUMBER] = "no number",
+		[TYPE_MODE] = "no permissions in octal",
+		[TYPE_VALIDATION] = "none of strict, warn and ignore",
+		[TYPE_FORMAT] = "neither text nor json"};
+
+	fprintf(stderr, "imagestreamfs: --%s: %s is %s; see imagestreamfs --help\n", r->name, value,
+		kinds[r->type]);
+	return -EINVAL;
+}
+
+/* `value` "": a flag alone. */
 static int set(struct options *o, const struct row *r, char *value)
 {
 	void *field = (char *)o + r->offset;
+	bool on = false;
 	int ms, error = 0;
 
 	switch (r->type) {
@@ -190,10 +254,11 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_LIST:
 		return append(field, r->name, value);
 	case TYPE_FLAG:
-		if (r->offset == FIELD(verbosity))
-			o->verbosity++;
-		else
-			*(bool *)field = true;
+		error = parse_bool(value, &on);
+		if (error == 0 && r->offset == FIELD(verbosity))
+			o->verbosity += on;
+		else if (error == 0)
+			*(bool *)field = on;
 		break;
 	case TYPE_NUMBER:
 		error = parse_number(value, 10, UINT32_MAX - 1, field);
@@ -204,6 +269,9 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_VALIDATION:
 		error = parse_validation(value, field);
 		break;
+	case TYPE_FORMAT:
+		error = parse_format(value, field);
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -212,12 +280,101 @@ static int set(struct options *o, const struct row *r, char *value)
 		*(int *)field = error ? 0 : (ms + 999) / 1000;
 		break;
 	}
-	if (error)
-		fprintf(stderr, "imagestreamfs: --%s: %s is no %s\n", r->name, value,
-			r->type == TYPE_VALIDATION ? "validation: strict, warn or ignore"
-			: r->type == TYPE_NUMBER || r->type == TYPE_MODE ? "number"
-									 : "duration");
-	return error;
+	return error ? complain_of(r, value) : 0;
+}
+
+/* ---- -o ---- */
+
+/* What libfuse, mount(8) and the kernel know; the value of those with '=' is passed on. */
+static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "clone_fd",
+	"max_idle_threads=", "max_threads=", "max_background=", "max_readahead=", "dev", "nodev",
+	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "rw",
+	"debug", "context=", "fscontext=", "defcontext=", "rootcontext="};
+
+/* What mount(8) and fstab keep for themselves: x-systemd.automount, _netdev, noauto ... */
+static bool is_for_mount(const char *item)
+{
+	static const char *const words[] = {"_netdev", "auto", "noauto", "user", "nouser", "users",
+		"owner", "group", "nofail", "defaults", "default_permissions"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (streq(item, words[i]))
+			return true;
+	return str_has_prefix(item, "x-") || str_has_prefix(item, "X-") ||
+	       str_has_prefix(item, "comment=");
+}
+
+/* What would have the kernel or libfuse do something that the program does, or can't bear. */
+static const char *why_refused(const char *item)
+{
+	static const char *const refused[][2] = {{"blkdev", "there is no block device"},
+		{"fd=", "the program opens /dev/fuse itself"},
+		{"rootmode=", "the program says it itself"},
+		{"user_id=", "the program says it itself; uid= is whose the files are"},
+		{"group_id=", "the program says it itself; gid= is which group's the files are"},
+		{"kernel_cache", "the kernel's caches are kept true by the watch"},
+		{"auto_cache", "the kernel's caches are kept true by the watch"},
+		{"direct_io", "the kernel's caches are kept true by the watch"},
+		{"entry_timeout=", "the kernel's caches are kept true by the watch"},
+		{"attr_timeout=", "the kernel's caches are kept true by the watch"},
+		{"negative_timeout=", "the kernel's caches are kept true by the watch"},
+		{"nonempty", "a mount over anything is possible without it"},
+		{"drop_privileges", "mount -t fuse.imagestreamfs does without it: use setuid="}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+		if (str_has_prefix(item, refused[i][0]))
+			return refused[i][1];
+	return NULL;
+}
+
+static bool is_fuse_option(const char *item)
+{
+	size_t len = strcspn(item, "=") + (strchr(item, '=') != NULL);
+
+	for (size_t i = 0; i < ARRAY_SIZE(fuse_options); i++)
+		if (strlen(fuse_options[i]) == len && strncmp(fuse_options[i], item, len) == 0)
+			return true;
+	return false;
+}
+
+/* libfuse splits at commas, too. */
+static void pass_on(struct options *o, const char *item)
+{
+	_cleanup_free_ char *escaped = NULL;
+
+	if (fuse_opt_add_opt_escaped(&escaped, item) < 0)
+		abort(); /* out of memory */
+	fuse_opt_add_arg(&o->fuse, "-o");
+	fuse_opt_add_arg(&o->fuse, escaped);
+}
+
+static int left_to_others(struct options *o, const char *item)
+{
+	const char *why = why_refused(item);
+
+	if (is_for_mount(item))
+		return 0; /* the program holds everybody to the mode bits itself */
+	if (why) {
+		fprintf(stderr, "imagestreamfs: -o %s: %s\n", item, why);
+		return -EINVAL;
+	}
+	if (!is_fuse_option(item)) {
+		fprintf(stderr, "imagestreamfs: -o %s: no such option; see imagestreamfs --help\n",
+			item);
+		return -EINVAL;
+	}
+	if (streq(item, "allow_other") || streq(item, "allow_root"))
+		o->allow_other = true;
+	pass_on(o, item);
+	return 0;
+}
+
+/* SELinux's context= isn't ours there. */
+static bool is_named(const struct row *r, const char *item, size_t len)
+{
+	const char *name = streq(r->name, "context") ? "kubecontext" : r->name;
+
+	return strlen(name) == len && strncmp(name, item, len) == 0;
 }
 
 /* One item of -o: ours, or left to FUSE. */
@@ -229,11 +386,10 @@ static int set_mount_option(struct options *o, char *item)
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *r = &rows[i];
 
-		if (strlen(r->name) != len || strncmp(r->name, item, len) != 0)
+		if (!is_named(r, item, len))
 			continue;
-		if ((value != NULL) != (r->value != NULL)) {
-			fprintf(stderr, "imagestreamfs: -o %s %s a value\n", r->name,
-				r->value ? "needs" : "takes no");
+		if (!value && r->value) {
+			fprintf(stderr, "imagestreamfs: -o %s needs a value\n", item);
 			return -EINVAL;
 		}
 		return set(o, r, value ? value + 1 : item + len);
@@ -243,14 +399,28 @@ static int set_mount_option(struct options *o, char *item)
 		o->read_only = true;
 		return 0;
 	}
-	/* The program holds everybody to the mode bits; the kernel would keep the announcer out. */
-	if (streq(item, "default_permissions"))
-		return 0;
-	if (streq(item, "allow_other"))
-		o->allow_other = true;
-	fuse_opt_add_arg(&o->fuse, "-o");
-	fuse_opt_add_arg(&o->fuse, item);
-	return 0;
+	return left_to_others(o, item);
+}
+
+/* The next item of the list; "\," and "\\" are a comma and a backslash of its own. */
+static char *next_item(char **list)
+{
+	char *item = *list, *out = item;
+
+	if (!item)
+		return NULL;
+	for (char *p = item;; p++) {
+		if (*p == '\\' && (p[1] == ',' || p[1] == '\\')) {
+			*out++ = *++p;
+			continue;
+		}
+		if (*p == ',' || *p == '\0') {
+			*list = *p ? p + 1 : NULL;
+			*out = '\0';
+			return item;
+		}
+		*out++ = *p;
+	}
 }
 
 static int set_mount_options(struct options *o, char *list)
@@ -258,7 +428,7 @@ static int set_mount_options(struct options *o, char *list)
 	char *item;
 	int r = 0;
 
-	while (r == 0 && (item = strsep(&list, ",")))
+	while (r == 0 && (item = next_item(&list)))
 		if (*item)
 			r = set_mount_option(o, item);
 	return r;
@@ -277,10 +447,32 @@ static int set_positional(struct options *o, int argc, char *argv[])
 	return 0;
 }
 
+/* As oc takes it: -n=shop is -n shop. */
+static char *short_value(char *value, char *none)
+{
+	if (!value)
+		return none;
+	return value[0] == '=' ? value + 1 : value;
+}
+
+static int complain_of_usage(char *argv[], bool lacks_value)
+{
+	const char *word = argv[optind - 1];
+
+	if (optopt && optopt < 128 && !str_has_prefix(word, "--"))
+		fprintf(stderr, "imagestreamfs: -%c %s; see imagestreamfs --help\n", optopt,
+			lacks_value ? "needs a value" : "is no option");
+	else
+		fprintf(stderr, "imagestreamfs: %.*s %s; see imagestreamfs --help\n",
+			(int)strcspn(word, "="), word,
+			lacks_value ? "needs a value" : "is no option");
+	return -EINVAL;
+}
+
 int options_parse(struct options *o, int argc, char *argv[])
 {
 	struct option long_options[ROWS + 1] = {0};
-	char letters[2 * ROWS + 3] = "o:";
+	char letters[2 * ROWS + 4] = ":o:";
 	int c, r = 0, index;
 	char none[] = "";
 
@@ -296,23 +488,24 @@ int options_parse(struct options *o, int argc, char *argv[])
 	for (size_t i = 0; i < ROWS; i++) {
 		size_t n = strlen(letters);
 
-		long_options[i] = (struct option){
-			rows[i].name, rows[i].value ? required_argument : no_argument, NULL, 0};
+		long_options[i] = (struct option){rows[i].name,
+			rows[i].value ? required_argument : optional_argument, NULL, 0};
 		if (rows[i].letter)
 			snprintf(letters + n, sizeof(letters) - n, "%c%s", rows[i].letter,
 				rows[i].value ? ":" : "");
 	}
+	opterr = 0;
 	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, &index)) != -1) {
 		if (c == 'o') {
 			r = set_mount_options(o, optarg);
 		} else if (c == 0) {
 			r = set(o, &rows[index], optarg ? optarg : none);
-		} else if (c == '?') {
-			r = -EINVAL; /* getopt has said why */
+		} else if (c == '?' || c == ':') {
+			r = complain_of_usage(argv, c == ':');
 		} else {
 			for (size_t i = 0; i < ROWS; i++)
 				if (rows[i].letter == c)
-					r = set(o, &rows[i], optarg ? optarg : none);
+					r = set(o, &rows[i], short_value(optarg, none));
 		}
 	}
 	if (r == 0 && o->noopen && o->allow_other && (o->umask & 0555)) {

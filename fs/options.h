@@ -22,6 +22,10 @@ struct options {
 	const char *selector;
 	long uid, gid, umask;
 	bool dry_run;
+	const char *log_file;
+	bool log_json;
+	long max_read; /* bytes; 0: the kernel's choice */
+	const char *fsname;
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */
 	bool allow_other;

@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#define READY_AGE 60 /* seconds without a word: the watch is down */
+
 typedef int show_fn(struct mount *m, const struct place *path, struct buf *out);
 typedef int call_fn(struct dotapi_call *c);
 
@@ -69,6 +71,42 @@ static int show_status(struct mount *m, const struct place *path, struct buf *ou
 	return r < 0 ? r : buf_addstr(out, "\n");
 }
 
+/* A part that is dead would leave what people see untrue for good. */
+static int show_health(struct mount *m, const struct place *path, struct buf *out)
+{
+	struct announce_status status = {0};
+
+	if (m->announce)
+		announce_get_status(m->announce, &status);
+	return status.state == ANNOUNCE_LOST ? -EIO : buf_addstr(out, "ok\n");
+}
+
+/* Whether a scope is what it should be: listed, and heard of lately. */
+static int check_scope(const json_t *scope)
+{
+	const char *state = json_str(scope, "state");
+	double age = json_number_value(json_object_get(scope, "ageSeconds"));
+
+	if (streq(state, "refused") || streq(state, "polling"))
+		return 0; /* that is all there is, and it is true */
+	if (!json_is_true(json_object_get(scope, "listed")))
+		return -EAGAIN;
+	return !streq(state, "watching") && age >= READY_AGE ? -ETIMEDOUT : 0;
+}
+
+static int show_readiness(struct mount *m, const struct place *path, struct buf *out)
+{
+	_cleanup_json_ json_t *login = login_status(m->login),
+			      *scopes = reflector_status(m->reflector);
+	const json_t *scope;
+	int r = json_is_true(json_object_get(login, "refused")) ? -EKEYEXPIRED : 0;
+	size_t i;
+
+	json_array_foreach(scopes, i, scope)
+		r = r < 0 ? r : check_scope(scope);
+	return r < 0 ? r : buf_addstr(out, "ok\n");
+}
+
 static int show_metrics(struct mount *m, const struct place *path, struct buf *out)
 {
 	return metrics_show(m, out);
@@ -117,6 +155,8 @@ static const struct row {
 	[KIND_API_METRICS] =		{show_metrics},
 	[KIND_API_ERRORS] =		{show_errors},
 	[KIND_API_REFRESH] =		{show_answer, NULL, refresh},
+	[KIND_API_HEALTHZ] =		{show_health},
+	[KIND_API_READYZ] =		{show_readiness},
 	[KIND_API_VERSION] =		{NULL, request_get, NULL, {"GET", NULL, "", NULL}},
 
 	[KIND_API_EVENTS] =		{.reader = DOTAPI_EVENTS},

@@ -1,7 +1,10 @@
 #include "fs/dotapi/metrics.h"
 
+#include "client/clock.h"
 #include "fs/dotapi/events.h"
+#include "version.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 
 static void add(
@@ -72,6 +75,33 @@ static bool announcer_works(struct mount *m)
 	return status.state == ANNOUNCE_READY;
 }
 
+static size_t count_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	size_t n = 0;
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n > 3 ? n - 3 : 0; /* ".", ".." and its own */
+}
+
+/* What every exporter has. */
+static void show_program(struct mount *m, struct buf *out)
+{
+	buf_addstr(out, "# HELP imagestreamfs_build_info Always 1.\n"
+			"# TYPE imagestreamfs_build_info gauge\n"
+			"imagestreamfs_build_info{version=\"" IMAGESTREAMFS_VERSION "\"} 1\n");
+	add(out, "up", "gauge", "1 while the program serves the mount.", 1);
+	buf_addf(out,
+		"# HELP process_start_time_seconds Start of the process, seconds since 1970.\n"
+		"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %.3f\n"
+		"# HELP process_open_fds Open descriptors.\n# TYPE process_open_fds gauge\n"
+		"process_open_fds %zu\n",
+		(double)m->started / NSEC_PER_SEC, count_descriptors());
+}
+
 int metrics_show(struct mount *m, struct buf *out)
 {
 	struct publish_counts events;
@@ -80,6 +110,7 @@ int metrics_show(struct mount *m, struct buf *out)
 	publish_get_counts(m->publisher, &events);
 	store_counts(m->store, &namespaces, &streams, &bytes);
 	scratch_usage(m->inodes, &scratch_bytes, &scratch_nodes);
+	show_program(m, out);
 	show_watches(m, out);
 	add(out, "events_received_total", "counter", "Changes that the server told.",
 		events.received);

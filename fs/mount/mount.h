@@ -54,10 +54,11 @@ struct mount {
 	mode_t umask;
 	bool read_only, nodelete;
 	bool dry_run; /* answers to changes say what would be: nothing of them is shown */
-	bool strict; /* others are here, and the bits of directories keep some of them out */
+	bool strict;  /* others are here, and the bits of directories keep some of them out */
 	const char *selector;	/* --selector, or NULL */
 	const char *validation; /* the fieldValidation of what is sent: --validate */
 	bool narrowed;		/* --namespace: what isn't listed isn't there */
+	size_t max_read;	/* bytes; 0: the kernel's choice */
 	bool noopen;		/* the kernel opens by itself; read_only then, too */
 	atomic_bool ending;	/* nothing is opened for writing any more */
 };

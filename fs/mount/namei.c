@@ -213,11 +213,13 @@ static void look_as(struct mount *m, const struct namei_dir *dir, pid_t tid, str
 		return;
 	snapshot = shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
 	uid = snapshot ? snapshot->object->uid : "";
-	if (acts_have_maker(m->acts, uid, &dir->path))
-		n->seconds = 0;
+	if (!acts_have_maker(m->acts, uid, &dir->path))
+		return;
+	n->seconds = 0;
 	if (!tid || layout_is_api(n->path.kind))
 		return;
-	n->copied = acts_are_copy(m->acts, tid, uid, &n->path);
+	if (n->path.kind == KIND_TAG_IMAGE && n->vacant) /* nobody else asks */
+		n->copied = acts_are_copy(m->acts, tid, uid, &n->path);
 	who = mergebase_who(m->bases, tid);
 	if (!n->ino || !(acts_of(m->acts, &who, uid, &dir->path) & ACT_MAKER) ||
 		(acts_of(m->acts, &who, uid, &n->path) & ACT_MADE))
@@ -289,12 +291,19 @@ static bool has_maker(struct mount *m, const struct place *dir)
 
 void namei_note_act(struct mount *m, const struct place *place, pid_t tid, unsigned act)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, place->ns, place->stream);
-	struct process_id who = mergebase_who(m->bases, tid);
+	_cleanup_view_ struct snapshot *snapshot = NULL;
+	struct process_id who;
 
-	if (snapshot && acts_note(m->acts, &who, snapshot->object->uid, place, act,
-				act == ACT_REMOVED ? snapshot->object : NULL))
+	if (act == ACT_MADE && !acts_any(m->acts))
+		return;
+	snapshot = shown_snapshot(m->shown, place->ns, place->stream);
+	if (!snapshot)
+		return;
+	if (act & ACT_MADE)
+		acts_note_made(m->acts, tid, snapshot->object->uid, place);
+	who = mergebase_who(m->bases, tid);
+	if (acts_note(m->acts, &who, snapshot->object->uid, place, act,
+		    act == ACT_REMOVED ? snapshot->object : NULL))
 		publish_wake(m->publisher); /* it is to be forgotten after a while */
 }
 

@@ -12,6 +12,7 @@
 
 #define NEGATIVE_SECONDS 5.0 /* of what no watch covers */
 #define GROUPS_MAX	 1024
+#define FREE_INODES	 (1 << 30) /* nothing limits them: df -i says plenty */
 
 bool op_directory(fuse_req_t req, fuse_ino_t id, struct namei_dir *ret)
 {
@@ -224,7 +225,10 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct mount *m = userdata;
 
+	if (m->max_read)
+		conn->max_read = m->max_read;
 	conn->want &=
 		~(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE);
 }
@@ -772,7 +776,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	scratch_usage(m->inodes, &bytes, &nodes);
 	st.f_bfree = bytes < SCRATCH_TOTAL_MAX ? (SCRATCH_TOTAL_MAX - bytes) / 4096 : 0;
 	st.f_bavail = st.f_bfree;
-	st.f_files = inode_count(m->inodes);
+	st.f_files = inode_count(m->inodes) + FREE_INODES;
+	st.f_ffree = st.f_favail = FREE_INODES;
 	fuse_reply_statfs(req, &st);
 }
 

@@ -267,25 +267,44 @@ static struct place copied_directory(const struct place *place)
 	return dir;
 }
 
-bool acts_are_copy(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+/* Those of the stream, or of the directory that the place is in. Returns how many. */
+static size_t find_makers(
+	struct acts *a, const char *uid, const struct place *place, struct process_id *ret)
 {
 	struct place dir = copied_directory(place), stream = {.kind = KIND_STREAM};
-	struct process_id makers[MAKERS_MAX];
 	const struct stream *s;
 	size_t n = 0;
 
 	if (!acts_any(a))
-		return false;
+		return 0;
 	pthread_mutex_lock(&a->lock);
 	s = map_get(&a->streams, uid);
 	for (struct record *r = s ? s->records : NULL; r && n < MAKERS_MAX; r = r->next)
 		if (is_current(r) && ((marked(r, &dir) | marked(r, &stream)) & ACT_MAKER))
-			makers[n++] = r->actor->who;
+			ret[n++] = r->actor->who;
 	pthread_mutex_unlock(&a->lock);
+	return n;
+}
+
+bool acts_are_copy(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+{
+	struct process_id makers[MAKERS_MAX];
+	size_t n = find_makers(a, uid, place, makers);
+
 	for (size_t i = 0; i < n; i++)
 		if (process_descends(tid, &makers[i]))
 			return true;
 	return false;
+}
+
+void acts_note_made(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+{
+	struct process_id makers[MAKERS_MAX];
+	size_t n = find_makers(a, uid, place, makers);
+
+	for (size_t i = 0; i < n; i++)
+		if (process_descends(tid, &makers[i]))
+			acts_note(a, &makers[i], uid, place, ACT_MADE, NULL);
 }
 
 struct object *acts_seen(struct acts *a, const struct process_id *who, const char *uid)

@@ -64,6 +64,8 @@
 	ROW(API_ERRORS,  API, "errors",      S_IFREG | 0444) \
 	ROW(API_REFRESH, API, "refresh",     S_IFREG | 0600) \
 	ROW(API_VERSION, API, "version",     S_IFREG | 0444) \
+	ROW(API_HEALTHZ, API, "healthz",     S_IFREG | 0444) \
+	ROW(API_READYZ,  API, "readyz",      S_IFREG | 0444) \
 	ROW(API_EVENTS,  API, "events",      S_IFREG | 0444) \
 	ROW(API_PUSHES,  API, "pushes",      S_IFREG | 0444) \
 	ROW(API_FAILING, API, "failing",     S_IFREG | 0444) \

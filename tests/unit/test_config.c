@@ -169,7 +169,7 @@ static int begin_stderr(void)
 	assert_true(fd >= 0 && saved >= 0);
 	dup2(fd, STDERR_FILENO);
 	close(fd);
-	log_setup(LOG_LEVEL_INFO);
+	log_setup(&(struct log_options){.level = LOG_LEVEL_INFO});
 	return saved;
 }
 
@@ -178,7 +178,7 @@ static char *end_stderr(int saved)
 	char *text;
 	size_t len;
 
-	log_setup(LOG_LEVEL_ERROR);
+	log_setup(&(struct log_options){.level = LOG_LEVEL_ERROR});
 	dup2(saved, STDERR_FILENO);
 	close(saved);
 	assert_int_equal(read_file(in("stderr"), 1 << 16, &text, &len), 0);

@@ -94,7 +94,7 @@ static int setup(void **state)
 	saved_stderr = dup(STDERR_FILENO);
 	dup2(fd, STDERR_FILENO);
 	close(fd);
-	log_setup(LOG_LEVEL_DEBUG);
+	log_setup(&(struct log_options){.level = LOG_LEVEL_DEBUG});
 	return 0;
 }
 
