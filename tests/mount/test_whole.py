@@ -207,7 +207,7 @@ def test_odd_names_stay_in_their_comment(server, mount):
     assert len(documents(text)) == 2
     server.delete("dev", "odd")
     answer = mount / "dev/.api/apply"
-    assert write(answer, path.read_bytes()) is None, answer.read_text()
+    assert write(answer, text) is None, answer.read_text()
     assert set(outcomes(answer)) == {"dev/odd", "dev/scratch"}
 
 
@@ -791,9 +791,10 @@ def test_memory_stays_bounded(start_server, start_mount):
     """20,000 streams (STREAMS=n): reading them costs what one of them costs."""
     count = int(os.environ.get("STREAMS", "20000"))
     server = start_server("--streams", count, "--tags", 3, "--namespaces", 20)
-    mount = start_mount(server)
+    # AddressSanitizer keeps what was freed for a while.
+    mount = start_mount(server, environment={"ASAN_OPTIONS": "quarantine_size_mb=4"})
     pid = mount.process.pid
-    wait_for(lambda: mount.status()["counts"]["streams"] >= count, 120, "the list")
+    wait_for(lambda: mount.status()["counts"]["imagestreams"] >= count, 120, "the list")
     with open(mount / ".api/export.yaml", "rb", buffering=0) as file:
         file.read(1)
         before, highest, read = resident(pid), 0, 0
@@ -802,4 +803,4 @@ def test_memory_stays_bounded(start_server, start_mount):
             highest = max(highest, resident(pid))
     print(f"{read >> 20} MiB read; resident {before >> 20} MiB before, {highest >> 20} MiB at most")
     assert read > count * 300
-    assert highest - before < 64 << 20
+    assert highest - before < 32 << 20
