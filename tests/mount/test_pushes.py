@@ -15,7 +15,6 @@ from test_restarts import (ADMINS, BACK_OFF, DEVELOPERS, RESTARTS, refresh, rest
                            widest)
 
 SECONDS = 20  # for something to come, on a busy machine
-NOISY = "watch|refused|rights|server|list"
 serial = itertools.count(1)
 
 

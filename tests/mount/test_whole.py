@@ -14,7 +14,6 @@ from conftest import TOP, fails, opened, wait_for
 SECONDS = 20  # for something to come, on a busy machine
 NOISY = "refused|watch|server|rights"
 SPEC = {"kind": "ImageStream", "apiVersion": "image.openshift.io/v1"}
-REGISTRY = "image-registry.openshift-image-registry.svc:5000"
 
 
 def image(name, tag="1"):
