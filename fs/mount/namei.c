@@ -278,7 +278,8 @@ uint64_t namei_parent(struct mount *m, const struct place *path)
 	return inode_at(m->inodes, attr.ino, NULL);
 }
 
-bool namei_has_maker(struct mount *m, const struct place *dir)
+/* Whether a process made the directory, and is at it. */
+static bool has_maker(struct mount *m, const struct place *dir)
 {
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 
@@ -315,8 +316,6 @@ struct listing {
 	const struct namei_dir *dir;
 	struct place path; /* of scratch children */
 	double seconds;	   /* how long names of it stay true */
-	struct process_id who;
-	const char *made; /* uid of the stream where `who` made the directory, else NULL */
 	bool stop;
 };
 
@@ -329,7 +328,7 @@ static bool add_real(void *arg, const char *name, uint64_t cookie, const struct 
 	bool hidden;
 
 	ino = inode_at(l->mount->inodes, attr->ino, &hidden);
-	if (hidden || (l->made && !(acts_of(l->mount->acts, &l->who, l->made, path) & ACT_MADE)))
+	if (hidden)
 		return false;
 	fill_stat(l->mount, path, attr, ino, &st);
 	if (holds_scratch(path->kind))
@@ -373,34 +372,18 @@ static void list_api(struct listing *l, const struct place *dir, uint64_t cookie
 	}
 }
 
-/* In a directory that has a maker, which may be the thread's process. */
-static void list_as(struct listing *l, pid_t tid, const struct snapshot *snapshot)
+int namei_list(
+	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg)
 {
-	l->seconds = 0;
-	if (!tid || !snapshot)
-		return;
-	l->who = mergebase_who(l->mount->bases, tid);
-	if (acts_of(l->mount->acts, &l->who, snapshot->object->uid, &l->dir->path) & ACT_MAKER)
-		l->made = snapshot->object->uid;
-}
-
-int namei_list(struct mount *m, const struct namei_dir *dir, uint64_t cookie, pid_t tid,
-	namei_fn *fn, void *arg)
-{
-	_cleanup_view_ struct snapshot *snapshot = NULL;
 	struct listing l = {.mount = m,
 		.fn = fn,
 		.arg = arg,
 		.dir = dir,
 		.path = dir->path,
-		.seconds = m->seconds};
+		.seconds = has_maker(m, &dir->path) ? 0 : m->seconds};
 	int r = 0;
 
 	l.path.kind = KIND_SCRATCH;
-	if (namei_has_maker(m, &dir->path)) {
-		snapshot = shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
-		list_as(&l, tid, snapshot);
-	}
 	if (layout_is_api(dir->path.kind)) {
 		list_api(&l, &dir->path, cookie);
 		return 0;

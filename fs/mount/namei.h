@@ -57,17 +57,14 @@ bool namei_takes_scratch(struct mount *m, const struct namei_dir *dir);
 /* st_ino of the directory that the real path stands in, 0 where that is gone. */
 uint64_t namei_parent(struct mount *m, const struct place *path);
 
-/* Whether a process made the directory, and is at it. */
-bool namei_has_maker(struct mount *m, const struct place *dir);
-
 /*
- * Children after the cookie that the thread sees (0: everybody), in order, until fn answers true.
- * `path` is what each is, `seconds` how long the kernel may keep the name.
+ * Children after the cookie, in order, until fn answers true. `path` is what each is, `seconds` how
+ * long the kernel may keep the name.
  */
 typedef bool namei_fn(void *arg, const char *name, uint64_t cookie, const struct place *path,
 	const struct stat *st, double seconds);
-int namei_list(struct mount *m, const struct namei_dir *dir, uint64_t cookie, pid_t tid,
-	namei_fn *fn, void *arg);
+int namei_list(
+	struct mount *m, const struct namei_dir *dir, uint64_t cookie, namei_fn *fn, void *arg);
 
 /* NAMESPACE/STREAM/... as the user sees it, for messages. The caller frees. */
 char *namei_text(const struct place *path);

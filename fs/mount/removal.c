@@ -160,6 +160,6 @@ int removal_check(struct mount *m, const struct namei_dir *dir, pid_t tid)
 	before = seen ? object_parse(seen) : NULL;
 	r.now = now;
 	r.before = before;
-	namei_list(m, dir, 0, 0, note_left, &r);
+	namei_list(m, dir, 0, note_left, &r);
 	return r.left || (before && has_push(&r)) ? -ENOTEMPTY : 0;
 }

@@ -165,7 +165,6 @@ static void reply_lookup(
 
 /* A lookup, readdir or getattr that needs a namespace whose streams aren't here yet. */
 struct waiting {
-	fuse_ino_t id; /* of a readdir */
 	struct namei_dir dir;
 	char name[NAME_SIZE];
 	uint64_t coverage; /* of a lookup */
@@ -717,15 +716,11 @@ void op_listing_reply(struct op_listing *l, int r)
 static void reply_listing(fuse_req_t req, const struct waiting *w, bool plus)
 {
 	uint64_t cookie = w->offset > OP_COOKIE_BASE ? w->offset - OP_COOKIE_BASE : 0;
-	struct mount *m = op_mount(req);
 	struct op_listing l;
 	int r = 0;
 
 	if (op_listing_begin(&l, req, &w->dir, w->size, plus, w->offset))
-		r = namei_list(m, &w->dir, cookie, fuse_req_ctx(req)->pid, op_add_child, &l);
-	/* What the maker of a directory reads there isn't what others do, so it isn't kept. */
-	if (l.len == 0 && namei_has_maker(m, &w->dir.path))
-		kernel_inval(m->kernel, w->id);
+		r = namei_list(op_mount(req), &w->dir, cookie, op_add_child, &l);
 	op_listing_reply(
 		&l, r == -ENOENT ? 0 : r); /* gone while it was open: empty, as everywhere */
 }
@@ -743,7 +738,8 @@ static void reply_waited_readdirplus(fuse_req_t req, const struct waiting *w)
 static void read_directory(fuse_req_t req, fuse_ino_t id, size_t size, off_t offset,
 	void (*reply)(fuse_req_t req, const struct waiting *w))
 {
-	struct waiting w = {.id = id, .size = size, .offset = offset, .reply = reply};
+	struct waiting w = {.size = size, .offset = offset, .reply = reply};
+
 	int r = op_directory(req, id, &w.dir) ? may_enter(req, &w.dir, R_OK) : -ENOENT;
 
 	if (r < 0) {

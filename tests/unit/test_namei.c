@@ -176,11 +176,11 @@ static void test_list(void **state)
 	make_scratch("b", S_IFREG | 0600);
 	make_scratch("a", S_IFLNK | 0777);
 	inode_hide(parts.inodes, first_of(KIND_SPEC_JSON, ""), &spec);
-	assert_int_equal(namei_list(&parts, &web, 0, 0, list_one, &all), 0);
+	assert_int_equal(namei_list(&parts, &web, 0, list_one, &all), 0);
 	assert_string_equal(all.names, expected);
 	for (size_t i = 0; i < 8; i++) {
 		one.stop_after = 1;
-		assert_int_equal(namei_list(&parts, &web, one.cookie, 0, list_one, &one), 0);
+		assert_int_equal(namei_list(&parts, &web, one.cookie, list_one, &one), 0);
 	}
 	assert_string_equal(one.names, expected);
 }
