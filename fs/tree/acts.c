@@ -155,15 +155,21 @@ static void mark(struct record *r, const struct place *place, unsigned act)
 	m->acts = act;
 }
 
-/* a->lock held. Another process that had the number is over. */
+/* a->lock held. Another process that had the number is over, and what it did itself long ago. */
+static void drop_over(struct acts *a, const struct process_id *who)
+{
+	struct actor *actor = idmap_get(&a->actors, who->tgid);
+
+	if (actor &&
+		(!process_id_equal(&actor->who, who) || now_monotonic() >= actor->last + ACTS_NS))
+		drop_actor(a, actor);
+}
+
+/* a->lock held. */
 static struct actor *get_actor(struct acts *a, const struct process_id *who)
 {
 	struct actor *actor = idmap_get(&a->actors, who->tgid);
 
-	if (actor && !process_id_equal(&actor->who, who)) {
-		drop_actor(a, actor);
-		actor = NULL;
-	}
 	if (!actor) {
 		actor = xcalloc(1, sizeof(*actor));
 		actor->who = *who;
@@ -206,6 +212,7 @@ bool acts_note(struct acts *a, const struct process_id *who, const char *uid,
 	if (!who->tgid)
 		return false;
 	pthread_mutex_lock(&a->lock);
+	drop_over(a, who);
 	first = !acts_any(a);
 	r = act == ACT_MADE ? find(a, who, uid) : get_record(a, who, uid);
 	if (r) {
@@ -215,7 +222,7 @@ bool acts_note(struct acts *a, const struct process_id *who, const char *uid,
 		r->actor->last = now_monotonic();
 	}
 	pthread_mutex_unlock(&a->lock);
-	return first;
+	return first && r;
 }
 
 static bool is_current(const struct record *r)
