@@ -576,10 +576,12 @@ class Model:
             return errno.ESTALE
         writer = save.opener if save.worker == "child" else save.worker
         save.writer, copy = writer, self.is_copy(writer, save.path)
+        awaited = save.kind == "image" and not copy and save.path not in self.places
+        copy = copy or awaited
         if save.kind == "image" and not copy:
             return self.judge_image(save)
         if save.kind == "image" and (merge.value_of("tag from", save.tag, stream.obj) or {}).get("from"):
-            return 0  # the server makes it
+            return errno.EACCES if awaited and b"@" not in save.data else 0  # the server makes it
         save.mine = self.parse(save.kind, save.data)
         wrong = errno.EINVAL if save.mine is None else self.find_own_image(save, copy)
         if wrong:

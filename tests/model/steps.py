@@ -66,8 +66,6 @@ def may_take_real(m, path, worker):
     """Whether a file can be made, or put, at the name of a real one: 0 or an errno."""
     if is_real_directory(m, path):
         return E.EPERM
-    if path.endswith("/image") and path not in m.places and not m.is_copy(worker, path):
-        return E.EACCES  # what is copied there becomes what the tag follows
     return 0
 
 
@@ -832,8 +830,19 @@ def is_pushed(before, now, tag):
         history = merge.value_of("tag status.json", tag, obj)
         return (history.get("items") or [None])[0] if history else None
     spec = merge.value_of("tag from", tag, now) or {}
-    follows = (spec.get("from") or {}).get("kind") == "DockerImage"
-    return newest(now) is not None and not follows and newest(now) != newest(before)
+    return newest(now) is not None and not is_imported(before, now, spec) and newest(now) != newest(before)
+
+
+def is_imported(before, now, spec):
+    """Whether its images come from a registry: its own, or by the tags that it follows."""
+    for _ in range(16):
+        source = spec.get("from") or {}
+        stream, _, tag = source.get("name", "").rpartition(":")
+        if source.get("kind") != "ImageStreamTag" or stream not in ("", now["metadata"]["name"]) or (
+                source.get("namespace") or now["metadata"]["namespace"]) != now["metadata"]["namespace"]:
+            return source.get("kind") == "DockerImage"
+        spec = merge.value_of("tag from", tag, now) or merge.value_of("tag from", tag, before) or {}
+    return False
 
 
 def untag_verdict(m, name, tag):

@@ -140,7 +140,7 @@ def histories_of(kind, value):
 
 
 def images_of(history):
-    return [one.get("image") for one in (history or {}).get("items") or []]
+    return [one.get("image") or one.get("dockerImageReference") for one in (history or {}).get("items") or []]
 
 
 def settle(kind, theirs, mine):
@@ -220,7 +220,7 @@ def overlay_lists(place, theirs, mine):
 
 def overlay_maps(place, theirs, mine):
     made = dict(theirs)
-    if place == "tag" and any(not merge.is_empty(mine.get(key)) for key in ("from", "reference")):
+    if place == "tag" and not merge.is_empty(mine.get("from")):
         made.pop("from", None)
         made.pop("reference", None)
     for key, one in mine.items():
