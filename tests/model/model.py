@@ -636,7 +636,7 @@ class Model:
                 return 0
             return self.request(save, stream, "image", save.mine["name"])
         if kind == "tag from":
-            merged = texts.with_from(theirs, save.mine, self.namespace)
+            merged = {**texts.with_from(theirs, save.mine, self.namespace), "name": save.tag}
         else:
             merged = texts.copied(kind, save.tag, theirs, save.mine)
         save.meant = merged
