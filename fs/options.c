@@ -4,12 +4,14 @@
 #include <getopt.h>
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define LONG_OPTIONS	   256 /* beyond the letters */
 #define DURATION_MAX_MS	   (24 * 60 * 60 * 1000)
 
 enum type {
 	TYPE_STRING,
 	TYPE_SECRET,
 	TYPE_LIST,
+	TYPE_NAMESPACES,
 	TYPE_FLAG,
 	TYPE_DURATION_MS,
 	TYPE_SECONDS,
@@ -52,7 +54,8 @@ static const struct row rows[] = {
 	{"as-uid", 0, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid"},
 	{"as-group", 0, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
 		"and in this group; repeatable"},
-	{"namespace", 'n', TYPE_LIST, FIELD(namespaces), "NAME", "only this namespace; repeatable"},
+	{"namespace", 'n', TYPE_NAMESPACES, FIELD(namespaces), "NAME",
+		"only this namespace; repeatable"},
 	{"selector", 'l', TYPE_STRING, FIELD(selector), "SELECTOR",
 		"only streams with such labels (app=web,tier!=db)"},
 	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
@@ -222,23 +225,25 @@ static int append(json_t **list, const char *name, const char *value)
 	return -EINVAL;
 }
 
-static int complain_of(const struct row *r, const char *value)
+/* `dashes`: how it was given, "--" or "-o ". */
+static int complain_of(const struct row *r, const char *dashes, const char *value)
 {
 	static const char *const kinds[] = {[TYPE_FLAG] = "neither true nor false",
 		[TYPE_DURATION_MS] = "no duration (10s, 1500ms, 1m30s)",
 		[TYPE_SECONDS] = "no duration (10s, 1500ms, 1m30s)",
+		[TYPE_NAMESPACES] = "no name of a namespace (a-z, 0-9 and -)",
 		[TYPE_NUMBER] = "no number",
 		[TYPE_MODE] = "no permissions in octal",
 		[TYPE_VALIDATION] = "none of strict, warn and ignore",
 		[TYPE_FORMAT] = "neither text nor json"};
 
-	fprintf(stderr, "imagestreamfs: --%s: %s is %s; see imagestreamfs --help\n", r->name, value,
-		kinds[r->type]);
+	fprintf(stderr, "imagestreamfs: %s%s: %s is %s; see imagestreamfs --help\n", dashes,
+		r->name, *value ? value : "\"\"", kinds[r->type]);
 	return -EINVAL;
 }
 
 /* `value` "": a flag alone. */
-static int set(struct options *o, const struct row *r, char *value)
+static int set(struct options *o, const struct row *r, const char *dashes, char *value)
 {
 	void *field = (char *)o + r->offset;
 	bool on = false;
@@ -251,6 +256,12 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_SECRET:
 		set_secret(o, field, value);
 		break;
+	case TYPE_NAMESPACES:
+		if (!str_is_dns_label(value)) {
+			error = -EINVAL;
+			break;
+		}
+		__attribute__((fallthrough));
 	case TYPE_LIST:
 		return append(field, r->name, value);
 	case TYPE_FLAG:
@@ -280,7 +291,7 @@ static int set(struct options *o, const struct row *r, char *value)
 		*(int *)field = error ? 0 : (ms + 999) / 1000;
 		break;
 	}
-	return error ? complain_of(r, value) : 0;
+	return error ? complain_of(r, dashes, value) : 0;
 }
 
 /* ---- -o ---- */
@@ -392,7 +403,7 @@ static int set_mount_option(struct options *o, char *item)
 			fprintf(stderr, "imagestreamfs: -o %s needs a value\n", item);
 			return -EINVAL;
 		}
-		return set(o, r, value ? value + 1 : item + len);
+		return set(o, r, "-o ", value ? value + 1 : item + len);
 	}
 	/* As fstab says it. The kernel's own would keep announcements away, too. */
 	if (streq(item, "ro")) {
@@ -459,6 +470,13 @@ static int complain_of_usage(char *argv[], bool lacks_value)
 {
 	const char *word = argv[optind - 1];
 
+	if (optopt ==
+		'=') { /* -f=true: getopt sees a cluster of letters; it is still at the word */
+		fprintf(stderr,
+			"imagestreamfs: %s: such a flag takes no value; see imagestreamfs --help\n",
+			argv[optind]);
+		return -EINVAL;
+	}
 	if (optopt && optopt < 128 && !str_has_prefix(word, "--"))
 		fprintf(stderr, "imagestreamfs: -%c %s; see imagestreamfs --help\n", optopt,
 			lacks_value ? "needs a value" : "is no option");
@@ -469,11 +487,65 @@ static int complain_of_usage(char *argv[], bool lacks_value)
 	return -EINVAL;
 }
 
+static int complain_of_namespace(void)
+{
+	fputs("imagestreamfs: -N: it can't mount in another mount namespace\n", stderr);
+	return -EINVAL;
+}
+
+/* mount(8) names nothing as we do: its -n, -s and -f are others. */
+static int parse_helper(struct options *o, int argc, char *argv[])
+{
+	int c, r = 0;
+
+	while (r == 0 && (c = getopt(argc, argv, ":sfnvN:o:t:")) != -1) {
+		if (c == 'o')
+			r = set_mount_options(o, optarg);
+		else if (c == 'f')
+			o->nothing = true;
+		else if (c == 'v')
+			o->verbosity++;
+		else if (c == '?' || c == ':')
+			r = complain_of_usage(argv, c == ':');
+		else if (c == 'N')
+			r = complain_of_namespace();
+	}
+	if (r == 0 && argc - optind != 2) {
+		fputs("imagestreamfs: mount -t imagestreamfs CONTEXT MOUNTPOINT (none: the current "
+		      "context)\n",
+			stderr);
+		r = -EINVAL;
+	}
+	if (r < 0)
+		return r;
+	if (!streq(argv[optind], "none"))
+		o->flags.context = argv[optind];
+	o->mountpoint = argv[optind + 1];
+	return 0;
+}
+
+static bool is_helper(const char *argv0)
+{
+	const char *slash = argv0 ? strrchr(argv0, '/') : NULL;
+
+	return argv0 && streq(slash ? slash + 1 : argv0, MOUNT_HELPER);
+}
+
+static int check_together(const struct options *o)
+{
+	if (!o->noopen || !o->allow_other || !(o->umask & 0555))
+		return 0;
+	fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: such a "
+	      "umask would be in vain\n",
+		stderr);
+	return -EINVAL;
+}
+
 int options_parse(struct options *o, int argc, char *argv[])
 {
 	struct option long_options[ROWS + 1] = {0};
 	char letters[2 * ROWS + 4] = ":o:";
-	int c, r = 0, index;
+	int c, r = 0;
 	char none[] = "";
 
 	*o = (struct options){.validation = "Strict",
@@ -489,31 +561,33 @@ int options_parse(struct options *o, int argc, char *argv[])
 		size_t n = strlen(letters);
 
 		long_options[i] = (struct option){rows[i].name,
-			rows[i].value ? required_argument : optional_argument, NULL, 0};
+			rows[i].value ? required_argument : optional_argument, NULL,
+			LONG_OPTIONS +
+				(int)i}; /* each its own, or --no would be the first of many */
 		if (rows[i].letter)
 			snprintf(letters + n, sizeof(letters) - n, "%c%s", rows[i].letter,
 				rows[i].value ? ":" : "");
 	}
 	opterr = 0;
-	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, &index)) != -1) {
+	if (is_helper(argv[0])) {
+		r = parse_helper(o, argc, argv);
+		return r < 0 ? r : check_together(o);
+	}
+	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		if (c == 'o') {
 			r = set_mount_options(o, optarg);
-		} else if (c == 0) {
-			r = set(o, &rows[index], optarg ? optarg : none);
+		} else if (c >= LONG_OPTIONS) {
+			r = set(o, &rows[c - LONG_OPTIONS], "--", optarg ? optarg : none);
 		} else if (c == '?' || c == ':') {
 			r = complain_of_usage(argv, c == ':');
 		} else {
 			for (size_t i = 0; i < ROWS; i++)
 				if (rows[i].letter == c)
-					r = set(o, &rows[i], short_value(optarg, none));
+					r = set(o, &rows[i], "--", short_value(optarg, none));
 		}
 	}
-	if (r == 0 && o->noopen && o->allow_other && (o->umask & 0555)) {
-		fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: "
-		      "such a umask would be in vain\n",
-			stderr);
-		r = -EINVAL;
-	}
+	if (r == 0)
+		r = check_together(o);
 	if (r == 0 && !o->help && !o->version)
 		r = set_positional(o, argc - optind, argv + optind);
 	return r;

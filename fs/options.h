@@ -13,6 +13,7 @@
 struct options {
 	struct config_flags flags;
 	char *mountpoint; /* as given */
+	bool nothing;	  /* mount -f: as if, and no more */
 	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
 		auto_unmount;
 	int verbosity;
@@ -33,7 +34,13 @@ struct options {
 	char *token;	       /* ours, and wiped: argv's is overwritten */
 };
 
-/* -EINVAL, and then one line was written to stderr. */
+/* What mount(8) runs for the type imagestreamfs. */
+#define MOUNT_HELPER "mount.imagestreamfs"
+
+/*
+ * Called as MOUNT_HELPER it takes that command line: CONTEXT MOUNTPOINT [-sfnv] [-N NS] [-o ...]
+ * [-t TYPE]. -EINVAL, and then one line was written to stderr.
+ */
 int options_parse(struct options *o, int argc, char *argv[]);
 void options_release(struct options *o);
 void options_usage(FILE *out);
