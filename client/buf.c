@@ -136,6 +136,17 @@ static int dump_chunk(const char *p, size_t n, void *arg)
 	return d->r < 0 ? -1 : 0;
 }
 
+int buf_addfield(struct buf *b, const char *text, char end)
+{
+	_cleanup_free_ char *field = xasprintf("%s%c", text ? text : "-", end);
+	size_t len = strlen(field);
+
+	for (size_t i = 0; i + 1 < len; i++)
+		if ((unsigned char)field[i] < 0x20 || field[i] == 0x7f)
+			field[i] = ' ';
+	return buf_add(b, field, len);
+}
+
 int buf_addjson(struct buf *b, const json_t *json, size_t flags)
 {
 	struct dump d = {.buf = b, .r = 0};

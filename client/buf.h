@@ -27,6 +27,8 @@ int buf_reserve(struct buf *b, size_t n); /* room for n more bytes */
 int buf_add(struct buf *b, const void *p, size_t n);
 int buf_addstr(struct buf *b, const char *s);
 int buf_addf(struct buf *b, const char *format, ...) _printf_(2, 3);
+/* One field of a line, and what ends it; "-" for NULL. Control characters become spaces. */
+int buf_addfield(struct buf *b, const char *text, char end);
 
 /* JSON as `flags` of json_dumps say, without an end of line. 0, -EFBIG, or -EINVAL. */
 int buf_addjson(struct buf *b, const json_t *json, size_t flags);

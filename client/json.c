@@ -61,12 +61,22 @@ static char *parse_problem(const json_error_t *error)
 					 error->column);
 }
 
+static const char byte_order_mark[] = "\xef\xbb\xbf";
+
+static bool has_mark(const char *text, size_t len)
+{
+	size_t n = strlen(byte_order_mark);
+
+	return len >= n && memcmp(text, byte_order_mark, n) == 0;
+}
+
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why)
 {
-	const char *start = text ? text : "";
-	const char *excess = find_excess(start, len);
+	size_t mark = has_mark(text, len) ? strlen(byte_order_mark) : 0;
+	const char *start = text ? text + mark : "";
+	const char *excess = find_excess(start, len - mark);
 	json_error_t error;
-	json_t *json = excess ? NULL : json_loadb(start, len, flags, &error);
+	json_t *json = excess ? NULL : json_loadb(start, len - mark, flags, &error);
 
 	if (json) {
 		*ret = json;
@@ -77,6 +87,15 @@ int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **r
 	if (excess || json_error_code(&error) == json_error_numeric_overflow)
 		return -EFBIG;
 	return -EBADMSG;
+}
+
+size_t json_skip_blank(const char *text, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && (is_space(text[i]) || has_mark(text + i, len - i)))
+		i += is_space(text[i]) ? 1 : strlen(byte_order_mark);
+	return i;
 }
 
 int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char **ret_why)
@@ -90,8 +109,7 @@ int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char 
 		return -EFBIG;
 	}
 	for (;;) {
-		while (p < end && is_space(*p))
-			p++;
+		p += json_skip_blank(p, end - p);
 		if (p == end)
 			return 0;
 		json = json_loadb(p, end - p, flags | JSON_DISABLE_EOF_CHECK, &error);

@@ -19,12 +19,15 @@
  * Parses one text. `flags` are json_loadb's; `text` may be NULL where `len` is 0. 0 and a reference
  * for the caller; -EFBIG above one of the limits, or where a number has no room in 64 bits;
  * -EBADMSG where it is no JSON. *ret_why (NULL: it isn't wanted) is what is wrong, with line and
- * column where there is one; the caller frees it.
+ * column where there is one; the caller frees it. A byte order mark before the text is left out.
  */
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);
 
+/* The bytes before what isn't white space or a byte order mark. */
+size_t json_skip_blank(const char *text, size_t len);
+
 /*
- * The same of texts that stand back to back, with or without white space between them: appends each
+ * The same of texts that stand back to back, with or without those between them: appends each
  * to the array `ret`. The limits hold for all together.
  */
 int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char **ret_why);

@@ -77,8 +77,7 @@ static bool is_json(const char *p, const char *end, const char **ret)
 {
 	if (find_separator(p, end) == p && p < end)
 		p += strlen(SEPARATOR);
-	while (p < end && is_space(*p))
-		p++;
+	p += json_skip_blank(p, end - p);
 	*ret = p;
 	return p < end && *p == '{';
 }

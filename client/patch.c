@@ -625,15 +625,16 @@ enum patch_text patch_text(
 	const json_t *fields = metadata_of(f, mine), *name = json_object_get(mine, "name");
 
 	if (f->view == PATCH_TAG_SPEC)
-		return foreign && !is_void(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
-								       : PATCH_TEXT_OWN;
+		return foreign && json_is_string(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
+									     : PATCH_TEXT_OWN;
 	if (f->view == PATCH_STATUS)
 		return foreign && names_another(base, mine, "dockerImageRepository")
 			       ? PATCH_TEXT_FOREIGN
 			       : PATCH_TEXT_OWN;
 	if (!json_is_object(fields))
 		return PATCH_TEXT_OWN;
-	if (foreign && names_another(metadata_of(f, base), fields, "uid"))
+	if (foreign && json_is_string(json_object_get(fields, "uid")) &&
+		names_another(metadata_of(f, base), fields, "uid"))
 		return PATCH_TEXT_FOREIGN;
 	return f->view == PATCH_IMAGESTREAM && is_void(json_object_get(fields, "resourceVersion"))
 		       ? PATCH_TEXT_MANIFEST

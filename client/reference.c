@@ -11,16 +11,21 @@ static bool is_odd(unsigned char c)
 	return c < 0x20 || c == 0x7f || c == '%';
 }
 
-/* At the ends a space would be taken for none. */
-static int add_name(struct buf *out, const char *name, size_t len)
+/*
+ * At the ends a space would be taken for none; a slash in the first `lone` bytes for the end of a
+ * namespace.
+ */
+static int add_name(struct buf *out, const char *name, size_t len, size_t lone)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < len; i++) {
 		unsigned char c = name[i];
+		bool end = i == 0 || i + 1 == len;
 
-		r = is_odd(c) || (c == ' ' && (i == 0 || i + 1 == len)) ? buf_addf(out, "%%%02X", c)
-									: buf_add(out, &name[i], 1);
+		r = is_odd(c) || (c == ' ' && end) || (c == '/' && i < lone)
+			    ? buf_addf(out, "%%%02X", c)
+			    : buf_add(out, &name[i], 1);
 	}
 	return r;
 }
@@ -37,21 +42,22 @@ int reference_show(const json_t *from, struct buf *out)
 	const json_t *name = json_object_get(from, "name");
 	const char *kind = kind_of(from), *ns = json_str(from, "namespace");
 	const char *text = json_is_string(name) ? json_string_value(name) : "";
-	bool image = streq(kind, DOCKER_IMAGE);
+	bool image = streq(kind, DOCKER_IMAGE), named = !image && ns && *ns;
 	int r = 0;
 
 	if (json_object_size(from) == 0)
 		return -ENOENT;
 	if (!image || strpbrk(text, SPACES)) {
-		r = add_name(out, kind, strlen(kind));
+		r = add_name(out, kind, strlen(kind), 0);
 		r = r < 0 ? r : buf_addstr(out, " ");
 	}
-	if (r == 0 && !image && ns && *ns) {
-		r = add_name(out, ns, strlen(ns));
+	if (r == 0 && named) {
+		r = add_name(out, ns, strlen(ns), 0);
 		r = r < 0 ? r : buf_addstr(out, "/");
 	}
 	if (r == 0)
-		r = add_name(out, text, json_is_string(name) ? json_string_length(name) : 0);
+		r = add_name(out, text, json_is_string(name) ? json_string_length(name) : 0,
+			image || named ? 0 : strcspn(text, ":@"));
 	return r < 0 ? r : buf_addstr(out, "\n");
 }
 
@@ -80,7 +86,7 @@ static json_t *read_name(const char *text, size_t len)
 		int low = high < 0 ? -1 : hex_digit(text[i + 2]);
 		unsigned char c = low < 0 ? text[i] : high * 16 + low;
 
-		if (low >= 0 && (is_odd(c) || c == ' '))
+		if (low >= 0 && (is_odd(c) || c == ' ' || c == '/'))
 			i += 2;
 		else
 			c = text[i];
@@ -96,6 +102,13 @@ static size_t namespace_len(const char *text, size_t len)
 		if (text[i] == '/')
 			return i;
 	return 0;
+}
+
+/* Of a line that says no more the server would make an image of that name. */
+static bool is_kind(const char *word)
+{
+	return streq(word, DOCKER_IMAGE) || streq(word, "ImageStreamTag") ||
+	       streq(word, "ImageStreamImage");
 }
 
 static int parse_line(const char *line, size_t len, json_t **ret, char **ret_error)
@@ -120,6 +133,8 @@ static int parse_line(const char *line, size_t len, json_t **ret, char **ret_err
 		line += ns_len + 1;
 		len -= ns_len + 1;
 	}
+	if (len == 0 || is_kind(line))
+		return refuse(ret_error, "no name: KIND NAME, or KIND NAMESPACE/NAME");
 	name = read_name(line, len);
 	if (!kind || !name || (ns_len && !ns))
 		return refuse(ret_error, "the reference is not UTF-8");

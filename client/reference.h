@@ -3,7 +3,8 @@
  * Pure.
  *
  * The line is NAME for a DockerImage, else KIND NAME or KIND NAMESPACE/NAME. Control characters,
- * '%', and spaces at the ends of a name, all of which a tag's name may have, are written %XX.
+ * '%', spaces at the ends of a name, and a slash that would end a namespace, all of which a tag's
+ * name may have, are written %XX.
  */
 #ifndef CLIENT_REFERENCE_H
 #define CLIENT_REFERENCE_H

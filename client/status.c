@@ -50,7 +50,7 @@ static const char *essence(const char *message)
 		at = strstr(message, "): ");
 		found = at ? at + strlen("): ") : message;
 	}
-	return found;
+	return *found ? found : message;
 }
 
 /* From `text`, at a quoted object, to what stands behind it; NULL: it doesn't end. */
@@ -141,7 +141,7 @@ static void from_object(long code, json_t *object, struct status *ret)
 
 	s.body = json_incref(object);
 	s.reason = reason ? xstrdup(reason) : NULL;
-	s.message = message ? status_sentence(message) : text_message(code, NULL, 0);
+	s.message = message && *message ? status_sentence(message) : text_message(code, NULL, 0);
 	s.error = status_errno(&s);
 	*ret = s;
 }

@@ -25,17 +25,6 @@ static const json_t *failure_of(const json_t *history)
 	return NULL;
 }
 
-/* One field of a line: what would end it is a space. */
-static int add_text(struct buf *out, const char *text, char end)
-{
-	_cleanup_free_ char *field = xstrdup(text ? text : "-");
-
-	for (char *p = field; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
-	return buf_addf(out, "%s%c", field, end);
-}
-
 static int add_failures(struct buf *out, const struct object *o)
 {
 	_cleanup_json_ json_t *object = object_parse(o);
@@ -52,8 +41,8 @@ static int add_failures(struct buf *out, const struct object *o)
 			layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
 			continue;
 		r = buf_addf(out, "%s:%s\t", o->key, tag);
-		r = r < 0 ? r : add_text(out, json_str(failure, "lastTransitionTime"), '\t');
-		r = r < 0 ? r : add_text(out, json_str(failure, "message"), '\n');
+		r = r < 0 ? r : buf_addfield(out, json_str(failure, "lastTransitionTime"), '\t');
+		r = r < 0 ? r : buf_addfield(out, json_str(failure, "message"), '\n');
 		if (r < 0)
 			return r;
 	}

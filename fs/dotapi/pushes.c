@@ -80,17 +80,6 @@ static size_t collect(struct push *pushes, size_t n, const json_t *history, cons
 	return n;
 }
 
-/* What would end a field is a space. */
-static int add_field(struct buf *out, const char *text, char end)
-{
-	_cleanup_free_ char *field = xstrdup(text);
-
-	for (char *p = field; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
-	return buf_addf(out, "%s%c", field, end);
-}
-
 static size_t count_items(const json_t *tags)
 {
 	const json_t *history;
@@ -125,10 +114,10 @@ int pushes_add(
 	}
 	qsort(pushes, n, sizeof(*pushes), by_time);
 	for (i = 0; r == 0 && i < n; i++) {
-		r = add_field(out, pushes[i].created, '\t');
+		r = buf_addfield(out, pushes[i].created, '\t');
 		r = r < 0 ? r : buf_addf(out, "%s:%s\t", now->key, pushes[i].tag);
-		r = r < 0 ? r : add_field(out, pushes[i].image, '\t');
-		r = r < 0 ? r : add_field(out, pushes[i].before, '\n');
+		r = r < 0 ? r : buf_addfield(out, pushes[i].image, '\t');
+		r = r < 0 ? r : buf_addfield(out, pushes[i].before, '\n');
 	}
 	return r;
 }

@@ -213,11 +213,13 @@ static void look_as(struct mount *m, const struct namei_dir *dir, pid_t tid, str
 		return;
 	snapshot = shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
 	uid = snapshot ? snapshot->object->uid : "";
-	if (acts_have_maker(m->acts, uid, &dir->path))
-		n->seconds = 0;
+	if (!acts_have_maker(m->acts, uid, &dir->path))
+		return;
+	n->seconds = 0;
 	if (!tid || layout_is_api(n->path.kind))
 		return;
-	n->copied = acts_are_copy(m->acts, tid, uid, &n->path);
+	if (n->path.kind == KIND_TAG_IMAGE && n->vacant) /* nobody else asks */
+		n->copied = acts_are_copy(m->acts, tid, uid, &n->path);
 	who = mergebase_who(m->bases, tid);
 	if (!n->ino || !(acts_of(m->acts, &who, uid, &dir->path) & ACT_MAKER) ||
 		(acts_of(m->acts, &who, uid, &n->path) & ACT_MADE))

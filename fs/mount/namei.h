@@ -14,11 +14,12 @@
 struct name {
 	/* What a real thing of that name is, there or not; KIND_COUNT where none can be. */
 	struct place path;
-	uint64_t first;	       /* st_ino of what is shown there, or 0 */
-	bool vacant;	       /* no file of a tag is shown there, but one may be begun */
-	bool hidden;	       /* shown, but unlinked or renamed away */
-	bool absent;	       /* shown, but not to the caller, who made the directory */
-	bool copied;	       /* the caller, or whoever started it, made the directory */
+	uint64_t first; /* st_ino of what is shown there, or 0 */
+	bool vacant;	/* no file of a tag is shown there, but one may be begun */
+	bool hidden;	/* shown, but unlinked or renamed away */
+	bool absent;	/* shown, but not to the caller, who made the directory */
+	/* of an image that isn't there: the caller, or whoever started it, made the directory */
+	bool copied;
 	struct inode *scratch; /* what is seen is scratch; with a reference */
 	uint64_t ino;	       /* of what is seen, 0: nothing */
 	struct stat st;	       /* of what is seen */

@@ -111,13 +111,14 @@ int removal_check(struct mount *m, const struct namei_dir *dir, pid_t tid)
 {
 	_cleanup_view_ struct snapshot *snapshot =
 		shown_snapshot(m->shown, dir->path.ns, dir->path.stream);
-	_cleanup_object_ struct object *seen = NULL;
+	_cleanup_object_ struct object *seen = NULL, *current = NULL;
 	_cleanup_json_ json_t *now = NULL, *before = NULL;
 	struct removal r = {.mount = m, .dir = &dir->path};
 
 	if (!snapshot)
 		return 0;
-	now = object_cache_get(m->cache, snapshot->object);
+	current = store_get(m->store, snapshot->object->key); /* it may not be shown yet */
+	now = object_cache_get(m->cache, current ? current : snapshot->object);
 	if (removal_is_bare(now, &dir->path)) {
 		scratch_list(m->inodes, dir->ino, 0, note_scratch, &r.left);
 		return r.left ? -ENOTEMPTY : 0;

@@ -118,7 +118,8 @@ static void drop_old(const char *directory)
 	int64_t now = time(NULL);
 
 	nftw(top, note, 16, FTW_PHYS);
-	qsort(found.files, found.count, sizeof(*found.files), by_age);
+	if (found.count)
+		qsort(found.files, found.count, sizeof(*found.files), by_age);
 	for (size_t i = 0; i < found.count; i++) {
 		const struct old_file *f = &found.files[i];
 		bool old = f->mtime < now - DELETED_AGE_MAX * DAY;

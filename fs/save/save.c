@@ -197,6 +197,25 @@ static int check_history(struct document *d, const json_t *theirs)
 				      json_string_value(tag)));
 }
 
+/*
+ * A backup of the whole object, laid there by who never saw the object: by its version it would say
+ * nothing new, and nothing would be put back.
+ */
+static int check_backup(struct document *d, struct object *current, const json_t *json,
+	const struct base *base, const json_t *parsed)
+{
+	const struct patch_file *file = &d->edit.file;
+	_cleanup_json_ json_t *shown = patch_value(file, parsed);
+
+	if (file->view != PATCH_IMAGESTREAM || !base->version || !version_in(d->mine) ||
+		!patch_equal(file, shown, d->meant) || patch_is_background(parsed, json))
+		return 0;
+	return update_refuse(&d->edit, ESTALE,
+		xasprintf("the text is the ImageStream as it was at resourceVersion %s; the "
+			  "current one is %s; " PUT_BACK,
+			base->version->resource_version, current->resource_version));
+}
+
 /* A copy's base is the empty object that mkdir made: it adds and replaces. */
 static int merge_copy(struct document *d, const json_t *theirs, json_t **ret_merged)
 {
@@ -228,7 +247,9 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	_cleanup_json_ json_t *theirs = patch_value(&e->file, json), *shown = NULL, *parsed = NULL;
 	enum seen seen = find_base(d, current, &base);
 	bool foreign = (seen != SEEN_READ || e->own.renamed) && !is_of_forerunner(d, current);
-	enum patch_text whose = patch_text(&e->file, theirs, d->mine, foreign);
+	enum patch_text whose = d->path->kind == KIND_TAG_FROM
+					? PATCH_TEXT_OWN
+					: patch_text(&e->file, theirs, d->mine, foreign);
 	char *error = NULL;
 	int r;
 
@@ -252,6 +273,8 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 	if (r < 0)
 		return update_refuse(e, -r, error);
 	r = seen == SEEN_NOTHING ? check_history(d, theirs) : 0;
+	if (r == 0 && seen == SEEN_NOTHING && whose == PATCH_TEXT_OWN)
+		r = check_backup(d, current, json, &base, parsed);
 	if (r < 0)
 		return r;
 	json_decref(steal_ptr(d->conflicts));
@@ -367,6 +390,42 @@ static int find_own_image(struct document *d)
 			name, r.ns, r.stream));
 }
 
+/* ---- the text ---- */
+
+/* The version that has the text for what the file shows of it, or NULL. The caller releases it. */
+static struct snapshot *find_shown(const struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(d->mount->shown, d->path);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	size_t len = d->len;
+
+	while (len && strchr("\r\n", d->text[len - 1]))
+		len--;
+	if (snapshot && snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) == 0 &&
+		len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
+		return steal_ptr(snapshot);
+	return NULL;
+}
+
+/* What the file shows is what the tag follows already, whatever that is and wherever it lies. */
+static int parse_line(struct document *d)
+{
+	_cleanup_view_ struct snapshot *snapshot =
+		d->path->kind == KIND_TAG_FROM ? find_shown(d) : NULL;
+	_cleanup_json_ json_t *json = NULL, *element = NULL;
+	_cleanup_free_ char *why = NULL;
+
+	if (snapshot) {
+		json = object_cache_get(d->mount->cache, snapshot->object);
+		element = patch_value(&d->edit.file, json);
+		d->mine = json_incref(json_object_get(element, "from"));
+		return 0;
+	}
+	if (reference_parse(d->text, d->len, &d->mine, &why) < 0)
+		return update_refuse(&d->edit, EINVAL, steal_ptr(why));
+	return find_own_image(d);
+}
+
 static int parse_yaml(struct document *d)
 {
 	_cleanup_free_ char *error = NULL;
@@ -385,9 +444,7 @@ static int parse(struct document *d)
 	if (d->path->kind == KIND_IMAGESTREAM_YAML)
 		return parse_yaml(d);
 	if (d->path->kind == KIND_TAG_FROM || d->path->kind == KIND_TAG_IMAGE)
-		return reference_parse(d->text, d->len, &d->mine, &why) < 0
-			       ? update_refuse(&d->edit, EINVAL, steal_ptr(why))
-			       : find_own_image(d);
+		return parse_line(d);
 	if (json_read(d->text, d->len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &d->mine, &why) < 0)
 		return update_refuse(&d->edit, EINVAL, xasprintf("not JSON: %s", why));
 	if (!json_is_object(d->mine))
@@ -431,11 +488,13 @@ static void refuse(struct document *d)
 	const struct status *status = &d->edit.status;
 	uint64_t dir = namei_parent(d->mount, d->path);
 
-	add_line(&reason, status->message ? status->message : strerror(status->error));
+	add_line(&reason,
+		status->message && *status->message ? status->message : strerror(status->error));
 	add_causes(status, &reason);
 	if (d->conflicts)
 		patch_conflict_text(d->conflicts, &reason);
 	rejects_keep(d->mount->rejects, dir, d->path, d->text, d->len, &reason);
+	rejects_note(d->mount->rejects, dir, d->path, writer(d));
 	kernel_inval_ino(d->mount->kernel, dir);
 	journal_add(d->mount->journal, path, d->edit.request, status->code, status->error,
 		status->message);
@@ -475,17 +534,13 @@ static int document_init(struct document *d, struct mount *m, const struct save_
 /* The image that a tag shows is the server's to say: the text may be that, and nothing else. */
 static int check_image(struct document *d)
 {
-	_cleanup_view_ struct snapshot *snapshot = shown_snapshot_at(d->mount->shown, d->path);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
-	int r = snapshot ? snapshot_show(snapshot, d->path->kind, d->path->tag, &bytes) : -ENOENT;
-	size_t len = d->len;
+	_cleanup_view_ struct snapshot *snapshot = find_shown(d);
+	struct layout_attr attr;
 
-	if (r < 0)
-		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
-	while (len && strchr("\r\n", d->text[len - 1]))
-		len--;
-	if (len + 1 == bytes.len && memcmp(d->text, bytes.data, len) == 0)
+	if (snapshot)
 		return 0;
+	if (shown_attr(d->mount->shown, d->path, &attr) < 0)
+		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
 	return update_refuse(&d->edit, EACCES,
 		xstrdup("a tag's image is what it was given: write what it is to follow to "
 			"`from`"));
@@ -546,13 +601,27 @@ static int add_image(
 	return 1;
 }
 
+static bool has_from(struct document *d)
+{
+	int error;
+	_cleanup_json_ json_t *stream = find_stream(d, d->path->ns, d->path->stream, &error);
+	struct attr_tag tag = attr_find_tag(stream, d->edit.file.tag, d->edit.file.tag_len);
+
+	return json_object_size(json_object_get(tag.spec, "from")) > 0;
+}
+
 /* What the text comes to: something that is sent, or nothing. */
 static int carry_out(struct document *d)
 {
 	bool image = d->path->kind == KIND_TAG_IMAGE;
-	int r = image && !d->copy ? check_image(d) : parse(d);
+	int r;
 
-	if (r < 0 || (image && !d->copy))
+	if (image && !d->copy)
+		return check_image(d);
+	if (image && has_from(d))
+		return 0; /* the server makes it */
+	r = parse(d);
+	if (r < 0)
 		return r;
 	if (d->copy && !image && layout_takes_equal(d->path->kind))
 		return drop_status(d);
@@ -561,6 +630,15 @@ static int carry_out(struct document *d)
 	if (d->lost)
 		d->edit.decide = add_image;
 	return update_run(&d->edit);
+}
+
+/* Whether what stands beside the file of an earlier save is over. */
+static bool ends_refusal(const struct document *d, uint64_t dir)
+{
+	struct rejects *r = d->mount->rejects;
+
+	return d->edit.sent || rejects_holds(r, dir, d->path, d->text, d->len) ||
+	       !rejects_is_fresh(r, dir, d->path, writer(d));
 }
 
 /* 0 or -errno; what is refused is kept. */
@@ -576,7 +654,7 @@ static int save(struct document *d)
 		refuse(d);
 		return r;
 	}
-	if (rejects_clear(d->mount->rejects, dir, d->path))
+	if (ends_refusal(d, dir) && rejects_clear(d->mount->rejects, dir, d->path))
 		kernel_inval_ino(d->mount->kernel, dir);
 	if (!d->edit.result)
 		return 0;

@@ -268,7 +268,10 @@ static int send_change(
 	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
 {
 	enum patch_form form = patch_form(&e->file, current, merged);
-	int r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
+	int r;
+
+	free(steal_ptr(e->tag_version));
+	r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
 
 	if (r != -EOPNOTSUPP)
 		return r;

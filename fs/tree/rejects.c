@@ -1,5 +1,6 @@
 #include "fs/tree/rejects.h"
 
+#include "client/clock.h"
 #include "client/map.h"
 #include "fs/tree/state.h"
 
@@ -7,6 +8,16 @@
 #include <pthread.h>
 
 static const char *const suffixes[] = {".rejected", ".error"};
+
+#define FRESH_NS  (2 * NSEC_PER_SEC)
+#define FRESH_MAX 64 /* refusals that are remembered: at most that many of 2 s */
+
+struct refusal {
+	uint64_t dir; /* with the kind: which file */
+	enum kind kind;
+	struct process_id who;
+	int64_t when; /* monotonic; 0: none */
+};
 
 struct rejects {
 	struct inode_table *inodes;
@@ -16,6 +27,8 @@ struct rejects {
 	gid_t gid;
 	pthread_mutex_t lock;
 	struct map kept; /* lock; where it would stand -> struct kept: what this mount left there */
+	struct refusal fresh[FRESH_MAX]; /* lock; the newest */
+	size_t next;			 /* lock; the oldest of them */
 };
 
 struct kept {
@@ -141,6 +154,46 @@ void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, con
 {
 	keep(r, dir, file, suffixes[0], text, len);
 	keep(r, dir, file, suffixes[1], reason->data ? reason->data : "", reason->len);
+}
+
+void rejects_note(
+	struct rejects *r, uint64_t dir, const struct place *file, const struct process_id *who)
+{
+	pthread_mutex_lock(&r->lock);
+	r->fresh[r->next++ % FRESH_MAX] = (struct refusal){dir, file->kind, *who, now_monotonic()};
+	pthread_mutex_unlock(&r->lock);
+}
+
+static bool is_of(const struct refusal *f, uint64_t dir, const struct place *file,
+	const struct process_id *who)
+{
+	return f->when && f->dir == dir && f->kind == file->kind && process_id_equal(&f->who, who);
+}
+
+bool rejects_is_fresh(
+	struct rejects *r, uint64_t dir, const struct place *file, const struct process_id *who)
+{
+	int64_t since = now_monotonic() - FRESH_NS;
+	bool fresh = false;
+
+	pthread_mutex_lock(&r->lock);
+	for (size_t i = 0; i < FRESH_MAX; i++)
+		fresh = fresh || (is_of(&r->fresh[i], dir, file, who) && r->fresh[i].when > since);
+	pthread_mutex_unlock(&r->lock);
+	return fresh;
+}
+
+bool rejects_holds(
+	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len)
+{
+	_cleanup_free_ char *name = xasprintf("%s%s", layout[file->kind].name, suffixes[0]);
+	_cleanup_inode_ struct inode *n = scratch_lookup(r->inodes, dir, name);
+	_cleanup_free_ char *kept = NULL;
+	size_t kept_len = 0;
+
+	if (n)
+		kept = scratch_read(r->inodes, n, 0, SCRATCH_FILE_MAX, &kept_len);
+	return kept && kept_len == len && memcmp(kept, text, len) == 0;
 }
 
 static void drop_state(struct rejects *r, const struct place *dir, const char *name)

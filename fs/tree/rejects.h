@@ -8,6 +8,7 @@
 
 #include "client/journal.h"
 #include "fs/tree/layout.h"
+#include "fs/tree/process.h"
 #include "fs/tree/scratch.h"
 
 struct rejects;
@@ -25,6 +26,19 @@ void rejects_free(struct rejects *r);
  */
 void rejects_keep(struct rejects *r, uint64_t dir, const struct place *file, const char *text,
 	size_t len, const struct buf *reason);
+
+/*
+ * The process's save of the file was refused just now. What it writes there within the next 2 s, and
+ * is what was there before, it puts back by itself, as vim -es does: nobody took the text back.
+ */
+void rejects_note(
+	struct rejects *r, uint64_t dir, const struct place *file, const struct process_id *who);
+bool rejects_is_fresh(
+	struct rejects *r, uint64_t dir, const struct place *file, const struct process_id *who);
+
+/* Whether the text that stands beside the file is this one. */
+bool rejects_holds(
+	struct rejects *r, uint64_t dir, const struct place *file, const char *text, size_t len);
 
 /* A save of the file was accepted. True when something stood beside it. */
 bool rejects_clear(struct rejects *r, uint64_t dir, const struct place *file);

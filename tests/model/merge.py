@@ -36,6 +36,13 @@ def value_of(kind, tag, obj):
     return found[0] if found else None
 
 
+def line(source):
+    """What `from` shows."""
+    kind, place = source.get("kind", "DockerImage"), source.get("namespace")
+    words = "" if kind == "DockerImage" else f"{kind} {place}/" if place else f"{kind} "
+    return f"{words}{source.get('name', '')}\n".encode()
+
+
 def is_empty(value):
     return value is None or value == {} or value == []
 

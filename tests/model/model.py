@@ -216,8 +216,8 @@ class Model:
         parts = path.split("/")
         if len(parts) == 2 and (parts[1] in STREAM_FILES or parts[1] == "tags"):
             return parts[1] if parts[1] != "tags" else "directory", None
-        if len(parts) == 4 and parts[1] == "tags" and parts[3] in ("spec.json", "status.json", "image"):
-            kind = parts[3] if parts[3] == "image" else "tag " + parts[3]
+        if len(parts) == 4 and parts[1] == "tags" and parts[3] in ("spec.json", "status.json", "from", "image"):
+            kind = parts[3] if parts[3] in ("from", "image") else "tag " + parts[3]
             return kind, self.tag_of(parts[0], parts[2])
         return None
 
@@ -252,6 +252,9 @@ class Model:
             value = merge.value_of(kind, tag, stream.obj)
             if value is not None:
                 files[f"{top}/{kind[4:]}"] = kind, tag, merge.text(value)
+        source = (merge.value_of("tag spec.json", tag, stream.obj) or {}).get("from")
+        if source:
+            files[f"{top}/from"] = "from", tag, merge.line(source)
         history = merge.value_of("tag status.json", tag, stream.obj)
         if history and history.get("items"):
             data = history["items"][0]["dockerImageReference"].encode() + b"\n"

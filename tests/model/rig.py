@@ -47,7 +47,7 @@ class Server:
         options = main.Options("4", True, 60)
         options.replicas, options.lag = 1, 0
         auth = main.make_auth(args)
-        self.app = main.App(main.Store(), auth, options, 0.5, main.Importer("", 0.08, ""))
+        self.app = main.App(main.Store(), auth, options, 0.5, main.Importer())
         main.load_all(self.app, args)
         authority = main.Authority()
         server = main.Server(self.app, authority.server_context(), 0)

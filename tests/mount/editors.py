@@ -45,6 +45,7 @@ class Editor:
     conflict: str = "asked,err,dirty/theirs"
     ext4_refused: str = "err,dirty/new"  # Part 1b: fsync=EIO, else close=EINVAL, renameover=EPERM
     ext4_right: str = "ok"  # the save after that, and the one in a conflict: measured with these
+    file: str = "spec.json"
     ext4_conflict: str = "asked,ok/mine"  # keys and strace's fault injection
 
 
@@ -232,7 +233,7 @@ def _nano(name, command, **more):
         "replace": (("<C-\\>", r"Search \(to replace\)"), ("{old}<Enter>", "Replace with"),
                     ("{new}<Enter>", "Replace this instance"), ("A", r"\[ Replaced 1 ")),
         "save": (("<C-o>", "File Name to Write.*: spec.json"), ("<Enter>", None)),
-        "saved": r"\[ Wrote \d+ lines", "failed": r"\[ (Error|Cannot) .*\]",
+        "saved": r"\[ Wrote \d+ lines?", "failed": r"\[ (Error|Cannot) .*\]",
         "says": ("[ Error writing spec.json: Input/output error ]",
                  "[ Error writing spec.json: Stale file handle ]"),
         "questions": ((r"File on disk has changed", "y"),),
@@ -309,6 +310,7 @@ EDITORS = [
            ext4_refused="SILENT", refused="SILENT", why_refused="doesn't look at close()"),
     Editor("ne", "ne",
            replace=(("<C-k>", r"\nCommand"), ("GotoLine 1<Enter>", r" L: +1 "),
+                    ("<C-k>", r"\nCommand"), ("MoveSOL<Enter>", r" C: +1 "),
                     ("<C-k>", r"\nCommand"), ("Find {old}<Enter>", r" L: +([2-9]|\d\d)"),
                     ("<C-k>", r"\nCommand"),
                     ("ReplaceAll {new}<Enter>", '"{new}"(?s:.*)1 replacement')),
@@ -333,7 +335,7 @@ EDITORS = [
     _kak("kakoune, replace", "kak -e 'set global writemethod replace'",
          left_refused=(".spec.json.kak.XXXXXX",), says=("'w': replacing file failed", ""), **OLD),
     Editor("mcedit", "mcedit",
-           replace=(("<C-Home><F4>", "Enter search string"),
+           replace=(("<C-Home><Home><F4>", "Enter search string"),
                     ("{old}<Tab>{new}<Enter>", "Confirm replace"),
                     ("<Enter>", r'\[-M--\](?s:.*)"{new}"')),
            save=(("<F2>", "Confirm save file"), ("<Enter>", None)),
@@ -349,6 +351,28 @@ EDITORS = [
            leave=(("Q<Enter>", None),),
            ext4_conflict="ok/mine", conflict="err,dirty/theirs"),
 ]
+
+
+def _of_from(value):
+    """The same for tags/TAG/from: another name, and text without quotes."""
+    if isinstance(value, tuple):
+        return tuple(map(_of_from, value))
+    if not isinstance(value, str):
+        return value
+    for old, new in (("spec.json", "from"), ('"{new}"', "{new}"), (r'\"{new}\"', "{new}"),
+                     ('"{old}"', "{old}"), ('"AAAA"', "AAAA"), ('"XXXX"', "XXXX"),
+                     (r" L: +([2-9]|\d\d)", r" C: +([2-9]|\d\d)")):
+        value = value.replace(old, new)
+    return value
+
+
+def of_from(editor):
+    fields = {field.name: _of_from(getattr(editor, field.name))
+              for field in dataclasses.fields(editor) if field.name not in ("name", "command")}
+    return dataclasses.replace(editor, **{**fields, "file": "from"})
+
+
+EDITORS += [of_from(editor) for editor in EDITORS]
 
 
 def installed(editor):

@@ -19,7 +19,7 @@ import threading
 from events import FLAGS, Inotify, mask
 
 NAMES = ("imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json")
-TAG_NAMES = ("spec.json", "status.json", "image")
+TAG_NAMES = ("spec.json", "status.json", "from", "image")
 WATCHED = mask("ATTRIB|CLOSE_WRITE|MOVED_FROM|MOVED_TO|CREATE|DELETE")
 REMEMBERED = 12  # events of each path, for the report
 PROMPT = 0.2  # seconds until somebody who waits looks whether he should end

@@ -78,7 +78,7 @@ def _write():
     lines = [INTRODUCTION]
     for kind, rows in sorted(_tables.items()):
         cases = list(dict.fromkeys(case for row in rows.values() for case in row if case != "why"))
-        lines += [f"## {kind}", "", f"| {kind[:-1]} | " + " | ".join(cases + ["why"]) + " |",
+        lines += [f"## {kind}", "", f"| {kind.split()[0][:-1]} | " + " | ".join(cases + ["why"]) + " |",
                   "|---" * (len(cases) + 2) + "|"]
         for tool, row in rows.items():
             lines.append(f"| `{tool}` | "

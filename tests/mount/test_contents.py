@@ -59,13 +59,24 @@ def model_of_stream(item):
              "metadata.json": text(without(stream["metadata"], "resourceVersion", "generation")),
              "spec.json": text(spec), "status.json": text(stream["status"])}
     for tag in stream["spec"].get("tags") or []:
-        files[f"tags/{escape(tag['name'])}/spec.json"] = text(without(tag, "generation"))
+        place = f"tags/{escape(tag['name'])}"
+        files[place + "/spec.json"] = text(without(tag, "generation"))
+        if tag.get("from"):
+            files[place + "/from"] = line(tag["from"])
     for tag in stream["status"].get("tags") or []:
         place = f"tags/{escape(tag['tag'])}"
         files[place + "/status.json"] = text(tag)
         if tag["items"]:
             files[place + "/image"] = tag["items"][0]["dockerImageReference"] + "\n"
     return {name: content.encode() for name, content in files.items()}
+
+
+def line(source):
+    """What `from` shows of a reference without odd characters."""
+    if source["kind"] == "DockerImage":
+        return source["name"] + "\n"
+    place = source["namespace"] + "/" if source.get("namespace") else ""
+    return f"{source['kind']} {place}{source['name']}\n"
 
 
 def escape(tag):
@@ -146,7 +157,7 @@ def test_odd_names(odd_server, start_mount):
 
 def test_what_is_there(odd_server, start_mount):
     tags = start_mount(odd_server) / "dev/spec.json/tags"
-    assert sorted(os.listdir(tags / "wanted")) == ["spec.json"]
+    assert sorted(os.listdir(tags / "wanted")) == ["from", "spec.json"]
     assert sorted(os.listdir(tags / "pushed")) == ["image", "status.json"]
     assert sorted(os.listdir(tags / "failed")) == ["status.json"]
     assert sorted(os.listdir(tags / "pointer")) == ["image", "status.json"]

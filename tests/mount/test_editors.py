@@ -31,7 +31,12 @@ _server = None
 
 
 def stream_of(editor, case):
-    return "-".join(re.findall("[a-z]+", editor.name.lower()) + [case])
+    kind = ["from"] if editor.file == "from" else []
+    return "-".join(re.findall("[a-z]+", editor.name.lower()) + kind + [case])
+
+
+def source(tag):
+    return {"kind": "DockerImage", "name": f"registry.example/editors/image:{tag}"}
 
 
 @dataclasses.dataclass
@@ -45,16 +50,26 @@ class Document:
     def tag(self):
         return _server.get(NAMESPACE, self.stream)["spec"]["tags"][0]
 
+    def is_from(self):
+        return self.path.name == "from"
+
     def note(self):
-        return self.tag()["annotations"]["note"]
+        tag = self.tag()
+        if self.is_from():
+            return tag["from"]["name"].rpartition(":")[2]
+        return tag["annotations"]["note"]
+
+    def shows(self, note):
+        return (f":{note}\n" if self.is_from() else f'"{note}"') in self.path.read_text()
 
     def change_note(self, note):
         """By somebody else, in another second than before: some editors look at seconds only."""
         wait_for(lambda: int(time.time()) > int(self.path.stat().st_mtime), 5, "the next second")
+        fields = {"from": source(note)} if self.is_from() else {"annotations": {"note": note}}
         _server.request("PATCH", _server.streams(NAMESPACE, self.stream),
-                        {"spec": {"tags": [{"name": "v1", "annotations": {"note": note}}]}},
+                        {"spec": {"tags": [{"name": "v1", **fields}]}},
                         "application/strategic-merge-patch+json")
-        wait_for(lambda: f'"{note}"' in self.path.read_text(), 10, "the change on the mount")
+        wait_for(lambda: self.shows(note), 10, "the change on the mount")
         self.settle()
 
     def settle(self):
@@ -66,7 +81,7 @@ class Document:
 
     def beside(self):
         ours = {"imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
-                "tags", "image"}
+                "tags", "image", "from"}
         return sorted(re.sub(r"(^tmp|\.kak\.)\w{6}$", r"\1XXXXXX", name)
                       for name in set(os.listdir(self.path.parent)) - ours)
 
@@ -86,7 +101,7 @@ def save(session, document, old, new):
     assert document.note() == new
     status = document.path.stat()
     text = document.path.read_text()
-    assert f'"{new}"' in text and status.st_size == len(text)
+    assert document.shows(new) and status.st_size == len(text)
     document.settle()
     after = document.path.stat()
     assert (after.st_mtime_ns, after.st_size, after.st_ino) == (
@@ -112,8 +127,10 @@ def accepted(editor, place, document, seen):
 
 def refused(editor, place, document, seen):
     before, tag = document.path.read_text(), document.tag()
+    old, new, field = (("image", "image:x", "name") if document.is_from()
+                       else ("DockerImage", "Nope", "kind"))
     with Session(editor, place, document.path) as session:
-        session.edit("DockerImage", "Nope")
+        session.edit(old, new)
         saved = session.save()
         shown = document.path.read_text()
         gone = session.quit()
@@ -122,15 +139,15 @@ def refused(editor, place, document, seen):
         assert editor.says[0] in session.said, session.said
         assert shown == before
         assert document.tag() == tag
-        document.check_kept(before.replace("DockerImage", "Nope"), "spec.tags[v1].from.kind")
+        document.check_kept(before.replace(old, new), f"spec.tags[v1].from.{field}")
         if not gone:
-            session.edit("Nope", "DockerImage")
+            session.edit(new, old)
             save_and_quit(session, document, "AAAA", "BBBB")
     if gone:
         with Session(editor, place, document.path) as session:
             save_and_quit(session, document, "AAAA", "BBBB")
     seen["refused, then right"] = "ok"
-    assert document.tag()["from"] == tag["from"]
+    assert document.is_from() or document.tag()["from"] == tag["from"]
     seen["left then"] = " ".join(document.beside()) or "none"
     assert document.beside() == sorted(editor.left + editor.left_refused)
 
@@ -153,8 +170,9 @@ def conflict(editor, place, document, seen):
             seen["conflict"] = asked + (
                 "SILENT" if saved else "err,clean" if gone else "err,dirty") + "/theirs"
             assert editor.says[1] in session.said, session.said
-            assert document.note() == "XXXX" and '"XXXX"' in document.path.read_text()
-            document.check_kept(mine, "annotations", "AAAA", "BBBB", "XXXX")
+            assert document.note() == "XXXX" and document.shows("XXXX")
+            document.check_kept(mine, "from" if document.is_from() else "annotations", "AAAA",
+                                "BBBB", "XXXX")
             again = gone or not session.reread()
             if not again:
                 save_and_quit(session, document, "XXXX", "CCCC")
@@ -199,7 +217,8 @@ def wanted(request):
 def document(mount, editor, case):
     """A tag's own file, or the whole spec: the saves differ, the editors don't."""
     stream = stream_of(editor, case)
-    name = "spec.json" if case == "refused" else "tags/v1/spec.json"
+    name = ("tags/v1/from" if editor.file == "from" else
+            "spec.json" if case == "refused" else "tags/v1/spec.json")
     return Document(mount.path, stream, mount / NAMESPACE / stream / name)
 
 
@@ -217,7 +236,7 @@ def futures(request, directory):
     for number, case in chosen:
         server.create(NAMESPACE, stream_of(EDITORS[number], case), tags=[{
             "name": "v1", "annotations": {"note": "AAAA"},
-            "from": {"kind": "DockerImage", "name": "registry.example/editors/image:1"}}])
+            "from": source("AAAA" if EDITORS[number].file == "from" else "1")}])
     if USER:
         shutil.chown(homes, USER)
     with pytest.MonkeyPatch.context() as patch:
@@ -238,7 +257,8 @@ def futures(request, directory):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("number", range(len(EDITORS)), ids=[editor.name for editor in EDITORS])
+@pytest.mark.parametrize("number", range(len(EDITORS)), ids=[
+    editor.name + ", from" * (editor.file == "from") for editor in EDITORS])
 def test_editor(futures, number, case):
     editor = EDITORS[number]
     if not installed(editor):
@@ -251,7 +271,7 @@ def test_editor(futures, number, case):
            "conflict": "what the other wrote was never read, so it isn't overwritten"
                        if "/theirs" in seen.get("conflict", "") else ""}
     for column, outcome in seen.items():
-        record("editors", editor.name, column, outcome, ext4.get(column, "ok"), why.get(column, ""))
+        record("editors" + " of from" * (editor.file == "from"), editor.name, column, outcome, ext4.get(column, "ok"), why.get(column, ""))
     if failure:
         pytest.fail(failure, pytrace=False)
     expected = {"refused": editor.refused, "conflict": editor.conflict}.get(case, "ok")

@@ -235,7 +235,7 @@ def lookup_policy(change):
 def tag_changed(change):
     app = change.get()
     spec_of(app, "v1")["from"]["name"] = "quay.io/example/app:2"
-    return edited(change, app, "spec.json", "tags/v1/spec.json")
+    return edited(change, app, "spec.json", "tags/v1/spec.json", "tags/v1/from")
 
 
 @scenario()
@@ -288,14 +288,15 @@ def tag_removed_from_both(change):
 def spec_appears(change):
     app = change.get()
     app["spec"]["tags"].append(spec_tag("old"))
-    return change.new("app/tags/old/spec.json") + edited(change, app, "spec.json")
+    return change.new("app/tags/old/spec.json", "app/tags/old/from") + edited(change, app, "spec.json")
 
 
 @scenario()
 def spec_vanishes(change):
     app = change.get()
     without_spec(app, "v1")
-    return change.unlink("app/tags/v1/spec.json") + edited(change, app, "spec.json")
+    return change.unlink("app/tags/v1/spec.json", "app/tags/v1/from") + edited(
+        change, app, "spec.json")
 
 
 @scenario()
@@ -361,9 +362,9 @@ def several_at_once(change):
     history_of(app, "v1")["items"].insert(0, item(9))
     history_of(app, "failed")["items"] = [item(4)]
     return (change.rm("app/tags/v2") + change.mkdir("app/tags/v4")
-            + change.new("app/tags/old/spec.json", "app/tags/failed/image") + edited(
+            + change.new("app/tags/old/spec.json", "app/tags/old/from", "app/tags/failed/image") + edited(
                 change, app, "metadata.json", "spec.json", "status.json", "tags/v1/spec.json",
-                "tags/v1/status.json", "tags/v1/image", "tags/failed/status.json"))
+                "tags/v1/from", "tags/v1/status.json", "tags/v1/image", "tags/failed/status.json"))
 
 
 @scenario(lambda: [])
@@ -875,13 +876,13 @@ def set_label(value):
 
 def own_tag(change):
     path = change.at("app/tags/v1/spec.json")
-    return [("save", path, in_json(change.before, path, set_image))], change.of("spec.json")
+    return [("save", path, in_json(change.before, path, set_image))], change.of("spec.json", "tags/v1/from")
 
 
 def own_spec(change):
     path = change.at("app/spec.json")
     return ([("save", path, in_json(change.before, path, lambda v: set_image(v["tags"][-1])))],
-            change.of("tags/v2/spec.json"))
+            change.of("tags/v2/spec.json", "tags/v2/from"))
 
 
 def own_metadata(change):
@@ -904,8 +905,8 @@ def own_object(change):
         set_image(spec_of(value, "v1"))
 
     return ([("save", path, in_json(change.before, path, edit))],
-            [step for step in change.of("metadata.json", "spec.json", "tags/v1/spec.json")
-             if step[1] != path])
+            [step for step in change.of("metadata.json", "spec.json", "tags/v1/spec.json",
+                                        "tags/v1/from") if step[1] != path])
 
 
 def own_unchanged(change):
@@ -915,7 +916,7 @@ def own_unchanged(change):
 
 def own_rename_over(change):
     path = change.at("app/tags/v1/spec.json")
-    return [("replace", path, in_json(change.before, path, set_image))], change.of("spec.json")
+    return [("replace", path, in_json(change.before, path, set_image))], change.of("spec.json", "tags/v1/from")
 
 
 def own_new_tag(change):
@@ -1113,7 +1114,7 @@ def several_changes(change):
     app["metadata"]["labels"] = {"tier": "data"}
     app["spec"]["tags"].append(spec_tag("old"))
     change.create(a_stream("other", [spec_tag("x")]))
-    return (change.mkdir("other") + change.new("app/tags/old/spec.json")
+    return (change.mkdir("other") + change.new("app/tags/old/spec.json", "app/tags/old/from")
             + edited(change, app, "metadata.json", "spec.json"))
 
 

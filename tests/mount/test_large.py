@@ -49,7 +49,7 @@ def test_ten_thousand_streams(start_server, start_mount):
     assert sum(len(os.listdir(mount / name)) for name in namespaces) == 10000
     place = mount / namespaces[7]
     content = {name: data for name, data in walk(place).items()}
-    assert len(content) == 500 * (5 + 5 * 3)
+    assert len(content) == 500 * (5 + 5 * 4)
     for name in os.listdir(place):
         assert json.loads(content[f"{name}/imagestream.json"])["metadata"]["name"] == name
 

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 import stat
 import subprocess
@@ -72,7 +73,7 @@ def writable(top):
             for name in names if bits(top / name) & 0o222}
 
 
-EVERYTHING = {".", *FILES, "TAG/.", "TAG/spec.json", "TAG/status.json"}
+EVERYTHING = {".", *FILES, "TAG/.", "TAG/spec.json", "TAG/status.json", "TAG/from"}
 EDITOR = EVERYTHING - {"status.json", "TAG/status.json"}
 
 
@@ -286,7 +287,7 @@ def test_a_refusal_hides_nothing_else(server, start_mount):
 @pytest.mark.parametrize("verbs,resource,expected", [
     (["update"], "imagestreams", {".", "imagestream.json", "imagestream.yaml"}),
     (["patch"], "imagestreams", {".", "metadata.json", "spec.json", "tags", "TAG/.",
-                                 "TAG/spec.json"}),
+                                 "TAG/spec.json", "TAG/from"}),
     (["patch"], "imagestreams/status", {".", "status.json", "TAG/.", "TAG/status.json"}),
     (["patch"], "*/status", {".", "status.json", "TAG/.", "TAG/status.json"}),
     (["delete"], "imagestreamtags", {"tags"}),
@@ -391,13 +392,17 @@ def test_who_may_not_write(server, start_mount):
 
 
 def test_one_file_of_several(server, start_mount):
-    """Scratch beside it works, and the files that may not be written stay as they are."""
+    """Scratch beside it works, and the files that may not be changed take no other text."""
     mount = start_mount(server, "--context", "developer")
     stream = mount / "dev/scratch"
-    (stream / "note").write_text("mine")
-    refuses_everything(stream, ["status.json"])
+    status = (stream / "status.json").read_text()
+    other = json.dumps({**json.loads(status), "tags": [{"tag": "mine", "items": None}]})
+    (stream / "note").write_text(other)
+    fails(errno.EACCES, (stream / "status.json").write_text, other)
+    assert (stream / "status.json.rejected").read_text() == other
     fails(errno.EACCES, os.rename, stream / "note", stream / "status.json")
-    assert (stream / "note").read_text() == "mine"
+    assert (stream / "note").read_text() == other and (stream / "status.json").read_text() == status
+    assert not os.access(stream / "status.json", os.W_OK)
     set_label(stream / "metadata.json", saved="yes")
     assert server.get("dev", "scratch")["metadata"]["labels"]["saved"] == "yes"
     shutil.rmtree(stream)
@@ -762,8 +767,8 @@ def test_ordinary_user(server, start_mount):
     assert as_nobody("ls", "-l", stream).returncode == 0
     done = as_nobody("stat", "-c", "%A %U", stream / "spec.json", stream / "status.json")
     assert done.stdout.split() == ["-rw-r--r--", "nobody", "-r--r--r--", "nobody"]
-    done = as_nobody("sh", "-c", f'cd {stream} && sed -i s/name/name/ spec.json && echo x > status.json')
-    assert "status.json: Permission denied" in done.stderr
+    done = as_nobody("sh", "-c", f'cd {stream} && sed -i s/name/name/ spec.json && cp metadata.json status.json')
+    assert "failed to close 'status.json'" in done.stderr
     done = as_nobody("jq", '.labels.by = "nobody"', stream / "metadata.json")
     script = f'cat > {stream}/metadata.json <<"END"\n{done.stdout}END\n'
     assert as_nobody("sh", "-c", script).returncode == 0

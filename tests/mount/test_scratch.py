@@ -336,7 +336,7 @@ def test_spec_of_a_pushed_tag_by_rename(stream):
     replace(path, text({"name": "pushed", "annotations": {"x": "y"}}))
     assert stream.tags()["pushed"]["annotations"] == {"x": "y"}
     stream.holds("tags/pushed/spec.json", stream.value("tags/pushed/spec.json"))
-    assert names(path.parent) == {"image", "spec.json", "status.json"}
+    assert names(path.parent) == {"image", "spec.json", "status.json"}  # it follows nothing
 
 
 def test_never_saved_it_vanishes(stream):

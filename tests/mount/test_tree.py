@@ -27,7 +27,7 @@ ODD = {
     "ümlaut-日本-🐟": "ümlaut-日本-🐟", "u\u0308": "u\u0308", "ü": "ü", "host:5000@x": "host:5000@x",
     " ": " ", "two  spaces ": "two  spaces ", "-rf": "-rf", "\\back": "\\back", "\"q\"'": "\"q\"'",
     "*": "*", "<&>": "<&>", "\u2028": "\u2028", "UPPER": "UPPER", "upper": "upper",
-    "spec.json": "spec.json", "tags": "tags", "image": "image",
+    "spec.json": "spec.json", "tags": "tags", "image": "image", "from": "from",
     "x" * 255: "x" * 255, "ü" * 127: "ü" * 127, "/" * 85: "%2F" * 85}
 # No room in 255 bytes, or (NUL alone) the name of another tag.
 TOO_LONG = {"y" * 256: "y" * 256, "ü" * 128: "ü" * 128, "/" * 86: "%2F" * 86,
@@ -175,7 +175,7 @@ def test_streams_named_like_files(odd):
             "tags"]
         assert json.loads(read(place / "metadata.json"))["name"] == name
     tags = odd / "dev/spec.json/tags"
-    assert sorted(os.listdir(tags / "both")) == ["image", "spec.json", "status.json"]
+    assert sorted(os.listdir(tags / "both")) == ["from", "image", "spec.json", "status.json"]
     assert os.listdir(tags / "empty") == ["status.json"]
     assert os.listdir(odd / "dev/1.0/tags") == []
 

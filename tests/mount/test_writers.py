@@ -33,10 +33,11 @@ STALE = "stale file handle|system error -116"
 WORDS = {"close": ("invalid argument", STALE), "fsync": ("input/output error|i/o error", STALE),
          "rename": ("invalid argument", "resource busy")}
 DOCUMENTS = {"imagestream.json", "imagestream.yaml", "metadata.json", "spec.json", "status.json",
-             "tags"}
+             "tags", "from"}
 # Names that are new every time, for a table that isn't.
 RANDOM = [(r"\b(sed|XX|d2utmp|json\.gawk\.|json\.o)\w{6}\b", r"\1XXXXXX"),
-          (r"(\.spec\.json\.)\w{6}\b", r"\1XXXXXX"), (r"\btmp\w{8}\b", "tmpXXXXXXXX"),
+          (r"\b(from\.gawk\.|from\.o)\w{6}\b", r"\1XXXXXX"), (r"\bfrom\.\d{5,}", "from.NNN"),
+          (r"(\.spec\.json\.|\.from\.)\w{6}\b", r"\1XXXXXX"), (r"\btmp\w{8}\b", "tmpXXXXXXXX"),
           (r"\bjson\.\d{5,}", "json.NNN"), (r"\btmp-[0-9a-f]{12,}", "tmp-XXX")]
 SHARED = {}  # what the processes of the writers inherit
 
@@ -79,7 +80,7 @@ class Place:
         self.writer = writer
         self.stream = root / NAMESPACE / stream_of(writer.name)
         self.directory = self.stream
-        if writer.file == "spec.json":
+        if writer.file in ("spec.json", "from"):
             self.directory = self.stream / "tags" / TAG
         self.path = self.directory / writer.file
         self.work = pathlib.Path(tempfile.mkdtemp(dir=SHARED["work"]))
@@ -210,6 +211,8 @@ class Check:
             return False
         if self.writer.file.endswith(".yaml"):
             return new in run.content
+        if self.writer.file == "from":
+            return run.content == self.place.new
         return json.loads(run.content) == json.loads(self.place.new)
 
     def refuse(self):
@@ -227,7 +230,9 @@ class Check:
         self.expect(case, first.startswith(
             f'ImageStream.image.openshift.io "{self.stream}" is invalid: '),
             f"the reason begins {first!r}")
-        self.expect(case, any(f"spec.tags[{TAG}].from.kind" in cause and "Required value" in cause
+        field, why = (("name", "Invalid value") if self.writer.file == "from"
+                      else ("kind", "Required value"))
+        self.expect(case, any(f"spec.tags[{TAG}].from.{field}" in cause and why in cause
                               for cause in causes), f"the causes are {causes}")
 
     def failed(self, case, run, text):
@@ -251,11 +256,11 @@ class Check:
         elif writer.same_text:
             self.expect(case, kept == place.new, f"kept {kept!r}, not {place.new!r}")
         else:
-            self.expect(case, kept and json.loads(kept) == json.loads(place.new), f"kept {kept!r}")
+            self.expect(case, kept and self.is_new(kept), f"kept {kept!r}")
         left = [self.pattern(case, name) for name in run.left]
         for path in (place.directory / name for name in run.left):
             if writer.how == "rename" and path.name not in writer.left and path.is_file():
-                self.expect(case, json.loads(path.read_text()) == json.loads(place.new),
+                self.expect(case, self.is_new(path.read_text()),
                             f"{path.name} isn't what was to be saved")
         place.clean(run.left)
         outcome = run.word + (",kept" if kept is not None else ",LOST")
@@ -265,6 +270,12 @@ class Check:
             outcome += ", left " + " ".join(left)
         ext4 = "their change is lost" if case == "conflict" else writer.refused
         self.cells[case] = (outcome, ext4, self.note(case, run))
+
+    def is_new(self, text):
+        """Whether it says what was to be saved."""
+        if self.writer.file == "from":
+            return text.strip() == self.place.new.strip()
+        return json.loads(text) == json.loads(self.place.new)
 
     def pattern(self, case, name):
         """A name that was left, without its random part."""
@@ -329,7 +340,7 @@ class Check:
             (doors / "go").touch()
             run = place.finish(process)
         self.expect(case, self.from_name() == theirs, f"the server has {self.from_name()}")
-        by_field = writer.file == "spec.json"
+        by_field = writer.file in ("spec.json", "from")
         self.failed(case, run, text.replace(base, theirs) if by_field else None)
         reason = place.beside(".error") or ""
         for part in (f"spec.tags[{TAG}].from", base, theirs, mine) if by_field else ():
@@ -372,6 +383,8 @@ def make_plain(directory, names):
         if place.path.suffix == ".yaml":
             text = ("spec:\n  tags:\n  - name: v1\n    from:\n      kind: DockerImage\n"
                     f"      name: {IMAGE % 1}\n")
+        if place.path.name == "from":
+            text = IMAGE % 1 + "\n"
         place.path.write_text(text)
 
 
@@ -449,7 +462,8 @@ def check(checks, name):
 def test_writer(check, name, case):
     if case in check["cells"]:
         outcome, ext4, note = check["cells"][case]
-        results.record("writers", name, case, outcome, ext4, note)
+        kind = "writers of from" if writers.BY_NAME[name].file == "from" else "writers"
+        results.record(kind, name.removesuffix(writers.OF_FROM), case, outcome, ext4, note)
     assert not check["problems"].get(case), "\n".join(
         [writers.BY_NAME[name].command, *check["problems"][case]])
 

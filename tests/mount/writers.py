@@ -8,6 +8,7 @@ archives and the like.
 import dataclasses
 import importlib.util
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -248,6 +249,24 @@ raise SystemExit(not file.commit())
     Writer("curl >", 'curl -s -S "file://$NEW" > "$F"', how="exit", refused="SILENT,new",
            needs=("curl",)),
 ]
+# What can't write one line, or nothing else than JSON.
+NO_LINE = re.compile(r"jq|yq|prettier|sh >>|sh \( builtins \)")
+
+
+def of_from(writer):
+    """The same for tags/TAG/from."""
+    here = {name: getattr(writer, name).replace("spec.json", "from")
+            for name in ("left", "left_failed", "message")}
+    return dataclasses.replace(writer, name=writer.name + OF_FROM, file="from",
+                               kinds=("quay.io/example", "quay.io/EXAMPLE"), **here)
+
+
+OF_FROM = ", from"
+WRITERS += [of_from(writer) for writer in WRITERS if not NO_LINE.search(writer.name)]
+WRITERS.append(Writer("cp tmp && mv" + OF_FROM, 'cp "$NEW" "$F.tmp" && mv "$F.tmp" "$F"',
+                      how="rename", refused="err,old", left_failed="from.tmp", file="from",
+                      message="subdirectory of itself|input/output error",
+                      kinds=("quay.io/example", "quay.io/EXAMPLE")))
 BY_NAME = {writer.name: writer for writer in WRITERS}
 
 # Waits for the test between the opening of the file for writing and the first write, or before the

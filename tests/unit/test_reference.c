@@ -53,6 +53,11 @@ static void test_show(void **state)
 		"ImageStreamTag v2\n");
 	assert_shows("{\"kind\":\"ImageStreamTag\",\"namespace\":\"prod\",\"name\":\"web:v2\"}",
 		"ImageStreamTag prod/web:v2\n");
+	assert_shows("{\"kind\":\"ImageStreamTag\",\"name\":\"a/b\"}", "ImageStreamTag a%2Fb\n");
+	assert_shows(
+		"{\"kind\":\"ImageStreamTag\",\"name\":\"web:a/b\"}", "ImageStreamTag web:a/b\n");
+	assert_shows("{\"kind\":\"ImageStreamTag\",\"namespace\":\"x\",\"name\":\"a/b\"}",
+		"ImageStreamTag x/a/b\n");
 	assert_shows("{\"kind\":\"ImageStreamTag\",\"name\":\"web:a\\n b%\\u0000 \"}",
 		"ImageStreamTag web:a%0A b%25%00%20\n");
 	assert_shows("{\"kind\":\"DockerImage\",\"name\":\"a b\"}", "DockerImage a b\n");
@@ -71,6 +76,7 @@ static void test_parse(void **state)
 	MEANS("ImageStreamTag prod/web:v2\n",
 		"{\"kind\":\"ImageStreamTag\",\"namespace\":\"prod\",\"name\":\"web:v2\"}");
 	MEANS("ImageStreamTag web:a/b\n", "{\"kind\":\"ImageStreamTag\",\"name\":\"web:a/b\"}");
+	MEANS("ImageStreamTag a%2Fb\n", "{\"kind\":\"ImageStreamTag\",\"name\":\"a/b\"}");
 	MEANS("ImageStreamImage web@sha256:0123\n",
 		"{\"kind\":\"ImageStreamImage\",\"name\":\"web@sha256:0123\"}");
 	MEANS("ImageStreamTag web:a%0Ab%zz%2\n",
@@ -86,6 +92,9 @@ static void test_parse(void **state)
 	REFUSED("a\rb");
 	REFUSED("a\x01");
 	REFUSED("a\xff");
+	REFUSED("ImageStreamTag\n");
+	REFUSED("DockerImage \n");
+	REFUSED("ImageStreamTag prod/\n");
 	assert_refused("a\0b", 3);
 }
 
