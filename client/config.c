@@ -810,6 +810,29 @@ int config_load(const struct config_flags *flags, struct config **ret, char **re
 	return r;
 }
 
+int config_list(const struct config_flags *flags, bool namespaces, json_t **ret, char **ret_error)
+{
+	const char *path = given(flags->kubeconfig) ? flags->kubeconfig : NULL, *name;
+	_cleanup_json_ json_t *found = json_object();
+	struct kubeconfig k;
+	json_t *entry;
+	int r = kubeconfig_load(path, flags->directory, &k, ret_error);
+
+	if (r < 0)
+		return r;
+	json_object_foreach((json_t *)kubeconfig_entries(&k, KUBECONFIG_CONTEXT), name, entry) {
+		const char *ns = json_str(json_object_get(entry, "fields"), "namespace");
+
+		if (!namespaces || ns)
+			json_object_set_new(found, namespaces ? ns : name, json_null());
+	}
+	kubeconfig_release(&k);
+	*ret = json_array();
+	json_object_foreach(found, name, entry)
+		json_array_append_new(*ret, json_string(name));
+	return 0;
+}
+
 static bool same_text(const char *a, const char *b)
 {
 	return a && b ? streq(a, b) : a == b;

@@ -280,6 +280,11 @@ int kubeconfig_find(const struct kubeconfig *k, enum kubeconfig_kind kind, const
 	return 0;
 }
 
+const json_t *kubeconfig_entries(const struct kubeconfig *k, enum kubeconfig_kind kind)
+{
+	return k->entries[kind];
+}
+
 #define NAMES_MAX 20
 
 char *kubeconfig_names(const struct kubeconfig *k, enum kubeconfig_kind kind)

@@ -48,6 +48,9 @@ int kubeconfig_find(const struct kubeconfig *k, enum kubeconfig_kind kind, const
 /* Those that there are, for a message: "admin, dev", cut after 20. The caller frees. */
 char *kubeconfig_names(const struct kubeconfig *k, enum kubeconfig_kind kind);
 
+/* All of a kind: name → {file, fields}. Borrowed. */
+const json_t *kubeconfig_entries(const struct kubeconfig *k, enum kubeconfig_kind kind);
+
 const char *kubeconfig_word(enum kubeconfig_kind kind); /* "cluster", "user" or "context" */
 
 /* `path` below the directory `file` stands in, unless it is absolute. The caller frees. */

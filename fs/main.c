@@ -750,6 +750,23 @@ static int exit_status(int r)
 	}
 }
 
+/* For a shell's completion. A name with a line end in it would be two. */
+static int complete(const struct options *o)
+{
+	_cleanup_free_ char *error = NULL;
+	_cleanup_json_ json_t *names = NULL;
+	const json_t *name;
+	size_t i;
+	int r = config_list(&o->flags, streq(o->complete, "namespaces"), &names, &error);
+
+	if (r < 0)
+		return complain(r, "%s", error);
+	json_array_foreach(names, i, name)
+		if (!strchr(json_string_value(name), '\n'))
+			puts(json_string_value(name));
+	return 0;
+}
+
 /* What can be found wrong without the server. */
 static int prepare(struct program *p)
 {
@@ -792,6 +809,8 @@ int main(int argc, char *argv[])
 		options_usage(stdout);
 	else if (p.options.version)
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
+	else if (p.options.complete)
+		status = complete(&p.options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	else if (p.options.nothing)
 		status = EXIT_SUCCESS;
 	else if (prepare(&p) < 0)

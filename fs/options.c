@@ -18,7 +18,8 @@ enum type {
 	TYPE_NUMBER,
 	TYPE_MODE,
 	TYPE_VALIDATION,
-	TYPE_FORMAT
+	TYPE_FORMAT,
+	TYPE_COMPLETE
 };
 
 struct row {
@@ -80,8 +81,8 @@ static const struct row rows[] = {
 		"how long one watch may last (300 to 600, at random)"},
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
-	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "MODE",
-		"strict, warn or ignore: what the server does with fields that it doesn't know"},
+	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
+		"what the server does with fields that it doesn't know (strict: refuses them)"},
 	{"dry-run", 0, TYPE_FLAG, FIELD(dry_run), NULL,
 		"the server checks what is written, and nothing is changed"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
@@ -95,6 +96,8 @@ static const struct row rows[] = {
 		"leave no dead mount behind, whatever ends the program"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
+	{"complete", 0, TYPE_COMPLETE, FIELD(complete), "contexts|namespaces",
+		"print those of the kubeconfig, and end"},
 	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
 	{"help", 'h', TYPE_FLAG, FIELD(help), NULL, "print this"},
 };
@@ -112,10 +115,10 @@ void options_usage(FILE *out)
 		_cleanup_free_ char *name = xasprintf(
 			"--%s%s%s", r->name, r->value ? "=" : "", r->value ? r->value : "");
 
-		fprintf(out, "  %c%c%c %-30s %s\n", r->letter ? '-' : ' ',
+		fprintf(out, "  %c%c%c %-34s %s\n", r->letter ? '-' : ' ',
 			r->letter ? r->letter : ' ', r->letter ? ',' : ' ', name, r->help);
 	}
-	fputs("  -o OPTION[,OPTION...]              any of the long ones, or FUSE's\n", out);
+	fputs("  -o OPTION[,OPTION...]                  any of the long ones, or FUSE's\n", out);
 }
 
 /* "10s", "1500ms", "1m30s", "1.5h" as Go's durations; plain seconds; 0: no limit, which is a day. */
@@ -235,6 +238,7 @@ static int complain_of(const struct row *r, const char *dashes, const char *valu
 		[TYPE_NUMBER] = "no number",
 		[TYPE_MODE] = "no permissions in octal",
 		[TYPE_VALIDATION] = "none of strict, warn and ignore",
+		[TYPE_COMPLETE] = "neither contexts nor namespaces",
 		[TYPE_FORMAT] = "neither text nor json"};
 
 	fprintf(stderr, "imagestreamfs: %s%s: %s is %s; see imagestreamfs --help\n", dashes,
@@ -283,6 +287,10 @@ static int set(struct options *o, const struct row *r, const char *dashes, char 
 	case TYPE_FORMAT:
 		error = parse_format(value, field);
 		break;
+	case TYPE_COMPLETE:
+		*(const char **)field = value;
+		error = streq(value, "contexts") || streq(value, "namespaces") ? 0 : -EINVAL;
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -297,8 +305,7 @@ static int set(struct options *o, const struct row *r, const char *dashes, char 
 /* ---- -o ---- */
 
 /* What libfuse, mount(8) and the kernel know; the value of those with '=' is passed on. */
-static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "clone_fd",
-	"max_idle_threads=", "max_threads=", "max_background=", "max_readahead=", "dev", "nodev",
+static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "dev", "nodev",
 	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "rw",
 	"debug", "context=", "fscontext=", "defcontext=", "rootcontext="};
 
@@ -323,6 +330,11 @@ static const char *why_refused(const char *item)
 		{"rootmode=", "the program says it itself"},
 		{"user_id=", "the program says it itself; uid= is whose the files are"},
 		{"group_id=", "the program says it itself; gid= is which group's the files are"},
+		{"clone_fd", "one descriptor is enough for its few threads"},
+		{"max_idle_threads=", "the program has as many threads as it needs"},
+		{"max_threads=", "the program has as many threads as it needs"},
+		{"max_background=", "the kernel's own limit is used"},
+		{"max_readahead=", "the kernel's own limit is used"},
 		{"kernel_cache", "the kernel's caches are kept true by the watch"},
 		{"auto_cache", "the kernel's caches are kept true by the watch"},
 		{"direct_io", "the kernel's caches are kept true by the watch"},
@@ -588,7 +600,7 @@ int options_parse(struct options *o, int argc, char *argv[])
 	}
 	if (r == 0)
 		r = check_together(o);
-	if (r == 0 && !o->help && !o->version)
+	if (r == 0 && !o->help && !o->version && !o->complete)
 		r = set_positional(o, argc - optind, argv + optind);
 	return r;
 }

@@ -12,8 +12,9 @@
 
 struct options {
 	struct config_flags flags;
-	char *mountpoint; /* as given */
-	bool nothing;	  /* mount -f: as if, and no more */
+	char *mountpoint;     /* as given */
+	const char *complete; /* "contexts", "namespaces": to be printed; NULL: no */
+	bool nothing;	      /* mount -f: as if, and no more */
 	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
 		auto_unmount;
 	int verbosity;

@@ -81,6 +81,7 @@ TABLE = [
     ("--umask 1000 M", USAGE, "--umask: 1000 is no permissions in octal"),
     ("--log-format=xml M", USAGE, "--log-format: xml is neither text nor json"),
     ("--validate=maybe M", USAGE, "--validate: maybe is none of strict, warn and ignore"),
+    ("--complete=pods", USAGE, "--complete: pods is neither contexts nor namespaces"),
     ("-n Shop M", USAGE, "--namespace: Shop is no name of a namespace"),
     ("-n a/b M", USAGE, "--namespace: a/b is no name of a namespace"),
     ("-n= M", USAGE, '--namespace: "" is no name of a namespace'),
@@ -98,6 +99,9 @@ TABLE = [
     ("-o kernel_cache M", USAGE, "-o kernel_cache: the kernel's caches are kept true by the watch"),
     ("-o attr_timeout=1 M", USAGE, "-o attr_timeout=1: the kernel's caches are kept true"),
     ("-o nonempty M", USAGE, "-o nonempty: a mount over anything is possible without it"),
+    ("-o clone_fd M", USAGE, "-o clone_fd: one descriptor is enough"),
+    ("-o max_threads=3 M", USAGE, "-o max_threads=3: the program has as many threads"),
+    ("-o max_background=3 M", USAGE, "-o max_background=3: the kernel's own limit is used"),
     ("-o blkdev M", USAGE, "-o blkdev: there is no block device"),
     ("-o noopen,allow_other,umask=077 M", USAGE, "such a umask would be in vain"),
     # the mountpoint
