@@ -306,8 +306,8 @@ static int set(struct options *o, const struct row *r, const char *dashes, char 
 
 /* What libfuse, mount(8) and the kernel know; the value of those with '=' is passed on. */
 static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "dev", "nodev",
-	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "rw",
-	"debug", "context=", "fscontext=", "defcontext=", "rootcontext="};
+	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "debug",
+	"context=", "fscontext=", "defcontext=", "rootcontext="};
 
 /* What mount(8) and fstab keep for themselves: x-systemd.automount, _netdev, noauto ... */
 static bool is_for_mount(const char *item)
@@ -411,6 +411,8 @@ static int set_mount_option(struct options *o, char *item)
 
 		if (!is_named(r, item, len))
 			continue;
+		if (!value && is_for_mount(item))
+			return 0; /* fstab's user, not the kubeconfig's */
 		if (!value && r->value) {
 			fprintf(stderr, "imagestreamfs: -o %s needs a value\n", item);
 			return -EINVAL;
@@ -418,8 +420,8 @@ static int set_mount_option(struct options *o, char *item)
 		return set(o, r, "-o ", value ? value + 1 : item + len);
 	}
 	/* As fstab says it. The kernel's own would keep announcements away, too. */
-	if (streq(item, "ro")) {
-		o->read_only = true;
+	if (streq(item, "ro") || streq(item, "rw")) {
+		o->ro = item[1] == 'o';
 		return 0;
 	}
 	return left_to_others(o, item);
@@ -543,8 +545,9 @@ static bool is_helper(const char *argv0)
 	return argv0 && streq(slash ? slash + 1 : argv0, MOUNT_HELPER);
 }
 
-static int check_together(const struct options *o)
+static int check_together(struct options *o)
 {
+	o->read_only = o->read_only || o->ro;
 	if (!o->noopen || !o->allow_other || !(o->umask & 0555))
 		return 0;
 	fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: such a "

@@ -31,6 +31,7 @@ struct options {
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */
 	bool allow_other;
+	bool ro;	       /* the last of fstab's ro and rw */
 	struct fuse_args fuse; /* what is left for FUSE */
 	char *token;	       /* ours, and wiped: argv's is overwritten */
 };

@@ -383,7 +383,8 @@ def test_it_speaks_of_rights(server, start_mount):
 def test_it_speaks_of_the_announcer(server, start_mount):
     mount = start_mount(server)
     mount.expect("the announcer has ended")
-    announcer = next(pid for pid in children_of(mount.process.pid))
+    announcer, = (int(pid) for task in pathlib.Path(f"/proc/{mount.process.pid}/task").iterdir()
+                  for pid in (task / "children").read_text().split())
     os.kill(announcer, signal.SIGKILL)
     server.label("shop", "web", changed="yes")
     wait_for(lambda: "the announcer has ended (" in mount.stderr.read_text(), SECONDS, "the line")
