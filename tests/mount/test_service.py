@@ -484,6 +484,21 @@ def test_not_ready_after_a_minute_without_a_watch(server, start_mount):
 
 # ---- metrics, df, mount ----
 
+def test_metrics_of_failed_imports(start_server, start_mount):
+    server = start_server("--import-controller", "--import-fail", "broken", "--namespace", "dev",
+                          "--namespace", "prod")
+    for namespace, name, references in (("dev", "one", ["broken/a", "broken/b", "good/c"]),
+                                        ("dev", "two", ["broken/a"]), ("prod", "one", ["good/a"])):
+        server.create(namespace, name, tags=[
+            {"name": f"v{number}", "from": {"kind": "DockerImage", "name": f"registry.example/{one}"}}
+            for number, one in enumerate(references)])
+    mount = start_mount(server)
+    wait_for(lambda: len((mount / ".api/failing").read_text().splitlines()) == 3, SECONDS, "imports")
+    found = re.findall(r"^imagestreamfs_failing_tags\{(.*)\} (\d+)$",
+                       (mount / ".api/metrics").read_text(), re.M)
+    assert found == [('namespace="dev"', "3")]
+
+
 def test_metrics(server, mount):
     parser = pytest.importorskip("prometheus_client.parser")
     families = collections.OrderedDict(
@@ -673,3 +688,25 @@ def test_the_units_are_right(installed, tmp_path, which):
                           env=dict(os.environ, XDG_RUNTIME_DIR=str(tmp_path), HOME=str(tmp_path)))
     ours = [line for line in done.stderr.splitlines() if "imagestreamfs" in line]
     assert not ours and done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives capabilities up")
+def test_the_system_unit_s_capabilities_are_enough(installed, server, start_mount):
+    """It mounts for everybody, saves, tells callers apart, raises events, and ends."""
+    text = (installed / "lib/systemd/system/imagestreamfs@.service").read_text()
+    words = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.M)[1].lower().replace("cap_", "+")
+    some = ",".join(["-all", *words.split()])
+    prefix = ["setpriv", "--no-new-privs", "--bounding-set", some, "--inh-caps", some]
+    mount = start_mount(server, "-o", "allow_other,auto_unmount", prefix=prefix)
+    with open(f"/proc/{mount.process.pid}/status") as f:
+        assert int(re.search(r"^CapEff:\s*(\S+)$", f.read(), re.M)[1], 16).bit_count() == \
+            len(words.split())
+    document = json.loads((mount / "shop/web/metadata.json").read_text())
+    document["labels"] = {"saved": "yes"}
+    (mount / "shop/web/metadata.json").write_text(json.dumps(document))
+    assert server.get("shop", "web")["metadata"]["labels"] == {"saved": "yes"}
+    status = mount.status()
+    assert status["callers"]["told"] and status["events"]["state"] == "announced"
+    seen = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "ls",
+                           mount / "shop"], capture_output=True, text=True, check=False)
+    assert mount.directory.stat().st_mode & 0o077 == 0 or "web" in seen.stdout
