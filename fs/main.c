@@ -165,7 +165,7 @@ static int wait_for_child(pid_t child, int fd)
  */
 static int go_to_background(struct program *p)
 {
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
@@ -179,6 +179,10 @@ static int go_to_background(struct program *p)
 	}
 	close(fds[0]);
 	p->ready_fd = fds[1];
+	/* Nobody looks at the pipe while the server is looked for (this thread's alone). */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		return complain(-EINTR, "the process that started us has gone");
 	return 0;
 }
 
@@ -306,7 +310,10 @@ static int start_supervisor(struct program *p)
 	p->main_thread = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
 	r = -pthread_create(&p->supervisor, NULL, supervise, p);
-	return r < 0 ? complain_of_thread(r) : 0;
+	if (r < 0)
+		return complain_of_thread(r);
+	prctl(PR_SET_PDEATHSIG, 0); /* from here on that one looks at the pipe */
+	return 0;
 }
 
 static void end_supervisor(struct program *p)

@@ -136,7 +136,8 @@ def test_background(server, place):
     with open(place / "mnt/shop/web/spec.json"):
         busy = subprocess.run(["umount", place / "mnt"], capture_output=True, check=False)
         assert busy.returncode != 0
-    subprocess.run(["fusermount3", "-u", place / "mnt"], check=True)
+    conftest.wait_for(lambda: subprocess.run(["fusermount3", "-u", place / "mnt"], check=False,
+                                             capture_output=True).returncode == 0, 10, "the end")
     assert not conftest.is_mounted(place / "mnt")
 
 
