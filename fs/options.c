@@ -128,14 +128,16 @@ static int parse_duration(const char *text, int *ret_ms)
 		const char *unit;
 		double ms;
 	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+	const char *end;
 	double sum = 0;
-	char *end;
 
 	for (const char *p = text; *p || p == text; p = end) {
-		double n = *p >= '0' && *p <= '9' ? strtod(p, &end) : -1;
+		char *stop = NULL;
+		double n = strtod(p, &stop); /* it takes 0x10 and 1e3, too */
 		size_t i = 0, len;
 
-		if (n < 0)
+		end = p + strspn(p, "0123456789.");
+		if (end == p || end != stop)
 			return -EINVAL;
 		len = strspn(end, "abcdefghijklmnopqrstuvwxyz");
 		while (i < ARRAY_SIZE(units) &&
