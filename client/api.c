@@ -370,6 +370,28 @@ bool api_is_change(const struct api *a, const char *method, const char *path)
 	       (is_of(&a->resources->streams, path) || is_of(&a->resources->tags, path));
 }
 
+#define DRY_RUN_MINOR 13 /* of Kubernetes: an older one does what it is asked to try */
+
+/* Unless the server is known not to. */
+static bool knows_dry_run(const struct api *a)
+{
+	const char *minor = json_str(a->version, "minor"), *major = json_str(a->version, "major");
+
+	return !minor || !major || !streq(major, "1") || atoi(minor) >= DRY_RUN_MINOR;
+}
+
+/* The path of a change that isn't to be made. NULL: the server would make it all the same. */
+static char *dry_path(const struct api *a, const char *path, struct status *ret_status)
+{
+	if (knows_dry_run(a))
+		return xasprintf("%s%cdryRun=All", path, strchr(path, '?') ? '&' : '?');
+	*ret_status = (struct status){.error = EOPNOTSUPP,
+		.message =
+			xasprintf("nothing was sent: a server of Kubernetes 1.%s knows no dry run",
+				json_str(a->version, "minor"))};
+	return NULL;
+}
+
 int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
 	struct buf *ret_answer, struct status *ret_status)
 {
@@ -392,8 +414,9 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 		return -EFBIG;
 	}
 	if (a->dry_run && api_is_change(a, request->method, request->path)) {
-		dry = xasprintf(
-			"%s%cdryRun=All", request->path, strchr(request->path, '?') ? '&' : '?');
+		dry = dry_path(a, request->path, ret_status);
+		if (!dry)
+			return -EOPNOTSUPP;
 		asked.path = dry;
 	}
 	for (;;) {
@@ -406,6 +429,7 @@ int api_send_raw(struct api *a, const struct api_call *call, const struct api_re
 		if (response.code >= 200 && response.code < 300) {
 			*ret_answer = response.body;
 			response.body = (struct buf){0};
+			ret_status->code = response.code;
 			return 0;
 		}
 		status_parse(response.code, response.body.data, response.body.len, ret_status);

@@ -89,7 +89,7 @@ int api_send(struct api *a, const struct api_call *call, const struct api_reques
 
 /*
  * The same with the answer's bytes, whatever it says: a refusal's too. *ret_answer is empty where
- * there was none; the caller releases it.
+ * there was none; the caller releases it. A success, too, has its code in *ret_status.
  */
 int api_send_raw(struct api *a, const struct api_call *call, const struct api_request *request,
 	struct buf *ret_answer, struct status *ret_status);

@@ -40,6 +40,47 @@ void manifest_strip(json_t *object, const char *api_version)
 		json_object_set_new(object, "apiVersion", json_string(api_version));
 }
 
+/* Members that are null say nothing. */
+static void drop_nulls(json_t *value)
+{
+	const char *key;
+	json_t *member;
+	void *next;
+	size_t i;
+
+	json_object_foreach_safe(value, next, key, member) {
+		drop_nulls(member);
+		if (json_is_null(member))
+			json_object_del(value, key);
+	}
+	json_array_foreach(value, i, member)
+		drop_nulls(member);
+}
+
+static void drop_empty(json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	if (json_object_size(value) == 0 && json_array_size(value) == 0)
+		json_object_del(object, name);
+}
+
+void manifest_clean(json_t *object)
+{
+	json_t *metadata = json_object_get(object, "metadata"), *tag;
+	json_t *spec = json_object_get(object, "spec");
+	size_t i;
+
+	manifest_strip(object, json_str(object, "apiVersion"));
+	json_object_del(json_object_get(metadata, "annotations"), MANIFEST_IMPORT_ANNOTATION);
+	drop_empty(metadata, "annotations");
+	drop_empty(metadata, "labels");
+	json_array_foreach(json_object_get(spec, "tags"), i, tag)
+		json_object_del(tag, "generation");
+	drop_empty(spec, "tags");
+	drop_nulls(object);
+}
+
 /* A list is what is in it; nothing at all is no document. */
 static void add(json_t *documents, json_t *document)
 {

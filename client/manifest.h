@@ -25,6 +25,12 @@ extern const char *const manifest_ties[];
  */
 void manifest_strip(json_t *object, const char *api_version);
 
+/*
+ * Leaves of a server's ImageStream what a person would write: the same, and nothing that is null or
+ * moves by itself (generations, the import controller's annotation).
+ */
+void manifest_clean(json_t *object);
+
 /* Whether an ImageStream may have it: `api_version`, or what its version was called once. */
 bool manifest_is_version(const json_t *value, const char *api_version);
 

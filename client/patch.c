@@ -627,8 +627,10 @@ enum patch_text patch_text(
 	if (f->view == PATCH_TAG_SPEC)
 		return foreign && json_is_string(name) && !has_name(f, mine) ? PATCH_TEXT_FOREIGN
 									     : PATCH_TEXT_OWN;
-	if (f->view == PATCH_STATUS)
-		return foreign && names_another(base, mine, "dockerImageRepository")
+	if (f->view == PATCH_STATUS) /* where all else is as it is, that is what was edited */
+		return foreign && names_another(base, mine, "dockerImageRepository") &&
+				       !equal(&histories, json_object_get(base, "tags"),
+					       json_object_get(mine, "tags"))
 			       ? PATCH_TEXT_FOREIGN
 			       : PATCH_TEXT_OWN;
 	if (!json_is_object(fields))
@@ -689,13 +691,13 @@ static json_t *overlay(const struct type *type, const json_t *theirs, const json
 static json_t *overlay_maps(const struct type *type, const json_t *theirs, const json_t *mine)
 {
 	json_t *result = copy_object(theirs), *value;
-	bool together = false;
+	const char *const *together = type->together;
 	const char *key;
 
-	for (const char *const *name = type->together; name && *name; name++)
-		together = together || !is_blank(json_object_get(mine, *name));
-	for (const char *const *name = type->together; together && *name; name++)
-		json_object_del(result, *name); /* they are one value */
+	/* They are one value, and without the first they are none. */
+	if (together && !is_blank(json_object_get(mine, together[0])))
+		for (const char *const *name = together; *name; name++)
+			json_object_del(result, *name);
 	json_object_foreach((json_t *)mine, key, value) {
 		const struct field *field = find_field(type, key);
 
@@ -779,6 +781,14 @@ static bool has_item(const json_t *entry, const json_t *item)
 	return false;
 }
 
+/* What is only referred to has no digest. */
+static const char *image_of(const json_t *item)
+{
+	const char *image = json_str(item, "image");
+
+	return image && *image ? image : json_str(item, "dockerImageReference");
+}
+
 static bool has_same_images(const json_t *a, const json_t *b)
 {
 	const json_t *x = json_object_get(a, "items"), *y = json_object_get(b, "items"), *item;
@@ -787,10 +797,9 @@ static bool has_same_images(const json_t *a, const json_t *b)
 	if (json_array_size(x) != json_array_size(y))
 		return false;
 	json_array_foreach(x, i, item) {
-		const char *image = json_str(item, "image"),
-			   *other = json_str(json_array_get(y, i), "image");
+		const char *image = image_of(item), *other = image_of(json_array_get(y, i));
 
-		if (!image || !other || !*image || !streq(image, other))
+		if (!image || !other || !streq(image, other))
 			return false;
 	}
 	return true;

@@ -6,6 +6,9 @@
 
 #define MESSAGE_MAX 1024
 
+/* What apply says of an unknown field or of one tag that is there twice: a 500 without a reason. */
+#define TYPED_PATCH "failed to create typed patch object ("
+
 struct row {
 	long code;
 	const char *reason; /* NULL: any */
@@ -40,13 +43,12 @@ static const struct row rows[] = {
 static const char *essence(const char *message)
 {
 	static const char strict[] = "strict decoding error: ";
-	static const char typed[] = "failed to create typed patch object (";
 	const char *at = message, *found = message;
 
 	while ((at = strstr(
 			at, strict))) /* the object may say it, too: the last one is the server's */
 		found = at += strlen(strict);
-	if (found == message && str_has_prefix(message, typed)) {
+	if (found == message && str_has_prefix(message, TYPED_PATCH)) {
 		at = strstr(message, "): ");
 		found = at ? at + strlen("): ") : message;
 	}
@@ -100,6 +102,21 @@ static bool only_uid_cause(const struct status *s)
 	return json_array_size(causes) > 0;
 }
 
+/* 500, with the sentence alone to say that it is about what was written (real-server-2.md, C1, E1). */
+static bool is_about_text(const struct status *s)
+{
+	static const char *const sentences[] = {
+		TYPED_PATCH, "resourceVersion should not be set on objects to be created"};
+	const char *message = json_str(s->body, "message");
+
+	if (s->code != 500 || !message || (s->reason && *s->reason))
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(sentences); i++)
+		if (str_has_prefix(message, sentences[i]))
+			return true;
+	return false;
+}
+
 static int status_errno(const struct status *s)
 {
 	if (s->code >= 200 && s->code < 300)
@@ -112,6 +129,8 @@ static int status_errno(const struct status *s)
 		return EACCES; /* a tag may not follow what its user may not pull */
 	if (s->code >= 500 && strstr(s->message, "request is too large"))
 		return EFBIG;
+	if (is_about_text(s))
+		return EINVAL;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (s->code == rows[i].code && (!rows[i].reason || reason_is(s, rows[i].reason)))
 			return rows[i].error;

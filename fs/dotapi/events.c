@@ -27,16 +27,19 @@ struct item {
 	size_t len;
 };
 
-/* A version whose new images are still to be told. */
+/* A version whose new images are still to be told to one reader. */
 struct arrival {
 	struct arrival *next;
 	struct object *before, *now; /* `before` NULL: nothing is known of the stream */
+	uint64_t reader;
+	int64_t since; /* its open */
 };
 
 /* The newest version of a stream that pushes were told of. */
 struct told {
 	struct object *object;
-	struct told **deleted; /* where it stands in events->gone, or NULL: the stream is there */
+	bool gone;
+	struct told *older, *newer; /* of those that are gone */
 };
 
 /* A read that waits. */
@@ -52,6 +55,7 @@ struct events_reader {
 	struct events_reader *next;
 	char *ns, *stream;
 	bool pushes;
+	uint64_t id;	/* of its own, for good */
 	int64_t opened; /* ns since 1970 */
 	/* events->lock */
 	struct item *first, **last;
@@ -79,8 +83,9 @@ struct events {
 	size_t next_deleted;		      /* lock */
 	size_t pushes;			      /* lock; readers of pushes */
 	struct map told;		      /* lock; key -> struct told, while there are such */
-	struct told *gone[DELETED_MAX];	      /* lock; of these, in a circle */
-	size_t next_gone;		      /* lock */
+	struct told *oldest, *newest;	      /* lock; of these, which are gone */
+	size_t gone, most;		      /* lock; so many are gone; were there at once */
+	uint64_t ids;			      /* lock; of readers */
 	struct arrival *first, **last;	      /* lock */
 	bool started, stop;		      /* lock */
 };
@@ -151,7 +156,8 @@ static void forget_told(struct events *e)
 	map_foreach(&e->told, one)
 		told_free(one->value);
 	map_release(&e->told);
-	memset(e->gone, 0, sizeof(e->gone));
+	e->oldest = e->newest = NULL;
+	e->gone = e->most = 0;
 }
 
 static void forget_versions(struct events *e)
@@ -345,29 +351,46 @@ static struct item *item_new(enum store_event event, struct object *object)
 
 /* ---- new images ---- */
 
-/* e->lock held. What went and comes back is known for a while. */
-static void note_gone(struct events *e, struct told *t, bool gone)
+/* e->lock held. Out of the line of those that are gone. */
+static void unlink_gone(struct events *e, struct told *t)
 {
-	struct told **at = &e->gone[e->next_gone];
-
-	if (t->deleted)
-		*t->deleted = NULL;
-	t->deleted = NULL;
-	if (!gone)
+	if (!t->gone)
 		return;
-	e->next_gone = (e->next_gone + 1) % DELETED_MAX;
-	if (*at) {
-		map_del(&e->told, (*at)->object->key);
-		told_free(*at);
+	*(t->older ? &t->older->newer : &e->oldest) = t->newer;
+	*(t->newer ? &t->newer->older : &e->newest) = t->older;
+	t->older = t->newer = NULL;
+	t->gone = false;
+	e->gone--;
+}
+
+/*
+ * e->lock held. All that a lost right takes away may come back, so it stays known; but never more
+ * than was there at once.
+ */
+static void note_gone(struct events *e, struct told *t)
+{
+	struct told *first;
+
+	if (t->gone)
+		return;
+	t->gone = true;
+	t->older = e->newest;
+	*(e->newest ? &e->newest->newer : &e->oldest) = t;
+	e->newest = t;
+	e->gone++;
+	while (e->gone > DELETED_MAX && e->gone > e->most) {
+		first = e->oldest;
+		unlink_gone(e, first);
+		map_del(&e->told, first->object->key);
+		told_free(first);
 	}
-	*at = t;
-	t->deleted = at;
 }
 
 /* e->lock held. */
 static void set_told(struct events *e, struct object *object)
 {
 	struct told *t = map_get(&e->told, object->key);
+	size_t there;
 
 	if (!t)
 		t = xcalloc(1, sizeof(*t));
@@ -376,6 +399,23 @@ static void set_told(struct events *e, struct object *object)
 	object_unref(t->object);
 	t->object = object_ref(object);
 	map_set(&e->told, t->object->key, t);
+	unlink_gone(e, t);
+	there = e->told.count - e->gone;
+	e->most = there > e->most ? there : e->most;
+}
+
+/* e->lock held. */
+static void add_arrival(
+	struct events *e, const struct events_reader *r, struct object *before, struct object *now)
+{
+	struct arrival *a = xcalloc(1, sizeof(*a));
+
+	*a = (struct arrival){.before = before ? object_ref(before) : NULL,
+		.now = object_ref(now),
+		.reader = r->id,
+		.since = r->opened};
+	*e->last = a;
+	e->last = &a->next;
 }
 
 /* e->lock held. */
@@ -383,55 +423,52 @@ static void note_arrival(struct events *e, enum store_event event, struct object
 {
 	struct told *t = map_get(&e->told, object->key);
 	struct object *before = t ? t->object : NULL;
-	struct arrival *a;
 
 	if (event == STORE_DELETED) {
 		if (t)
-			note_gone(e, t, true);
+			note_gone(e, t);
 		return;
 	}
-	if (before && !streq(before->uid, object->uid))
-		before = NULL;
-	if (!before || before->status != object->status) {
-		a = xcalloc(1, sizeof(*a));
-		*a = (struct arrival){
-			.before = before ? object_ref(before) : NULL, .now = object_ref(object)};
-		*e->last = a;
-		e->last = &a->next;
-	}
+	if (!before || before->status != object->status || !streq(before->uid, object->uid))
+		for (struct events_reader *r = e->readers; r; r = r->next)
+			if (r->pushes && is_for(r, object->key))
+				add_arrival(e, r, before, object);
 	set_told(e, object);
-	note_gone(e, map_get(&e->told, object->key), false);
+}
+
+/* e->lock held. */
+static struct events_reader *find_reader(struct events *e, uint64_t id)
+{
+	struct events_reader *r = e->readers;
+
+	while (r && r->id != id)
+		r = r->next;
+	return r;
 }
 
 /* e->lock held; it is let go meanwhile. True when there was something to do. */
 static bool tell_arrival(struct events *e)
 {
-	_cleanup_buf_ struct buf lines = BUF_INIT(LINE_BYTES);
+	struct buf lines = BUF_INIT(LINE_BYTES);
 	struct arrival *a = e->first;
-	int64_t since = INT64_MAX;
+	struct events_reader *r;
 
 	if (!a)
 		return false;
 	e->first = a->next;
 	if (!e->first)
 		e->last = &e->first;
-	for (struct events_reader *r = e->readers; r; r = r->next)
-		if (r->pushes && is_for(r, a->now->key) && r->opened < since)
-			since = r->opened;
 	pthread_mutex_unlock(&e->lock);
-	if (since < INT64_MAX)
-		pushes_add(a->before, a->now, since, &lines);
+	pushes_add(a->before, a->now, a->since, &lines);
 	pthread_mutex_lock(&e->lock);
-	for (struct events_reader *r = e->readers; r && lines.len; r = r->next) {
-		struct item *item;
+	r = find_reader(e, a->reader); /* it may be gone by now */
+	if (r && lines.len) {
+		struct item *item = xcalloc(1, sizeof(*item));
 
-		if (!r->pushes || !is_for(r, a->now->key))
-			continue;
-		item = xcalloc(1, sizeof(*item));
-		item->lines = xstrndup(lines.data, lines.len);
-		item->len = lines.len;
+		item->lines = buf_steal(&lines, &item->len);
 		push(r, item);
 	}
+	buf_release(&lines);
 	arrival_free(a);
 	return true;
 }
@@ -442,7 +479,7 @@ static void *run(void *arg)
 
 	pthread_mutex_lock(&e->lock);
 	for (;;) {
-		while (serve_one(e) || tell_arrival(e))
+		while (serve_one(e) || (!e->stop && tell_arrival(e)))
 			;
 		if (e->stop)
 			break;
@@ -489,6 +526,7 @@ static struct events_reader *open_reader(
 	r->opened = now_realtime() / NSEC_PER_SEC * NSEC_PER_SEC; /* the API's times are seconds */
 	pthread_mutex_lock(&e->lock);
 	start_thread(e);
+	r->id = ++e->ids;
 	r->next = e->readers;
 	e->readers = r;
 	e->pushes += pushes;

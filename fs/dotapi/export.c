@@ -33,23 +33,6 @@ void export_close(struct export *x)
 	free(x);
 }
 
-/* Members that are null say nothing. */
-static void drop_nulls(json_t *value)
-{
-	const char *key;
-	json_t *member;
-	void *next;
-	size_t i;
-
-	json_object_foreach_safe(value, next, key, member) {
-		drop_nulls(member);
-		if (json_is_null(member))
-			json_object_del(value, key);
-	}
-	json_array_foreach(value, i, member)
-		drop_nulls(member);
-}
-
 /* Whether the `from` is an image of the stream itself, which goes with it. */
 static bool is_own_image(const json_t *from, const char *ns, const char *stream)
 {
@@ -61,6 +44,39 @@ static bool is_own_image(const json_t *from, const char *ns, const char *stream)
 	       strncmp(name, stream, n) == 0 && name[n] == '@';
 }
 
+/* How many bytes at `s` would end a comment, or aren't of YAML at all. */
+static size_t not_in_a_comment(const unsigned char *s)
+{
+	static const char *const bad[] = {"\xe2\x80\xa8", "\xe2\x80\xa9", "\xef\xbb\xbf",
+		"\xef\xbf\xbe", "\xef\xbf\xbf"}; /* breaks of line, a mark, no characters */
+
+	if (s[0] < 0x20 || s[0] == 0x7f)
+		return 1;
+	if (s[0] == 0xc2 && s[1] >= 0x80 && s[1] <= 0x9f) /* NEL and the like */
+		return 2;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (str_has_prefix((const char *)s, bad[i]))
+			return strlen(bad[i]);
+	return 0;
+}
+
+/* What a comment can't have is escaped as in the names of tags. */
+static int add_plain(struct buf *out, const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	int r = 0;
+
+	while (r == 0 && *s) {
+		size_t n = not_in_a_comment(s);
+
+		if (n == 0)
+			r = buf_add(out, s++, 1);
+		for (; r == 0 && n > 0; n--)
+			r = buf_addf(out, "%%%02X", *s++);
+	}
+	return r;
+}
+
 /* A tag without a `from` that a manifest could have: its image, as a comment. */
 static int add_comment(struct buf *out, const json_t *history)
 {
@@ -68,12 +84,16 @@ static int add_comment(struct buf *out, const json_t *history)
 	const json_t *newest = json_array_get(json_object_get(history, "items"), 0);
 	const char *image = json_str(newest, "dockerImageReference");
 	char tag[NAME_SIZE];
+	int r;
 
 	if (!newest || !json_is_string(name) ||
 		layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
 		return 0;
-	return buf_addf(out, "# pushed: tag %s is %.*s\n", tag,
-		image ? (int)strcspn(image, "\r\n") : 0, image ? image : "");
+	r = buf_addstr(out, "# pushed: tag ");
+	r = r < 0 ? r : add_plain(out, tag);
+	r = r < 0 ? r : buf_addstr(out, " is ");
+	r = r < 0 ? r : add_plain(out, image ? image : "");
+	return r < 0 ? r : buf_addstr(out, "\n");
 }
 
 static int add_comments(struct buf *out, const json_t *object, const char *ns, const char *stream)
@@ -97,25 +117,16 @@ static int add_comments(struct buf *out, const json_t *object, const char *ns, c
 	return r;
 }
 
-/* What `create` and `apply` take, and nothing that changes by itself. */
+/* What `create` and `apply` take. */
 static json_t *clean(const json_t *object, const char *ns, const char *stream)
 {
-	json_t *copy = json_deep_copy(object), *list, *tag;
-	json_t *metadata = json_object_get(copy, "metadata");
-	size_t i;
+	json_t *copy = json_deep_copy(object);
+	json_t *tags = json_object_get(json_object_get(copy, "spec"), "tags");
 
-	manifest_strip(copy, json_str(object, "apiVersion"));
-	json_object_del(json_object_get(metadata, "annotations"), MANIFEST_IMPORT_ANNOTATION);
-	if (json_object_size(json_object_get(metadata, "annotations")) == 0)
-		json_object_del(metadata, "annotations");
-	list = json_object_get(json_object_get(copy, "spec"), "tags");
-	for (i = json_array_size(list); i > 0; i--) {
-		tag = json_array_get(list, i - 1);
-		json_object_del(tag, "generation");
-		if (is_own_image(json_object_get(tag, "from"), ns, stream))
-			json_array_remove(list, i - 1);
-	}
-	drop_nulls(copy);
+	for (size_t i = json_array_size(tags); i > 0; i--)
+		if (is_own_image(json_object_get(json_array_get(tags, i - 1), "from"), ns, stream))
+			json_array_remove(tags, i - 1);
+	manifest_clean(copy);
 	return copy;
 }
 

@@ -134,7 +134,8 @@ static int refresh(struct dotapi_call *c)
 			       c->api->deadline);
 }
 
-#define IMPORT_MS 60000 /* a registry may be slow */
+#define IMPORT_MS    60000		    /* a registry may be slow */
+#define MANIFESTS_MS (3600 * INT64_C(1000)) /* of all of them: each has the time of a request */
 
 #define JSON_PATCH	"application/json-patch+json"
 #define MERGE_PATCH	"application/merge-patch+json"
@@ -223,6 +224,11 @@ enum dotapi_reader dotapi_reader(enum kind kind)
 	return rows[kind].reader;
 }
 
+bool dotapi_is_whole(enum kind kind)
+{
+	return rows[kind].reader == DOTAPI_EXPORT || rows[kind].fetch == request_failing;
+}
+
 bool dotapi_is_fetched(enum kind kind)
 {
 	return rows[kind].fetch;
@@ -230,7 +236,11 @@ bool dotapi_is_fetched(enum kind kind)
 
 int64_t dotapi_timeout(enum kind kind)
 {
-	return kind == KIND_TAG_IMPORT ? IMPORT_MS : 0;
+	if (kind == KIND_TAG_IMPORT)
+		return IMPORT_MS;
+	return rows[kind].store == request_create || rows[kind].store == request_apply
+		       ? MANIFESTS_MS
+		       : 0;
 }
 
 int dotapi_show(struct mount *m, const struct place *path, struct buf *out)

@@ -16,6 +16,8 @@ enum dotapi_reader {
 };
 
 enum dotapi_reader dotapi_reader(enum kind kind);
+/* Whether it shows all that is below, so that lists are waited for (fs/mount/discover.h). */
+bool dotapi_is_whole(enum kind kind);
 /* Whether the server is asked at each open (dotapi_fetch); else dotapi_show has it at once. */
 bool dotapi_is_fetched(enum kind kind);
 

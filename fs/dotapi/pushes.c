@@ -5,32 +5,41 @@
 
 struct push {
 	const char *created, *image, *before;
+	const char *after; /* the newest time of the tag's items up to this one */
 	char tag[NAME_SIZE];
 	size_t order;
 };
 
-static bool is_same_item(const json_t *a, const json_t *b)
+/* What makes an item one of its own; the caller frees. */
+static char *identity(const json_t *item)
 {
-	static const char *const names[] = {"created", "image", "dockerImageReference"};
+	const char *created = json_str(item, "created"), *image = json_str(item, "image");
+	const char *reference = json_str(item, "dockerImageReference");
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		const json_t *x = json_object_get(a, names[i]), *y = json_object_get(b, names[i]);
-
-		if (x != y && !json_equal(x, y))
-			return false;
-	}
-	return true;
+	return xasprintf("%s\n%s\n%s", created ? created : "", image ? image : "",
+		reference ? reference : "");
 }
 
-static bool has_item(const json_t *items, const json_t *item)
+/* The items as a set: histories may be long. */
+static json_t *identities(const json_t *items)
 {
-	const json_t *one;
+	json_t *set = json_object();
+	const json_t *item;
 	size_t i;
 
-	json_array_foreach(items, i, one)
-		if (is_same_item(one, item))
-			return true;
-	return false;
+	json_array_foreach(items, i, item) {
+		_cleanup_free_ char *key = identity(item);
+
+		json_object_set_new(set, key, json_true());
+	}
+	return set;
+}
+
+static bool has_item(const json_t *known, const json_t *item)
+{
+	_cleanup_free_ char *key = identity(item);
+
+	return json_object_get(known, key);
 }
 
 static bool is_since(const json_t *item, int64_t since)
@@ -51,17 +60,21 @@ static const char *image_of(const json_t *item)
 static int by_time(const void *a, const void *b)
 {
 	const struct push *x = a, *y = b;
-	int order = strcmp(x->created, y->created);
+	int order = strcmp(x->after, y->after);
 
 	return order ? order : x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* What came to one tag, behind the `n` that there are. Returns how many there are then. */
+/*
+ * What came to one tag, behind the `n` that there are. `old`: the items may have been there before.
+ * Returns how many there are then.
+ */
 static size_t collect(struct push *pushes, size_t n, const json_t *history, const json_t *known,
-	bool all, int64_t since)
+	bool old, int64_t since)
 {
 	const json_t *name = json_object_get(history, "tag");
 	const json_t *items = json_object_get(history, "items");
+	const char *after = "";
 	char tag[NAME_SIZE];
 
 	if (!json_is_string(name) ||
@@ -71,10 +84,15 @@ static size_t collect(struct push *pushes, size_t n, const json_t *history, cons
 		const json_t *item = json_array_get(items, i - 1);
 		const char *created = json_str(item, "created");
 
-		if (has_item(known, item) || (all && !is_since(item, since)))
+		/* What follows another tag has that one's times. */
+		after = created && strcmp(created, after) > 0 ? created : after;
+		if (has_item(known, item) || (old && !is_since(item, since)))
 			continue;
-		pushes[n] = (struct push){created ? created : "-", image_of(item),
-			image_of(json_array_get(items, i)), "", n};
+		pushes[n] = (struct push){.created = created ? created : "-",
+			.image = image_of(item),
+			.before = image_of(json_array_get(items, i)),
+			.after = after,
+			.order = n};
 		strcpy(pushes[n++].tag, tag);
 	}
 	return n;
@@ -98,7 +116,8 @@ static const json_t *tags_of(const json_t *object)
 int pushes_add(
 	const struct object *before, const struct object *now, int64_t since, struct buf *out)
 {
-	_cleanup_json_ json_t *old = before ? object_parse(before) : NULL, *new = object_parse(now);
+	_cleanup_json_ json_t *was = before ? object_parse(before) : NULL, *new = object_parse(now);
+	bool old = (!before || !streq(before->uid, now->uid)) && now->created < since;
 	const json_t *tags = tags_of(new), *history;
 	_cleanup_free_ struct push *pushes = xcalloc(count_items(tags) + 1, sizeof(*pushes));
 	size_t n = 0, i;
@@ -107,10 +126,11 @@ int pushes_add(
 	json_array_foreach(tags, i, history) {
 		const json_t *name = json_object_get(history, "tag");
 		struct attr_tag known =
-			attr_find_tag(old, json_string_value(name), json_string_length(name));
+			attr_find_tag(was, json_string_value(name), json_string_length(name));
 
-		n = collect(
-			pushes, n, history, json_object_get(known.status, "items"), !before, since);
+		_cleanup_json_ json_t *items = identities(json_object_get(known.status, "items"));
+
+		n = collect(pushes, n, history, items, old, since);
 	}
 	qsort(pushes, n, sizeof(*pushes), by_time);
 	for (i = 0; r == 0 && i < n; i++) {

@@ -9,9 +9,10 @@
 #include "client/object.h"
 
 /*
- * Appends a line for each item that `now` has and `before` hasn't, the oldest first. `before` NULL:
- * nothing is known of the stream; then those alone that were noted at `since` (ns since 1970) or
- * later. 0 or -EFBIG.
+ * Appends a line for each item that `now` has and `before` hasn't, in the order in which they came:
+ * a tag's oldest first, and tags by their items' times. `before`: what was told last of a stream of
+ * that name, NULL: nothing. Where that was another one, or nothing, what is older than `since` (ns
+ * since 1970) isn't new, unless the stream itself is younger. 0 or -EFBIG.
  */
 int pushes_add(
 	const struct object *before, const struct object *now, int64_t since, struct buf *out);

@@ -95,7 +95,7 @@ static char *image_url(struct dotapi_call *c)
 				json_object_get(attr_find_tag(object, raw, len).status, "items"),
 				0),
 			"image");
-	if (!image)
+	if (!image || !*image)
 		return NULL;
 	name = xasprintf("%s@%s", c->path->stream, image);
 	return resource_path(&c->mount->api->resources->images, c->path->ns, name, NULL);

@@ -112,3 +112,44 @@ int discover_named_streams(struct mount *m, struct pool_call *call, const char *
 	grants_named(g, get_named, &n);
 	return n.error;
 }
+
+/* shown_fn: into a JSON array. */
+static bool add_name(void *arg, const char *name, uint64_t cookie, const struct place *path,
+	const struct layout_attr *attr)
+{
+	json_array_append_new(arg, json_string(name));
+	return false;
+}
+
+/* Every list is under way before the first is waited for. What can't be listed is left out. */
+static int discover_all(struct mount *m, struct pool_call *call)
+{
+	_cleanup_json_ json_t *names = json_array();
+	struct place root = {.kind = KIND_ROOT};
+	json_t *name;
+	size_t i;
+	int r = 0;
+
+	if (reflector_covers_cluster(m->reflector))
+		return 0;
+	shown_list(m->shown, &root, 0, add_name, names);
+	json_array_foreach(names, i, name)
+		reflector_need(m->reflector, json_string_value(name));
+	json_array_foreach(names, i, name) {
+		r = reflector_wait(
+			m->reflector, json_string_value(name), &call->check, m->api->timeout_ms);
+		if (r < 0 && r != -EACCES)
+			return r;
+	}
+	return 0;
+}
+
+int discover_whole(struct mount *m, struct pool_call *call, const char *ns)
+{
+	int r;
+
+	if (!*ns)
+		return discover_all(m, call);
+	r = discover_streams(m, call, ns);
+	return r == -EACCES ? discover_named_streams(m, call, ns) : r;
+}

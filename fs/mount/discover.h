@@ -22,4 +22,11 @@ int discover_stream(struct mount *m, struct pool_call *call, const char *ns, con
 /* The same for each stream that the rules of our rights name. -EACCES where they name none. */
 int discover_named_streams(struct mount *m, struct pool_call *call, const char *ns);
 
+/*
+ * The streams of the namespace ("": of all that can be listed) are in the store from now on, the
+ * list's answer is waited for where it has to be. 0; -EACCES where that one can't be listed; or why
+ * there was no answer.
+ */
+int discover_whole(struct mount *m, struct pool_call *call, const char *ns);
+
 #endif

@@ -291,12 +291,19 @@ static bool has_maker(struct mount *m, const struct place *dir)
 
 void namei_note_act(struct mount *m, const struct place *place, pid_t tid, unsigned act)
 {
-	_cleanup_view_ struct snapshot *snapshot =
-		shown_snapshot(m->shown, place->ns, place->stream);
-	struct process_id who = mergebase_who(m->bases, tid);
+	_cleanup_view_ struct snapshot *snapshot = NULL;
+	struct process_id who;
 
-	if (snapshot && acts_note(m->acts, &who, snapshot->object->uid, place, act,
-				act == ACT_REMOVED ? snapshot->object : NULL))
+	if (act == ACT_MADE && !acts_any(m->acts))
+		return;
+	snapshot = shown_snapshot(m->shown, place->ns, place->stream);
+	if (!snapshot)
+		return;
+	if (act & ACT_MADE)
+		acts_note_made(m->acts, tid, snapshot->object->uid, place);
+	who = mergebase_who(m->bases, tid);
+	if (acts_note(m->acts, &who, snapshot->object->uid, place, act,
+		    act == ACT_REMOVED ? snapshot->object : NULL))
 		publish_wake(m->publisher); /* it is to be forgotten after a while */
 }
 

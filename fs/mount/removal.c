@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#define FOLLOWED_MAX 16 /* tags that follow each other */
+
 struct removal {
 	struct mount *mount;
 	struct process_id who;
@@ -54,19 +56,48 @@ static const json_t *newest_of(const json_t *history)
 	return json_array_get(json_object_get(history, "items"), 0);
 }
 
+/* The name of the stream's own tag that the other one follows, or NULL. */
+static const char *find_followed(const struct removal *r, const json_t *from)
+{
+	const char *kind = json_str(from, "kind"), *name = json_str(from, "name"),
+		   *ns = json_str(from, "namespace");
+	size_t len = strlen(r->dir->stream);
+
+	if (!kind || !name || !streq(kind, "ImageStreamTag") ||
+		(ns && *ns && !streq(ns, r->dir->ns)))
+		return NULL;
+	if (!strchr(name, ':'))
+		return name;
+	return strncmp(name, r->dir->stream, len) == 0 && name[len] == ':' ? name + len + 1 : NULL;
+}
+
+/* Whether the tag's images come from a registry: its own, or by those that it follows. */
+static bool is_imported(const struct removal *r, const json_t *spec)
+{
+	const json_t *from = json_object_get(spec, "from");
+	const char *name, *kind;
+
+	for (int i = 0; i < FOLLOWED_MAX && (name = find_followed(r, from)); i++) {
+		spec = attr_find_tag(r->now, name, strlen(name)).spec;
+		if (!spec)
+			spec = attr_find_tag(r->before, name, strlen(name)).spec;
+		from = json_object_get(spec, "from");
+	}
+	kind = json_str(from, "kind");
+	return kind && streq(kind, "DockerImage");
+}
+
 /* Whether the tag has an image that it hadn't, and that no import would bring again. */
 static bool is_pushed(const struct removal *r, const json_t *history)
 {
 	const json_t *name = json_object_get(history, "tag"), *image = newest_of(history);
 	struct attr_tag was, is;
-	const char *kind;
 
 	if (!json_is_string(name) || !image)
 		return false;
 	was = attr_find_tag(r->before, json_string_value(name), json_string_length(name));
 	is = attr_find_tag(r->now, json_string_value(name), json_string_length(name));
-	kind = json_str(json_object_get(is.spec, "from"), "kind");
-	return !(kind && streq(kind, "DockerImage")) && !json_equal(image, newest_of(was.status));
+	return !json_equal(image, newest_of(was.status)) && !is_imported(r, is.spec);
 }
 
 /* In the tag, or in any. */

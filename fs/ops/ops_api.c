@@ -7,6 +7,7 @@
 #include "fs/dotapi/export.h"
 #include "fs/dotapi/files.h"
 #include "fs/dotapi/select.h"
+#include "fs/mount/discover.h"
 #include "fs/ops/ops.h"
 #include "fs/save/verdict.h"
 
@@ -66,20 +67,6 @@ static void open_with(fuse_req_t req, struct api_job *j, struct buf *bytes)
 	reply_open(req, handle_open_api(op_mount(req)->inodes, &open, bytes), j->ino, &j->fi);
 }
 
-static void fetch_and_reply(struct pool_call *call, void *arg)
-{
-	_cleanup_free_ struct api_job *j = arg;
-	struct api_call api = op_api_call(call);
-	struct buf bytes = {0};
-	int r = dotapi_fetch(op_mount(call->req), &api, &j->path, &bytes);
-
-	pool_settle(call);
-	if (r < 0)
-		fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
-	else
-		open_with(call->req, j, &bytes);
-}
-
 static struct handle *open_reader(struct mount *m, const struct place *path)
 {
 	switch (dotapi_reader(path->kind)) {
@@ -93,6 +80,26 @@ static struct handle *open_reader(struct mount *m, const struct place *path)
 	}
 }
 
+static void fetch_and_reply(struct pool_call *call, void *arg)
+{
+	_cleanup_free_ struct api_job *j = arg;
+	struct mount *m = op_mount(call->req);
+	struct api_call api = op_api_call(call);
+	bool reader = dotapi_reader(j->path.kind) != DOTAPI_MADE;
+	struct buf bytes = {0};
+	int r = dotapi_is_whole(j->path.kind) ? discover_whole(m, call, j->path.ns) : 0;
+
+	if (r == 0 && !reader)
+		r = dotapi_fetch(m, &api, &j->path, &bytes);
+	pool_settle(call);
+	if (r < 0)
+		fuse_reply_err(call->req, -verdict_errno(VERDICT_PATH, r));
+	else if (reader)
+		reply_open(call->req, open_reader(m, &j->path), j->ino, &j->fi);
+	else
+		open_with(call->req, j, &bytes);
+}
+
 void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
@@ -100,13 +107,13 @@ void op_open_api(fuse_req_t req, const struct place *path, uint64_t ino, struct 
 	struct api_job *j;
 	int r;
 
-	if (dotapi_reader(path->kind) != DOTAPI_MADE) {
+	if (dotapi_reader(path->kind) != DOTAPI_MADE && !dotapi_is_whole(path->kind)) {
 		reply_open(req, open_reader(m, path), ino, fi);
 		return;
 	}
 	j = xcalloc(1, sizeof(*j));
 	*j = (struct api_job){.path = *path, .ino = ino, .fi = *fi, .tid = fuse_req_ctx(req)->pid};
-	if (dotapi_is_fetched(path->kind)) {
+	if (dotapi_is_fetched(path->kind) || dotapi_is_whole(path->kind)) {
 		submit(req, fetch_and_reply, j, false);
 		return;
 	}

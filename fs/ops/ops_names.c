@@ -85,12 +85,7 @@ static int may_take_real(fuse_req_t req, const struct name *n)
 	r = may_write_real(req, n);
 	if (r < 0)
 		return r;
-	if (n->first)
-		return 0;
-	if (!n->vacant)
-		return -EPERM;
-	/* What is copied there becomes what the tag follows. */
-	return n->path.kind != KIND_TAG_IMAGE || n->copied ? 0 : -EACCES;
+	return n->first || n->vacant ? 0 : -EPERM;
 }
 
 /* ---- making ---- */

@@ -11,17 +11,24 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define KNOWN_MAX  4096 /* streams and processes that are remembered */
-#define NAME_CUT   200	/* bytes of a stream's name in that of a file */
+#define KNOWN_MAX  4096		       /* streams and processes that are remembered */
+#define KNOWN_NS   (60 * NSEC_PER_SEC) /* then it isn't the same removal any more */
+#define NAME_CUT   200		       /* bytes of a stream's name in that of a file */
 #define DAY	   (24 * 3600)
 #define LOOK_NS	   (600 * NSEC_PER_SEC) /* what is old is looked for so often */
 #define LOOK_BYTES ((size_t)16 << 20)	/* or after so much */
+
+/* A process that took from a stream, and when it last did. */
+struct known {
+	int64_t last; /* monotonic ns */
+	char key[];   /* UID PID START */
+};
 
 struct deleted {
 	struct journal *journal;
 	char *directory, *dropped; /* NULL: there is no home */
 	pthread_mutex_t lock;
-	struct map known; /* lock; "UID PID START", its own memory */
+	struct map known; /* lock; struct known by its key */
 	int64_t looked;	  /* lock; for what is old, monotonic ns; 0: never */
 	size_t written;	  /* lock; since then */
 };
@@ -55,24 +62,29 @@ void deleted_free(struct deleted *d)
 	free(d);
 }
 
-/* Whether the process's stream is kept for the first time; from now on it isn't. */
+/* Whether this is the first that the process takes from the stream, or the first after a while. */
 static bool is_first(struct deleted *d, const struct process_id *who, const struct object *version)
 {
-	char *key;
+	_cleanup_free_ char *key = NULL;
+	int64_t now = now_monotonic();
+	struct known *known;
 	bool first;
 
 	if (!who->tgid)
 		return true;
 	key = xasprintf("%s %d %llu", version->uid, who->tgid, (unsigned long long)who->start);
 	pthread_mutex_lock(&d->lock);
-	first = !map_get(&d->known, key);
-	if (first && d->known.count >= KNOWN_MAX)
-		forget_known(d);
-	if (first)
-		map_set(&d->known, key, key);
+	known = map_get(&d->known, key);
+	first = !known || now >= known->last + KNOWN_NS;
+	if (!known) {
+		if (d->known.count >= KNOWN_MAX)
+			forget_known(d);
+		known = xcalloc(1, sizeof(*known) + strlen(key) + 1);
+		strcpy(known->key, key);
+		map_set(&d->known, known->key, known);
+	}
+	known->last = now;
 	pthread_mutex_unlock(&d->lock);
-	if (!first)
-		free(key);
 	return first;
 }
 

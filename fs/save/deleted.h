@@ -1,7 +1,7 @@
 /*
  * deleted: what processes took away or wrote over, kept in the state directory so that it can be
  * put back: deleted/SERVER/NAMESPACE/STREAM@TIME.json, the whole ImageStream as .api/create takes it
- * (DESIGN.md 3 "Deleting"), once for each stream and process; and in dropped/ the status of a copy,
+ * (DESIGN.md 3 "Deleting"), once for each stream and process (a process that lives long: and removal); and in dropped/ the status of a copy,
  * which only the server makes. Thread-safe.
  */
 #ifndef FS_SAVE_DELETED_H

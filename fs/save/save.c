@@ -31,6 +31,7 @@ struct document {
 	bool untold;		  /* whoever wrote it can't be told from others */
 	bool lost;		  /* an image whose stream is gone */
 	bool copy;		  /* into a directory that its writer made for it */
+	bool awaited;		  /* or else the image of a tag that has none yet: as a copy */
 	const char *text;
 	size_t len;
 	json_t *mine;	     /* as it was written; of `from` what the line says */
@@ -63,6 +64,14 @@ static bool is_copy(const struct document *d)
 
 	return snapshot &&
 	       acts_are_copy(d->mount->acts, writer(d)->tgid, snapshot->object->uid, d->path);
+}
+
+/* Whether the file is the image of a tag that has none yet: a copy that was interrupted goes on. */
+static bool is_awaited(const struct document *d)
+{
+	struct layout_attr attr;
+
+	return d->path->kind == KIND_TAG_IMAGE && shown_attr(d->mount->shown, d->path, &attr) < 0;
 }
 
 /* Takes over the reference. */
@@ -197,6 +206,26 @@ static int check_history(struct document *d, const json_t *theirs)
 				      json_string_value(tag)));
 }
 
+#define WRITE_FROM "a tag's image is what it was given: write what it is to follow to `from`"
+
+/*
+ * The server makes it of the tag's `from`. Who didn't make the tag may have meant something else: it
+ * isn't lost without a word.
+ */
+static int leave_image(struct document *d)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (!d->awaited)
+		return 0;
+	if (!memchr(d->text, '@', d->len))
+		return update_refuse(&d->edit, EACCES, xstrdup(WRITE_FROM));
+	path = namei_text(d->path);
+	journal_add(d->mount->journal, path, NULL, 0, ENOTSUP,
+		"the image that was copied here isn't sent: the server makes it of `from`");
+	return 0;
+}
+
 /*
  * A backup of the whole object, laid there by who never saw the object: by its version it would say
  * nothing new, and nothing would be put back.
@@ -224,7 +253,7 @@ static int merge_copy(struct document *d, const json_t *theirs, json_t **ret_mer
 	int r;
 
 	if (d->path->kind == KIND_TAG_IMAGE && json_object_get(theirs, "from"))
-		return 0; /* the server makes it */
+		return leave_image(d);
 	json_decref(d->meant);
 	d->meant = d->path->kind == KIND_TAG_FROM || d->path->kind == KIND_TAG_IMAGE
 			   ? with_from(d, theirs)
@@ -541,9 +570,7 @@ static int check_image(struct document *d)
 		return 0;
 	if (shown_attr(d->mount->shown, d->path, &attr) < 0)
 		return update_refuse(&d->edit, ESTALE, xstrdup("the tag has no image any more"));
-	return update_refuse(&d->edit, EACCES,
-		xstrdup("a tag's image is what it was given: write what it is to follow to "
-			"`from`"));
+	return update_refuse(&d->edit, EACCES, xstrdup(WRITE_FROM));
 }
 
 /* Whether every image of the history is in the stream. */
@@ -619,7 +646,7 @@ static int carry_out(struct document *d)
 	if (image && !d->copy)
 		return check_image(d);
 	if (image && has_from(d))
-		return 0; /* the server makes it */
+		return leave_image(d);
 	r = parse(d);
 	if (r < 0)
 		return r;
@@ -648,6 +675,8 @@ static int save(struct document *d)
 	int r;
 
 	d->copy = is_copy(d);
+	d->awaited = !d->copy && is_awaited(d);
+	d->copy = d->copy || d->awaited;
 	r = carry_out(d);
 	update_end(&d->edit, r);
 	if (r < 0) {

@@ -155,15 +155,21 @@ static void mark(struct record *r, const struct place *place, unsigned act)
 	m->acts = act;
 }
 
-/* a->lock held. Another process that had the number is over. */
+/* a->lock held. Another process that had the number is over, and what it did itself long ago. */
+static void drop_over(struct acts *a, const struct process_id *who)
+{
+	struct actor *actor = idmap_get(&a->actors, who->tgid);
+
+	if (actor &&
+		(!process_id_equal(&actor->who, who) || now_monotonic() >= actor->last + ACTS_NS))
+		drop_actor(a, actor);
+}
+
+/* a->lock held. */
 static struct actor *get_actor(struct acts *a, const struct process_id *who)
 {
 	struct actor *actor = idmap_get(&a->actors, who->tgid);
 
-	if (actor && !process_id_equal(&actor->who, who)) {
-		drop_actor(a, actor);
-		actor = NULL;
-	}
 	if (!actor) {
 		actor = xcalloc(1, sizeof(*actor));
 		actor->who = *who;
@@ -206,6 +212,7 @@ bool acts_note(struct acts *a, const struct process_id *who, const char *uid,
 	if (!who->tgid)
 		return false;
 	pthread_mutex_lock(&a->lock);
+	drop_over(a, who);
 	first = !acts_any(a);
 	r = act == ACT_MADE ? find(a, who, uid) : get_record(a, who, uid);
 	if (r) {
@@ -215,7 +222,7 @@ bool acts_note(struct acts *a, const struct process_id *who, const char *uid,
 		r->actor->last = now_monotonic();
 	}
 	pthread_mutex_unlock(&a->lock);
-	return first;
+	return first && r;
 }
 
 static bool is_current(const struct record *r)
@@ -267,25 +274,44 @@ static struct place copied_directory(const struct place *place)
 	return dir;
 }
 
-bool acts_are_copy(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+/* Those of the stream, or of the directory that the place is in. Returns how many. */
+static size_t find_makers(
+	struct acts *a, const char *uid, const struct place *place, struct process_id *ret)
 {
 	struct place dir = copied_directory(place), stream = {.kind = KIND_STREAM};
-	struct process_id makers[MAKERS_MAX];
 	const struct stream *s;
 	size_t n = 0;
 
 	if (!acts_any(a))
-		return false;
+		return 0;
 	pthread_mutex_lock(&a->lock);
 	s = map_get(&a->streams, uid);
 	for (struct record *r = s ? s->records : NULL; r && n < MAKERS_MAX; r = r->next)
 		if (is_current(r) && ((marked(r, &dir) | marked(r, &stream)) & ACT_MAKER))
-			makers[n++] = r->actor->who;
+			ret[n++] = r->actor->who;
 	pthread_mutex_unlock(&a->lock);
+	return n;
+}
+
+bool acts_are_copy(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+{
+	struct process_id makers[MAKERS_MAX];
+	size_t n = find_makers(a, uid, place, makers);
+
 	for (size_t i = 0; i < n; i++)
 		if (process_descends(tid, &makers[i]))
 			return true;
 	return false;
+}
+
+void acts_note_made(struct acts *a, pid_t tid, const char *uid, const struct place *place)
+{
+	struct process_id makers[MAKERS_MAX];
+	size_t n = find_makers(a, uid, place, makers);
+
+	for (size_t i = 0; i < n; i++)
+		if (process_descends(tid, &makers[i]))
+			acts_note(a, &makers[i], uid, place, ACT_MADE, NULL);
 }
 
 struct object *acts_seen(struct acts *a, const struct process_id *who, const char *uid)

@@ -37,6 +37,12 @@ enum act {
 bool acts_note(struct acts *a, const struct process_id *who, const char *uid,
 	const struct place *place, unsigned act, struct object *version);
 
+/*
+ * The thread made the name: it is there for its own process, and for a maker of the directory that it
+ * descends from, whose children copy for it.
+ */
+void acts_note_made(struct acts *a, pid_t tid, const char *uid, const struct place *place);
+
 /* Whether anything is known of anybody: cheap. */
 bool acts_any(const struct acts *a);
 

@@ -7,6 +7,7 @@ struct draft {
 	pthread_mutex_t lock; /* guards all below */
 	char *data;
 	size_t len, size;
+	size_t max; /* never changes */
 	bool loaded;
 	bool written;	  /* since open or the last truncation to 0 */
 	uint64_t change;  /* counts what changed the bytes */
@@ -20,7 +21,13 @@ struct draft *draft_new(void)
 
 	pthread_mutex_init(&d->lock, NULL);
 	d->change = 1;
+	d->max = DRAFT_MAX;
 	return d;
+}
+
+void draft_allow(struct draft *d, size_t max)
+{
+	d->max = max;
 }
 
 void draft_free(struct draft *d)
@@ -45,7 +52,7 @@ bool draft_is_loaded(struct draft *d)
 /* d->lock held. */
 static int resize(struct draft *d, uint64_t len)
 {
-	if (len > DRAFT_MAX)
+	if (len > d->max)
 		return -EFBIG;
 	if (len > d->size) {
 		d->size = len > d->size * 2 ? len : d->size * 2;
@@ -87,7 +94,7 @@ int draft_write(struct draft *d, const char *data, size_t len, uint64_t offset, 
 	pthread_mutex_lock(&d->lock);
 	if (append)
 		offset = d->len;
-	if (offset > DRAFT_MAX || offset + len > DRAFT_MAX)
+	if (offset > d->max || offset + len > d->max)
 		r = -EFBIG;
 	else if (offset + len > d->len)
 		r = resize(d, offset + len);

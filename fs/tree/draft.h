@@ -7,11 +7,14 @@
 
 #include "client/buf.h"
 
-#define DRAFT_MAX ((size_t)4 << 20)
+#define DRAFT_MAX	((size_t)4 << 20)
+#define DRAFT_MANIFESTS ((size_t)256 << 20) /* of many streams */
 
 struct draft;
 
 struct draft *draft_new(void);
+/* It may have so many bytes instead of DRAFT_MAX. For a new one. */
+void draft_allow(struct draft *d, size_t max);
 void draft_free(struct draft *d); /* NULL is fine */
 
 /* Whether it has bytes of its own yet; until then the handle shows what is shown. */

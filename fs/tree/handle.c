@@ -197,6 +197,13 @@ struct handle *handle_open_scratch(struct inode_table *t, struct inode *n, bool 
 	return f;
 }
 
+static bool is_for_manifests(enum kind kind)
+{
+	return kind == KIND_API_CREATE || kind == KIND_NAMESPACE_CREATE || kind == KIND_API_APPLY ||
+	       kind == KIND_NAMESPACE_APPLY || kind == KIND_API_APPLY_FORCE ||
+	       kind == KIND_NAMESPACE_APPLY_FORCE;
+}
+
 struct handle *handle_open_api(
 	struct inode_table *t, const struct handle_open *open, struct buf *bytes)
 {
@@ -212,6 +219,8 @@ struct handle *handle_open_api(
 	pthread_mutex_lock(&t->lock);
 	n = inode_find(t, open->ino);
 	give_draft(t, f);
+	if (f->draft && is_for_manifests(open->path->kind))
+		draft_allow(f->draft, DRAFT_MANIFESTS);
 	add(t, f, n ? n : inode_make(t, open->path, open->ino, INODE_SHOWN));
 	pthread_mutex_unlock(&t->lock);
 	return f;

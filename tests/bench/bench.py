@@ -251,6 +251,39 @@ def kubectl(bench, row):
     return [ratio(row, 1, side_by_side(bench.runs, ours, lambda: run(command)))]
 
 
+def export(bench, row):
+    """Everything as clean YAML, from the mount, against kubectl; and the memory that each takes."""
+    if not shutil.which("kubectl"):
+        raise Skip("kubectl is missing")
+    server = bench.server(bench.options.streams)
+    command = ["kubectl", f"--kubeconfig={server.kubeconfig}",
+               f"--cache-dir={bench.directory}/kubectl", "get", "is", "-A", "-o", "yaml"]
+    run(command)  # fills its cache of what the API has
+    with bench.mount(server.kubeconfig, bench.options.streams) as mount:
+        pid, read = mount.process.pid, ["cat", ".api/export.yaml"]
+        wait_idle(pid)
+        before = status_kib(pid, "VmRSS")
+        run(read, mount.path)
+        grown = status_kib(pid, "VmHWM") - before
+        pairs = side_by_side(min(bench.runs, 3), lambda: run(read, mount.path),
+                             lambda: run(command))
+    kubectls = max_rss(command)
+    return [ratio(row, 1, pairs), Result(
+        row + ": memory", f"{grown / kubectls:.3f}", "≤ 0.1", grown <= 0.1 * kubectls,
+        "the program grows by %.1f MB at most; kubectl takes %.1f MB" % (
+            grown / 1024, kubectls / 1024))]
+
+
+def max_rss(command):
+    """In KiB, of a process that runs to its end."""
+    with open(os.devnull, "wb") as null:
+        child = subprocess.Popen(command, stdout=null)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, command
+    return usage.ru_maxrss
+
+
 # ---- events ----
 
 def local_latency(bench, changes):
@@ -533,6 +566,7 @@ ROWS = {
     "cold": ("cold find / warm find of tmpfs", cold_find),
     "mount": ("mount / curl --compressed of the list", mounting),
     "kubectl": ("mount + cat of every imagestream.json / kubectl get is", kubectl),
+    "export": ("cat .api/export.yaml / kubectl get is -A -o yaml", export),
     "latency": ("event line → inotify", latency),
     "burst": ("burst", burst),
     "save": ("save of a tag / curl PATCH", save),

@@ -472,8 +472,10 @@ def test_mkdir_and_rmdir_are_decided_by_the_server(server, start_mount):
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount / "shop") and bits(mount / "shop") == 0o755
     fails(errno.EACCES, os.mkdir, mount / "shop/new")
-    os.rmdir(mount / "shop/web")
-    wait_for(lambda: not (mount / "shop/web").exists(), SECOND)
+    server.create("shop", "bare")
+    wait_for((mount / "shop/bare").exists, SECOND)
+    os.rmdir(mount / "shop/bare")
+    wait_for(lambda: not (mount / "shop/bare").exists(), SECOND)
 
 
 def test_bits_without_events(server, start_mount):

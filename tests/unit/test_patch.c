@@ -2221,6 +2221,212 @@ static void generated_saves(void **state)
 		assert_true(counts.views[i] > CASES / 10);
 }
 
+/* ---- copies ---- */
+
+#define COPIED_FILES 6
+
+static const struct patch_file copied_tag = {PATCH_TAG_SPEC, "a", 1};
+static const struct patch_file pushed_tag = {PATCH_TAG_SPEC, "c", 1};
+
+/* The file's value in the object from now on. Takes the reference. */
+static void store(const struct patch_file *f, json_t *object, json_t *value)
+{
+	json_t *spec = json_object_get(object, "spec"), *list, *element;
+	size_t i;
+
+	switch (f->view) {
+	case PATCH_IMAGESTREAM:
+		json_object_clear(object);
+		json_object_update(object, value);
+		json_decref(value);
+		return;
+	case PATCH_METADATA:
+		put(object, "metadata", value);
+		return;
+	case PATCH_SPEC:
+		put(object, "spec", value);
+		return;
+	default:
+		break;
+	}
+	list = json_deep_copy(json_object_get(spec, "tags"));
+	if (!list)
+		list = json_array();
+	json_array_foreach(list, i, element)
+		if (streq(json_string_value(json_object_get(element, "name")), f->tag)) {
+			json_array_remove(list, i);
+			break;
+		}
+	json_array_append_new(list, value);
+	spec = json_copy(spec);
+	put(spec, "tags", list);
+	put(object, "spec", spec);
+}
+
+struct copied {
+	const struct patch_file *file;
+	const char *text, *from; /* a file, or the `from` that a line comes to */
+	bool image;		 /* which only counts where there is no other */
+};
+
+static const struct copied copied_files[COPIED_FILES] = {
+	{&whole_file,
+		"{'kind': 'ImageStream', 'metadata': {'name': 'web', 'uid': 'old', "
+		"'resourceVersion': '9',"
+		" 'labels': {'app': 'shop'}, 'annotations': {'owner': 'alice',"
+		" 'openshift.io/image.dockerRepositoryCheck': 'then'}, 'finalizers': ['x/y']},"
+		" 'spec': {'lookupPolicy': {'local': true}, 'tags': [{'name': 'a', 'annotations': "
+		"{'n': '1'},"
+		" 'from': {'kind': 'DockerImage', 'name': 'q/a:1'}, 'reference': true, "
+		"'generation': 7},"
+		" {'name': 'b'}]}, 'status': {'tags': [{'tag': 'c', 'items': [{'image': 'i'}]}]}}",
+		NULL, false},
+	{&metadata_file,
+		"{'name': 'web', 'uid': 'old', 'labels': {'app': 'shop'}, 'annotations': {'owner': "
+		"'alice',"
+		" 'openshift.io/image.dockerRepositoryCheck': 'then'}, 'finalizers': ['x/y']}",
+		NULL, false},
+	{&spec_file,
+		"{'lookupPolicy': {'local': true}, 'tags': [{'name': 'a', 'annotations': {'n': "
+		"'1'},"
+		" 'from': {'kind': 'DockerImage', 'name': 'q/a:1'}, 'reference': true}, {'name': "
+		"'b'}]}",
+		NULL, false},
+	{&copied_tag,
+		"{'name': 'a', 'annotations': {'n': '1'}, 'from': {'kind': 'DockerImage', 'name': "
+		"'q/a:1'},"
+		" 'reference': true}",
+		NULL, false},
+	{&copied_tag, NULL, "{'kind': 'DockerImage', 'name': 'q/a@sha256:1'}", true},
+	{&pushed_tag, NULL, "{'kind': 'ImageStreamImage', 'name': 'web@sha256:2'}", true},
+};
+
+/* As the program saves a file of a copy. */
+static void copy_in(json_t *object, const struct copied *c)
+{
+	_cleanup_json_ json_t *theirs = patch_value(c->file, object), *mine = parse(c->text),
+			      *from = parse(c->from);
+
+	if (c->text) {
+		store(c->file, object, patch_copy(c->file, theirs, mine));
+		return;
+	}
+	if (c->image && json_object_get(theirs, "from"))
+		return;
+	mine = theirs ? json_copy(theirs) : json_pack("{s:s}", "name", c->file->tag);
+	json_object_set(mine, "from", from);
+	store(c->file, object, json_incref(mine));
+}
+
+#define COPIED                                                                                     \
+	"{'kind': 'ImageStream', 'metadata': {'name': 'new', 'uid': 'now', 'resourceVersion': "    \
+	"'1',"                                                                                     \
+	" 'labels': {'app': 'shop'}, 'annotations': {'owner': 'alice'}},"                          \
+	" 'spec': {'lookupPolicy': {'local': true}, 'tags': [{'name': 'a', 'annotations': {'n': "  \
+	"'1'},"                                                                                    \
+	" 'from': {'kind': 'DockerImage', 'name': 'q/a:1'}, 'reference': true},"                   \
+	" {'name': 'b'}, {'name': 'c', 'from': {'kind': 'ImageStreamImage', 'name': "              \
+	"'web@sha256:2'}}]}, 'status': {'dockerImageRepository': 'r/new'}}"
+
+static void copy_in_order(const int *order)
+{
+	_cleanup_json_ json_t *object = parse("{'kind': 'ImageStream', 'metadata': {'name': 'new', "
+					      "'uid': 'now', 'resourceVersion': "
+					      "'1'}, 'spec': {'lookupPolicy': {'local': false}}, "
+					      "'status': {'dockerImageRepository': "
+					      "'r/new'}}"),
+			      *wanted = parse(COPIED);
+	_cleanup_free_ char *text = NULL;
+
+	for (int i = 0; i < COPIED_FILES; i++)
+		copy_in(object, &copied_files[order[i]]);
+	text = show(object);
+	if (!patch_equal(&whole_file, object, wanted))
+		fail_msg("%d%d%d%d%d%d: %s", order[0], order[1], order[2], order[3], order[4],
+			order[5], text);
+}
+
+/* All 720 orders, in Heap's way. */
+static int copy_in_all_orders(int *order, int n)
+{
+	int count = 0;
+
+	if (n == 1) {
+		copy_in_order(order);
+		return 1;
+	}
+	for (int i = 0; i < n; i++) {
+		int with = n % 2 ? 0 : i, swap;
+
+		count += copy_in_all_orders(order, n - 1);
+		swap = order[with];
+		order[with] = order[n - 1];
+		order[n - 1] = swap;
+	}
+	return count;
+}
+
+static void copies_have_no_order(void **state)
+{
+	int order[COPIED_FILES];
+
+	for (int i = 0; i < COPIED_FILES; i++)
+		order[i] = i;
+	assert_int_equal(copy_in_all_orders(order, COPIED_FILES), 720);
+}
+
+static void copies(
+	const struct patch_file *f, const char *theirs, const char *mine, const char *expected)
+{
+	_cleanup_json_ json_t *t = parse(theirs), *m = parse(mine), *got = patch_copy(f, t, m);
+
+	assert_json(got, expected);
+}
+
+static void copies_add_and_replace(void **state)
+{
+	copies(&metadata_file, "{'name': 'new', 'uid': 'u', 'labels': {'a': '1', 'b': '2'}}",
+		"{'name': 'web', 'uid': 'old', 'labels': {'a': '3', 'c': '4'}}",
+		"{'name': 'new', 'uid': 'u', 'labels': {'a': '3', 'b': '2', 'c': '4'}}");
+	copies(&metadata_file, "{'name': 'new', 'labels': {'a': '1'}}", "{'labels': null}",
+		"{'name': 'new', 'labels': {'a': '1'}}");
+	copies(&spec_file, "{'tags': [{'name': 'x'}]}", "{'tags': []}",
+		"{'tags': [{'name': 'x'}]}");
+	copies(&spec_file, "{}", "{'tags': [{'name': 'x'}, {'name': 'x'}]}",
+		"{'tags': [{'name': 'x'}, {'name': 'x'}]}"); /* for patch_check to refuse */
+	copies(&copied_tag, NULL, "{'name': 'other', 'from': {'name': 'q'}}",
+		"{'name': 'a', 'from': {'name': 'q'}}");
+}
+
+/* A text without a `from` leaves the one that is there, whatever else it says. */
+static void copies_keep_what_a_tag_follows(void **state)
+{
+	const char *theirs = "{'name': 'a', 'from': {'kind': 'DockerImage', 'name': 'q/a:1'}}";
+
+	copies(&copied_tag, theirs, "{'name': 'a', 'annotations': {'n': '1'}}",
+		"{'name': 'a', 'annotations': {'n': '1'}, "
+		"'from': {'kind': 'DockerImage', 'name': 'q/a:1'}}");
+	copies(&copied_tag, theirs, "{'name': 'a', 'from': null, 'reference': false}",
+		"{'name': 'a', 'from': {'kind': 'DockerImage', 'name': 'q/a:1'}, 'reference': "
+		"false}");
+	copies(&copied_tag, "{'name': 'a', 'from': {'name': 'q/a:1', 'x': 1}, 'reference': true}",
+		"{'name': 'a', 'from': {'name': 'q/b'}}", "{'name': 'a', 'from': {'name': 'q/b'}}");
+}
+
+static void histories_of_the_same_images(void **state)
+{
+	_cleanup_json_ json_t *theirs = parse("{'tags': [{'tag': 'a', 'items': [{'image': '1', "
+					      "'created': 'now'}]}, {'tag': 'b', 'items': "
+					      "[{'image': '2'}]}]}"),
+			      *mine = parse("{'tags': [{'tag': 'a', 'items': [{'image': '1', "
+					    "'created': 'then'}]}, {'tag': 'b', 'items': "
+					    "[{'image': '3'}]}, 7]}");
+
+	patch_settle_history(&status_file, theirs, mine);
+	assert_json(mine, "{'tags': [{'tag': 'a', 'items': [{'image': '1', 'created': 'now'}]}, "
+			  "{'tag': 'b', 'items': [{'image': '3'}]}, 7]}");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -2232,6 +2438,10 @@ int main(void)
 		cmocka_unit_test(their_names_elsewhere_are_compared),
 		cmocka_unit_test(a_written_generation_of_zero_is_an_edit),
 		cmocka_unit_test(keyed_lists_have_no_order),
+		cmocka_unit_test(copies_have_no_order),
+		cmocka_unit_test(copies_add_and_replace),
+		cmocka_unit_test(copies_keep_what_a_tag_follows),
+		cmocka_unit_test(histories_of_the_same_images),
 		cmocka_unit_test(finalizers_are_a_set),
 		cmocka_unit_test(other_lists_are_one_value),
 		cmocka_unit_test(integers_are_exact),

@@ -45,6 +45,26 @@ static const struct row rows[] = {
 	{500, STATUS("ServerTimeout", "m"), EAGAIN, "m"},
 	{500, STATUS("", "etcdserver: request is too large"), EFBIG,
 		"etcdserver: request is too large"},
+	{500,
+		"{\"kind\":\"Status\",\"message\":\"failed to create typed patch object (/ap1; "
+		"image.openshift.io/v1, Kind=ImageStream): .spec.colour: field not declared in "
+		"schema\"}",
+		EINVAL, ".spec.colour: field not declared in schema"},
+	{500,
+		STATUS("", "failed to create typed patch object (/ap1; v1, Kind=ImageStream): "
+			   ".spec.tags: duplicate entries for key"),
+		EINVAL, ".spec.tags: duplicate entries for key"},
+	{500, STATUS("", "resourceVersion should not be set on objects to be created"), EINVAL,
+		"resourceVersion should not be set on objects to be created"},
+	/* Whatever has a reason, isn't said so by a Status, or is about what the server has. */
+	{500, STATUS("InternalError", "failed to create typed patch object (x): m"), EIO, "m"},
+	{500, "failed to create typed patch object (x): m", EIO,
+		"failed to create typed patch object (x): m"},
+	{500, STATUS("", "failed to create typed live object (x): m"), EIO,
+		"failed to create typed live object (x): m"},
+	{500, STATUS("", "no: failed to create typed patch object ("), EIO, NULL},
+	{503, STATUS("", "failed to create typed patch object (x): m"), EAGAIN, "m"},
+	{500, STATUS("", "m"), EIO, "m"},
 	{501, "", EOPNOTSUPP, "the server answered 501"},
 	{502, "<html><body>Bad Gateway</body></html>", EIO, "the server answered 502"},
 	{503, "service unavailable\n", EAGAIN, "service unavailable"},
