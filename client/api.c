@@ -12,6 +12,23 @@
 
 static const struct api_resources *const servers[] = {&resources_in_groups, &resources_in_oapi};
 
+static bool has_credentials(struct api *a)
+{
+	struct credentials *current = login_credentials(a->login);
+	bool none = streq(current->kind, "none");
+
+	credentials_unref(current);
+	return !none;
+}
+
+/* Who without credentials comes is nobody else than that. */
+static const char *expected_user(struct api *a, unsigned generation)
+{
+	const char *user = api_user(a, generation);
+
+	return user || has_credentials(a) ? user : "system:anonymous";
+}
+
 /* GET. 0 and the answer for 2xx; else -errno, the HTTP code and a sentence. */
 static int get(struct api *a, struct http *h, const char *path, const struct http_check *check,
 	struct http_response *ret, long *ret_code, char **ret_error)
@@ -32,7 +49,7 @@ static int get(struct api *a, struct http *h, const char *path, const struct htt
 	}
 	status_parse(response.code, response.body.data, response.body.len, &status);
 	*ret_error = xasprintf("%s: %s", a->config->server, status.message);
-	if (refusal_is_passing(&status, api_user(a, response.generation), response.unready))
+	if (refusal_is_passing(&status, expected_user(a, response.generation), response.unready))
 		return -EAGAIN;
 	return status.error ? -status.error : -EIO;
 }
@@ -71,6 +88,32 @@ static json_t *get_json(struct api *a, struct http *h, const char *path, unsigne
 	return json_read_or_null(response.body.data, response.body.len, 0);
 }
 
+/* A refusal at the start, with what helps against it. */
+static char *explain(struct api *a, char *error, long code)
+{
+	_cleanup_free_ char *advice = NULL, *old = NULL;
+
+	if (code != 401 && (code != 403 || has_credentials(a)))
+		return error;
+	old = error;
+	advice = login_advice(a->login);
+	return xasprintf("%s; %s", old, advice);
+}
+
+/* Another server than OpenShift's, or a page that a proxy made, would say anything with 200. */
+static int check_root(struct api *a, const char *root, const struct buf *body, char **ret_error)
+{
+	_cleanup_json_ json_t *json = json_read_or_null(body->data, body->len, 0);
+	const char *kind = json_str(json, "kind");
+	_cleanup_free_ char *begin = buf_begin(body);
+
+	if (kind && streq(kind, "APIResourceList"))
+		return 0;
+	*ret_error = xasprintf(
+		"%s is no API server: to %s it answers %s", a->config->server, root, begin);
+	return -EBADMSG;
+}
+
 static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret_error)
 {
 	_cleanup_free_ char *first_error = NULL;
@@ -86,14 +129,14 @@ static int find_root(struct api *a, struct http *h, int64_t deadline, char **ret
 		if (r == 0) {
 			a->resources = servers[i];
 			a->namespaces = &servers[i]->projects;
-			return 0;
+			return check_root(a, root, &response.body, ret_error);
 		}
 		if (r == -EAGAIN || (code != 403 && code != 404)) {
-			*ret_error = error;
+			*ret_error = explain(a, error, code);
 			return r;
 		}
 		if (!first_error) {
-			first_error = error;
+			first_error = explain(a, error, code);
 			first = code == 404 ? -EOPNOTSUPP : r;
 		} else {
 			free(error);

@@ -95,6 +95,27 @@ int buf_addf(struct buf *b, const char *format, ...)
 	return buf_add(b, s, n);
 }
 
+#define BEGIN_MAX 80
+
+char *buf_begin(const struct buf *b)
+{
+	char line[BEGIN_MAX + 1];
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->len && n < BEGIN_MAX; i++) {
+		unsigned char c = b->data[i];
+
+		if (c > ' ' && c < 0x7f)
+			line[n++] = c;
+		else if (n && line[n - 1] != ' ') /* also what may be cut in the middle */
+			line[n++] = ' ';
+	}
+	line[n] = '\0';
+	if (!n)
+		return xstrdup("nothing");
+	return xasprintf("\"%s%s\"", line, n == BEGIN_MAX ? "..." : "");
+}
+
 void buf_truncate(struct buf *b, size_t len)
 {
 	b->len = len;

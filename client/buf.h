@@ -36,6 +36,9 @@ int buf_addjson(struct buf *b, const json_t *json, size_t flags);
 /* Appends `s` percent-encoded for one segment of a URL's path or one value of its query. */
 int buf_addurl(struct buf *b, const char *s);
 
+/* How it begins, in one line in quotes, for a message ("nothing" if it is empty). The caller frees. */
+char *buf_begin(const struct buf *b);
+
 /* Takes back what was added since the length was `len`. */
 void buf_truncate(struct buf *b, size_t len);
 

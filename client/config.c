@@ -73,6 +73,7 @@ struct load {
 	const struct config_flags *flags;
 	struct kubeconfig kubeconfig;
 	struct kubeconfig_entry context, cluster, user;
+	struct kubeconfig_entry flag; /* as blame() makes it */
 	struct config *config;
 	char **ret_error;
 };
@@ -103,7 +104,15 @@ static void wipe_user(struct config *c)
 	exec_plugin_free(steal_ptr(c->exec));
 }
 
-/* "user "dev" in /home/u/.kube/config: …", as far as there is such an entry. */
+/* What is at fault: the flag where it was given, else the entry. */
+static const struct kubeconfig_entry *blame(
+	struct load *l, const char *value, const char *flag, const struct kubeconfig_entry *entry)
+{
+	l->flag = (struct kubeconfig_entry){.kind = flag};
+	return given(value) ? &l->flag : entry;
+}
+
+/* "user "dev" in /home/u/.kube/config: …" or "--server: …", as far as there is either. */
 static int fail_entry(struct load *l, const struct kubeconfig_entry *e, int r, const char *format,
 	...) _printf_(4, 5);
 
@@ -118,7 +127,8 @@ static int fail_entry(
 		text = xstrdup("out of memory");
 	va_end(ap);
 	if (!e->file)
-		return kubeconfig_fail(l->ret_error, r, "%s", text);
+		return kubeconfig_fail(l->ret_error, r, "%s%s%s", e->kind ? e->kind : "",
+			e->kind ? ": " : "", text);
 	return kubeconfig_fail(
 		l->ret_error, r, "%s \"%s\" in %s: %s", e->kind, e->name, e->file, text);
 }
@@ -225,16 +235,24 @@ static int read_fields(struct load *l, const struct kubeconfig_entry *e, const s
 	return 0;
 }
 
+/* `from`: the context that names it, or the flag. */
 static int find(struct load *l, enum kubeconfig_kind kind, const char *name,
 	const struct kubeconfig_entry *from, struct kubeconfig_entry *ret)
 {
+	_cleanup_free_ char *names = NULL;
+
 	if (kubeconfig_find(&l->kubeconfig, kind, name, ret) == 0)
 		return 0;
-	if (from && from->file)
+	names = kubeconfig_names(&l->kubeconfig, kind);
+	if (from->file)
 		return fail_entry(
 			l, from, -EINVAL, "there is no %s \"%s\"", kubeconfig_word(kind), name);
-	return kubeconfig_fail(l->ret_error, -EINVAL, "there is no %s \"%s\" in %s",
-		kubeconfig_word(kind), name, l->kubeconfig.tried);
+	return fail_entry(l, from, -EINVAL, "there is no %s \"%s\" in %s%s%s",
+		kubeconfig_word(kind), name, l->kubeconfig.tried,
+		!l->kubeconfig.found ? ": no such file"
+		: *names	     ? "; there are: "
+				     : "; there is none at all",
+		names);
 }
 
 static int load_context(struct load *l)
@@ -242,11 +260,14 @@ static int load_context(struct load *l)
 	struct config *c = l->config;
 	const char *name =
 		given(l->flags->context) ? l->flags->context : l->kubeconfig.current_context;
+	const struct kubeconfig_entry none = {0}; /* CONTEXT is not always a flag */
 	int r;
 
 	if (!name)
 		return 0;
-	r = find(l, KUBECONFIG_CONTEXT, name, NULL, &l->context);
+	r = find(l, KUBECONFIG_CONTEXT, name,
+		given(l->flags->context) ? &none : blame(l, name, "current-context", &none),
+		&l->context);
 	if (r < 0)
 		return r;
 	c->context = xstrdup(name);
@@ -257,6 +278,7 @@ static int load_context(struct load *l)
 static int load_entry(struct load *l, enum kubeconfig_kind kind, const char *flag, char **name,
 	const struct field *fields, struct kubeconfig_entry *entry)
 {
+	const char *word = kind == KUBECONFIG_CLUSTER ? "--cluster" : "--user";
 	int r;
 
 	if (given(flag)) {
@@ -265,7 +287,7 @@ static int load_entry(struct load *l, enum kubeconfig_kind kind, const char *fla
 	}
 	if (!*name)
 		return 0;
-	r = find(l, kind, *name, given(flag) ? NULL : &l->context, entry);
+	r = find(l, kind, *name, blame(l, flag, word, &l->context), entry);
 	return r < 0 ? r : read_fields(l, entry, fields);
 }
 
@@ -417,6 +439,7 @@ static int no_server(struct load *l)
 /* A user in the URL would be a credential, and the URL stands in messages: it is never quoted. */
 static int check_server(struct load *l)
 {
+	const struct kubeconfig_entry *e = blame(l, l->flags->server, "--server", &l->cluster);
 	char *server = l->config->server;
 	const char *host;
 
@@ -428,17 +451,17 @@ static int check_server(struct load *l)
 		server = l->config->server;
 	}
 	if (strncasecmp(server, "https://", 8) != 0 && strncasecmp(server, "http://", 7) != 0)
-		return fail_entry(l, &l->cluster, -EINVAL,
-			"the server's URL has to start with https:// or http://");
+		return fail_entry(
+			l, e, -EINVAL, "the server's URL has to start with https:// or http://");
 	host = strstr(server, "://") + 3;
 	for (const char *p = server; *p; p++)
 		if ((unsigned char)*p <= 0x20 || *p == 0x7f || strchr("?#@", *p))
-			return fail_entry(l, &l->cluster, -EINVAL,
+			return fail_entry(l, e, -EINVAL,
 				"the server's URL has to be a host and maybe a path, no more");
 	for (size_t n = strlen(host); n > 0 && host[n - 1] == '/'; n--)
 		server[strlen(server) - 1] = '\0';
 	if (!*host)
-		return fail_entry(l, &l->cluster, -EINVAL, "the server's URL has no host");
+		return fail_entry(l, e, -EINVAL, "the server's URL has no host");
 	return 0;
 }
 
@@ -494,14 +517,16 @@ static int check_proxy(struct load *l)
 static int check_cluster(struct load *l)
 {
 	struct config *c = l->config;
+	const struct kubeconfig_entry *e;
 	int r = check_server(l);
 
 	if (r == 0)
 		r = check_proxy(l);
+	e = blame(l, l->flags->certificate_authority, "--certificate-authority", &l->cluster);
 	if (r == 0)
-		r = check_pem(l, &l->cluster, "certificate-authority", &c->certificate_authority);
+		r = check_pem(l, e, "certificate-authority", &c->certificate_authority);
 	if (r == 0 && c->insecure_skip_tls_verify && pem_given(&c->certificate_authority))
-		r = fail_entry(l, &l->cluster, -EINVAL,
+		r = fail_entry(l, e, -EINVAL,
 			"insecure-skip-tls-verify contradicts certificate-authority");
 	return r;
 }
@@ -509,15 +534,21 @@ static int check_cluster(struct load *l)
 static int check_certificate(struct load *l)
 {
 	struct config *c = l->config;
+	const struct config_flags *f = l->flags;
 	bool certificate = pem_given(&c->client_certificate), key = pem_given(&c->client_key);
-	int r = check_pem(l, &l->user, "client-certificate", &c->client_certificate);
+	const struct kubeconfig_entry *e;
+	int r;
 
-	if (r == 0)
-		r = check_pem(l, &l->user, "client-key", &c->client_key);
+	e = blame(l, f->client_certificate, "--client-certificate", &l->user);
+	r = check_pem(l, e, "client-certificate", &c->client_certificate);
 	if (r == 0 && certificate && !key)
-		r = fail_entry(l, &l->user, -EINVAL, "client-certificate without client-key");
+		r = fail_entry(l, e, -EINVAL, "client-certificate without client-key");
+	if (r < 0)
+		return r;
+	e = blame(l, f->client_key, "--client-key", &l->user);
+	r = check_pem(l, e, "client-key", &c->client_key);
 	if (r == 0 && key && !certificate)
-		r = fail_entry(l, &l->user, -EINVAL, "client-key without client-certificate");
+		r = fail_entry(l, e, -EINVAL, "client-key without client-certificate");
 	return r;
 }
 
@@ -547,11 +578,12 @@ static int check_token(struct load *l)
 		c->token = xstrdup(config_trim(old));
 		explicit_bzero(old, strlen(old));
 		if (!config_token_is_valid(c->token))
-			return fail_entry(l, &l->user, -EINVAL,
-				"the token holds white space or control characters");
+			return fail_entry(l, blame(l, l->flags->token, "--token", &l->user),
+				-EINVAL, "the token holds white space or control characters");
 	}
 	if (c->token_file && !c->token)
-		return check_readable(l, &l->user, "token file", c->token_file);
+		return check_readable(l, blame(l, l->flags->token_file, "--token-file", &l->user),
+			"token file", c->token_file);
 	return 0;
 }
 
@@ -573,16 +605,21 @@ static int check_as(struct load *l)
 	bool safe = (!c->as || config_header_is_safe(c->as)) &&
 		    (!c->as_uid || config_header_is_safe(c->as_uid)) &&
 		    texts_are_safe(c->as_groups);
+	const struct kubeconfig_entry *e =
+		l->flags->as_groups ? blame(l, "x", "--as-group", &l->user)
+				    : blame(l, l->flags->as_uid, "--as-uid", &l->user);
 	const char *key;
 	json_t *list;
 
 	if (!c->as && (c->as_uid || c->as_groups || c->as_extra))
-		return fail_entry(l, &l->user, -EINVAL,
-			"as-uid, as-groups or as-user-extra is given without as");
+		return fail_entry(
+			l, e, -EINVAL, "as-uid, as-groups or as-user-extra is given without as");
 	json_object_foreach(c->as_extra, key, list)
 		safe = safe && *key && texts_are_safe(list);
+	if (given(l->flags->as) && !config_header_is_safe(c->as))
+		e = blame(l, c->as, "--as", e);
 	if (!safe)
-		return fail_entry(l, &l->user, -EINVAL,
+		return fail_entry(l, e, -EINVAL,
 			"as, as-uid, as-groups or as-user-extra holds control characters");
 	return 0;
 }
@@ -771,6 +808,29 @@ int config_load(const struct config_flags *flags, struct config **ret, char **re
 	else
 		*ret = l.config;
 	return r;
+}
+
+int config_list(const struct config_flags *flags, bool namespaces, json_t **ret, char **ret_error)
+{
+	const char *path = given(flags->kubeconfig) ? flags->kubeconfig : NULL, *name;
+	_cleanup_json_ json_t *found = json_object();
+	struct kubeconfig k;
+	json_t *entry;
+	int r = kubeconfig_load(path, flags->directory, &k, ret_error);
+
+	if (r < 0)
+		return r;
+	json_object_foreach((json_t *)kubeconfig_entries(&k, KUBECONFIG_CONTEXT), name, entry) {
+		const char *ns = json_str(json_object_get(entry, "fields"), "namespace");
+
+		if (!namespaces || ns)
+			json_object_set_new(found, namespaces ? ns : name, json_null());
+	}
+	kubeconfig_release(&k);
+	*ret = json_array();
+	json_object_foreach(found, name, entry)
+		json_array_append_new(*ret, json_string(name));
+	return 0;
 }
 
 static bool same_text(const char *a, const char *b)

@@ -74,6 +74,12 @@ struct config {
  */
 int config_load(const struct config_flags *flags, struct config **ret, char **ret_error);
 
+/*
+ * What the files name, without a request: the contexts, or the namespaces that they have (each
+ * once), for completions. 0 and a new list of texts, or as config_load.
+ */
+int config_list(const struct config_flags *flags, bool namespaces, json_t **ret, char **ret_error);
+
 void config_free(struct config *c); /* wipes what is secret; NULL is fine */
 
 /*

@@ -216,6 +216,11 @@ int kubeconfig_load(
 		if (r < 0)
 			break;
 	}
+	if (r < 0 && path) {
+		_cleanup_free_ char *error = *ret_error;
+
+		kubeconfig_fail(ret_error, r, "--kubeconfig: %s", error);
+	}
 	if (r < 0)
 		kubeconfig_release(&k);
 	else
@@ -273,6 +278,30 @@ int kubeconfig_find(const struct kubeconfig *k, enum kubeconfig_kind kind, const
 		.fields = json_object_get(entry, "fields"),
 	};
 	return 0;
+}
+
+const json_t *kubeconfig_entries(const struct kubeconfig *k, enum kubeconfig_kind kind)
+{
+	return k->entries[kind];
+}
+
+#define NAMES_MAX 20
+
+char *kubeconfig_names(const struct kubeconfig *k, enum kubeconfig_kind kind)
+{
+	char *names = xstrdup("");
+	const char *name;
+	json_t *entry;
+	size_t n = 0;
+
+	json_object_foreach(k->entries[kind], name, entry) {
+		_cleanup_free_ char *before = names;
+
+		names = xasprintf("%s%s%s", before, n ? ", " : "", n < NAMES_MAX ? name : "...");
+		if (n++ == NAMES_MAX)
+			break;
+	}
+	return names;
 }
 
 const char *kubeconfig_word(enum kubeconfig_kind kind)

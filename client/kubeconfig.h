@@ -45,6 +45,12 @@ bool kubeconfig_empty(const struct kubeconfig *k); /* no entry of any kind, no c
 int kubeconfig_find(const struct kubeconfig *k, enum kubeconfig_kind kind, const char *name,
 	struct kubeconfig_entry *ret);
 
+/* Those that there are, for a message: "admin, dev", cut after 20. The caller frees. */
+char *kubeconfig_names(const struct kubeconfig *k, enum kubeconfig_kind kind);
+
+/* All of a kind: name → {file, fields}. Borrowed. */
+const json_t *kubeconfig_entries(const struct kubeconfig *k, enum kubeconfig_kind kind);
+
 const char *kubeconfig_word(enum kubeconfig_kind kind); /* "cluster", "user" or "context" */
 
 /* `path` below the directory `file` stands in, unless it is absolute. The caller frees. */

@@ -383,13 +383,73 @@ unsigned login_ask(struct login *l, unsigned generation)
 	return renewal;
 }
 
+/* Where the credentials in use came from. The caller frees. */
+static char *describe(const struct config *c, const char *kind)
+{
+	const struct config_flags *f = &c->flags;
+	const char *user = c->user ? c->user : "";
+
+	if (streq(kind, "token") || streq(kind, "tokenFile")) {
+		if (f->token && *f->token)
+			return xstrdup("--token");
+		if (f->token_file && *f->token_file)
+			return xasprintf("the token in --token-file %s", f->token_file);
+		if (c->token_file)
+			return xasprintf("the token in %s", c->token_file);
+		return xasprintf("the token of user \"%s\" in the kubeconfig", user);
+	}
+	if (streq(kind, "client-certificate"))
+		return f->client_certificate && *f->client_certificate
+			       ? xstrdup("--client-certificate")
+			       : xasprintf(
+					 "the client certificate of user \"%s\" in the kubeconfig",
+					 user);
+	if (streq(kind, "exec"))
+		return xasprintf("what the plugin of user \"%s\" in the kubeconfig said", user);
+	return xasprintf("the password of user \"%s\" in the kubeconfig", user);
+}
+
+char *login_advice(struct login *l)
+{
+	const struct config *c = l->config;
+	struct credentials *current = login_credentials(l);
+	_cleanup_free_ char *what = describe(c, current->kind);
+	bool none = streq(current->kind, "none"), plain = str_has_prefix(c->server, "http://");
+	bool token = str_has_prefix(current->kind, "token");
+
+	credentials_unref(current);
+	if (none && plain)
+		return xstrdup("to an http:// URL no credentials are sent");
+	if (none)
+		return xasprintf("there are no credentials for it: `oc login %s`, or give "
+				 "--token-file",
+			c->server);
+	return xasprintf("it doesn't take %s%s", what,
+		token ? ": it may have expired; `oc login` gets a new one" : "");
+}
+
+/* Once for each of the credentials. */
+static void tell_refused(struct login *l)
+{
+	_cleanup_free_ char *advice = login_advice(l);
+	bool started;
+
+	pthread_mutex_lock(&l->lock);
+	started = l->started;
+	pthread_mutex_unlock(&l->lock);
+	if (started) /* else the start says so */
+		log_notice("credentials are refused by %s: %s", l->config->server, advice);
+}
+
 void login_answered(struct login *l, struct credentials *c, long code)
 {
 	if (code == 401) {
-		atomic_store(&c->refused, true);
+		if (!atomic_exchange(&c->refused, true))
+			tell_refused(l);
 		login_ask(l, c->generation);
 	} else if (code >= 200 && atomic_load(&c->refused)) {
-		atomic_store(&c->refused, false);
+		if (atomic_exchange(&c->refused, false))
+			log_notice("credentials are accepted again by %s", l->config->server);
 	}
 }
 

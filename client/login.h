@@ -58,6 +58,12 @@ unsigned login_ask(struct login *l, unsigned generation);
  */
 int login_wait(struct login *l, unsigned generation, unsigned renewal, int64_t until);
 
+/*
+ * What a server that refuses them didn't take, and what helps, for a message: "it doesn't take
+ * --token; `oc login` …". Holds no secret. The caller frees.
+ */
+char *login_advice(struct login *l);
+
 /* Kind, expiry, last error and a plugin's stderr, never a credential. New reference. */
 json_t *login_status(struct login *l);
 

@@ -455,7 +455,8 @@ int reflector_wait_start(struct reflector *r, int64_t deadline, char **ret_error
 		*ret_error = xstrdup("no thread can be made here");
 	} else if (failed) {
 		error = failed->error;
-		*ret_error = xstrdup(failed->error_message);
+		*ret_error = xasprintf("%s%s: %s", r->shared.api->config->server, failed->path,
+			failed->error_message);
 	}
 	pthread_mutex_unlock(&r->shared.lock);
 	return -error;

@@ -271,6 +271,14 @@ static void note_left_out(struct scope *s, const struct taken *taken)
 	scope_note_failure(s, "LIST", 200, EINVAL, message);
 }
 
+static void list_is_none(struct scope *s, const struct buf *body)
+{
+	_cleanup_free_ char *begin = buf_begin(body);
+	_cleanup_free_ char *why = xasprintf("the answer is no list: %s", begin);
+
+	list_broken(s, why);
+}
+
 /* One page: the next one is asked for before this one's items are taken in. */
 static void take_page(struct scope *s, const struct buf *body, struct taken *page)
 {
@@ -286,7 +294,7 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 	note_left_out(s, page);
 	s->unnamed = s->unnamed || page->unnamed;
 	if (r == -EBADMSG || (page->mangled && s->synced))
-		list_broken(s, "the answer is no list");
+		list_is_none(s, body);
 	else if (r < 0)
 		return; /* the reflector ends */
 	else if (again || (s->next_page && page->news == 0))
@@ -345,7 +353,7 @@ static void on_list_done(void *arg, const struct http_result *result)
 		return;
 	}
 	if (intake_page_head(body.data ? body.data : "", body.len, &page) < 0) {
-		list_broken(s, page.why);
+		list_is_none(s, &body);
 		return;
 	}
 	if (!s->list_version) {

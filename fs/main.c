@@ -14,6 +14,7 @@
 #include "fs/ops/ops.h"
 #include "fs/ops/session.h"
 #include "fs/options.h"
+#include "fs/progress.h"
 #include "fs/save/deleted.h"
 #include "fs/save/save.h"
 #include "fs/service.h"
@@ -164,7 +165,7 @@ static int wait_for_child(pid_t child, int fd)
  */
 static int go_to_background(struct program *p)
 {
-	pid_t pid;
+	pid_t parent = getpid(), pid;
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
@@ -178,6 +179,10 @@ static int go_to_background(struct program *p)
 	}
 	close(fds[0]);
 	p->ready_fd = fds[1];
+	/* Nobody looks at the pipe while the server is looked for (this thread's alone). */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		return complain(-EINTR, "the process that started us has gone");
 	return 0;
 }
 
@@ -305,7 +310,10 @@ static int start_supervisor(struct program *p)
 	p->main_thread = pthread_self();
 	sigaction(SIGUSR1, &wake, NULL);
 	r = -pthread_create(&p->supervisor, NULL, supervise, p);
-	return r < 0 ? complain_of_thread(r) : 0;
+	if (r < 0)
+		return complain_of_thread(r);
+	prctl(PR_SET_PDEATHSIG, 0); /* from here on that one looks at the pipe */
+	return 0;
 }
 
 static void end_supervisor(struct program *p)
@@ -347,6 +355,12 @@ static void let_main_be_woken(void)
 
 /* ---- starting ---- */
 
+/* Something lacks on this machine. */
+static bool is_short(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN;
+}
+
 static int connect_to_server(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -358,6 +372,8 @@ static int connect_to_server(struct program *p)
 		p->start_deadline = deadline_in_ms(timeout);
 	m->journal = journal_new();
 	r = login_new(m->config, PLUGIN_TIMEOUTS * timeout, &m->login, &error);
+	if (r < 0 && !is_short(r))
+		r = -EKEYEXPIRED; /* whatever became of a file or a plugin: it is about them */
 	if (r == 0)
 		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	if (r == -EKEYEXPIRED && m->login &&
@@ -476,10 +492,32 @@ static void on_renewed(void *arg)
 	reflector_renew(arg);
 }
 
+/* A user without a project would look for what is wrong. */
+static void tell_of_emptiness(struct program *p)
+{
+	const struct mount *m = &p->mount;
+	size_t namespaces, streams, bytes;
+
+	store_counts(m->store, &namespaces, &streams, &bytes);
+	if (!namespaces && !streams && !m->narrowed)
+		log_notice("%s has no project that %s may see: the mount is empty until there is "
+			   "one (`oc new-project`)",
+			m->config->server, m->api->user ? m->api->user : "this user");
+}
+
+static size_t count_streams(void *store)
+{
+	size_t namespaces, streams, bytes;
+
+	store_counts(store, &namespaces, &streams, &bytes);
+	return streams;
+}
+
 /* The first lists: what is mounted is whole. */
 static int fill(struct program *p)
 {
 	struct mount *m = &p->mount;
+	struct progress *progress;
 	_cleanup_free_ char *error = NULL;
 	int r;
 
@@ -489,13 +527,18 @@ static int fill(struct program *p)
 	if (r < 0)
 		return complain_of_thread(r);
 	reflector_start(m->reflector);
+	progress = p->options.verbosity ? NULL : progress_begin(count_streams, m->store);
 	r = reflector_wait_start(m->reflector, p->start_deadline, &error);
+	progress_end(progress);
+	if (r == -EINVAL && p->options.selector)
+		return complain(r, "--selector %s: %s", p->options.selector, error);
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
 	shown_restart_inodes(m->shown);
 	if (rights_start(m->rights, reflector_covers_cluster(m->reflector)) < 0)
 		return complain_of_thread(-EAGAIN);
+	tell_of_emptiness(p);
 	return 0;
 }
 
@@ -714,10 +757,50 @@ static int exit_status(int r)
 	}
 }
 
+/* For a shell's completion. A name with a line end in it would be two. */
+static int complete(const struct options *o)
+{
+	_cleanup_free_ char *error = NULL;
+	_cleanup_json_ json_t *names = NULL;
+	const json_t *name;
+	size_t i;
+	int r = config_list(&o->flags, streq(o->complete, "namespaces"), &names, &error);
+
+	if (r < 0)
+		return complain(r, "%s", error);
+	json_array_foreach(names, i, name)
+		if (!strchr(json_string_value(name), '\n'))
+			puts(json_string_value(name));
+	return 0;
+}
+
+/* What can be found wrong without the server. */
+static int prepare(struct program *p)
+{
+	int r = set_up_log(&p->options);
+
+	descriptors_raise();
+	if (r == 0)
+		r = check_mountpoint(p->options.mountpoint);
+	p->mountpoint = r == 0 ? realpath(p->options.mountpoint, NULL) : NULL;
+	return r < 0 ? r : load_config(p);
+}
+
+static int start(struct program *p)
+{
+	int r = p->options.foreground ? 0 : go_to_background(p);
+
+	if (r < 0)
+		return r;
+	if (p->ready_fd >= 0 && chdir("/") < 0)
+		log_error("/: %s", strerror(errno));
+	return run(p);
+}
+
 int main(int argc, char *argv[])
 {
 	struct program p = {.ready_fd = -1, .unmounter_fd = -1};
-	int r;
+	int status = EXIT_SUCCESS;
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
 		return announcer_main(argc, argv);
@@ -729,29 +812,20 @@ int main(int argc, char *argv[])
 		options_release(&p.options);
 		return EXIT_USAGE;
 	}
-	r = 0;
-	if (r == 0 && p.options.help) {
+	if (p.options.help)
 		options_usage(stdout);
-	} else if (r == 0 && p.options.version) {
+	else if (p.options.version)
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
-	} else if (r == 0) {
-		r = set_up_log(&p.options);
-		descriptors_raise();
-		if (r == 0)
-			r = check_mountpoint(p.options.mountpoint);
-		p.mountpoint = r == 0 ? realpath(p.options.mountpoint, NULL) : NULL;
-		if (r == 0)
-			r = load_config(&p);
-		if (r == 0 && !p.options.foreground)
-			r = go_to_background(&p);
-		if (r == 0) {
-			if (p.ready_fd >= 0 && chdir("/") < 0)
-				log_error("/: %s", strerror(errno));
-			r = run(&p);
-		}
-	}
+	else if (p.options.complete)
+		status = complete(&p.options) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	else if (p.options.nothing)
+		status = EXIT_SUCCESS;
+	else if (prepare(&p) < 0)
+		status = EXIT_FAILURE; /* no refusal of the server's, whatever the errno */
+	else
+		status = exit_status(start(&p));
 	config_free(p.mount.config);
 	free(p.mountpoint);
 	options_release(&p.options);
-	return exit_status(r);
+	return status;
 }

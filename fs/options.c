@@ -4,19 +4,22 @@
 #include <getopt.h>
 
 #define DEFAULT_TIMEOUT_MS 10000
+#define LONG_OPTIONS	   256 /* beyond the letters */
 #define DURATION_MAX_MS	   (24 * 60 * 60 * 1000)
 
 enum type {
 	TYPE_STRING,
 	TYPE_SECRET,
 	TYPE_LIST,
+	TYPE_NAMESPACES,
 	TYPE_FLAG,
 	TYPE_DURATION_MS,
 	TYPE_SECONDS,
 	TYPE_NUMBER,
 	TYPE_MODE,
 	TYPE_VALIDATION,
-	TYPE_FORMAT
+	TYPE_FORMAT,
+	TYPE_COMPLETE
 };
 
 struct row {
@@ -52,7 +55,8 @@ static const struct row rows[] = {
 	{"as-uid", 0, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid"},
 	{"as-group", 0, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
 		"and in this group; repeatable"},
-	{"namespace", 'n', TYPE_LIST, FIELD(namespaces), "NAME", "only this namespace; repeatable"},
+	{"namespace", 'n', TYPE_NAMESPACES, FIELD(namespaces), "NAME",
+		"only this namespace; repeatable"},
 	{"selector", 'l', TYPE_STRING, FIELD(selector), "SELECTOR",
 		"only streams with such labels (app=web,tier!=db)"},
 	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
@@ -77,8 +81,8 @@ static const struct row rows[] = {
 		"how long one watch may last (300 to 600, at random)"},
 	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
 		"one thread for the kernel's requests"},
-	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "MODE",
-		"strict, warn or ignore: what the server does with fields that it doesn't know"},
+	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
+		"what the server does with fields that it doesn't know (strict: refuses them)"},
 	{"dry-run", 0, TYPE_FLAG, FIELD(dry_run), NULL,
 		"the server checks what is written, and nothing is changed"},
 	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
@@ -92,6 +96,8 @@ static const struct row rows[] = {
 		"leave no dead mount behind, whatever ends the program"},
 	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
 	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
+	{"complete", 0, TYPE_COMPLETE, FIELD(complete), "contexts|namespaces",
+		"print those of the kubeconfig, and end"},
 	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
 	{"help", 'h', TYPE_FLAG, FIELD(help), NULL, "print this"},
 };
@@ -109,10 +115,10 @@ void options_usage(FILE *out)
 		_cleanup_free_ char *name = xasprintf(
 			"--%s%s%s", r->name, r->value ? "=" : "", r->value ? r->value : "");
 
-		fprintf(out, "  %c%c%c %-30s %s\n", r->letter ? '-' : ' ',
+		fprintf(out, "  %c%c%c %-34s %s\n", r->letter ? '-' : ' ',
 			r->letter ? r->letter : ' ', r->letter ? ',' : ' ', name, r->help);
 	}
-	fputs("  -o OPTION[,OPTION...]              any of the long ones, or FUSE's\n", out);
+	fputs("  -o OPTION[,OPTION...]                  any of the long ones, or FUSE's\n", out);
 }
 
 /* "10s", "1500ms", "1m30s", "1.5h" as Go's durations; plain seconds; 0: no limit, which is a day. */
@@ -122,14 +128,16 @@ static int parse_duration(const char *text, int *ret_ms)
 		const char *unit;
 		double ms;
 	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+	const char *end;
 	double sum = 0;
-	char *end;
 
 	for (const char *p = text; *p || p == text; p = end) {
-		double n = *p >= '0' && *p <= '9' ? strtod(p, &end) : -1;
+		char *stop = NULL;
+		double n = strtod(p, &stop); /* it takes 0x10 and 1e3, too */
 		size_t i = 0, len;
 
-		if (n < 0)
+		end = p + strspn(p, "0123456789.");
+		if (end == p || end != stop)
 			return -EINVAL;
 		len = strspn(end, "abcdefghijklmnopqrstuvwxyz");
 		while (i < ARRAY_SIZE(units) &&
@@ -222,23 +230,26 @@ static int append(json_t **list, const char *name, const char *value)
 	return -EINVAL;
 }
 
-static int complain_of(const struct row *r, const char *value)
+/* `dashes`: how it was given, "--" or "-o ". */
+static int complain_of(const struct row *r, const char *dashes, const char *value)
 {
 	static const char *const kinds[] = {[TYPE_FLAG] = "neither true nor false",
 		[TYPE_DURATION_MS] = "no duration (10s, 1500ms, 1m30s)",
 		[TYPE_SECONDS] = "no duration (10s, 1500ms, 1m30s)",
+		[TYPE_NAMESPACES] = "no name of a namespace (a-z, 0-9 and -)",
 		[TYPE_NUMBER] = "no number",
 		[TYPE_MODE] = "no permissions in octal",
 		[TYPE_VALIDATION] = "none of strict, warn and ignore",
+		[TYPE_COMPLETE] = "neither contexts nor namespaces",
 		[TYPE_FORMAT] = "neither text nor json"};
 
-	fprintf(stderr, "imagestreamfs: --%s: %s is %s; see imagestreamfs --help\n", r->name, value,
-		kinds[r->type]);
+	fprintf(stderr, "imagestreamfs: %s%s: %s is %s; see imagestreamfs --help\n", dashes,
+		r->name, *value ? value : "\"\"", kinds[r->type]);
 	return -EINVAL;
 }
 
 /* `value` "": a flag alone. */
-static int set(struct options *o, const struct row *r, char *value)
+static int set(struct options *o, const struct row *r, const char *dashes, char *value)
 {
 	void *field = (char *)o + r->offset;
 	bool on = false;
@@ -251,6 +262,12 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_SECRET:
 		set_secret(o, field, value);
 		break;
+	case TYPE_NAMESPACES:
+		if (!str_is_dns_label(value)) {
+			error = -EINVAL;
+			break;
+		}
+		__attribute__((fallthrough));
 	case TYPE_LIST:
 		return append(field, r->name, value);
 	case TYPE_FLAG:
@@ -272,6 +289,10 @@ static int set(struct options *o, const struct row *r, char *value)
 	case TYPE_FORMAT:
 		error = parse_format(value, field);
 		break;
+	case TYPE_COMPLETE:
+		*(const char **)field = value;
+		error = streq(value, "contexts") || streq(value, "namespaces") ? 0 : -EINVAL;
+		break;
 	case TYPE_DURATION_MS:
 		error = parse_duration(value, field);
 		break;
@@ -280,16 +301,15 @@ static int set(struct options *o, const struct row *r, char *value)
 		*(int *)field = error ? 0 : (ms + 999) / 1000;
 		break;
 	}
-	return error ? complain_of(r, value) : 0;
+	return error ? complain_of(r, dashes, value) : 0;
 }
 
 /* ---- -o ---- */
 
 /* What libfuse, mount(8) and the kernel know; the value of those with '=' is passed on. */
-static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "clone_fd",
-	"max_idle_threads=", "max_threads=", "max_background=", "max_readahead=", "dev", "nodev",
-	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "rw",
-	"debug", "context=", "fscontext=", "defcontext=", "rootcontext="};
+static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "dev", "nodev",
+	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "debug",
+	"context=", "fscontext=", "defcontext=", "rootcontext="};
 
 /* What mount(8) and fstab keep for themselves: x-systemd.automount, _netdev, noauto ... */
 static bool is_for_mount(const char *item)
@@ -312,6 +332,11 @@ static const char *why_refused(const char *item)
 		{"rootmode=", "the program says it itself"},
 		{"user_id=", "the program says it itself; uid= is whose the files are"},
 		{"group_id=", "the program says it itself; gid= is which group's the files are"},
+		{"clone_fd", "one descriptor is enough for its few threads"},
+		{"max_idle_threads=", "the program has as many threads as it needs"},
+		{"max_threads=", "the program has as many threads as it needs"},
+		{"max_background=", "the kernel's own limit is used"},
+		{"max_readahead=", "the kernel's own limit is used"},
 		{"kernel_cache", "the kernel's caches are kept true by the watch"},
 		{"auto_cache", "the kernel's caches are kept true by the watch"},
 		{"direct_io", "the kernel's caches are kept true by the watch"},
@@ -388,15 +413,17 @@ static int set_mount_option(struct options *o, char *item)
 
 		if (!is_named(r, item, len))
 			continue;
+		if (!value && is_for_mount(item))
+			return 0; /* fstab's user, not the kubeconfig's */
 		if (!value && r->value) {
 			fprintf(stderr, "imagestreamfs: -o %s needs a value\n", item);
 			return -EINVAL;
 		}
-		return set(o, r, value ? value + 1 : item + len);
+		return set(o, r, "-o ", value ? value + 1 : item + len);
 	}
 	/* As fstab says it. The kernel's own would keep announcements away, too. */
-	if (streq(item, "ro")) {
-		o->read_only = true;
+	if (streq(item, "ro") || streq(item, "rw")) {
+		o->ro = item[1] == 'o';
 		return 0;
 	}
 	return left_to_others(o, item);
@@ -459,6 +486,13 @@ static int complain_of_usage(char *argv[], bool lacks_value)
 {
 	const char *word = argv[optind - 1];
 
+	if (optopt ==
+		'=') { /* -f=true: getopt sees a cluster of letters; it is still at the word */
+		fprintf(stderr,
+			"imagestreamfs: %s: such a flag takes no value; see imagestreamfs --help\n",
+			argv[optind]);
+		return -EINVAL;
+	}
 	if (optopt && optopt < 128 && !str_has_prefix(word, "--"))
 		fprintf(stderr, "imagestreamfs: -%c %s; see imagestreamfs --help\n", optopt,
 			lacks_value ? "needs a value" : "is no option");
@@ -469,11 +503,66 @@ static int complain_of_usage(char *argv[], bool lacks_value)
 	return -EINVAL;
 }
 
+static int complain_of_namespace(void)
+{
+	fputs("imagestreamfs: -N: it can't mount in another mount namespace\n", stderr);
+	return -EINVAL;
+}
+
+/* mount(8) names nothing as we do: its -n, -s and -f are others. */
+static int parse_helper(struct options *o, int argc, char *argv[])
+{
+	int c, r = 0;
+
+	while (r == 0 && (c = getopt(argc, argv, ":sfnvN:o:t:")) != -1) {
+		if (c == 'o')
+			r = set_mount_options(o, optarg);
+		else if (c == 'f')
+			o->nothing = true;
+		else if (c == 'v')
+			o->verbosity++;
+		else if (c == '?' || c == ':')
+			r = complain_of_usage(argv, c == ':');
+		else if (c == 'N')
+			r = complain_of_namespace();
+	}
+	if (r == 0 && argc - optind != 2) {
+		fputs("imagestreamfs: mount -t imagestreamfs CONTEXT MOUNTPOINT (none: the current "
+		      "context)\n",
+			stderr);
+		r = -EINVAL;
+	}
+	if (r < 0)
+		return r;
+	if (!streq(argv[optind], "none"))
+		o->flags.context = argv[optind];
+	o->mountpoint = argv[optind + 1];
+	return 0;
+}
+
+static bool is_helper(const char *argv0)
+{
+	const char *slash = argv0 ? strrchr(argv0, '/') : NULL;
+
+	return argv0 && streq(slash ? slash + 1 : argv0, MOUNT_HELPER);
+}
+
+static int check_together(struct options *o)
+{
+	o->read_only = o->read_only || o->ro;
+	if (!o->noopen || !o->allow_other || !(o->umask & 0555))
+		return 0;
+	fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: such a "
+	      "umask would be in vain\n",
+		stderr);
+	return -EINVAL;
+}
+
 int options_parse(struct options *o, int argc, char *argv[])
 {
 	struct option long_options[ROWS + 1] = {0};
 	char letters[2 * ROWS + 4] = ":o:";
-	int c, r = 0, index;
+	int c, r = 0;
 	char none[] = "";
 
 	*o = (struct options){.validation = "Strict",
@@ -489,32 +578,34 @@ int options_parse(struct options *o, int argc, char *argv[])
 		size_t n = strlen(letters);
 
 		long_options[i] = (struct option){rows[i].name,
-			rows[i].value ? required_argument : optional_argument, NULL, 0};
+			rows[i].value ? required_argument : optional_argument, NULL,
+			LONG_OPTIONS +
+				(int)i}; /* each its own, or --no would be the first of many */
 		if (rows[i].letter)
 			snprintf(letters + n, sizeof(letters) - n, "%c%s", rows[i].letter,
 				rows[i].value ? ":" : "");
 	}
 	opterr = 0;
-	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, &index)) != -1) {
+	if (is_helper(argv[0])) {
+		r = parse_helper(o, argc, argv);
+		return r < 0 ? r : check_together(o);
+	}
+	while (r == 0 && (c = getopt_long(argc, argv, letters, long_options, NULL)) != -1) {
 		if (c == 'o') {
 			r = set_mount_options(o, optarg);
-		} else if (c == 0) {
-			r = set(o, &rows[index], optarg ? optarg : none);
+		} else if (c >= LONG_OPTIONS) {
+			r = set(o, &rows[c - LONG_OPTIONS], "--", optarg ? optarg : none);
 		} else if (c == '?' || c == ':') {
 			r = complain_of_usage(argv, c == ':');
 		} else {
 			for (size_t i = 0; i < ROWS; i++)
 				if (rows[i].letter == c)
-					r = set(o, &rows[i], short_value(optarg, none));
+					r = set(o, &rows[i], "--", short_value(optarg, none));
 		}
 	}
-	if (r == 0 && o->noopen && o->allow_other && (o->umask & 0555)) {
-		fputs("imagestreamfs: -o noopen and allow_other let everybody read everything: "
-		      "such a umask would be in vain\n",
-			stderr);
-		r = -EINVAL;
-	}
-	if (r == 0 && !o->help && !o->version)
+	if (r == 0)
+		r = check_together(o);
+	if (r == 0 && !o->help && !o->version && !o->complete)
 		r = set_positional(o, argc - optind, argv + optind);
 	return r;
 }

@@ -12,7 +12,9 @@
 
 struct options {
 	struct config_flags flags;
-	char *mountpoint; /* as given */
+	char *mountpoint;     /* as given */
+	const char *complete; /* "contexts", "namespaces": to be printed; NULL: no */
+	bool nothing;	      /* mount -f: as if, and no more */
 	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
 		auto_unmount;
 	int verbosity;
@@ -29,11 +31,18 @@ struct options {
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */
 	bool allow_other;
+	bool ro;	       /* the last of fstab's ro and rw */
 	struct fuse_args fuse; /* what is left for FUSE */
 	char *token;	       /* ours, and wiped: argv's is overwritten */
 };
 
-/* -EINVAL, and then one line was written to stderr. */
+/* What mount(8) runs for the type imagestreamfs. */
+#define MOUNT_HELPER "mount.imagestreamfs"
+
+/*
+ * Called as MOUNT_HELPER it takes that command line: CONTEXT MOUNTPOINT [-sfnv] [-N NS] [-o ...]
+ * [-t TYPE]. -EINVAL, and then one line was written to stderr.
+ */
 int options_parse(struct options *o, int argc, char *argv[]);
 void options_release(struct options *o);
 void options_usage(FILE *out);

@@ -10,7 +10,7 @@ server_packages="python3 python3-yaml python3-cryptography"
 demo_packages="jq curl"
 test_packages="python3-pytest python3-pytest-xdist python3-prometheus-client procps jq curl rsync git grep findutils tar attr e2fsprogs libasan8 libubsan1 libtsan2 util-linux
 	bsdutils coreutils diffutils perl gawk moreutils patch dos2unix zip unzip yq libglib2.0-bin
-	man-db mandoc bash-completion
+	man-db mandoc bash-completion zsh fish
 	busybox toybox cpio libarchive-tools rust-coreutils openssh-client openssh-sftp-server
 	inotify-tools entr python3-watchdog fswatch tmux vim vim-tiny neovim nano emacs-nox micro joe ne mg kakoune mc ed"
 check_packages="clang clang-format clang-tidy python3 binutils"

@@ -49,6 +49,17 @@ static int add_failures(struct buf *out, const struct object *o)
 	return r;
 }
 
+size_t request_failures(const struct object *o)
+{
+	_cleanup_json_ json_t *object = strstr(o->text, CONDITION) ? object_parse(o) : NULL;
+	const json_t *tags = json_object_get(json_object_get(object, "status"), "tags"), *history;
+	size_t i, n = 0;
+
+	json_array_foreach(tags, i, history)
+		n += failure_of(history) != NULL;
+	return n;
+}
+
 int request_failing(struct dotapi_call *c)
 {
 	const char *ns = c->path->ns[0] ? c->path->ns : NULL;

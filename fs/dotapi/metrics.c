@@ -2,6 +2,7 @@
 
 #include "client/clock.h"
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/request.h"
 #include "version.h"
 
 #include <dirent.h>
@@ -102,6 +103,29 @@ static void show_program(struct mount *m, struct buf *out)
 		(double)m->started / NSEC_PER_SEC, count_descriptors());
 }
 
+/* The streams come in the order of their keys, so a namespace's stand together. */
+static void show_failures(struct mount *m, struct buf *out)
+{
+	struct object **objects;
+	size_t count = store_objects(m->store, NULL, NULL, &objects), n = 0;
+
+	buf_addstr(out, "# HELP imagestreamfs_failing_tags Tags whose newest import failed.\n"
+			"# TYPE imagestreamfs_failing_tags gauge\n");
+	for (size_t i = 0; i < count; i++) {
+		const char *key = objects[i]->key;
+		size_t len = strcspn(key, "/") + 1;
+
+		n += request_failures(objects[i]);
+		if (i + 1 < count && strncmp(objects[i + 1]->key, key, len) == 0)
+			continue;
+		if (n)
+			buf_addf(out, "imagestreamfs_failing_tags{namespace=\"%.*s\"} %zu\n",
+				(int)len - 1, key, n);
+		n = 0;
+	}
+	store_objects_free(objects, count);
+}
+
 int metrics_show(struct mount *m, struct buf *out)
 {
 	struct publish_counts events;
@@ -123,6 +147,7 @@ int metrics_show(struct mount *m, struct buf *out)
 		announcer_works(m));
 	add(out, "namespaces", "gauge", "Namespaces listed.", namespaces);
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
+	show_failures(m, out);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);
 	add(out, "nodes", "gauge", "Inodes that the kernel knows.", inode_count(m->inodes));
 	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->inodes));

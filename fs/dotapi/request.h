@@ -24,6 +24,8 @@ int request_create(struct dotapi_call *c);
 int request_apply(struct dotapi_call *c);
 /* A line for each tag whose newest import failed. Asks nobody. */
 int request_failing(struct dotapi_call *c);
+/* How many such tags the stream has. */
+size_t request_failures(const struct object *o);
 /* GET of the tag's image: imagestreamtags, or imagestreamimages for a name that has no URL. */
 int request_image(struct dotapi_call *c);
 /* DELETE of the stream, or of the namespace's collection. */

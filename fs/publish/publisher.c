@@ -823,7 +823,8 @@ static void hear_announcer(struct publisher *p)
 	while ((r = announce_receive(p->parts.announce, &ack)) > 0)
 		take_ack(p, &ack);
 	if (r < 0) {
-		log_notice("the announcer has ended (%s); it is started again", announce_reason(-r));
+		log_notice(
+			"the announcer has ended (%s); it is started again", announce_reason(-r));
 		forget_sent(p);
 		announce_fail(p->parts.announce, r);
 	}

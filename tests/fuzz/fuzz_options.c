@@ -23,7 +23,7 @@ static char *parse(int argc, char *argv[], int *ret)
 	*ret = options_parse(&o, argc, argv);
 	stderr = stderr_before;
 	fclose(said);
-	if (*ret == 0 && !o.help && !o.version && !o.mountpoint)
+	if (*ret == 0 && !o.help && !o.version && !o.complete && !o.mountpoint)
 		abort();
 	if (*ret == 0 &&
 		(o.request_timeout_ms <= 0 || o.poll_interval <= 0 || o.rights_interval <= 0 ||

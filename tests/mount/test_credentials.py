@@ -357,13 +357,13 @@ def test_plugin_with_a_certificate(server, plugin, start_as):
                           and one["certificate"] == "second"]) >= 2, 10, "watches with the new one")
 
 
-def refused_start(user, server, place, sentence, *arguments, cluster=None):
+def refused_start(user, server, place, sentence, *arguments, cluster=None, status=3):
     kubeconfig = Kubeconfig(server, place, user, **(cluster or {}))
     (place / "mnt").mkdir()
     done = subprocess.run([conftest.PROGRAM, "--kubeconfig", kubeconfig.path, *arguments,
                            place / "mnt"], capture_output=True, text=True, check=False,
                           stdin=subprocess.DEVNULL, timeout=60)
-    assert done.returncode == 1 and not is_mounted(place / "mnt")
+    assert done.returncode == status and not is_mounted(place / "mnt"), done
     assert len(done.stderr.splitlines()) == 1 and sentence in done.stderr, done.stderr
     return done.stderr
 
@@ -397,7 +397,7 @@ def test_plugin_hangs_at_start(server, plugin, place):
 
 def test_auth_provider(server, place):
     refused_start({"auth-provider": {"name": "gcp"}}, server, place,
-                  'auth-provider "gcp" isn\'t supported: use an exec plugin')
+                  'auth-provider "gcp" isn\'t supported: use an exec plugin', status=1)
 
 
 # ---- impersonation ----
@@ -434,7 +434,7 @@ def test_as_without_the_right(server, place, start_mount):
     (place / "mnt").mkdir()
     done = subprocess.run([conftest.PROGRAM, "--kubeconfig", place / "k", "--as", "admin",
                            place / "mnt"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "cannot impersonate" in done.stderr
+    assert done.returncode == 3 and "cannot impersonate" in done.stderr
 
 
 # ---- the way there ----
@@ -517,7 +517,7 @@ def test_proxy_of_the_environment(server, start_as, start_proxy, monkeypatch):
 
 def test_proxy_refuses(server, place, start_proxy):
     proxy = start_proxy(b"407 Proxy Authentication Required")
-    said = refused_start({"token": server.token}, server, place, "407",
+    said = refused_start({"token": server.token}, server, place, "407", status=4,
                          cluster={"proxy-url": f"http://me:secret@{proxy.address}"})
     assert "secret" not in said and server.token not in said
 
@@ -525,7 +525,7 @@ def test_proxy_refuses(server, place, start_proxy):
 def test_proxy_is_away(server, place, start_proxy):
     proxy = start_proxy()
     proxy.stop()
-    said = refused_start({"token": server.token}, server, place, "Failed to connect",
+    said = refused_start({"token": server.token}, server, place, "Failed to connect", status=4,
                          cluster={"proxy-url": f"http://me:secret@{proxy.address}"})
     assert "secret" not in said
 
@@ -546,7 +546,7 @@ def test_server_name_through_a_proxy(server, start_as, start_proxy):
 
 
 def test_wrong_server_name(server, place):
-    refused_start({"token": server.token}, server, place, "certificate",
+    refused_start({"token": server.token}, server, place, "certificate", status=4,
                   cluster={"tls-server-name": "other.example"})
 
 

@@ -1,6 +1,7 @@
 """The manual page and the completion say what the program's own table of options says."""
 
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from conftest import PROGRAM, TOP
 
 MANUAL, COMPLETION = TOP / "fs/imagestreamfs.1", TOP / "fs/imagestreamfs.bash"
 LIBRARY = "/usr/share/bash-completion/bash_completion"
-OPTION = re.compile(r"^ *(?:-(\w), +)?--([a-z_-]+)(?:=([A-Z]+))?(?: .*)?$", re.M)
+OPTION = re.compile(r"^ *(?:-(\w), +)?--([a-z_-]+)(?:=([A-Za-z|]+))?(?: .*)?$", re.M)
 # What mandoc says of the machine's other manuals.
 ELSEWHERE = re.compile("mandoc.db|referenced manual not found")
 
@@ -108,7 +109,8 @@ class TestCompletion:
         assert complete("-f", "--read") == ["--read-only"]
 
     def test_mount_options(self, options):
-        names = [name + ("=" if value else "") for _, name, value in options]
+        names = [name.replace("context", "kubecontext") + ("=" if value else "")
+                 for _, name, value in options]
         assert sorted(complete("-o", "")) == sorted([*names, "allow_other"])
         assert complete("-o", "read-only,nod") == ["read-only,nodelete"]
 
@@ -119,17 +121,102 @@ class TestCompletion:
                 assert found == ["direct", "directory"], name
             elif not value:
                 assert found == ["directory"], name  # the mountpoint
-            elif name != "context":
+            elif name not in ("context", "namespace"):
                 assert found == [], name
         assert sorted(complete("--kubeconfig", "=", "dir", directory=place)) == [
             "direct", "directory"]
         assert complete("-s", "dir", directory=place) == []
 
-    @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl found on PATH")
-    def test_contexts(self, place):
-        (place / "config").write_text(
-            "contexts: [{name: direct-one, context: {}}, {name: other, context: {}}]\n")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("KUBECONFIG", str(place / "config"))
-            assert complete("--context", "dir", directory=place) == ["direct-one"]
-            assert sorted(complete("dir", directory=place)) == ["direct-one", "directory"]
+    def test_alternatives(self):
+        assert complete("--validate", "") == ["strict", "warn", "ignore"]
+        assert complete("--log-format", "j") == ["json"]
+
+    def test_names(self, place, names):
+        assert complete("--context", "dir", directory=place) == ["direct-one"]
+        assert sorted(complete("dir", directory=place)) == ["direct-one", "directory"]
+        assert complete("-n", "", directory=place) == ["only"]
+        assert complete("--namespace", "o", directory=place) == ["only"]
+
+    def test_names_of_another_file(self, place, names):
+        (place / "another").write_text("contexts: [{name: third, context: {namespace: its}}]\n")
+        for words in (["--kubeconfig", f"{place}/another"], [f"--kubeconfig={place}/another"]):
+            assert complete(*words, "--context", "t") == ["third"]
+            assert complete(*words, "-n", "") == ["its"]
+
+
+CONTEXTS = """contexts:
+- {name: direct-one, context: {namespace: only}}
+- {name: other, context: {namespace: only}}
+- {name: bare, context: {}}
+"""
+
+
+@pytest.fixture
+def names(place, monkeypatch):
+    (place / "config").write_text(CONTEXTS)
+    monkeypatch.setenv("KUBECONFIG", str(place / "config"))
+
+
+def test_names_are_printed(names, monkeypatch, place):
+    assert run(PROGRAM, "--complete=contexts").split() == ["direct-one", "other", "bare"]
+    assert run(PROGRAM, "--complete=namespaces").split() == ["only"]
+    monkeypatch.setenv("KUBECONFIG", str(place / "missing"))
+    assert run(PROGRAM, "--complete=contexts") == ""
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/imagestreamfs").symlink_to(PROGRAM)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish isn't installed")
+def test_fish(options, place, names, on_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(place))
+
+    def fish(line):
+        script = f"cd {place}; source {COMPLETION.with_suffix('.fish')}; complete -C '{line}'"
+        return [found.split("\t")[0] for found in run("fish", "--no-config", "-c", script).splitlines()]
+
+    found = fish("imagestreamfs --")
+    assert {f"--{name}" for _, name, _ in options} <= {one.rstrip("=") for one in found}
+    assert fish("imagestreamfs --context ") == ["bare", "direct-one", "other"]
+    assert fish("imagestreamfs -n ") == ["only"]
+    assert fish("imagestreamfs --validate ") == ["ignore", "strict", "warn"]
+    assert {"direct-one", "directory/"} <= set(fish("imagestreamfs dir"))
+    assert "direct" not in fish("imagestreamfs dir") and "direct" in fish("imagestreamfs --log-file dir")
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh isn't installed")
+@pytest.mark.parametrize("line, becomes", [
+    ("--kubec", "--kubeconfig="), ("--context=dir", "--context=direct-one"), ("-n o", "-n only"),
+    ("--validate=s", "--validate=strict"), ("--log-file=directo", "--log-file=directory/"),
+    ("oth", "other"), ("-f --read", "-f --read-only")])
+def test_zsh(place, names, on_path, line, becomes):
+    """What TAB makes of the line, on a terminal."""
+    (place / "functions").mkdir()
+    (place / "functions/_imagestreamfs").symlink_to(COMPLETION.with_suffix(".zsh"))
+    script = (f"cd {place}; fpath=({place}/functions $fpath); PS1=; autoload -U compinit; "
+              "compinit -u -D; show() { print -r -- \"<<$BUFFER>>\"; exit; }; zle -N show; "
+              "bindkey '^X' show; bindkey '^I' expand-or-complete; echo re''ady\n")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "dumb"
+        os.execvp("zsh", ["zsh", "-f", "-i"])
+    text = ""
+    os.write(fd, script.encode())
+    try:
+        while "ready" not in text:
+            text += os.read(fd, 65536).decode()
+        while "\x1b[?2004h" not in text.rpartition("ready")[2]:  # the next line is asked for
+            text += os.read(fd, 65536).decode()
+        os.write(fd, f"imagestreamfs {line}\t\x18".encode())
+        while ">>" not in text.partition("ready")[2]:
+            text += os.read(fd, 65536).decode()
+    except OSError:
+        pass
+    os.close(fd)
+    os.waitpid(pid, 0)
+    found = re.findall("<<(.*?)>>", text)
+    assert found and found[-1].rstrip() == f"imagestreamfs {becomes}", text

@@ -215,7 +215,7 @@ def gives_up(command, seconds, *sentences):
     with at_most(seconds):
         done = subprocess.run(command, capture_output=True, text=True, check=False,
                               stdin=subprocess.DEVNULL)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 4, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert any(one in done.stderr for one in sentences), done.stderr
 

@@ -99,7 +99,7 @@ def test_nobody_is_asked_for_a_passphrase(server, place, pair):
                            f"--client-certificate {pair.certificate} --client-key {pair.key} "
                            f"{place}", "/dev/null"], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1 and "pass phrase" not in done.stdout
+    assert done.returncode == 3 and "pass phrase" not in done.stdout
     assert f"client-key {pair.key} is encrypted" in done.stdout
 
 
@@ -187,7 +187,8 @@ def test_refused_certificate_at_the_start(server, place, pair, strict):
 
 def test_no_certificate_at_the_start(server, place, strict):
     said = refused_start({"token": server.token}, server, place, "certificate" if
-                         strict.version == "1.3" else "the TLS connection or certificate is refused")
+                         strict.version == "1.3" else "the TLS connection or certificate is refused",
+                         status=3 if strict.version == "1.3" else 4)
     assert "getpeername" not in said
 
 

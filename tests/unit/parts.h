@@ -40,9 +40,9 @@ static inline void connect_api(void)
 {
 	char *error = NULL;
 
-	answer(200, "{}"); /* the API's root */
-	answer(200, "{}"); /* projects */
-	answer(200, "{}"); /* the version */
+	answer(200, "{\"kind\": \"APIResourceList\"}"); /* the API's root */
+	answer(200, "{}");				/* projects */
+	answer(200, "{}");				/* the version */
 	answer(200, "{\"metadata\": {\"name\": \"me\"}}");
 	assert_int_equal(
 		api_connect(server_login, parts.journal, 60000, INT64_MAX, &parts.api, &error), 0);
