@@ -812,6 +812,20 @@ void save_refuse_handle(struct mount *m, struct handle *f, int error, const char
 	draft_decide(state.draft, change, error);
 }
 
+/* Whether the version that the save made has the file. */
+static bool shows_file(struct document *d)
+{
+	_cleanup_json_ json_t *json = NULL;
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	struct attr_tag tag = {0};
+
+	if (!d->edit.result || d->path->kind < KIND_TAG)
+		return true;
+	json = object_cache_get(d->mount->cache, d->edit.result);
+	tag = attr_find_tag(json, d->edit.file.tag, d->edit.file.tag_len);
+	return layout_show(d->path->kind, json, &tag, &bytes) == 0;
+}
+
 int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	const struct place *path, uint64_t *ret_first)
 {
@@ -837,8 +851,9 @@ int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	}
 	d.edit.own.renamed = true;
 	r = save(&d);
+	/* What goes by it may be shown for a moment still: the announcer waits for this call. */
 	if (r == 0)
-		*ret_first = shown_attr(m->shown, path, &attr) == 0 ? attr.ino : 0;
+		*ret_first = shown_attr(m->shown, path, &attr) == 0 && shows_file(&d) ? attr.ino : 0;
 	return r;
 }
 
