@@ -177,6 +177,10 @@ static int flip_announced(struct mount *m, const struct name *n, enum step_op op
 		inode_return(m->inodes, n->first);
 		return 0;
 	}
+	if (op == STEP_DELETE && !n->first && inode_is_leaving(m->inodes, n->ino)) {
+		inode_leave(m->inodes, n->ino);
+		return 0;
+	}
 	if (n->path.kind == KIND_COUNT || !shown_is_expected(m->shown, &n->path, op))
 		return -EPERM;
 	if (m->noopen && op == STEP_DELETE && !layout_is_directory(n->path.kind)) {

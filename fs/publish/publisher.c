@@ -37,8 +37,9 @@ struct transition {
 	int64_t not_before;		/* monotonic ns; 0: now */
 	/* place of one hidden name that comes back, of which shown knows nothing; or 0 */
 	uint64_t returns;
-	bool names;   /* it makes or removes names that the announcer tells of */
-	bool ordered; /* it waits for its turn among those of its key */
+	uint64_t leaves; /* st_ino of one that was begun and never saved; or 0 */
+	bool names;	 /* it makes or removes names that the announcer tells of */
+	bool ordered;	 /* it waits for its turn among those of its key */
 	unsigned turn;
 };
 
@@ -292,6 +293,12 @@ static void place_text(
 		layout_name(path));
 }
 
+/* Of one name that people made or hid, and of which shown knows nothing. */
+static bool is_lone(const struct transition *t)
+{
+	return t->returns || t->leaves;
+}
+
 /*
  * The place shows the new version; handles follow. 0 where it did already. With `made` only while
  * no more things than that became known: else -EAGAIN.
@@ -304,10 +311,12 @@ static int flip_unknown(
 
 	if (step->op == STEP_ATTRIB)
 		return 0;
-	if (t->returns) {
+	if (t->returns)
 		inode_return(p->parts.inodes, t->returns);
+	if (t->leaves)
+		inode_leave(p->parts.inodes, t->leaves);
+	if (is_lone(t))
 		return 1;
-	}
 	if (p->parts.noopen && step->op == STEP_DELETE && !layout_is_directory(step->kind) &&
 		t->change->old)
 		inode_keep(p->parts.inodes, step->place, t->change->old);
@@ -377,7 +386,7 @@ static bool is_visible(struct publisher *p, struct transition *t, const struct s
 		return inode_id(p->parts.inodes, step->place);
 	step_place(t->change->key, step, &path);
 	inode_at(p->parts.inodes, step->place, &hidden);
-	if (hidden && !t->returns)
+	if (hidden && !is_lone(t))
 		return false;
 	/* What stands there is another one, which a user's own call made meanwhile. */
 	if (step->op == STEP_DELETE && shown_attr(p->parts.shown, &path, &attr) == 0 &&
@@ -557,10 +566,10 @@ static void finish(struct publisher *p, struct transition *t)
 
 	bool stream = strchr(t->change->key, '/');
 
-	if (stream && !t->returns)
+	if (stream && !is_lone(t))
 		shown_end(p->parts.shown, t->change);
 	for (size_t i = 0; i < t->change->nsteps; i++)
-		if (!t->change->steps[i].own)
+		if (!t->change->steps[i].own && !t->leaves)
 			settle_place(p, t->change->key, &t->change->steps[i]);
 	if (stream)
 		check_namespace(p, t->change->key);
@@ -585,10 +594,10 @@ static void count_in(struct publisher *p, struct transition *t)
 {
 	struct busy *b = busy_get(p, t->change->key);
 
-	for (size_t i = 0; i < t->change->nsteps && !t->returns; i++)
+	for (size_t i = 0; i < t->change->nsteps && !is_lone(t); i++)
 		t->names = t->names ||
 			   (t->change->steps[i].waits && !step_keeps_name(&t->change->steps[i]));
-	t->ordered = !t->returns && t->change->nsteps && t->change->steps[0].op != STEP_ATTRIB;
+	t->ordered = !is_lone(t) && t->change->nsteps && t->change->steps[0].op != STEP_ATTRIB;
 	t->turn = b->turns;
 	b->turns += t->ordered;
 	b->transitions++;
@@ -698,7 +707,8 @@ static void publish_namespace(struct publisher *p, const char *name)
 	start(p, transition_new(c));
 }
 
-static void return_hidden(struct publisher *p, const struct inode_due *due)
+/* A hidden name comes back, or a file that was begun goes: whoever watches sees it. */
+static void start_due(struct publisher *p, const struct inode_due *due)
 {
 	char key[2 * NAME_SIZE];
 	struct transition *t;
@@ -706,9 +716,11 @@ static void return_hidden(struct publisher *p, const struct inode_due *due)
 
 	snprintf(key, sizeof(key), "%s/%s", due->path.ns, due->path.stream);
 	c = change_new(key);
-	change_add(c, STEP_CREATE, due->path.kind, due->path.tag, due->first);
+	change_add(c, due->first ? STEP_CREATE : STEP_DELETE, due->path.kind, due->path.tag,
+		due->first ? due->first : due->begun);
 	t = transition_new(c);
 	t->returns = due->first;
+	t->leaves = due->begun;
 	start(p, t);
 }
 
@@ -719,9 +731,9 @@ static int64_t look_at_inodes(struct publisher *p)
 	int64_t next;
 
 	while (inode_next_due(p->parts.inodes, &due, &next)) {
-		if (due.first)
-			return_hidden(p, &due);
-		else /* never saved, or old scratch: the listing is another one */
+		if (due.first || due.begun)
+			start_due(p, &due);
+		else /* old scratch: the listing is another one */
 			kernel_inval_ino(p->parts.kernel, due.dir);
 	}
 	return next;
@@ -761,7 +773,7 @@ static void take_ack(struct publisher *p, const struct announcer_ack *ack)
 	}
 	if (ack->error == 0) {
 		count(p, &p->counts.announced);
-		if (flip(p, t, step) && !t->returns)
+		if (flip(p, t, step) && !is_lone(t))
 			inval_place(p, step->place); /* it arrived without having been known */
 		return;
 	}

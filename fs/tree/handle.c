@@ -175,6 +175,8 @@ struct handle *handle_open(struct inode_table *t, const struct handle_open *open
 	if (n) {
 		give_draft(t, f);
 		add(t, f, n);
+		if (n->state == INODE_PENDING)
+			n->own->returning = false; /* it stays */
 	}
 	pthread_mutex_unlock(&t->lock);
 	if (!n)

@@ -362,6 +362,29 @@ void inode_give_up(struct inode_table *t, uint64_t ino)
 	pthread_mutex_unlock(&t->lock);
 }
 
+bool inode_is_leaving(struct inode_table *t, uint64_t ino)
+{
+	struct inode *n;
+	bool leaving;
+
+	pthread_mutex_lock(&t->lock);
+	n = inode_find(t, ino);
+	leaving = n && n->state == INODE_PENDING && n->own->returning;
+	pthread_mutex_unlock(&t->lock);
+	return leaving;
+}
+
+void inode_leave(struct inode_table *t, uint64_t ino)
+{
+	struct inode *n;
+
+	pthread_mutex_lock(&t->lock);
+	n = inode_find(t, ino);
+	if (n && n->state == INODE_PENDING && n->own->returning)
+		inode_end(t, n);
+	pthread_mutex_unlock(&t->lock);
+}
+
 /* ---- what is due ---- */
 
 static void take_due(struct inode_table *t, struct own *own, struct inode_due *ret)
@@ -373,9 +396,9 @@ static void take_due(struct inode_table *t, struct own *own, struct inode_due *r
 	if (own->entry)
 		ret->dir = own->entry->dir->ino;
 	line_leave(own);
-	own->returning = n->state == INODE_HIDDEN;
+	own->returning = n->state == INODE_HIDDEN || n->state == INODE_PENDING;
 	if (n->state == INODE_PENDING) {
-		inode_end(t, n);
+		ret->begun = n->ino;
 	} else if (n->state == INODE_SCRATCH) {
 		entry_del(t, n);
 		inode_settle(t, n);

@@ -118,19 +118,24 @@ bool inode_is_pending(struct inode_table *t, uint64_t ino, uint64_t dir);
 bool inode_is_unsaved(struct inode_table *t, uint64_t ino);
 /* The inode is GONE, if it is PENDING. */
 void inode_give_up(struct inode_table *t, uint64_t ino);
+/* It was given as due, and nobody has opened it since: the announcer may remove it. */
+bool inode_is_leaving(struct inode_table *t, uint64_t ino);
+/* It is GONE, if it is leaving. */
+void inode_leave(struct inode_table *t, uint64_t ino);
 
 /* ---- what is due ---- */
 
 struct inode_due {
 	struct place path;
-	uint64_t first; /* what was hidden and is to come back; 0: a name went, as below */
-	/* st_ino of the directory that had it: never saved, or old scratch */
-	uint64_t dir;
+	uint64_t first; /* what was hidden and is to come back, or 0 */
+	uint64_t begun; /* st_ino of a file that was never saved and is to go, or 0 */
+	uint64_t dir;	/* else: st_ino of the directory that lost a name, of old scratch */
 };
 
 /*
- * The next one, each once. What is hidden stays so until inode_return, since it has to be
- * announced. False where none is due, and then *ret_next is when one will be (monotonic ns).
+ * The next one, each once. What is hidden stays so until inode_return, and what was begun is there
+ * until inode_leave, since both have to be announced. False where none is due, and then *ret_next is
+ * when one will be (monotonic ns).
  */
 bool inode_next_due(struct inode_table *t, struct inode_due *ret, int64_t *ret_next);
 

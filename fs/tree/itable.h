@@ -72,7 +72,7 @@ struct own {
 	struct line *line;	  /* that it stands in, or NULL */
 	int64_t due;		  /* monotonic ns */
 	struct own *next, **link; /* in the line */
-	bool returning;		  /* HIDDEN: it was given as due */
+	bool returning;		  /* HIDDEN, PENDING: it was given as due */
 	struct snapshot *last;	  /* inode_keep; NULL */
 	struct entry *entry;	  /* PENDING, SCRATCH: its name; NULL: it has none */
 	struct made *made;	  /* SCRATCH: what it is; kept for who has it pinned */
