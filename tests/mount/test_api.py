@@ -60,12 +60,13 @@ def told(event):
 def test_found_by_name_never_listed(mount):
     patches = {f"{status}{form}" for status in ("", "status-")
                for form in ("json-patch", "merge-patch", "strategic-merge-patch")}
-    files = {"": {"status.json", "metrics", "errors", "refresh", "version", "events", "create"},
-             "shop": {"events", "create", "delete"},
-             "shop/web": {"events", "delete", "status-replace", "export.json", "export-exact.json",
+    whole = {"events", "pushes", "failing", "export.yaml", "create", "apply", "apply-force"}
+    files = {"": {"status.json", "metrics", "errors", "refresh", "version", "healthz", "readyz"} | whole,
+             "shop": {"delete"} | whole,
+             "shop/web": {"events", "pushes", "delete", "status-replace", "export.json", "export-exact.json",
                           "fresh.json", "fresh.yaml", "fresh.pb", "status.json", "secrets.json",
                           "layers.json"} | patches,
-             "shop/web/tags/latest": {"import"}}
+             "shop/web/tags/latest": {"import", "image.json"}}
     for where, names in files.items():
         top = mount / where
         assert ".api" not in os.listdir(top)
