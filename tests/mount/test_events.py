@@ -6,6 +6,7 @@ order in each directory must be equal, and nothing else may raise anything. The 
 don't depend on each other (two files of one stream) is the mount's own; tmpfs follows it.
 """
 
+import contextlib
 import copy
 import itertools
 import json
@@ -840,14 +841,20 @@ def test_events_after_a_lost_watch_of_namespaces(sites):
     """That watch replays nothing; its list comes every 60 s, or when asked for."""
     site = sites.get("root")
     refresh = site.at(".api/refresh")
-    wait_for(lambda: site.server.control("GET", "state")["watches"] >= 2, LOST, "the watches")
+    # What was lost again and again is tried again after up to half a minute.
+    wait_for(lambda: site.server.control("GET", "state")["watches"] >= 2, 60, "the watches")
+
+    def listed():
+        with contextlib.suppress(TimeoutError), open(refresh, "w") as file:
+            file.write("now\n")
+            return True
+        return False
 
     def apply(requests):
         while_lost(site.server, "drop", requests)
-        with open(refresh, "w") as file:
-            file.write("now\n")
+        wait_for(listed, 60, "a list")
 
-    play(site, LOST_NAMESPACE, apply=apply, seconds=LOST)
+    play(site, LOST_NAMESPACE, apply=apply, seconds=60)
 
 
 def answers(server):
