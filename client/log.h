@@ -28,7 +28,7 @@ int log_setup(const struct log_options *options);
 void log_to_background(void);
 
 void log_write(enum log_level level, const char *format, ...) _printf_(2, 3);
-void log_vwrite(enum log_level level, const char *format, va_list ap);
+void log_vwrite(enum log_level level, const char *format, va_list ap) _printf_(2, 0);
 
 #define log_error(...)	log_write(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_notice(...) log_write(LOG_LEVEL_NOTICE, __VA_ARGS__)

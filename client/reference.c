@@ -84,7 +84,7 @@ static json_t *read_name(const char *text, size_t len)
 	for (size_t i = 0; i < len; i++) {
 		int high = text[i] == '%' && i + 2 < len ? hex_digit(text[i + 1]) : -1;
 		int low = high < 0 ? -1 : hex_digit(text[i + 2]);
-		unsigned char c = low < 0 ? text[i] : high * 16 + low;
+		unsigned char c = (unsigned char)(low < 0 ? text[i] : high * 16 + low);
 
 		if (low >= 0 && (is_odd(c) || c == ' ' || c == '/'))
 			i += 2;

@@ -853,7 +853,8 @@ int save_scratch(struct mount *m, const struct save_call *call, struct inode *n,
 	r = save(&d);
 	/* What goes by it may be shown for a moment still: the announcer waits for this call. */
 	if (r == 0)
-		*ret_first = shown_attr(m->shown, path, &attr) == 0 && shows_file(&d) ? attr.ino : 0;
+		*ret_first =
+			shown_attr(m->shown, path, &attr) == 0 && shows_file(&d) ? attr.ino : 0;
 	return r;
 }
 
