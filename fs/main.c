@@ -716,6 +716,7 @@ out:
 }
 
 /* libfuse's own messages, in one line like ours. */
+static void log_fuse(enum fuse_log_level level, const char *format, va_list ap) _printf_(2, 0);
 static void log_fuse(enum fuse_log_level level, const char *format, va_list ap)
 {
 	log_vwrite(level <= FUSE_LOG_ERR ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, format, ap);

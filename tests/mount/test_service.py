@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 import conftest
+from events import announcers
 from conftest import TOP, is_mounted, unmount, wait_for
 from stopwatch import Stopwatch
 
@@ -386,9 +387,8 @@ def test_it_speaks_of_rights(server, start_mount):
 def test_it_speaks_of_the_announcer(server, start_mount):
     mount = start_mount(server)
     mount.expect("the announcer has ended")
-    announcer, = (int(pid) for task in pathlib.Path(f"/proc/{mount.process.pid}/task").iterdir()
-                  for pid in (task / "children").read_text().split())
-    os.kill(announcer, signal.SIGKILL)
+    wait_for(lambda: len(announcers(mount.process.pid)) == 1, SECONDS, "the announcer")
+    os.kill(announcers(mount.process.pid)[0], signal.SIGKILL)
     server.label("shop", "web", changed="yes")
     wait_for(lambda: "the announcer has ended (" in mount.stderr.read_text(), SECONDS, "the line")
     assert "it is started again" in mount.stderr.read_text()

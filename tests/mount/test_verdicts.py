@@ -45,6 +45,16 @@ def app(mount):
     return path
 
 
+def emptied(path):
+    """All that rm -r does before the last rmdir."""
+    for name in os.listdir(path):
+        if (path / name).is_dir():
+            os.rmdir(emptied(path / name))
+        else:
+            os.unlink(path / name)
+    return path
+
+
 def published(mount):
     metrics = (mount / ".api/metrics").read_text()
     return int(re.search(r"^imagestreamfs_events_published_total (\d+)", metrics, re.M)[1])
@@ -78,6 +88,7 @@ def test_tag_that_others_make_first(server, app):
 
 
 def test_tag_that_others_remove_first(server, app):
+    emptied(app / "tags/v1")
     with watching(app / "tags") as expect:
         server.fault(method="DELETE", path="/imagestreamtags/",
                      bulk=[{"op": "replace", **stream("two")}])
@@ -88,6 +99,7 @@ def test_tag_that_others_remove_first(server, app):
 
 
 def test_stream_that_others_remove_first(server, app):
+    emptied(app)
     with watching(app.parent) as expect:
         server.fault(method="DELETE", path="/app$",
                      bulk=[{"op": "delete", "namespace": "work", "name": "app"}])
@@ -98,6 +110,7 @@ def test_stream_that_others_remove_first(server, app):
 
 
 def test_tag_that_others_make_again(server, app):
+    emptied(app / "tags/v1")
     before = (app / "tags/v1").stat().st_ino
     with watching(app / "tags") as expect:
         server.fault(method="DELETE", path="/imagestreamtags/", after=True,
@@ -111,6 +124,7 @@ def test_tag_that_others_make_again(server, app):
 
 
 def test_stream_that_others_make_again(server, app):
+    emptied(app)
     before = app.stat().st_ino
     with watching(app.parent) as expect:
         server.fault(method="DELETE", path="/app$", after=True, delay=0.5,
