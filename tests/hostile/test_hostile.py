@@ -621,8 +621,8 @@ def test_rights(directory, server, name):
 
 # name: (rules, the whole line; None: it mounts)
 STARTS = {
-    "discovery-html": ([("GET", ROOT + "$", Answer(b"<html>"))], None),
-    "discovery-empty": ([("GET", ROOT + "$", Answer(b"", 204))], None),
+    "discovery-html": ([("GET", ROOT + "$", Answer(b"<html>"))], "is no API server"),
+    "discovery-empty": ([("GET", ROOT + "$", Answer(b"", 204))], "is no API server"),
     "discovery-70-mib": ([("GET", ROOT + "$", Answer(pieces=pieces_of(MIB * b" ", 70)))],
                          "the answer is larger than 64 MiB"),
     "discovery-header": ([("GET", ROOT + "$", Answer(b"{}", headers={"X": 200000 * "x"}))],
