@@ -19,6 +19,7 @@ from conftest import fails, is_mounted, unmount, wait_for
 from events import Inotify, announcers
 
 SECONDS = 60
+LONELY = 61234  # a uid that nothing else has
 USER = "games"  # who has no other processes: all of a user's count
 PATIENT = "--request-timeout=60s"  # where many calls wait for few threads
 LOST = "raise no events for now"
@@ -213,7 +214,8 @@ def shared(server):
 
 
 def test_no_thread_at_the_start(shared, start_mount):
-    mount = start_mount(shared, user=USER, wait=False, prefix=limits(nproc=1),
+    # A user of its own: what others of USER's run beside it would count, too.
+    mount = start_mount(shared, user=LONELY, wait=False, prefix=limits(nproc=1),
                         environment=NO_LEAK_CHECK)
     mount.expect("no thread can be made here")
     assert mount.process.wait(SECONDS) == 1
