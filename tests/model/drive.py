@@ -178,7 +178,8 @@ class Sequence:
             self.model.show_again(place)
             self.model.event(place.path, "CREATE")
         for pending in over:
-            del self.model.pending[pending.path]  # without an event
+            del self.model.pending[pending.path]
+            self.model.unsure_of(pending.path)  # a DELETE, unless somebody was at the name just then
         self.ending |= {pending.path for pending in over}  # this may be asked for within itself
         self.eventually()
         self.ending = set()

@@ -414,6 +414,12 @@ class Model:
         if directory in self.watched:
             self.events.setdefault((self.watched[directory], name), []).append(what)
 
+    def unsure_of(self, path):
+        """What is raised for the name depends on the moment."""
+        directory, _, name = path.rpartition("/")
+        if directory in self.watched:
+            self.vague.add((self.watched[directory], name))
+
     def modify(self, path, announced=False):
         directory, _, name = path.rpartition("/")
         if directory in self.watched:

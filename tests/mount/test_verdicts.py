@@ -199,3 +199,14 @@ def test_answer_that_comes_late(server, mount):
         server.control("POST", "compact", {"style": "status"})
         server.control("POST", "drop", {"path": "imagestreams"})
     wait_for(lambda: os.listdir(mount / "work") == ["app"], 2)
+
+
+def test_file_that_was_begun_and_never_saved(app):
+    """It goes 2 s after its last close, and whoever watches hears of it."""
+    subprocess.run(["mkdir", app / "tags/new"], check=True)
+    with watching(app / "tags/new") as expect:
+        with open(app / "tags/new/status.json", "x"):
+            pass
+        expect("status.json", "CREATE", "DELETE")
+        assert "status.json" not in os.listdir(app / "tags/new")
+        assert not (app / "tags/new/status.json").exists()
