@@ -246,9 +246,16 @@ unsigned acts_of(
 	return acts;
 }
 
-bool acts_have_maker(struct acts *a, const char *uid, const struct place *directory)
+/* Of the directory, or of the stream that it is in. */
+static bool is_maker(const struct record *r, const struct place *directory)
 {
 	struct place stream = {.kind = KIND_STREAM};
+
+	return is_current(r) && ((marked(r, directory) | marked(r, &stream)) & ACT_MAKER);
+}
+
+bool acts_have_maker(struct acts *a, const char *uid, const struct place *directory)
+{
 	const struct stream *s;
 	bool have = false;
 
@@ -257,7 +264,7 @@ bool acts_have_maker(struct acts *a, const char *uid, const struct place *direct
 	pthread_mutex_lock(&a->lock);
 	s = map_get(&a->streams, uid);
 	for (struct record *r = s ? s->records : NULL; r && !have; r = r->next)
-		have = is_current(r) && ((marked(r, directory) | marked(r, &stream)) & ACT_MAKER);
+		have = is_maker(r, directory);
 	pthread_mutex_unlock(&a->lock);
 	return have;
 }
@@ -274,44 +281,46 @@ static struct place copied_directory(const struct place *place)
 	return dir;
 }
 
-/* Those of the stream, or of the directory that the place is in. Returns how many. */
-static size_t find_makers(
-	struct acts *a, const char *uid, const struct place *place, struct process_id *ret)
+/*
+ * Those of the stream, or of the directory that the place is in, that the thread descends from.
+ * Returns how many.
+ */
+static size_t find_makers(struct acts *a, pid_t tid, const char *uid, const struct place *place,
+	struct process_id ret[MAKERS_MAX])
 {
-	struct place dir = copied_directory(place), stream = {.kind = KIND_STREAM};
+	struct process_id makers[MAKERS_MAX];
+	struct place dir = copied_directory(place);
 	const struct stream *s;
-	size_t n = 0;
+	size_t n = 0, found = 0;
 
 	if (!acts_any(a))
 		return 0;
 	pthread_mutex_lock(&a->lock);
 	s = map_get(&a->streams, uid);
 	for (struct record *r = s ? s->records : NULL; r && n < MAKERS_MAX; r = r->next)
-		if (is_current(r) && ((marked(r, &dir) | marked(r, &stream)) & ACT_MAKER))
-			ret[n++] = r->actor->who;
+		if (is_maker(r, &dir))
+			makers[n++] = r->actor->who;
 	pthread_mutex_unlock(&a->lock);
-	return n;
+	for (size_t i = 0; i < n; i++)
+		if (process_descends(tid, &makers[i]))
+			ret[found++] = makers[i];
+	return found;
 }
 
 bool acts_are_copy(struct acts *a, pid_t tid, const char *uid, const struct place *place)
 {
 	struct process_id makers[MAKERS_MAX];
-	size_t n = find_makers(a, uid, place, makers);
 
-	for (size_t i = 0; i < n; i++)
-		if (process_descends(tid, &makers[i]))
-			return true;
-	return false;
+	return find_makers(a, tid, uid, place, makers) > 0;
 }
 
 void acts_note_made(struct acts *a, pid_t tid, const char *uid, const struct place *place)
 {
 	struct process_id makers[MAKERS_MAX];
-	size_t n = find_makers(a, uid, place, makers);
+	size_t n = find_makers(a, tid, uid, place, makers);
 
 	for (size_t i = 0; i < n; i++)
-		if (process_descends(tid, &makers[i]))
-			acts_note(a, &makers[i], uid, place, ACT_MADE, NULL);
+		acts_note(a, &makers[i], uid, place, ACT_MADE, NULL);
 }
 
 struct object *acts_seen(struct acts *a, const struct process_id *who, const char *uid)
