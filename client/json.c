@@ -61,18 +61,17 @@ static char *parse_problem(const json_error_t *error)
 					 error->column);
 }
 
-static const char byte_order_mark[] = "\xef\xbb\xbf";
-
-static bool has_mark(const char *text, size_t len)
+size_t json_mark(const char *text, size_t len)
 {
-	size_t n = strlen(byte_order_mark);
+	static const char mark[] = "\xef\xbb\xbf";
+	size_t n = strlen(mark);
 
-	return len >= n && memcmp(text, byte_order_mark, n) == 0;
+	return len >= n && memcmp(text, mark, n) == 0 ? n : 0;
 }
 
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why)
 {
-	size_t mark = has_mark(text, len) ? strlen(byte_order_mark) : 0;
+	size_t mark = json_mark(text, len);
 	const char *start = text ? text + mark : "";
 	const char *excess = find_excess(start, len - mark);
 	json_error_t error;
@@ -93,8 +92,8 @@ size_t json_skip_blank(const char *text, size_t len)
 {
 	size_t i = 0;
 
-	while (i < len && (is_space(text[i]) || has_mark(text + i, len - i)))
-		i += is_space(text[i]) ? 1 : strlen(byte_order_mark);
+	while (i < len && (is_space(text[i]) || json_mark(text + i, len - i)))
+		i += is_space(text[i]) ? 1 : json_mark(text + i, len - i);
 	return i;
 }
 

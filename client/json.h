@@ -23,6 +23,9 @@
  */
 int json_read(const char *text, size_t len, size_t flags, json_t **ret, char **ret_why);
 
+/* The bytes of the byte order mark at the beginning, or 0. */
+size_t json_mark(const char *text, size_t len);
+
 /* The bytes before what isn't white space or a byte order mark. */
 size_t json_skip_blank(const char *text, size_t len);
 

@@ -158,12 +158,9 @@ static int read_json(const char *p, size_t len, size_t flags, json_t *documents,
 
 int manifest_read(const char *text, size_t len, size_t json_flags, json_t *ret, char **ret_error)
 {
-	static const char mark[] = "\xef\xbb\xbf";
-	const char *p = text, *end = text + len, *next, *begin;
+	const char *p = text + json_mark(text, len), *end = text + len, *next, *begin;
 	int r = 0;
 
-	if (len >= strlen(mark) && memcmp(text, mark, strlen(mark)) == 0)
-		p += strlen(mark);
 	for (; r == 0 && p < end; p = next) {
 		bool json = is_json(p, end, &begin);
 

@@ -1,5 +1,7 @@
 #include "client/reference.h"
 
+#include "client/json.h"
+
 #include <errno.h>
 
 #define DOCKER_IMAGE "DockerImage"
@@ -144,14 +146,12 @@ static int parse_line(const char *line, size_t len, json_t **ret, char **ret_err
 
 int reference_parse(const char *text, size_t len, json_t **ret, char **ret_error)
 {
-	static const char mark[] = "\xef\xbb\xbf";
+	size_t mark = json_mark(text, len);
 	_cleanup_free_ char *line = NULL;
 	char *p;
 
-	if (len >= strlen(mark) && memcmp(text, mark, strlen(mark)) == 0) {
-		text += strlen(mark);
-		len -= strlen(mark);
-	}
+	text += mark;
+	len -= mark;
 	len -= len && text[len - 1] == '\n';
 	len -= len && text[len - 1] == '\r';
 	if (memchr(text, '\n', len) || memchr(text, '\r', len))
