@@ -283,25 +283,21 @@ static int send_change(
 
 bool update_may_patch_status(struct update *e)
 {
-	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_buf_ struct buf text = {0};
+	_cleanup_buf_ struct buf answer = {0};
 	_cleanup_json_ json_t *body = review_body(&(struct review){.verb = "patch",
 		.resource = &e->mount->api->resources->streams,
 		.subresource = "status",
 		.ns = e->ns,
 		.name = e->stream});
 	_cleanup_free_ char *path = resource_path(&resource_access_reviews, NULL, NULL, NULL);
-	const json_t *allowed;
 	int r = update_send(e,
 		&(struct api_request){.method = "POST",
 			.path = path,
 			.content_type = "application/json",
 			.body = body},
-		&text);
+		&answer);
 
-	answer = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
-	allowed = json_object_get(json_object_get(answer, "status"), "allowed");
-	return r < 0 || !json_is_false(allowed);
+	return r < 0 || review_parse(e->status.code, answer.data, answer.len) != REVIEW_DENIED;
 }
 
 /* Whether another was faster: the object is to be looked at again. */
