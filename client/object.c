@@ -442,6 +442,11 @@ struct object *object_ref(struct object *o)
 	return o;
 }
 
+char *object_key_namespace(const char *key)
+{
+	return xstrndup(key, strcspn(key, "/"));
+}
+
 void object_unref(struct object *o)
 {
 	if (o && atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)

@@ -75,7 +75,8 @@ json_t *object_find_names(const char *text, size_t len);
 bool object_is(const struct object *o, const char *ns, const char *name);
 
 struct object *object_ref(struct object *o);
-void object_unref(struct object *o); /* NULL is fine */
+void object_unref(struct object *o);	     /* NULL is fine */
+char *object_key_namespace(const char *key); /* of NAMESPACE/NAME; the caller frees */
 
 static inline void cleanup_object(struct object **o)
 {

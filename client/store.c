@@ -602,7 +602,7 @@ json_t *store_used_namespaces(struct store *s)
 
 	pthread_mutex_lock(&s->lock);
 	map_foreach(&s->streams, e) {
-		_cleanup_free_ char *ns = xstrndup(e->key, strcspn(e->key, "/"));
+		_cleanup_free_ char *ns = object_key_namespace(e->key);
 
 		json_object_set_new(names, ns, json_null());
 	}

@@ -80,14 +80,12 @@ static int add_plain(struct buf *out, const char *text)
 /* A tag without a `from` that a manifest could have: its image, as a comment. */
 static int add_comment(struct buf *out, const json_t *history)
 {
-	const json_t *name = json_object_get(history, "tag");
 	const json_t *newest = json_array_get(json_object_get(history, "items"), 0);
 	const char *image = json_str(newest, "dockerImageReference");
 	char tag[NAME_SIZE];
 	int r;
 
-	if (!newest || !json_is_string(name) ||
-		layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
+	if (!newest || layout_escape_json(json_object_get(history, "tag"), tag) < 0)
 		return 0;
 	r = buf_addstr(out, "# pushed: tag ");
 	r = r < 0 ? r : add_plain(out, tag);
@@ -133,7 +131,7 @@ static json_t *clean(const json_t *object, const char *ns, const char *stream)
 static int add_document(struct buf *out, struct object *o)
 {
 	_cleanup_json_ json_t *object = object_parse(o), *copy = NULL;
-	_cleanup_free_ char *ns = xstrndup(o->key, strcspn(o->key, "/"));
+	_cleanup_free_ char *ns = object_key_namespace(o->key);
 	int r;
 
 	copy = clean(object, ns, o->name);

@@ -33,12 +33,10 @@ static int add_failures(struct buf *out, const struct object *o)
 	size_t i;
 
 	json_array_foreach(json_object_get(json_object_get(object, "status"), "tags"), i, history) {
-		const json_t *name = json_object_get(history, "tag");
 		const json_t *failure = failure_of(history);
 		char tag[NAME_SIZE];
 
-		if (!failure || !json_is_string(name) ||
-			layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
+		if (!failure || layout_escape_json(json_object_get(history, "tag"), tag) < 0)
 			continue;
 		r = buf_addf(out, "%s:%s\t", o->key, tag);
 		r = r < 0 ? r : buf_addfield(out, json_str(failure, "lastTransitionTime"), '\t');

@@ -72,13 +72,11 @@ static int by_time(const void *a, const void *b)
 static size_t collect(struct push *pushes, size_t n, const json_t *history, const json_t *known,
 	bool old, int64_t since)
 {
-	const json_t *name = json_object_get(history, "tag");
 	const json_t *items = json_object_get(history, "items");
 	const char *after = "";
 	char tag[NAME_SIZE];
 
-	if (!json_is_string(name) ||
-		layout_escape(json_string_value(name), json_string_length(name), tag) < 0)
+	if (layout_escape_json(json_object_get(history, "tag"), tag) < 0)
 		return n;
 	for (size_t i = json_array_size(items); i > 0; i--) {
 		const json_t *item = json_array_get(items, i - 1);

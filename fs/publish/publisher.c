@@ -549,7 +549,7 @@ static void settle_place(struct publisher *p, const char *key, const struct step
 /* The namespace may have to be shown or hidden now. */
 static void check_namespace(struct publisher *p, const char *key)
 {
-	_cleanup_free_ char *ns = xstrndup(key, strcspn(key, "/"));
+	_cleanup_free_ char *ns = object_key_namespace(key);
 	struct step step;
 
 	if (!shown_namespace_step(p->parts.shown, ns, &step))

@@ -212,7 +212,7 @@ void deleted_keep(struct deleted *d, const struct process_id *who, struct object
 
 	if (!is_first(d, who, version))
 		return;
-	ns = xstrndup(version->key, strcspn(version->key, "/"));
+	ns = object_key_namespace(version->key);
 	json = object_parse(version);
 	r = attr_json(json, &text);
 	if (r == 0)

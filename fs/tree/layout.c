@@ -94,6 +94,13 @@ int layout_escape(const char *tag, size_t len, char ret[NAME_SIZE])
 	return 0;
 }
 
+int layout_escape_json(const json_t *name, char ret[NAME_SIZE])
+{
+	const char *text = json_string_value(name);
+
+	return text ? layout_escape(text, json_string_length(name), ret) : -EINVAL;
+}
+
 static int hex_digit(char c)
 {
 	static const char digits[] = "0123456789ABCDEF";

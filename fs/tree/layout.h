@@ -218,6 +218,9 @@ char *layout_target(const struct place *path);
  */
 int layout_escape(const char *tag, size_t len, char ret[NAME_SIZE]);
 
+/* The same of a JSON string; also -EINVAL where it is none. */
+int layout_escape_json(const json_t *name, char ret[NAME_SIZE]);
+
 /* The tag's name back from its file name. -EINVAL where no tag is called so. */
 int layout_unescape(const char *name, char ret[NAME_SIZE], size_t *ret_len);
 

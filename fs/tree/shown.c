@@ -764,7 +764,7 @@ int shown_flip_unknown(struct shown *p, const char *key, const struct step *step
 	const atomic_uint_fast64_t *counter, uint64_t value)
 {
 	const char *name = strchr(key, '/') ? strchr(key, '/') + 1 : "";
-	_cleanup_free_ char *ns = xstrndup(key, strcspn(key, "/"));
+	_cleanup_free_ char *ns = object_key_namespace(key);
 	_cleanup_change_ struct change *change = NULL;
 	bool unknown;
 
