@@ -5,6 +5,7 @@
 #ifndef TESTS_UNIT_SERVER_H
 #define TESTS_UNIT_SERVER_H
 
+#include "client/http.h"
 #include "client/login.h"
 
 #include <arpa/inet.h>
@@ -204,6 +205,18 @@ static inline bool server_end(void)
 	login_free(server_login);
 	config_free(server_config);
 	return all;
+}
+
+/* Of a group of tests that send something. */
+static int http_group_setup(void **state)
+{
+	return http_global_init();
+}
+
+static int http_group_teardown(void **state)
+{
+	http_global_cleanup();
+	return 0;
 }
 
 #endif

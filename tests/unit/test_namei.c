@@ -218,11 +218,6 @@ int main(void)
 		TEST(test_list),
 		TEST(test_text),
 	};
-	int failed;
 
-	if (http_global_init() < 0)
-		return 1;
-	failed = cmocka_run_group_tests_name("namei", tests, NULL, NULL);
-	http_global_cleanup();
-	return failed;
+	return cmocka_run_group_tests_name("namei", tests, http_group_setup, http_group_teardown);
 }

@@ -557,11 +557,6 @@ int main(void)
 		TEST(test_many_threads),
 		TEST(test_stop_meets_calls),
 	};
-	int failed;
 
-	if (http_global_init() < 0)
-		return 1;
-	failed = cmocka_run_group_tests_name("pool", tests, NULL, NULL);
-	http_global_cleanup();
-	return failed;
+	return cmocka_run_group_tests_name("pool", tests, http_group_setup, http_group_teardown);
 }

@@ -511,11 +511,6 @@ int main(void)
 		TEST(test_begun),
 		TEST(test_whole),
 	};
-	int failed;
 
-	if (http_global_init() < 0)
-		return 1;
-	failed = cmocka_run_group_tests_name("save", tests, NULL, NULL);
-	http_global_cleanup();
-	return failed;
+	return cmocka_run_group_tests_name("save", tests, http_group_setup, http_group_teardown);
 }

@@ -436,11 +436,6 @@ int main(void)
 		TEST(test_forget_stream),
 		TEST(test_key),
 	};
-	int failed;
 
-	if (http_global_init() < 0)
-		return 1;
-	failed = cmocka_run_group_tests_name("update", tests, NULL, NULL);
-	http_global_cleanup();
-	return failed;
+	return cmocka_run_group_tests_name("update", tests, http_group_setup, http_group_teardown);
 }
