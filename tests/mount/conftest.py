@@ -253,6 +253,16 @@ def directory():
     shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Where `meson install` of the build that is tested installs: a copy of /usr/local."""
+    target = tmp_path_factory.mktemp("install")
+    build = pathlib.Path(PROGRAM).parents[1]
+    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", target],
+                   check=True, capture_output=True)
+    return target / "usr/local"
+
+
 @pytest.fixture
 def start_server(directory):
     servers = []

@@ -663,14 +663,6 @@ def test_progress_makes_room_for_the_error(start_server, mountpoint):
 
 # ---- units ----
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    target = tmp_path_factory.mktemp("install")
-    build = pathlib.Path(conftest.PROGRAM).parents[1]
-    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", target],
-                   check=True, capture_output=True)
-    return target / "usr/local"
-
 
 def test_the_helper_is_installed(installed):
     helper = installed / "sbin/mount.imagestreamfs"
