@@ -41,7 +41,7 @@ int cut_next(struct cut *c, char bracket)
 }
 
 /* From within a string to after its closing quote, or as far as there are bytes. */
-static const char *scan_string(struct scan *s, const char *p, const char *end)
+static const char *search_string(struct border *s, const char *p, const char *end)
 {
 	const char *start, *quote, *stop, *slash;
 
@@ -61,17 +61,17 @@ static const char *scan_string(struct scan *s, const char *p, const char *end)
 	return p;
 }
 
-const char *cut_scan(struct scan *s, const char *p, const char *end)
+const char *border_search(struct border *s, const char *p, const char *end)
 {
 	if (s->in_string)
-		p = scan_string(s, p, end);
+		p = search_string(s, p, end);
 	while (p < end && (s->depth > 0 || !s->begun)) {
 		char c = *p++;
 
 		s->begun = true;
 		if (c == '"') {
 			s->in_string = true;
-			p = scan_string(s, p, end);
+			p = search_string(s, p, end);
 		} else if (c == '{' || c == '[') {
 			s->depth++;
 		} else if (c == '}' || c == ']') {
@@ -86,11 +86,11 @@ const char *cut_scan(struct scan *s, const char *p, const char *end)
 /* A string, an object or an array, with all that is in it; NULL where it has no end. */
 static const char *skip(struct cut *c, const char *p)
 {
-	struct scan scan = {0};
+	struct border border = {0};
 
-	p = cut_scan(&scan, p, c->end);
-	c->spaces |= scan.spaces;
-	return scan_is_whole(&scan) ? p : NULL;
+	p = border_search(&border, p, c->end);
+	c->spaces |= border.spaces;
+	return border_is_found(&border) ? p : NULL;
 }
 
 int cut_key(struct cut *c, struct piece *ret)

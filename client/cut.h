@@ -26,19 +26,19 @@ struct cut {
  * How far the search for the end of a string, object or array went. {0} before it begins; it can go
  * on with more bytes where the first ones ended.
  */
-struct scan {
+struct border {
 	size_t depth;
 	bool begun, in_string, escaped;
 	bool spaces; /* there was white space outside its strings */
 };
 
-static inline bool scan_is_whole(const struct scan *s)
+static inline bool border_is_found(const struct border *s)
 {
 	return s->begun && s->depth == 0 && !s->in_string;
 }
 
 /* To after the byte that ends what begins (or goes on) at p, or as far as there are bytes. */
-const char *cut_scan(struct scan *s, const char *p, const char *end);
+const char *border_search(struct border *s, const char *p, const char *end);
 
 static inline bool cut_is_space(char c)
 {

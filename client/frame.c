@@ -19,7 +19,7 @@ int frame_next(struct frame *f, const char **ret, size_t *ret_len)
 {
 	const char *data = f->buf.data;
 
-	for (; !f->scan.begun && f->scanned < f->buf.len; f->start = ++f->scanned) {
+	for (; !f->border.begun && f->scanned < f->buf.len; f->start = ++f->scanned) {
 		if (data[f->scanned] == '{')
 			break;
 		if (!cut_is_space(data[f->scanned]))
@@ -27,12 +27,12 @@ int frame_next(struct frame *f, const char **ret, size_t *ret_len)
 	}
 	if (f->scanned == f->buf.len)
 		return 0;
-	f->scanned = cut_scan(&f->scan, data + f->scanned, data + f->buf.len) - data;
-	if (!scan_is_whole(&f->scan))
+	f->scanned = border_search(&f->border, data + f->scanned, data + f->buf.len) - data;
+	if (!border_is_found(&f->border))
 		return 0;
 	*ret = data + f->start;
 	*ret_len = f->scanned - f->start;
 	f->start = f->scanned;
-	f->scan = (struct scan){0};
+	f->border = (struct border){0};
 	return 1;
 }

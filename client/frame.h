@@ -2,7 +2,7 @@
  * frame: the bytes of a watch cut into JSON documents.
  *
  * The server ends each event with a newline, but neither the newline nor the size of a chunk is
- * promised, so documents are found by their braces (cut_scan).
+ * promised, so documents are found by their braces (border_search).
  */
 #ifndef CLIENT_FRAME_H
 #define CLIENT_FRAME_H
@@ -13,7 +13,7 @@
 struct frame {
 	struct buf buf;
 	size_t start, scanned; /* of the document being read; how far the search went */
-	struct scan scan;
+	struct border border;
 };
 
 #define FRAME_MAX ((size_t)8 << 20) /* DESIGN: "Limits" */

@@ -121,19 +121,14 @@ static bool is_held(const struct intake *in, const char *text, size_t len, char 
 static int put_stream(
 	const struct intake *in, const char *text, size_t len, char **ret_version, char **ret_why)
 {
-	struct object_cache *cache = in->list ? NULL : in->cache;
-	_cleanup_json_ json_t *json = NULL;
 	struct object *o;
 	int r;
 
 	if (is_held(in, text, len, ret_version))
 		return 0;
-	r = object_from_text(text, len, in->api->resources->streams.api_version, &o,
-		cache ? &json : NULL, ret_why);
+	r = object_from_text(text, len, in->api->resources->streams.api_version, &o, ret_why);
 	if (r < 0)
 		return r;
-	if (cache)
-		object_cache_put(cache, o, json); /* whoever publishes it is the next to ask */
 	if (ret_version)
 		set_string(ret_version, o->resource_version);
 	object_ref(o);

@@ -14,7 +14,6 @@ enum intake_kind { INTAKE_STREAMS, INTAKE_NAMESPACES };
 struct intake {
 	struct api *api;
 	struct store *store;
-	struct object_cache *cache; /* for the trees of what events tell; NULL: none */
 	enum intake_kind kind;
 	uint64_t list; /* the store's number of the list; 0: an event or a single object */
 	/* Asked between some thousand items of a page: a negative errno ends it. */

@@ -4,6 +4,7 @@
 #include "client/clock.h"
 #include "client/cut.h"
 #include "client/json.h"
+#include "client/scan.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,11 +15,8 @@
 
 /* ---- the gate ---- */
 
-static const char *name_problem(const json_t *name)
+static const char *name_problem(const char *s, size_t len)
 {
-	const char *s = json_string_value(name);
-	size_t len = json_string_length(name);
-
 	if (!s)
 		return "is missing";
 	if (len == 0)
@@ -32,11 +30,8 @@ static const char *name_problem(const json_t *name)
 	return *s == '.' ? "begins with a dot" : NULL;
 }
 
-static const char *token_problem(const json_t *token, size_t max)
+static const char *token_problem(const char *s, size_t len, size_t max)
 {
-	const char *s = json_string_value(token);
-	size_t len = json_string_length(token);
-
 	if (!s)
 		return "is missing";
 	if (len == 0)
@@ -49,14 +44,14 @@ static const char *token_problem(const json_t *token, size_t max)
 	return NULL;
 }
 
-static const char *uid_problem(const json_t *uid)
+static const char *uid_problem(const char *s, size_t len)
 {
-	return token_problem(uid, OBJECT_UID_MAX);
+	return token_problem(s, len, OBJECT_UID_MAX);
 }
 
-static const char *version_problem(const json_t *version)
+static const char *version_problem(const char *s, size_t len)
 {
-	return token_problem(version, OBJECT_VERSION_MAX);
+	return token_problem(s, len, OBJECT_VERSION_MAX);
 }
 
 static void add_name(struct buf *out, const json_t *name)
@@ -87,21 +82,26 @@ static void say(char **ret_why, const json_t *metadata, bool namespaced, const c
 
 struct rule {
 	const char *member;
-	const char *(*problem)(const json_t *value); /* NULL: it is fine */
+	/* Of its text, NULL where it is none. NULL: it is fine. */
+	const char *(*problem)(const char *s, size_t len);
 };
 
-static const struct rule rules[] = {
-	{"namespace", name_problem},
-	{"name", name_problem},
-	{"uid", uid_problem},
-	{"resourceVersion", version_problem},
+enum { NAMESPACE, NAME, UID, VERSION, NAMES };
+
+static const struct rule rules[NAMES] = {
+	[NAMESPACE] = {"namespace", name_problem},
+	[NAME] = {"name", name_problem},
+	[UID] = {"uid", uid_problem},
+	[VERSION] = {"resourceVersion", version_problem},
 };
 
 /* The rules from `first` to before `end`. */
 static int check(const json_t *metadata, size_t first, size_t end, char **ret_why)
 {
 	for (size_t i = first; i < end; i++) {
-		const char *problem = rules[i].problem(json_object_get(metadata, rules[i].member));
+		const json_t *value = json_object_get(metadata, rules[i].member);
+		const char *problem =
+			rules[i].problem(json_string_value(value), json_string_length(value));
 		_cleanup_free_ char *what = xasprintf("metadata.%s", rules[i].member);
 
 		if (problem) {
@@ -114,12 +114,12 @@ static int check(const json_t *metadata, size_t first, size_t end, char **ret_wh
 
 int object_check_names(const json_t *metadata, char **ret_why)
 {
-	return check(metadata, 0, ARRAY_SIZE(rules), ret_why);
+	return check(metadata, NAMESPACE, NAMES, ret_why);
 }
 
 int object_check_namespace(const json_t *metadata, char **ret_why)
 {
-	return check(metadata, 1, 3, ret_why); /* name and uid */
+	return check(metadata, NAME, VERSION, ret_why);
 }
 
 /* Items of a list have no kind. */
@@ -135,59 +135,139 @@ static int check_kind(const json_t *json, char **ret_why)
 
 /* ---- what is kept ---- */
 
-static void newer(int64_t *newest, const json_t *object, const char *key)
+/* An object on its way in: what of it is looked at once. */
+struct intake_names {
+	char *text[NAMES];
+	size_t len[NAMES];
+};
+
+static void names_release(struct intake_names *n)
 {
-	const char *s = json_str(object, key);
+	for (size_t i = 0; i < NAMES; i++)
+		free(n->text[i]);
+}
+
+static bool read_names_of(const struct scan_value *metadata, struct intake_names *ret)
+{
+	bool fine = true;
+
+	for (size_t i = 0; i < NAMES; i++) {
+		ret->text[i] = scan_string(scan_find(metadata, rules[i].member), &ret->len[i]);
+		fine = fine && !rules[i].problem(ret->text[i], ret->len[i]);
+	}
+	return fine;
+}
+
+/* The newest time so far; most of them are as long, so that a later one is a greater text. */
+struct newest {
+	const struct scan_value *value;
+	int64_t time;
+};
+
+static void newer(struct newest *newest, const struct scan_value *value)
+{
+	const struct scan_value *last = newest->value;
+	_cleanup_free_ char *text = NULL;
+	size_t len;
 	int64_t t;
 
-	if (s && rfc3339_parse(s, &t) == 0 && t > *newest)
-		*newest = t;
+	if (last && value && value->len == strlen("\"2026-01-01T00:00:00Z\"") &&
+		last->len == value->len && memcmp(value->p, last->p, last->len) <= 0)
+		return;
+	text = scan_string(value, &len);
+	if (!text || rfc3339_parse(text, &t) < 0 || t <= newest->time)
+		return;
+	*newest = (struct newest){value, t};
 }
 
-static int64_t newest_time(const json_t *json, int64_t newest)
+static void newer_of_each(struct newest *newest, const struct scan_value *list, const char *name)
 {
-	const json_t *fields = json_object_get(json_object_get(json, "metadata"), "managedFields");
-	const json_t *tags = json_object_get(json_object_get(json, "status"), "tags");
-	const json_t *entry;
-	size_t i;
+	if (scan_is_array(list))
+		scan_foreach(list, v) newer(newest, scan_find(v, name));
+}
 
-	json_array_foreach(fields, i, entry)
-		newer(&newest, entry, "time");
-	json_array_foreach(tags, i, entry) {
-		const json_t *item;
-		size_t k;
+static void find_times(const struct scan_value *object, int64_t *ret_created, int64_t *ret_newest)
+{
+	const struct scan_value *metadata = scan_find(object, "metadata");
+	const struct scan_value *tags = scan_find(scan_find(object, "status"), "tags");
+	struct newest newest = {0};
 
-		json_array_foreach(json_object_get(entry, "items"), k, item)
-			newer(&newest, item, "created");
+	newer(&newest, scan_find(metadata, "creationTimestamp"));
+	*ret_created = newest.time;
+	newer_of_each(&newest, scan_find(metadata, "managedFields"), "time");
+	if (scan_is_array(tags))
+		scan_foreach(tags, tag) newer_of_each(&newest, scan_find(tag, "items"), "created");
+	*ret_newest = newest.time;
+}
+
+/* What is kept of a text, and the hashes of its parts. */
+struct kept {
+	struct buf text;
+	uint64_t spec, status, rest;
+};
+
+static struct piece member_text(const struct scan_value *v)
+{
+	struct piece key = scan_key(v);
+
+	return (struct piece){key.p, v->p + v->len - key.p};
+}
+
+/* metadata's members but managedFields. */
+static void keep_metadata(struct kept *k, const struct scan_value *metadata)
+{
+	const char *comma = "";
+
+	buf_addstr(&k->text, ",\"metadata\":{");
+	scan_foreach(metadata, v)
+	{
+		struct piece key = scan_key(v), member = member_text(v);
+
+		if (cut_is(&key, "managedFields"))
+			continue;
+		buf_addstr(&k->text, comma);
+		buf_add(&k->text, member.p, member.len);
+		comma = ",";
 	}
-	return newest;
+	buf_addstr(&k->text, "}");
 }
 
-/* apiVersion as the object has it, else what the list says. */
-static json_t *version_of(const json_t *json, const char *api_version)
+static void keep_member(struct kept *k, const struct scan_value *v)
 {
-	json_t *own = json_object_get(json, "apiVersion");
+	struct piece key = scan_key(v), member = member_text(v);
 
-	return json_is_string(own) ? json_incref(own) : json_string(api_version);
-}
-
-static json_t *object_tree(const json_t *json, const char *api_version)
-{
-	json_t *metadata = json_copy(json_object_get(json, "metadata"));
-	json_t *copy = json_pack(
-		"{s:s, s:o}", "kind", "ImageStream", "apiVersion", version_of(json, api_version));
-	const char *key;
-	json_t *value;
-
-	json_object_del(metadata, "managedFields");
-	json_object_foreach((json_t *)json, key, value) {
-		if (streq(key, "metadata"))
-			json_object_set(copy, key, metadata);
-		else if (!streq(key, "kind") && !streq(key, "apiVersion"))
-			json_object_set(copy, key, value);
+	if (cut_is(&key, "kind") || cut_is(&key, "apiVersion"))
+		return;
+	if (cut_is(&key, "metadata")) {
+		keep_metadata(k, v);
+		return;
 	}
-	json_decref(metadata);
-	return copy;
+	if (cut_is(&key, "spec"))
+		k->spec = hash_text(HASH_INIT, v->p, v->len);
+	else if (cut_is(&key, "status"))
+		k->status = hash_text(HASH_INIT, v->p, v->len);
+	else
+		k->rest = hash_text(k->rest, member.p, member.len);
+	buf_add(&k->text, ",", 1);
+	buf_add(&k->text, member.p, member.len);
+}
+
+/* kind and apiVersion in front, as the object has it, else what the list says. */
+static void keep(struct kept *k, const struct scan_value *object, const char *api_version)
+{
+	const struct scan_value *own = scan_find(object, "apiVersion");
+	_cleanup_json_ json_t *version = scan_is_string(own) ? NULL : json_string(api_version);
+
+	*k = (struct kept){.text = BUF_INIT(KEPT_MAX), .spec = HASH_INIT, .status = HASH_INIT};
+	buf_reserve(&k->text, object->len + 128);
+	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
+	if (version)
+		buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
+	else
+		buf_add(&k->text, own->p, own->len);
+	k->rest = hash_text(HASH_INIT, k->text.data, k->text.len);
+	scan_foreach(object, v) keep_member(k, v);
+	buf_addstr(&k->text, "}");
 }
 
 static const char *append(char **p, const char *s, size_t n)
@@ -200,176 +280,69 @@ static const char *append(char **p, const char *s, size_t n)
 	return start;
 }
 
-static struct object *object_build(const json_t *metadata, const char *ns, const struct buf *text)
+static struct object *build(const struct intake_names *n, const struct kept *k)
 {
-	const char *name = json_str(metadata, "name"), *uid = json_str(metadata, "uid");
-	const char *rv = json_str(metadata, "resourceVersion");
-	_cleanup_free_ char *key = xasprintf("%s/%s", ns, name);
-	struct object *o =
-		xmalloc(sizeof(*o) + strlen(key) + strlen(uid) + strlen(rv) + text->len + 4);
+	struct object *o = xmalloc(sizeof(*o) + n->len[NAMESPACE] + n->len[NAME] + n->len[UID] +
+				   n->len[VERSION] + k->text.len + 5);
 	char *p = o->bytes;
 
 	atomic_init(&o->refs, 1);
 	o->order = 0;
-	o->key = append(&p, key, strlen(key));
-	o->name = o->key + strlen(ns) + 1;
-	o->uid = append(&p, uid, strlen(uid));
-	o->resource_version = append(&p, rv, strlen(rv));
-	o->text = append(&p, text->data, text->len);
-	o->len = text->len;
+	o->spec = k->spec;
+	o->status = k->status;
+	o->rest = k->rest;
+	o->key = append(&p, n->text[NAMESPACE], n->len[NAMESPACE]);
+	p[-1] = '/';
+	o->name = append(&p, n->text[NAME], n->len[NAME]);
+	o->uid = append(&p, n->text[UID], n->len[UID]);
+	o->resource_version = append(&p, n->text[VERSION], n->len[VERSION]);
+	o->text = append(&p, k->text.data, k->text.len);
+	o->len = k->text.len;
 	return o;
 }
 
-/* What is kept of a text, and the hashes of its parts. */
-struct kept {
-	struct buf text;
-	uint64_t spec, status, rest;
-	size_t members, metadata; /* how many keys the text has at the top, and in metadata */
-	bool escaped; /* one of them is spelled with a backslash: perhaps it is one that counts */
-};
-
-static void keep_member(struct kept *k, const char *p, size_t len)
+/* NULL where what names it doesn't pass the gate. */
+static struct object *object_from_scan(const struct scan_value *object, const char *api_version)
 {
-	buf_add(&k->text, ",", 1);
-	buf_add(&k->text, p, len);
-}
-
-static int keep_key(struct kept *k, struct cut *c, size_t *count, struct piece *ret)
-{
-	int r = cut_key(c, ret);
-
-	if (r == 0) {
-		++*count;
-		k->escaped |= memchr(ret->p, '\\', ret->len) != NULL;
-	}
-	return r;
-}
-
-/* metadata's members but managedFields. */
-static int keep_metadata(struct kept *k, struct cut *c, const struct piece *name)
-{
-	struct piece key = {0}, value = {0};
-	const char *comma = "";
-	int r = cut_enter(c, '{');
-
-	keep_member(k, name->p, name->len);
-	buf_addstr(&k->text, ":{");
-	while (r == 0 && (r = cut_next(c, '}')) > 0) {
-		r = keep_key(k, c, &k->metadata, &key);
-		if (r == 0)
-			r = cut_value(c, &value);
-		if (r == 0 && !cut_is(&key, "managedFields")) {
-			buf_addstr(&k->text, comma);
-			buf_add(&k->text, key.p, value.p + value.len - key.p);
-			comma = ",";
-		}
-	}
-	buf_addstr(&k->text, "}");
-	return r;
-}
-
-static int keep_members(struct kept *k, struct cut *c)
-{
-	struct piece key = {0}, value = {0};
-	int r = cut_enter(c, '{');
-
-	while (r == 0 && (r = cut_next(c, '}')) > 0) {
-		r = keep_key(k, c, &k->members, &key);
-		if (r == 0 && cut_is(&key, "metadata")) {
-			r = keep_metadata(k, c, &key);
-			continue;
-		}
-		if (r == 0)
-			r = cut_value(c, &value);
-		if (r < 0 || cut_is(&key, "kind") || cut_is(&key, "apiVersion"))
-			continue;
-		if (cut_is(&key, "spec"))
-			k->spec = hash_text(HASH_INIT, value.p, value.len);
-		else if (cut_is(&key, "status"))
-			k->status = hash_text(HASH_INIT, value.p, value.len);
-		else
-			k->rest = hash_text(k->rest, key.p, value.p + value.len - key.p);
-		keep_member(k, key.p, value.p + value.len - key.p);
-	}
-	return r;
-}
-
-/*
- * The text with kind and apiVersion in front and without managedFields. False where the text isn't
- * compact, or its members aren't those of `json` one by one (a name comes twice, or is spelled in
- * another way than everybody does): then it has to be written anew. `own`: we wrote it.
- */
-static bool keep(struct kept *k, const json_t *json, const char *text, size_t len,
-	const char *api_version, bool own)
-{
-	_cleanup_json_ json_t *version = version_of(json, api_version);
-	struct cut c = CUT_INIT(text, len);
-
-	*k = (struct kept){.text = BUF_INIT(KEPT_MAX), .spec = HASH_INIT, .status = HASH_INIT};
-	buf_reserve(&k->text, len + 128);
-	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
-	buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
-	k->rest = hash_text(HASH_INIT, k->text.data, k->text.len);
-	if (keep_members(k, &c) < 0 || c.spaces)
-		return false;
-	buf_addstr(&k->text, "}");
-	return (own || !k->escaped) && k->members == json_object_size(json) &&
-	       k->metadata == json_object_size(json_object_get(json, "metadata"));
-}
-
-/*
- * The text of what is kept of `json`, which was parsed from `text` (NULL: from nothing that is at
- * hand).
- */
-static int keep_text(
-	struct kept *ret, const json_t *json, const char *text, size_t len, const char *api_version)
-{
-	_cleanup_buf_ struct buf dump = BUF_INIT(JSON_TEXT_MAX);
-	int r;
-
-	if (text && keep(ret, json, text, len, api_version, false))
-		return 0;
-	buf_release(&ret->text);
-	r = buf_addjson(&dump, json, JSON_COMPACT);
-	if (r == 0 && !keep(ret, json, dump.data, dump.len, api_version, true))
-		r = -EINVAL;
-	return r;
-}
-
-/* `text` is what `json` was parsed from, or NULL. */
-static int make(const json_t *json, const char *text, size_t len, const char *api_version,
-	struct object **ret, char **ret_why)
-{
-	const json_t *metadata = json_object_get(json, "metadata");
+	_cleanup_(names_release) struct intake_names names = {0};
 	struct kept kept = {0};
 	struct object *o;
+
+	if (!read_names_of(scan_find(object, "metadata"), &names))
+		return NULL;
+	keep(&kept, object, api_version);
+	o = build(&names, &kept);
+	buf_release(&kept.text);
+	find_times(object, &o->created, &o->newest);
+	return o;
+}
+
+static int from_json(
+	const json_t *json, const char *api_version, struct object **ret, char **ret_why)
+{
+	const json_t *metadata = json_object_get(json, "metadata");
+	_cleanup_buf_ struct buf text = BUF_INIT(JSON_TEXT_MAX);
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	int r = object_check_names(metadata, ret_why);
 
 	if (r == 0)
 		r = check_kind(json, ret_why);
 	if (r < 0)
 		return r;
-	r = keep_text(&kept, json, text, len, api_version);
-	if (r == 0) {
-		o = object_build(metadata, json_str(metadata, "namespace"), &kept.text);
-		o->created = 0;
-		newer(&o->created, metadata, "creationTimestamp");
-		o->newest = newest_time(json, o->created);
-		o->spec = kept.spec;
-		o->status = kept.status;
-		o->rest = kept.rest;
-		*ret = o;
-	} else {
+	r = buf_addjson(&text, json, JSON_COMPACT);
+	if (r < 0) {
 		say(ret_why, metadata, true, "the object",
 			"is larger than 8 MiB when it is written out");
+		return r;
 	}
-	buf_release(&kept.text);
-	return r;
+	scan_read_own(&scan, text.data, text.len);
+	*ret = object_from_scan(scan.values, api_version);
+	return 0;
 }
 
 int object_from_json(const json_t *json, const char *api_version, struct object **ret)
 {
-	return make(json, NULL, 0, api_version, ret, NULL);
+	return from_json(json, api_version, ret, NULL);
 }
 
 /* Whether a member of metadata is one of those that name an object, or keep it. */
@@ -410,23 +383,36 @@ json_t *object_find_names(const char *text, size_t len)
 	return cut_find(text, len, "metadata", &metadata) ? read_names(&metadata) : NULL;
 }
 
-int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
-	json_t **ret_json, char **ret_why)
+/* NULL where jansson has to tell what it is, or what is wrong with it. */
+static struct object *object_from_plain(const char *text, size_t len, const char *api_version)
 {
-	_cleanup_json_ json_t *json = NULL;
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+	const struct scan_value *kind;
+
+	if (!scan_read(&scan, text, len))
+		return NULL;
+	kind = scan_find(scan.values, "kind");
+	if (kind && !(kind->len == strlen("\"ImageStream\"") &&
+			    memcmp(kind->p, "\"ImageStream\"", kind->len) == 0))
+		return NULL;
+	return object_from_scan(scan.values, api_version);
+}
+
+int object_from_text(
+	const char *text, size_t len, const char *api_version, struct object **ret, char **ret_why)
+{
+	_cleanup_json_ json_t *json = NULL, *metadata = NULL;
 	_cleanup_free_ char *problem = NULL;
-	int r = json_read(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json, &problem);
+	int r;
 
-	if (r < 0) {
-		_cleanup_json_ json_t *metadata =
-			ret_why && len ? object_find_names(text, len) : NULL;
-
-		say(ret_why, metadata, true, "not read:", problem);
-		return r;
-	}
-	r = make(json, text, len, api_version, ret, ret_why);
-	if (r == 0 && ret_json)
-		*ret_json = object_tree(json, api_version);
+	*ret = object_from_plain(text, len, api_version);
+	if (*ret)
+		return 0;
+	r = json_read(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json, &problem);
+	if (r == 0)
+		return from_json(json, api_version, ret, ret_why);
+	metadata = ret_why && len ? object_find_names(text, len) : NULL;
+	say(ret_why, metadata, true, "not read:", problem);
 	return r;
 }
 
@@ -458,31 +444,13 @@ void object_unref(struct object *o)
  * through (nothing in it is deeper, and no number that it read is too large for it): only memory
  * can be missing.
  */
-static json_t *parse_kept(const char *p, size_t len)
+json_t *object_parse(const struct object *o)
 {
-	json_t *json = json_loadb(p, len, JSON_ALLOW_NUL, NULL);
+	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
 
 	if (!json)
 		abort();
 	return json;
-}
-
-json_t *object_parse(const struct object *o)
-{
-	return parse_kept(o->text, o->len);
-}
-
-/* The kept text names it once and plainly (keep). */
-json_t *object_parse_metadata(const struct object *o)
-{
-	struct cut c = CUT_INIT(o->text, o->len);
-	struct piece key, value = {0};
-
-	cut_enter(&c, '{');
-	while (cut_next(&c, '}') > 0 && cut_key(&c, &key) == 0 && cut_value(&c, &value) == 0)
-		if (cut_is(&key, "metadata"))
-			break;
-	return json_pack("{s:o}", "metadata", parse_kept(value.p, value.len));
 }
 
 struct slot {
@@ -559,14 +527,6 @@ static void cache_add(struct object_cache *c, struct object *o, json_t *json)
 	c->text += o->len;
 }
 
-void object_cache_put(struct object_cache *c, struct object *o, json_t *json)
-{
-	pthread_mutex_lock(&c->lock);
-	if (!cache_find(c, o))
-		cache_add(c, o, json);
-	pthread_mutex_unlock(&c->lock);
-}
-
 json_t *object_cache_get(struct object_cache *c, struct object *o)
 {
 	struct slot *s;
@@ -582,6 +542,9 @@ json_t *object_cache_get(struct object_cache *c, struct object *o)
 	if (json)
 		return json;
 	json = object_parse(o);
-	object_cache_put(c, o, json);
+	pthread_mutex_lock(&c->lock);
+	if (!cache_find(c, o))
+		cache_add(c, o, json);
+	pthread_mutex_unlock(&c->lock);
 	return json;
 }

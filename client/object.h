@@ -55,14 +55,13 @@ int object_check_namespace(
 int object_from_json(const json_t *json, const char *api_version, struct object **ret);
 
 /*
- * The same from its text, which is parsed once and kept as it came. Also -EBADMSG where it is no
- * JSON, and -EFBIG above the limits of client/json.h. *ret_json (NULL: it isn't wanted): the tree
- * that object_parse would give; the caller owns the reference. *ret_why (NULL: it isn't wanted):
- * after a failure one sentence, as above, with the names where they could be read; the caller frees
- * it.
+ * The same from its text, of which no tree is made where it is plain (client/scan.h). Also -EBADMSG
+ * where it is no JSON, and -EFBIG above the limits of client/json.h. After a failure *ret is NULL, and
+ * *ret_why (NULL: it isn't wanted) one sentence, as above, with the names where they could be read;
+ * the caller frees it.
  */
-int object_from_text(const char *text, size_t len, const char *api_version, struct object **ret,
-	json_t **ret_json, char **ret_why);
+int object_from_text(
+	const char *text, size_t len, const char *api_version, struct object **ret, char **ret_why);
 
 /*
  * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text,
@@ -87,9 +86,6 @@ static inline void cleanup_object(struct object **o)
 /* A new parsed tree. The caller owns the reference. */
 json_t *object_parse(const struct object *o);
 
-/* Its metadata alone, as an object with that one member. The caller owns the reference. */
-json_t *object_parse_metadata(const struct object *o);
-
 /* The newest object's trees, so that reading file after file of one stream parses it once. */
 struct object_cache;
 
@@ -101,8 +97,5 @@ void object_cache_free(struct object_cache *c);
  * Thread-safe; parsing happens outside the cache's lock.
  */
 json_t *object_cache_get(struct object_cache *c, struct object *o);
-
-/* The object is likely to be asked for soon, and its tree is at hand. Both are borrowed. */
-void object_cache_put(struct object_cache *c, struct object *o, json_t *json);
 
 #endif

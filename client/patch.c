@@ -112,20 +112,33 @@ static const struct field patch_fields[] = {
 };
 static const struct type patch = {.fields = patch_fields};
 
+static const char *const counted_metadata[] = {
+	"resourceVersion", "generation", "managedFields", NULL};
+static const char *const counted[] = {"generation", NULL};
+static const struct patch_hidden hidden_metadata = {counted_metadata, NULL};
+static const struct patch_hidden hidden_tag = {counted, NULL};
+static const struct patch_hidden hidden_spec = {counted, &hidden_tag};
+
 struct view {
 	const struct type *type;
 	const char *root; /* the member of the object, NULL: the object itself */
 	const char *key;  /* of a tag: the member that names it in root's `tags` */
+	const struct patch_hidden *hidden;
 };
 
 static const struct view views[] = {
-	[PATCH_IMAGESTREAM] = {&imagestream, NULL, NULL},
-	[PATCH_METADATA] = {&metadata_file, "metadata", NULL},
-	[PATCH_SPEC] = {&spec, "spec", NULL},
-	[PATCH_STATUS] = {&status, "status", NULL},
-	[PATCH_TAG_SPEC] = {&tag, "spec", "name"},
-	[PATCH_TAG_STATUS] = {&history, "status", "tag"},
+	[PATCH_IMAGESTREAM] = {&imagestream, NULL, NULL, NULL},
+	[PATCH_METADATA] = {&metadata_file, "metadata", NULL, &hidden_metadata},
+	[PATCH_SPEC] = {&spec, "spec", NULL, &hidden_spec},
+	[PATCH_STATUS] = {&status, "status", NULL, NULL},
+	[PATCH_TAG_SPEC] = {&tag, "spec", "name", &hidden_tag},
+	[PATCH_TAG_STATUS] = {&history, "status", "tag", NULL},
 };
+
+const struct patch_hidden *patch_hidden(enum patch_view view)
+{
+	return views[view].hidden;
+}
 
 /* How much of `s` to print, so that no character is torn. */
 static size_t utf8_cut(const char *s, size_t len, size_t max)
@@ -431,29 +444,26 @@ bool patch_equal(const struct patch_file *f, const json_t *a, const json_t *b)
 	return equal(views[f->view].type, x, y);
 }
 
-static json_t *shown_spec(const json_t *object)
+static json_t *without_hidden(const json_t *value, const struct patch_hidden *hidden)
 {
-	const json_t *value = json_object_get(object, "spec"), *element;
-	const json_t *list = json_object_get(value, "tags");
-	json_t *shown = without(value, "generation"), *elements;
+	json_t *copy = copy_object(value), *elements;
+	const json_t *list = json_object_get(value, "tags"), *element;
 	size_t i;
 
-	if (!json_is_array(list))
-		return shown;
+	for (const char *const *name = hidden->members; *name; name++)
+		json_object_del(copy, *name);
+	if (!hidden->tags || !json_is_array(list))
+		return copy;
 	elements = json_array();
 	json_array_foreach(list, i, element)
-		json_array_append_new(elements, without(element, "generation"));
-	json_object_set_new(shown, "tags", elements);
-	return shown;
+		json_array_append_new(elements, without_hidden(element, hidden->tags));
+	json_object_set_new(copy, "tags", elements);
+	return copy;
 }
 
-static json_t *shown_metadata(const json_t *object)
+static json_t *shown_spec(const json_t *object)
 {
-	json_t *shown = without(json_object_get(object, "metadata"), "resourceVersion");
-
-	json_object_del(shown, "generation");
-	json_object_del(shown, "managedFields");
-	return shown;
+	return without_hidden(json_object_get(object, "spec"), &hidden_spec);
 }
 
 static json_t *shown_imagestream(const json_t *object)
@@ -476,7 +486,9 @@ static bool has_name(const struct patch_file *f, const json_t *element)
 
 json_t *patch_tag_value(enum patch_view view, const json_t *element)
 {
-	return view == PATCH_TAG_SPEC && element ? without(element, "generation") : keep(element);
+	const struct patch_hidden *hidden = patch_hidden(view);
+
+	return hidden && element ? without_hidden(element, hidden) : keep(element);
 }
 
 static json_t *shown_tag(const struct patch_file *f, const json_t *object)
@@ -493,21 +505,16 @@ static json_t *shown_tag(const struct patch_file *f, const json_t *object)
 
 json_t *patch_value(const struct patch_file *f, const json_t *object)
 {
-	json_t *value;
+	const struct view *view = &views[f->view];
+	const json_t *root = json_object_get(object, view->root);
 
-	switch (f->view) {
-	case PATCH_IMAGESTREAM:
+	if (!view->root)
 		return shown_imagestream(object);
-	case PATCH_METADATA:
-		return shown_metadata(object);
-	case PATCH_SPEC:
-		return shown_spec(object);
-	case PATCH_STATUS:
-		value = json_object_get(object, "status");
-		return json_is_object(value) ? keep(value) : json_object();
-	default:
+	if (view->key)
 		return shown_tag(f, object);
-	}
+	if (view->hidden)
+		return without_hidden(root, view->hidden);
+	return json_is_object(root) ? keep(root) : json_object();
 }
 
 static int refuse(char **ret_error, int error, const struct path *path, const char *what)

@@ -53,9 +53,18 @@ enum patch_form {
 	PATCH_STRATEGIC, /* application/strategic-merge-patch+json */
 };
 
+/* What only the server counts, and a view doesn't show (DESIGN.md 2). */
+struct patch_hidden {
+	const char *const *members;	 /* of the value, up to NULL */
+	const struct patch_hidden *tags; /* of the elements of its list `tags`; NULL: nothing */
+};
+
+/* NULL: all is shown. */
+const struct patch_hidden *patch_hidden(enum patch_view view);
+
 /*
- * What the file shows of an ImageStream: without what only the server counts, as in DESIGN.md 2.
- * NULL where the object has no such tag. The other functions take values of this kind.
+ * What the file shows of an ImageStream: without what is hidden, {} of what is no object. NULL where
+ * the object has no such tag. The other functions take values of this kind.
  */
 json_t *patch_value(const struct patch_file *f, const json_t *object);
 /* The same of an element of spec.tags or status.tags, by the view; NULL gives NULL. */

@@ -32,35 +32,51 @@ static int add_name(struct buf *out, const char *name, size_t len, size_t lone)
 	return r;
 }
 
-static const char *kind_of(const json_t *from)
+/* A member's text, "" where it is none. The caller frees. */
+static char *text_of(const struct scan_value *from, const char *member, size_t *ret_len)
 {
-	const char *kind = json_str(from, "kind");
+	char *text = scan_string(scan_find(from, member), ret_len);
 
-	return kind && *kind ? kind : DOCKER_IMAGE;
+	if (!text)
+		*ret_len = 0;
+	return text ? text : xstrdup("");
 }
 
-int reference_show(const json_t *from, struct buf *out)
+static int add_kind(struct buf *out, const char *kind)
 {
-	const json_t *name = json_object_get(from, "name");
-	const char *kind = kind_of(from), *ns = json_str(from, "namespace");
-	const char *text = json_is_string(name) ? json_string_value(name) : "";
-	bool image = streq(kind, DOCKER_IMAGE), named = !image && ns && *ns;
+	int r = add_name(out, kind, strlen(kind), 0);
+
+	return r < 0 ? r : buf_addstr(out, " ");
+}
+
+int reference_show(const struct scan_value *from, struct buf *out)
+{
+	size_t len, kind_len, ns_len;
+	_cleanup_free_ char *name = text_of(from, "name", &len);
+	_cleanup_free_ char *given = text_of(from, "kind", &kind_len);
+	_cleanup_free_ char *ns = text_of(from, "namespace", &ns_len);
+	const char *kind = *given ? given : DOCKER_IMAGE;
+	bool image = streq(kind, DOCKER_IMAGE), named = !image && *ns;
 	int r = 0;
 
-	if (json_object_size(from) == 0)
+	if (!scan_is_object(from) || from->span == 1)
 		return -ENOENT;
-	if (!image || strpbrk(text, SPACES)) {
-		r = add_name(out, kind, strlen(kind), 0);
-		r = r < 0 ? r : buf_addstr(out, " ");
-	}
+	if (!image || strpbrk(name, SPACES))
+		r = add_kind(out, kind);
 	if (r == 0 && named) {
 		r = add_name(out, ns, strlen(ns), 0);
 		r = r < 0 ? r : buf_addstr(out, "/");
 	}
 	if (r == 0)
-		r = add_name(out, text, json_is_string(name) ? json_string_length(name) : 0,
-			image || named ? 0 : strcspn(text, ":@"));
+		r = add_name(out, name, len, image || named ? 0 : strcspn(name, ":@"));
 	return r < 0 ? r : buf_addstr(out, "\n");
+}
+
+static const char *kind_of(const json_t *from)
+{
+	const char *kind = json_str(from, "kind");
+
+	return kind && *kind ? kind : DOCKER_IMAGE;
 }
 
 static int refuse(char **ret_error, const char *why)

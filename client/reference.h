@@ -10,9 +10,10 @@
 #define CLIENT_REFERENCE_H
 
 #include "client/buf.h"
+#include "client/scan.h"
 
 /* Appends the line. -ENOENT where there is no `from` (NULL, null, {}); -EFBIG past the maximum. */
-int reference_show(const json_t *from, struct buf *out);
+int reference_show(const struct scan_value *from, struct buf *out);
 
 /*
  * The `from` that a text of one line means; `ns`, where the line names no other, isn't put into it.

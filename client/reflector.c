@@ -286,7 +286,6 @@ struct reflector *reflector_new(
 	r->options = *options;
 	r->shared = (struct scope_shared){.api = api,
 		.store = store,
-		.cache = options->cache,
 		.http = http_new(api->login, api->counts),
 		.watch_timeout = options->watch_timeout,
 		.poll_interval = options->poll_interval,

@@ -15,12 +15,11 @@
 struct reflector;
 
 struct reflector_options {
-	int watch_timeout;	    /* seconds to ask for; 0: random, 300 to 600 */
-	int poll_interval;	    /* seconds between two lists of what can't be watched */
-	int confirm_interval;	    /* seconds between two looks at what seems to be lost */
-	const json_t *namespaces;   /* an array of names: these only; NULL: all */
-	const char *selector;	    /* only streams with such labels; NULL: all */
-	struct object_cache *cache; /* for the trees of what the watch tells; NULL: none */
+	int watch_timeout;	  /* seconds to ask for; 0: random, 300 to 600 */
+	int poll_interval;	  /* seconds between two lists of what can't be watched */
+	int confirm_interval;	  /* seconds between two looks at what seems to be lost */
+	const json_t *namespaces; /* an array of names: these only; NULL: all */
+	const char *selector;	  /* only streams with such labels; NULL: all */
 	/*
 	 * One list and watch covers every namespace (`ns` NULL) or a namespace from now on, or not
 	 * any more. By the reflector's thread, without a lock; may be NULL.

@@ -38,7 +38,7 @@ struct intake scope_intake(struct scope *s, uint64_t list)
 {
 	struct scope_shared *shared = s->shared;
 
-	return (struct intake){shared->api, shared->store, shared->cache,
+	return (struct intake){shared->api, shared->store,
 		scope_is_of_namespaces(s) ? INTAKE_NAMESPACES : INTAKE_STREAMS, list, shared->check,
 		shared->arg};
 }

@@ -52,7 +52,6 @@ struct scope_events {
 struct scope_shared {
 	struct api *api;
 	struct store *store;
-	struct object_cache *cache;
 	struct http *http;
 	int watch_timeout, poll_interval; /* seconds; as reflector_options */
 	int64_t confirm_interval;	  /* ns */

@@ -460,11 +460,11 @@ static void make_mount(struct program *p)
 	m->selector = p->options.selector;
 	m->validation = p->options.validation;
 	m->dry_run = m->api->dry_run = p->options.dry_run;
-	m->cache = options.cache = object_cache_new();
+	m->cache = object_cache_new();
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;
-	m->shown = shown_new(m->cache, m->journal);
+	m->shown = shown_new(m->journal);
 	m->inodes = inode_table_new();
 	m->bases = mergebase_new();
 	m->acts = acts_new();

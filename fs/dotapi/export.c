@@ -1,6 +1,7 @@
 #include "fs/dotapi/export.h"
 
 #include "client/manifest.h"
+#include "client/yaml.h"
 #include "fs/tree/layout.h"
 
 #include <pthread.h>
@@ -136,7 +137,7 @@ static int add_document(struct buf *out, struct object *o)
 
 	copy = clean(object, ns, o->name);
 	r = buf_addstr(out, "---\n");
-	r = r < 0 ? r : attr_yaml(copy, out);
+	r = r < 0 ? r : yaml_show(copy, out);
 	return r < 0 ? r : add_comments(out, object, ns, o->name);
 }
 

@@ -288,8 +288,8 @@ static void keep_item(void *arg, const char *text, size_t len)
 	_cleanup_object_ struct object *o = NULL;
 	struct dotapi_call *c = arg;
 
-	if (object_from_text(
-		    text, len, c->mount->api->resources->streams.api_version, &o, NULL, NULL) == 0)
+	if (object_from_text(text, len, c->mount->api->resources->streams.api_version, &o, NULL) ==
+		0)
 		deleted_keep(c->mount->deleted, c->who, o);
 }
 

@@ -207,14 +207,15 @@ void deleted_keep(struct deleted *d, const struct process_id *who, struct object
 {
 	_cleanup_free_ char *ns = NULL, *message = NULL;
 	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
-	_cleanup_json_ json_t *json = NULL;
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+	struct attr_sink to = {.bytes = &text};
 	int r;
 
 	if (!is_first(d, who, version))
 		return;
 	ns = object_key_namespace(version->key);
-	json = object_parse(version);
-	r = attr_json(json, &text);
+	scan_read_own(&scan, version->text, version->len);
+	r = attr_json(scan.values, NULL, &to);
 	if (r == 0)
 		r = keep(d, d->directory, ns, version->name, text.data, text.len);
 	if (r == 0)

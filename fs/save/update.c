@@ -50,12 +50,12 @@ int update_send(struct update *e, const struct api_request *request, struct buf 
 }
 
 /* An answer about another stream is no answer to the request. */
-static int read_answer(const struct update *e, const struct buf *answer, struct object **ret,
-	json_t **ret_tree, char **ret_why)
+static int read_answer(
+	const struct update *e, const struct buf *answer, struct object **ret, char **ret_why)
 {
 	_cleanup_object_ struct object *o = NULL;
 	int r = object_from_text(answer->data, answer->len,
-		e->mount->api->resources->streams.api_version, &o, ret_tree, ret_why);
+		e->mount->api->resources->streams.api_version, &o, ret_why);
 
 	if (r < 0)
 		return -EINVAL;
@@ -69,10 +69,9 @@ static int read_answer(const struct update *e, const struct buf *answer, struct 
 
 int update_take_answer(struct update *e, const struct buf *answer, char **ret_why)
 {
-	_cleanup_json_ json_t *tree = NULL;
 	_cleanup_free_ char *why = NULL;
 	struct object *o;
-	int r = read_answer(e, answer, &o, &tree, &why);
+	int r = read_answer(e, answer, &o, &why);
 
 	if (r < 0) {
 		if (ret_why)
@@ -81,7 +80,6 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 	}
 	object_unref(e->result);
 	e->result = object_ref(o);
-	object_cache_put(e->mount->cache, o, tree);
 	store_put_answer(e->mount->store, o, e->asked);
 	e->taken = true;
 	return 0;

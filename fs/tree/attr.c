@@ -5,54 +5,185 @@
 
 #include <errno.h>
 
-int attr_json(const json_t *value, struct buf *out)
-{
-	int r = buf_addjson(out, value, JSON_INDENT(2));
+/* ---- JSON with an indentation of two, as jansson writes it ---- */
 
-	return r < 0 ? r : buf_addstr(out, "\n");
+static void put(struct attr_sink *to, const char *p, size_t n)
+{
+	to->size += n;
+	if (!to->bytes)
+		to->hash = hash_text(to->hash, p, n);
+	else if (to->error == 0)
+		to->error = buf_add(to->bytes, p, n);
 }
 
-int attr_yaml(const json_t *value, struct buf *out)
+static void put_line(struct attr_sink *to, size_t depth)
 {
-	return yaml_show(value, out);
+	static const char spaces[] = "                                ";
+	size_t left = 2 * depth, n;
+
+	put(to, "\n", 1);
+	for (; left > 0; left -= n) {
+		n = left < strlen(spaces) ? left : strlen(spaces);
+		put(to, spaces, n);
+	}
 }
 
-int attr_from(const json_t *value, struct buf *out)
+static void put_value(struct attr_sink *to, const struct scan_value *v, size_t depth);
+
+static void put_members(struct attr_sink *to, const struct scan_value *object,
+	const struct patch_hidden *hidden, size_t depth);
+
+/* `hidden`: of each element, which is {} then where it is no object; or NULL. */
+static void put_elements(struct attr_sink *to, const struct scan_value *list,
+	const struct patch_hidden *hidden, size_t depth)
 {
-	return reference_show(json_object_get(value, "from"), out);
+	bool first = true;
+
+	put(to, "[", 1);
+	scan_foreach(list, v)
+	{
+		put(to, ",", !first);
+		put_line(to, depth + 1);
+		if (!hidden)
+			put_value(to, v, depth + 1);
+		else if (scan_is_object(v))
+			put_members(to, v, hidden, depth + 1);
+		else
+			put(to, "{}", 2);
+		first = false;
+	}
+	if (!first)
+		put_line(to, depth);
+	put(to, "]", 1);
 }
 
-int attr_image(const json_t *value, struct buf *out)
+static bool is_hidden(const struct patch_hidden *hidden, const struct piece *key)
 {
-	const json_t *newest = json_array_get(json_object_get(value, "items"), 0);
-	const char *reference = json_str(newest, "dockerImageReference");
-
-	return newest ? buf_addf(out, "%s\n", reference ? reference : "") : -ENOENT;
+	for (const char *const *name = hidden ? hidden->members : NULL; name && *name; name++)
+		if (cut_is(key, *name))
+			return true;
+	return false;
 }
+
+static void put_members(struct attr_sink *to, const struct scan_value *object,
+	const struct patch_hidden *hidden, size_t depth)
+{
+	bool first = true;
+
+	put(to, "{", 1);
+	scan_foreach(object, v)
+	{
+		struct piece key = scan_key(v);
+
+		if (is_hidden(hidden, &key))
+			continue;
+		put(to, ",", !first);
+		put_line(to, depth + 1);
+		put(to, key.p, key.len);
+		put(to, ": ", 2);
+		if (hidden && hidden->tags && scan_is_array(v) && cut_is(&key, "tags"))
+			put_elements(to, v, hidden->tags, depth + 1);
+		else
+			put_value(to, v, depth + 1);
+		first = false;
+	}
+	if (!first)
+		put_line(to, depth);
+	put(to, "}", 1);
+}
+
+static void put_value(struct attr_sink *to, const struct scan_value *v, size_t depth)
+{
+	if (!to->bytes) { /* no need to look into it */
+		to->size += v->size + 2 * depth * v->lines;
+		to->hash = hash_text(to->hash, v->p, v->len);
+	} else if (scan_is_object(v)) {
+		put_members(to, v, NULL, depth);
+	} else if (scan_is_array(v)) {
+		put_elements(to, v, NULL, depth);
+	} else {
+		put(to, v->p, v->len);
+	}
+}
+
+int attr_json(
+	const struct scan_value *value, const struct patch_hidden *hidden, struct attr_sink *to)
+{
+	if (hidden)
+		put_members(to, value, hidden, 0);
+	else
+		put_value(to, value, 0);
+	put(to, "\n", 1);
+	return to->error;
+}
+
+/* ---- other files ---- */
+
+int attr_yaml(
+	const struct scan_value *value, const struct patch_hidden *hidden, struct attr_sink *to)
+{
+	_cleanup_json_ json_t *json = json_loadb(value->p, value->len, JSON_ALLOW_NUL, NULL);
+	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
+	int r = yaml_show(json, &bytes);
+
+	put(to, bytes.data, bytes.len);
+	return r < 0 ? r : to->error;
+}
+
+int attr_from(
+	const struct scan_value *value, const struct patch_hidden *hidden, struct attr_sink *to)
+{
+	_cleanup_buf_ struct buf line = BUF_INIT(ATTR_MAX);
+	int r = reference_show(scan_find(value, "from"), &line);
+
+	if (r == 0)
+		put(to, line.data, line.len);
+	return r < 0 ? r : to->error;
+}
+
+int attr_image(
+	const struct scan_value *value, const struct patch_hidden *hidden, struct attr_sink *to)
+{
+	const struct scan_value *newest = scan_element(scan_find(value, "items"), 0);
+	size_t len;
+	_cleanup_free_ char *text = scan_string(scan_find(newest, "dockerImageReference"), &len);
+
+	if (!newest)
+		return -ENOENT;
+	if (text)
+		put(to, text, strlen(text));
+	put(to, "\n", 1);
+	return to->error;
+}
+
+const struct scan_value *attr_part(
+	enum patch_view view, const struct scan_value *object, const struct attr_elements *tag)
+{
+	static const struct scan_value empty = {.p = "{}", .len = 2, .span = 1, .size = 2};
+	static const char *const members[] = {
+		[PATCH_METADATA] = "metadata", [PATCH_SPEC] = "spec", [PATCH_STATUS] = "status"};
+	const struct scan_value *part;
+
+	switch (view) {
+	case PATCH_IMAGESTREAM:
+		return object;
+	case PATCH_TAG_SPEC:
+		return tag->spec;
+	case PATCH_TAG_STATUS:
+		return tag->status;
+	default:
+		part = scan_find(object, members[view]);
+		return scan_is_object(part) ? part : &empty;
+	}
+}
+
+/* ---- trees ---- */
 
 json_t *attr_value(enum patch_view view, const json_t *object, const struct attr_tag *tag)
 {
 	if (view == PATCH_TAG_SPEC || view == PATCH_TAG_STATUS)
 		return patch_tag_value(view, view == PATCH_TAG_SPEC ? tag->spec : tag->status);
 	return patch_value(&(struct patch_file){.view = view}, object);
-}
-
-static int count(const char *p, size_t n, void *total)
-{
-	*(size_t *)total += n;
-	return 0;
-}
-
-size_t attr_member_size(const char *key, const json_t *value)
-{
-	_cleanup_json_ json_t *alone = json_pack("{s:O}", key, value);
-	size_t size = 0;
-
-	json_dump_callback(alone, count, &size, JSON_INDENT(2));
-	return size -
-	       strlen("{\n"
-		      "\n}") +
-	       strlen(",\n");
 }
 
 static json_t *find(const json_t *tags, const char *key, const char *name, size_t len)

@@ -13,11 +13,27 @@ const struct layout_row layout[KIND_COUNT] = {
 #undef ROW
 };
 
+int layout_put(enum kind kind, const struct scan_value *object, const struct attr_elements *tag,
+	struct attr_sink *to)
+{
+	const struct layout_row *row = &layout[kind];
+	const struct scan_value *part = attr_part(row->view, object, tag);
+
+	return part ? row->show(part, patch_hidden(row->view), to) : -ENOENT;
+}
+
 int layout_show(enum kind kind, const json_t *object, const struct attr_tag *tag, struct buf *out)
 {
 	_cleanup_json_ json_t *value = attr_value(layout[kind].view, object, tag);
+	_cleanup_buf_ struct buf text = BUF_INIT(ATTR_MAX);
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+	struct attr_sink to = {.bytes = out};
+	int r = value ? buf_addjson(&text, value, JSON_COMPACT) : -ENOENT;
 
-	return value ? layout[kind].show(value, out) : -ENOENT;
+	if (r < 0)
+		return r;
+	scan_read_own(&scan, text.data, text.len);
+	return layout[kind].show(scan.values, NULL, &to);
 }
 
 const char *layout_name(const struct place *path)

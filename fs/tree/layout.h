@@ -173,9 +173,13 @@ static inline bool layout_takes_equal(enum kind kind)
 }
 
 /*
- * Appends the file's bytes. `object` is the whole ImageStream, `tag` is for the files of a tag.
- * -ENOENT where the object has no such file, -EFBIG past the buf's maximum.
+ * The file's bytes, or their size and hash. `object` is the whole ImageStream, `tag` is for the files
+ * of a tag. -ENOENT where the object has no such file, -EFBIG past the buf's maximum.
  */
+int layout_put(enum kind kind, const struct scan_value *object, const struct attr_elements *tag,
+	struct attr_sink *to);
+
+/* The same of a tree: appends the bytes. */
 int layout_show(enum kind kind, const json_t *object, const struct attr_tag *tag, struct buf *out);
 
 /* Whether it is a directory .api, or in one. */

@@ -59,7 +59,6 @@ struct gone {
 };
 
 struct shown {
-	struct object_cache *cache;
 	struct journal *journal;
 	pthread_mutex_t lock;  /* guards all below */
 	struct map namespaces; /* name -> struct namespace */
@@ -70,11 +69,10 @@ struct shown {
 	struct gone gone;
 };
 
-struct shown *shown_new(struct object_cache *cache, struct journal *journal)
+struct shown *shown_new(struct journal *journal)
 {
 	struct shown *p = xcalloc(1, sizeof(*p));
 
-	p->cache = cache;
 	p->journal = journal;
 	p->mtime = now_realtime();
 	pthread_mutex_init(&p->lock, NULL);
@@ -658,7 +656,7 @@ static struct snapshot *first_view(struct shown *p, struct object *object)
 	pthread_mutex_lock(&p->lock);
 	generation = gone_generation(&p->gone, stream_plain(object));
 	pthread_mutex_unlock(&p->lock);
-	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->cache, p->journal);
+	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->journal);
 }
 
 static void begin_own(
@@ -694,8 +692,7 @@ static struct change *change_to(struct shown *p, const char *key, struct snapsho
 	if (object && !old)
 		next = first_view(p, object);
 	else if (object && !again)
-		next = snapshot_new(
-			object, old, tag_that_went(own), 0, now_realtime(), p->cache, p->journal);
+		next = snapshot_new(object, old, tag_that_went(own), 0, now_realtime(), p->journal);
 	c = change_between(key, old, next, own);
 	c->again = again;
 	return c;

@@ -13,7 +13,7 @@
 
 struct shown;
 
-struct shown *shown_new(struct object_cache *cache, struct journal *journal);
+struct shown *shown_new(struct journal *journal);
 void shown_free(struct shown *p);
 
 /*

@@ -3,9 +3,9 @@
  *
  * Immutable and counted. A snapshot that follows another one knows which files' bytes changed, so
  * that a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names,
- * sizes and times cost a parse and a rendering of every file, so they are made at the first
- * question. imagestream.yaml has other bytes exactly when imagestream.json has; its size is made
- * when it is asked for itself, out of those of its parts.
+ * sizes and times are made at the first question, from one scan of the text and without any file's
+ * bytes. imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it
+ * is asked for itself.
  */
 #ifndef FS_TREE_SNAPSHOT_H
 #define FS_TREE_SNAPSHOT_H
@@ -30,23 +30,18 @@ struct snapshot_tag {
 	char *name; /* as a file name */
 	char *raw;  /* as the API has it */
 	size_t raw_len;
-	size_t spec_at,
-		/* its elements' places in spec.tags and status.tags, or SNAPSHOT_NOWHERE */
-		status_at;
+	/* where its elements of spec.tags and status.tags begin in the text, or SNAPSHOT_NOWHERE */
+	size_t spec_at, status_at;
 	unsigned cookie; /* its place in listings; never used again in this stream */
 	unsigned born;
 	int64_t mtime;
 	struct snapshot_file files[TAG_FILES];
 };
 
-/* The members of an ImageStream that change alone. */
-enum snapshot_part { SNAPSHOT_METADATA, SNAPSHOT_SPEC, SNAPSHOT_STATUS, SNAPSHOT_PARTS };
-
 struct snapshot_index {
 	struct snapshot_file files[STREAM_FILES];
-	int64_t mtime, tags_mtime;    /* of STREAM/ and STREAM/tags/ */
-	unsigned counter;	      /* the last cookie given */
-	size_t parts[SNAPSHOT_PARTS]; /* what they take of imagestream.json */
+	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
+	unsigned counter;	   /* the last cookie given */
 	size_t ntags;
 	struct snapshot_tag *tags; /* by cookie */
 	struct map *by_name;
@@ -56,24 +51,20 @@ struct snapshot {
 	atomic_uint refs;
 	unsigned generation; /* of the stream's life here; part of each st_ino */
 	struct object *object;
-	struct object_cache *cache;
 	struct journal *journal;
 	_Atomic(struct snapshot_index *) index; /* NULL: nobody asked yet */
-	/*
-	 * Bytes of imagestream.yaml, of its parts and of what else is in it; 0: nobody asked yet.
-	 */
-	atomic_uint_fast64_t yaml_size, yaml_parts[SNAPSHOT_PARTS], yaml_rest;
+	atomic_uint_fast64_t yaml_size;		/* of imagestream.yaml; 0: nobody asked yet */
 };
 
 /*
  * The first version of a stream, or the one after `old`, whose generation it then has. Takes a
- * reference of its own on the object; cache and journal are borrowed for the snapshot's life. `now`
+ * reference of its own on the object; the journal is borrowed for the snapshot's life. `now`
  * is the mtime of what changed. `generation` 0: it was never shown here before; what went and comes
  * back has another one, so that everything in it is a new inode. The tag `went` (NULL: none) of the
  * old one was removed: where it is there, it is another.
  */
 struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
-	unsigned generation, int64_t now, struct object_cache *cache, struct journal *journal);
+	unsigned generation, int64_t now, struct journal *journal);
 struct snapshot *snapshot_ref(struct snapshot *v);
 void snapshot_unref(struct snapshot *v); /* NULL is fine */
 

@@ -17,7 +17,7 @@ static void check_stored(void *arg, const char *key, enum store_event event, str
 		abort();
 	if (event == STORE_DELETED || !object)
 		return;
-	metadata = object_parse_metadata(object);
+	metadata = object_parse(object);
 	if (!metadata || object_check_names(json_object_get(metadata, "metadata"), NULL) < 0)
 		abort();
 }
@@ -73,15 +73,12 @@ static void take_object(struct intake *in, const char *text, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct api api = {.resources = &resources_in_groups};
-	struct object_cache *cache = object_cache_new();
 	char *text = xmalloc(size ? size : 1); /* so that a byte too far is found */
 
 	memcpy(text, data, size);
 	for (int kind = INTAKE_STREAMS; kind <= INTAKE_NAMESPACES; kind++) {
-		struct intake in = {.api = &api,
-			.cache = cache,
-			.kind = kind,
-			.store = store_new(check_stored, NULL)};
+		struct intake in = {
+			.api = &api, .kind = kind, .store = store_new(check_stored, NULL)};
 
 		take_event(&in, text, size);
 		take_object(&in, text, size);
@@ -89,7 +86,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		take_page(&in, text, size);
 		store_free(in.store);
 	}
-	object_cache_free(cache);
 	free(text);
 	return 0;
 }

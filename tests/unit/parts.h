@@ -73,7 +73,7 @@ static inline void parts_begin(void)
 		.gid = 8,
 		.umask = 022};
 	connect_api();
-	parts.shown = shown_new(parts.cache, parts.journal);
+	parts.shown = shown_new(parts.journal);
 	parts.deleted = deleted_new("https://server", parts.journal);
 	parts.rejects = rejects_new(parts.inodes, parts.journal, "https://server", 7, 8);
 	parts.kernel = kernel_new(parts.shown, parts.inodes);
@@ -139,7 +139,7 @@ static inline void receive_as(const char *name, const char *uid, int version, co
 	_cleanup_free_ char *text = stream_text(name, uid, version, spec);
 	struct object *o;
 
-	assert_int_equal(object_from_text(text, strlen(text), NULL, &o, NULL, NULL), 0);
+	assert_int_equal(object_from_text(text, strlen(text), NULL, &o, NULL), 0);
 	store_put(parts.store, o, 0);
 }
 

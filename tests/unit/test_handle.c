@@ -16,7 +16,6 @@
 #define AFTER INODE_HIDDEN_NS
 
 static struct inode_table *t;
-static struct object_cache *cache;
 static struct journal *journal;
 static const struct place spec = {KIND_SPEC_JSON, "shop", "web", ""};
 static const struct place begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
@@ -25,7 +24,6 @@ static const struct place dir_path = {KIND_STREAM, "shop", "web", ""};
 static int setup(void **state)
 {
 	clock_moved = clock_frozen = 0;
-	cache = object_cache_new();
 	journal = journal_new();
 	t = inode_table_new();
 	return 0;
@@ -34,7 +32,6 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	inode_table_free(t);
-	object_cache_free(cache);
 	journal_free(journal);
 	return 0;
 }
@@ -47,7 +44,7 @@ static struct snapshot *next(struct snapshot *old, const char *version, const ch
 	_cleanup_object_ struct object *o = NULL;
 
 	assert_int_equal(object_from_json(json, "image.openshift.io/v1", &o), 0);
-	return snapshot_new(o, old, NULL, 0, 1, cache, journal);
+	return snapshot_new(o, old, NULL, 0, 1, journal);
 }
 
 static uint64_t first_of(struct snapshot *s)

@@ -148,8 +148,7 @@ static bool keeps(struct kernel *k, const char *ns, const char *name)
 static void test_uncover(void **state)
 {
 	struct journal *journal = journal_new();
-	struct object_cache *cache = object_cache_new();
-	struct shown *shown = shown_new(cache, journal);
+	struct shown *shown = shown_new(journal);
 	struct inode_table *inodes = inode_table_new();
 	struct kernel *k = kernel_new(shown, inodes);
 	struct kernel_notify notify = {
@@ -182,7 +181,6 @@ static void test_uncover(void **state)
 	kernel_free(k);
 	inode_table_free(inodes);
 	shown_free(shown);
-	object_cache_free(cache);
 	journal_free(journal);
 }
 

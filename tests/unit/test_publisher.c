@@ -15,7 +15,6 @@
 #define WEB "shop/web"
 
 static struct journal *journal;
-static struct object_cache *cache;
 static struct publish_parts parts;
 static struct store *store;
 static struct publisher *p;
@@ -83,9 +82,7 @@ static int setup(void **state)
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 
 	journal = journal_new();
-	cache = object_cache_new();
-	parts = (struct publish_parts){
-		.shown = shown_new(cache, journal), .inodes = inode_table_new()};
+	parts = (struct publish_parts){.shown = shown_new(journal), .inodes = inode_table_new()};
 	parts.kernel = kernel_new(parts.shown, parts.inodes);
 	p = publish_new(&parts);
 	store = store_new(changed, NULL);
@@ -104,7 +101,6 @@ static int teardown(void **state)
 	store_free(store);
 	inode_table_free(parts.inodes);
 	shown_free(parts.shown);
-	object_cache_free(cache);
 	journal_free(journal);
 	return 0;
 }

@@ -8,13 +8,22 @@
 
 #include <cmocka.h>
 
+static int show(const json_t *from, struct buf *out)
+{
+	_cleanup_free_ char *text = json_dumps(from, JSON_COMPACT | JSON_ENCODE_ANY);
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+
+	scan_read_own(&scan, text, strlen(text));
+	return reference_show(scan.values, out);
+}
+
 static void assert_shows(const char *from, const char *line)
 {
 	_cleanup_json_ json_t *value = json_loads(from, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 	_cleanup_buf_ struct buf out = BUF_INIT(1 << 16);
 
 	assert_non_null(value);
-	assert_int_equal(reference_show(value, &out), line ? 0 : -ENOENT);
+	assert_int_equal(show(value, &out), line ? 0 : -ENOENT);
 	if (line)
 		assert_string_equal(out.data, line);
 }
@@ -112,7 +121,7 @@ static void test_there_and_back(void **state)
 
 			name[4 + form / 3] = c;
 			from = json_pack("{s:s, s:s#}", "kind", kinds[form % 3], "name", name, 7);
-			assert_int_equal(reference_show(from, &out), 0);
+			assert_int_equal(show(from, &out), 0);
 			assert_true(memchr(out.data, '\n', out.len) == out.data + out.len - 1);
 			assert_int_equal(reference_parse(out.data, out.len, &value, &error), 0);
 			assert_true(json_equal(from, value));

@@ -450,7 +450,7 @@ static void test_begun(void **state)
 		"\"spec\": {}, \"status\": {\"tags\": [{\"tag\": \"v1\", \"items\": []}]}}");
 	struct object *o;
 
-	assert_int_equal(object_from_text(text, strlen(text), NULL, &o, NULL, NULL), 0);
+	assert_int_equal(object_from_text(text, strlen(text), NULL, &o, NULL), 0);
 	store_put(parts.store, o, 0);
 	wait_shown();
 	ino = inode_begin(parts.inodes, first_of(&tag), &file);

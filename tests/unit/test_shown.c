@@ -12,22 +12,19 @@
 
 #include <cmocka.h>
 
-static struct object_cache *cache;
 static struct journal *journal;
 static struct shown *tree;
 
 static int setup(void **state)
 {
-	cache = object_cache_new();
 	journal = journal_new();
-	tree = shown_new(cache, journal);
+	tree = shown_new(journal);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	shown_free(tree);
-	object_cache_free(cache);
 	journal_free(journal);
 	return 0;
 }

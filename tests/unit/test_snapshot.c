@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-static struct object_cache *cache;
 static struct journal *journal;
 
 #define TAG(name, image)                                                                           \
@@ -39,7 +38,7 @@ static struct snapshot *next_view(struct snapshot *old, const char *version, con
 {
 	_cleanup_object_ struct object *o = object(version, spec_tags, status_tags);
 
-	return snapshot_new(o, old, NULL, 0, now, cache, journal);
+	return snapshot_new(o, old, NULL, 0, now, journal);
 }
 
 static struct layout_attr attr(struct snapshot *v, enum kind kind, const char *tag)
@@ -132,10 +131,10 @@ static void test_size_of_parts(void **state)
 		_cleanup_object_ struct object *o = NULL;
 		struct snapshot *next, *first;
 
-		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL, NULL), 0);
-		first = snapshot_new(o, NULL, NULL, 0, 0, cache, journal);
+		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL), 0);
+		first = snapshot_new(o, NULL, NULL, 0, 0, journal);
 		assert_size(first);
-		next = snapshot_new(o, v, NULL, 0, i, cache, journal);
+		next = snapshot_new(o, v, NULL, 0, i, journal);
 		assert_size(next);
 		snapshot_unref(first);
 		snapshot_unref(v);
@@ -301,23 +300,6 @@ static void test_yaml_is_lazy(void **state)
 	assert_int_equal(whole.mtime, stamp.mtime);
 	assert_int_equal(whole.ino, stamp.ino);
 	assert_int_equal(one->yaml_size, 0);
-}
-
-/* What didn't change isn't rendered again to be measured. */
-static void test_yaml_parts(void **state)
-{
-	_cleanup_view_ struct snapshot *one =
-		next_view(NULL, "1", "{\"name\":\"a\"}", HISTORY("a", "y@1"), 0);
-	uint64_t size = attr(one, KIND_IMAGESTREAM_YAML, "").size;
-	_cleanup_view_ struct snapshot *two =
-		next_view(one, "12", "{\"name\":\"abc\"}", HISTORY("a", "y@1"), 1);
-
-	assert_int_equal(two->yaml_parts[SNAPSHOT_SPEC], 0);
-	assert_true(two->yaml_rest && two->yaml_rest == one->yaml_rest);
-	assert_int_equal(two->yaml_parts[SNAPSHOT_STATUS], one->yaml_parts[SNAPSHOT_STATUS]);
-	assert_true(one->yaml_parts[SNAPSHOT_SPEC] && one->yaml_parts[SNAPSHOT_STATUS]);
-	assert_int_equal(attr(two, KIND_IMAGESTREAM_YAML, "").size, size + 3);
-	assert_int_equal(two->yaml_parts[SNAPSHOT_SPEC], one->yaml_parts[SNAPSHOT_SPEC] + 2);
 }
 
 static void test_odd_tag_names(void **state)
@@ -520,7 +502,7 @@ static void publish(struct shown *p, int i, bool there)
 
 static void test_listing_goes_on(void **state)
 {
-	struct shown *p = shown_new(cache, journal);
+	struct shown *p = shown_new(journal);
 	struct place path = {.kind = KIND_NAMESPACE, .ns = "n"};
 	struct layout_attr a;
 	uint64_t last = 0, before;
@@ -556,7 +538,6 @@ int main(void)
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_yaml_is_lazy),
-		cmocka_unit_test(test_yaml_parts),
 		cmocka_unit_test(test_odd_tag_names),
 		cmocka_unit_test(test_cookies),
 		cmocka_unit_test(test_random_history),
@@ -565,10 +546,8 @@ int main(void)
 	};
 	int r;
 
-	cache = object_cache_new();
 	journal = journal_new();
 	r = cmocka_run_group_tests(tests, NULL, NULL);
-	object_cache_free(cache);
 	journal_free(journal);
 	return r;
 }

@@ -1,6 +1,7 @@
 /*
  * A file's bytes, saved as they were read, are no change: for every file of every ImageStream in
- * the recordings of a real server. What is shown and what a save is compared to are one thing.
+ * the recordings of a real server. What is shown and what a save is compared to are one thing. And
+ * the bytes are those that jansson writes of that, though they are made without it.
  */
 #include "client/reference.h"
 #include "client/yaml.h"
@@ -29,6 +30,17 @@ static json_t *parse(enum kind kind, const struct buf *bytes)
 	return json;
 }
 
+static void check_bytes(enum kind kind, const json_t *base, const struct buf *bytes)
+{
+	_cleanup_free_ char *dump = json_dumps(base, JSON_INDENT(2));
+
+	if (layout[kind].show != attr_json)
+		return;
+	assert_int_equal(bytes->len, strlen(dump) + 1);
+	assert_memory_equal(bytes->data, dump, strlen(dump));
+	assert_int_equal(bytes->data[bytes->len - 1], '\n');
+}
+
 static void check_file(
 	enum kind kind, const json_t *object, const struct attr_tag *tag, const json_t *name)
 {
@@ -47,6 +59,7 @@ static void check_file(
 		files++;
 		return;
 	}
+	check_bytes(kind, base, &bytes);
 	mine = parse(kind, &bytes);
 	assert_non_null(mine);
 	if (patch_check(&f, base, mine, &error) < 0)
