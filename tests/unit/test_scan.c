@@ -156,7 +156,7 @@ static void test_values(void **state)
 /* What jansson wrote is read though it isn't plain, and what stands after the value isn't. */
 static void test_own(void **state)
 {
-	static const char text[] = "{\"\\n\":-0.5e-7,\"a\":12345678901234567890}]";
+	static const char text[] = "{\"\\\\u0000n\":-0.5e-7,\"a\":12345678901234567890}]";
 	_cleanup_scan_ struct scan scan = SCAN_INIT;
 
 	scan_read_own(&scan, text, strlen(text));
