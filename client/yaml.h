@@ -1,5 +1,5 @@
 /*
- * yaml: YAML text → JSON, and JSON → YAML text. Both by libyaml.
+ * yaml: YAML text → JSON, by libyaml, and JSON → YAML text, by yamltext.
  *
  * What is read means what it means to kubectl (sigs.k8s.io/yaml on yaml.v2): plain yes, no, on,
  * off, y and n are booleans, 0x1f, 0o17, 017, 0b11 and 1_000 integers, ~ and nothing at all null,

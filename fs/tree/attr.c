@@ -1,7 +1,7 @@
 #include "fs/tree/attr.h"
 
 #include "client/reference.h"
-#include "client/yaml.h"
+#include "client/yamltext.h"
 
 #include <errno.h>
 
@@ -122,12 +122,10 @@ int attr_json(
 int attr_yaml(
 	const struct scan_value *value, const struct patch_hidden *hidden, struct attr_sink *to)
 {
-	_cleanup_json_ json_t *json = json_loadb(value->p, value->len, JSON_ALLOW_NUL, NULL);
-	_cleanup_buf_ struct buf bytes = BUF_INIT(ATTR_MAX);
-	int r = yaml_show(json, &bytes);
-
-	put(to, bytes.data, bytes.len);
-	return r < 0 ? r : to->error;
+	if (to->bytes)
+		return yamltext_show(value->p, value->len, to->bytes);
+	to->size += yamltext_size(value->p, value->len);
+	return 0;
 }
 
 int attr_from(

@@ -20,7 +20,9 @@ struct attr_elements {
 	const struct scan_value *spec, *status;
 };
 
-/* Where a file goes. {.bytes = …}: its bytes; {0}: how many they are, and a hash of them. */
+/*
+ * Where a file goes. {.bytes = …}: its bytes; {0}: how many they are, and a hash of them (but of YAML).
+ */
 struct attr_sink {
 	struct buf *bytes;
 	uint64_t size, hash;
