@@ -204,7 +204,7 @@ static bool scan_member_key(struct scanner *c, size_t *ret_len)
 	if (c->p == c->end || *c->p != '"' || !scan_quoted(c))
 		return false;
 	*ret_len = c->p - start;
-	if (!c->own && memmem(start, *ret_len, "\\u0000", 6))
+	if (!c->own && memchr(start, '\\', *ret_len) && memmem(start, *ret_len, "\\u0000", 6))
 		return false; /* jansson knows no key with a NUL */
 	return c->p < c->end && *c->p++ == ':';
 }
