@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import gc
 import os
 import signal
 import sys
@@ -160,7 +161,11 @@ def main():
     app = App(store, auth, options, args.deletion_delay,
               Importer(args.import_delay, **{name: getattr(args, "import_" + name)
                                              for name in Importer.PATTERNS}))
+    # What is loaded stays: the garbage collector would look at 100,000 streams again and again.
+    gc.disable()
     load_all(app, args)
+    gc.freeze()
+    gc.enable()
     if args.import_controller:
         app.import_controller.switch(True)
     authority = Authority()

@@ -2,6 +2,7 @@
 
 import base64
 import bisect
+import itertools
 import json
 import random
 import time
@@ -201,6 +202,9 @@ class Lister:
                 self.wait_for(at, request.replica)
             elif at > self.store.rv:
                 self.wait_for(at, 0)
+        # The watch cache answers version 0, and it knows no limit.
+        if given == "0" and options.watch_cache:
+            limit = 0
         with self.store.changed:
             # Only what asks for a version is answered by the cache; the rest is consistent.
             cached = given and not exact and not token
@@ -208,25 +212,18 @@ class Lister:
             if exact and at < collection.compacted:
                 raise errors.ContinueExpired(make_token(-1, start.rstrip("\0"))) if token \
                     else errors.expired()
-            if exact and at < current or current < self.store.rv:
-                versions = collection.select_at(at if exact else current, namespace)
-            else:
-                versions = collection.select(namespace)
-        rv = at if exact else current
-        if start:
-            versions = [v for v in versions if self._key(v, namespace) >= start]
-        if chosen:
-            versions = [v for v in versions if chosen.matches(v)]
+            rv = at if exact else current
+            found, count = collection.walk(namespace, start, rv if rv < self.store.rv else None)
+            if chosen:
+                found = filter(chosen.matches, found)
+            # One more tells whether there are more.
+            versions = list(itertools.islice(found, limit + 1) if limit > 0 else found)
         meta = {"resourceVersion": str(rv)}
-        # The watch cache answers version 0, and it knows no limit.
-        if given == "0" and options.watch_cache:
-            limit = 0
         if 0 < limit < len(versions):
-            last = self._key(versions[limit - 1], namespace)
-            meta["continue"] = make_token(rv, "/" + last)
+            del versions[limit]
+            meta["continue"] = make_token(rv, "/" + self._key(versions[-1], namespace))
             if not chosen and options.remaining:
-                meta["remainingItemCount"] = len(versions) - limit
-            versions = versions[:limit]
+                meta["remainingItemCount"] = count - limit
         return versions, meta
 
     @staticmethod

@@ -6,11 +6,13 @@ state, and it is notified of every change.
 """
 
 import bisect
+import heapq
 import json
 import threading
 import time
 import uuid
 from datetime import datetime, timezone
+from itertools import islice
 
 # How many changes a watch can be resumed over before it gets 410.
 HISTORY = 20000
@@ -99,13 +101,15 @@ def event_line(kind, document):
 class Collection:
     """All objects of one resource, and the recent changes to them."""
 
-    def __init__(self):
+    def __init__(self, namespaced):
+        self.namespaced = namespaced
         self.versions = {}
         self.keys = []  # sorted as etcd sorts them: namespace/name
         self.events = []
         self.dropped = 0  # changes forgotten from the front of events
         self.window = 0  # a watch can start at this resourceVersion or later
         self.compacted = 0  # a list can be read at this resourceVersion or later
+        self.first = 0  # all that is newer is in events
 
     def get(self, namespace, name):
         return self.versions.get(namespace + "/" + name)
@@ -120,19 +124,38 @@ class Collection:
 
     def select_at(self, rv, namespace=""):
         """The objects as they were at an earlier resourceVersion, by undoing what came since."""
-        state = {v.namespace + "/" + v.name: v for v in self.select(namespace)}
+        return list(self.walk(namespace, rv=rv)[0])
+
+    def walk(self, namespace="", start="", rv=None):
+        """(the objects of select or select_at from a key on, one by one; how many they are).
+
+        A key is namespace/name, and the name alone in a namespace or where there are none. The time
+        it takes to begin is that of the changes since rv, whatever the number of objects. Nothing may
+        change until it is at its end.
+        """
+        prefix = namespace + "/" if namespace or not self.namespaced else ""
+        low = bisect.bisect_left(self.keys, prefix + start)
+        high = bisect.bisect_left(self.keys, namespace + "0") if namespace else len(self.keys)
+        high = max(low, high)
+        if rv is None:
+            return map(self.versions.__getitem__, islice(self.keys, low, high)), high - low
+        then = {}  # what was of each key that changed since
         for event in reversed(self.events):
             if event.rv <= rv:
                 break
             version = event.version
-            if namespace and version.namespace != namespace:
-                continue
-            key = version.namespace + "/" + version.name
-            if event.previous is None:
-                state.pop(key, None)
-            else:
-                state[key] = event.previous
-        return [state[key] for key in sorted(state) if state[key].rv <= rv]
+            if not namespace or version.namespace == namespace:
+                then[version.namespace + "/" + version.name] = event.previous
+        then = {key: version for key, version in then.items() if key >= prefix + start}
+        gone = sorted(key for key, version in then.items()
+                      if version is not None and key not in self.versions)
+        keys = heapq.merge(islice(self.keys, low, high), gone)
+        versions = (then[key] if key in then else self.versions[key] for key in keys)
+        if rv < self.first:  # there are newer ones that no change tells of
+            versions = [v for v in versions if v is not None and v.rv <= rv]
+            return iter(versions), len(versions)
+        new = sum(version is None and key in self.versions for key, version in then.items())
+        return (v for v in versions if v is not None), high - low + len(gone) - new
 
     def next_index(self):
         return self.dropped + len(self.events)
@@ -153,7 +176,7 @@ class Collection:
         self.keys = sorted(self.versions)
         self.dropped = self.next_index()
         self.events = []
-        self.window = self.compacted = rv
+        self.window = self.compacted = self.first = rv
 
     def _record(self, event):
         self.events.append(event)
@@ -161,7 +184,7 @@ class Collection:
             gone = self.events[:HISTORY]
             del self.events[:HISTORY]
             self.dropped += HISTORY
-            self.window = self.compacted = gone[-1].rv
+            self.window = self.compacted = self.first = gone[-1].rv
 
 
 class Store:
@@ -170,7 +193,7 @@ class Store:
     def __init__(self, first_rv=1000):
         self.changed = threading.Condition(threading.RLock())
         self.rv = first_rv
-        self.collections = {name: Collection() for name in (
+        self.collections = {name: Collection(name in ("imagestreams", "secrets")) for name in (
             "imagestreams", "namespaces", "images", "secrets")}
         self.marks = [(float("-inf"), first_rv)]  # (monotonic time, resourceVersion), in order
         self.saved = None  # the snapshot to which a rollback goes back
@@ -182,7 +205,7 @@ class Store:
         """Called once the initial objects are loaded: a watch can't go further back."""
         for collection in self.collections.values():
             collection.events.clear()
-            collection.window = self.rv
+            collection.window = collection.first = self.rv
         self.marks = [(float("-inf"), self.rv)]
         self.saved = self.snapshot()
 
@@ -267,7 +290,7 @@ class Store:
             for collection in self.collections.values():
                 collection.dropped = collection.next_index()
                 collection.events = []
-                collection.window = collection.compacted = self.rv
+                collection.window = collection.compacted = collection.first = self.rv
 
     def notify(self):
         with self.changed:
