@@ -26,6 +26,7 @@
 #include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
@@ -598,8 +599,25 @@ static int open_session(struct program *p)
 	return 0;
 }
 
+/*
+ * With two processors a second one only takes turns with the first, which costs a seventh of a cold
+ * walk. What waits for anything is the pool's, so one is enough.
+ */
+static long count_threads(const struct options *o)
+{
+	cpu_set_t ours;
+
+	if (o->single_threaded || o->max_threads)
+		return o->single_threaded ? 1 : o->max_threads;
+	CPU_ZERO(&ours);
+	if (sched_getaffinity(0, sizeof(ours), &ours) < 0)
+		return FUSE_THREADS; /* of more processors than the set holds */
+	return CPU_COUNT(&ours) <= 2 ? 1 : FUSE_THREADS;
+}
+
 static int serve(struct program *p)
 {
+	long threads = count_threads(&p->options);
 	struct fuse_loop_config *config;
 	int r;
 
@@ -608,11 +626,11 @@ static int serve(struct program *p)
 	if (r < 0)
 		return complain_of_thread(r);
 	p->waits = true;
-	if (p->options.single_threaded) {
+	if (threads == 1) {
 		r = fuse_session_loop(p->session);
 	} else {
 		config = fuse_loop_cfg_create();
-		fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
+		fuse_loop_cfg_set_max_threads(config, threads);
 		r = fuse_session_loop_mt(p->session, config);
 		fuse_loop_cfg_destroy(config);
 	}

@@ -26,6 +26,7 @@ struct options {
 	bool dry_run;
 	const char *log_file;
 	bool log_json;
+	long max_threads; /* for the kernel's requests; 0: as many as are good */
 	long max_read; /* bytes; 0: the kernel's choice */
 	const char *fsname;
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */

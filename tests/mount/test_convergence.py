@@ -53,7 +53,7 @@ PROJECTS = "/apis/project.openshift.io/v1/projects"
 # name: options, and what is different there
 VARIANTS = {
     "plain": {"announcer_fails": True},
-    "steady": {},
+    "steady": {"options": ["--max_threads=4"]},
     "noopen": {"options": ["-o", "noopen"], "reads_only": True, "api": False},
     "noevents": {"options": ["-o", "noevents"], "events": False},
     "selector": {"options": ["-l", "tier=web"], "shows": lambda one: label_of(one) == "web"},

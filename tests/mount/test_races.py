@@ -226,8 +226,8 @@ class Race:
         held.close()
 
 
-@pytest.mark.parametrize("options", [(), ("--single-threaded",), ("-o", "noopen")],
-                         ids=["plain", "single-threaded", "noopen"])
+@pytest.mark.parametrize("options", [("--max_threads=4",), ("--single-threaded",), ("-o", "noopen")],
+                         ids=["threads", "single-threaded", "noopen"])
 def test_right_after_each_event(server, start_mount, hammer, options):
     mount = start_mount(server, *options)
     race = Race(server, mount, 100)
