@@ -80,38 +80,42 @@ static unsigned int byte_at(const char *p)
 	return *(const unsigned char *)p;
 }
 
-/* The characters that YAML escapes otherwise than JSON. How many bytes it is here; 0: it isn't. */
+/* How many bytes the character has. */
+static size_t decode(const char *p, unsigned int *ret)
+{
+	unsigned int a = byte_at(p);
+	size_t n = a < 0x80 ? 1 : a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
+
+	*ret = n == 1 ? a : a & (0x7f >> n);
+	for (size_t i = 1; i < n; i++)
+		*ret = *ret << 6 | (byte_at(p + i) & 0x3f);
+	return n;
+}
+
+/* Not printable in YAML 1.1, or an end of a line; and JSON doesn't escape it. */
+static bool is_raw(unsigned int code)
+{
+	return (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 ||
+	       code == 0xfeff || code >= 0xfffe;
+}
+
+/*
+ * A character that YAML escapes otherwise than JSON: how many bytes it has here. 0: it is another.
+ */
 static size_t find_other(const char *p, unsigned int *ret_code)
 {
-	unsigned int a = byte_at(p), b = byte_at(p + 1);
 	char digits[5] = "";
+	size_t n;
 
-	if (a == '\\' && b == 'u') {
-		memcpy(digits, p + 2, 4);
-		*ret_code = strtoul(digits, NULL, 16);
-		return 6;
+	if (*p != '\\') {
+		n = decode(p, ret_code);
+		return is_raw(*ret_code) ? n : 0;
 	}
-	if (a == 0x7f) {
-		*ret_code = a;
-		return 1;
-	}
-	if (a == 0xc2 && b < 0xa0) {
-		*ret_code = b;
-		return 2;
-	}
-	if (a == 0xe2 || a == 0xef) {
-		*ret_code = (a & 0xf) << 12 | (b & 0x3f) << 6 | (byte_at(p + 2) & 0x3f);
-		return *ret_code == 0x2028 || *ret_code == 0x2029 || *ret_code == 0xfeff ||
-				       *ret_code >= 0xfffe
-			       ? 3
-			       : 0;
-	}
-	if (a >= 0xf0) {
-		*ret_code = (a & 0x7) << 18 | (b & 0x3f) << 12 | (byte_at(p + 2) & 0x3f) << 6 |
-			    (byte_at(p + 3) & 0x3f);
-		return 4;
-	}
-	return 0;
+	if (p[1] != 'u')
+		return 0;
+	memcpy(digits, p + 2, 4);
+	*ret_code = strtoul(digits, NULL, 16);
+	return 6;
 }
 
 static size_t note_other(struct text *t, const char *p)
@@ -336,18 +340,19 @@ static void put_code(struct writer *w, unsigned int code)
 /* Most of what JSON escapes YAML escapes the same way. */
 static void put_double(struct writer *w, const struct text *t)
 {
-	const char *copied = t->start - 1;
+	const char *copied = t->start - 1, *p = t->has & HAS_OTHER_ESCAPE ? t->start : t->end;
 	unsigned int code;
-	size_t n;
 
-	for (const char *p = t->start; (t->has & HAS_OTHER_ESCAPE) && p < t->end; p += n) {
-		n = is_noted[byte_at(p)] ? find_other(p, &code) : 0;
+	while (p < t->end) {
+		size_t n = is_noted[byte_at(p)] ? find_other(p, &code) : 0;
+
 		if (n) {
 			put(w, copied, p - copied);
 			put_code(w, code);
-			copied = p + n;
+			p += n;
+			copied = p;
 		} else {
-			n = *p == '\\' ? 2 : 1;
+			p += *p == '\\' ? 2 : 1;
 		}
 	}
 	put(w, copied, t->end + 1 - copied);

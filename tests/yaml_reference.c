@@ -1,5 +1,5 @@
 /* The writer that client/yamltext.c replaced: jansson's tree through libyaml's emitter. */
-#include "yaml_reference.h"
+#include "tests/yaml_reference.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -4,9 +4,9 @@
  */
 #include "fuzz.h"
 
-#include "../yaml_reference.h"
 #include "client/json.h"
 #include "client/yamltext.h"
+#include "tests/yaml_reference.h"
 
 #define TEXT_MAX ((size_t)64 << 20)
 

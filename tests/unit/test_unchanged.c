@@ -7,12 +7,13 @@
 #include "client/yaml.h"
 #include "fs/tree/layout.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
+
+#include "tests/unit/recordings.h"
 
 #define TEXT_MAX ((size_t)64 << 20)
 
@@ -115,35 +116,9 @@ static void check_all(const json_t *value)
 		check_all(member);
 }
 
-/* Each JSON text that begins a line. */
-static void check_recording(const char *text)
-{
-	for (const char *p = text; p; p = strchr(p, '\n')) {
-		_cleanup_json_ json_t *json = NULL;
-
-		p += *p == '\n';
-		if (*p != '{')
-			continue;
-		json = json_loads(p, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, NULL);
-		check_all(json);
-	}
-}
-
 static void saved_as_read(void **state)
 {
-	DIR *dir = opendir(directory);
-	struct dirent *entry;
-
-	assert_non_null(dir);
-	while ((entry = readdir(dir))) {
-		_cleanup_free_ char *path = xasprintf("%s/%s", directory, entry->d_name),
-				    *text = NULL;
-		size_t len;
-
-		if (read_file(path, TEXT_MAX, &text, &len) == 0)
-			check_recording(text);
-	}
-	closedir(dir);
+	read_recordings(directory, check_all);
 	print_message("%zu files of %zu ImageStreams\n", files, streams);
 	assert_true(streams > 100 && files > 900);
 }

@@ -1,5 +1,6 @@
 /* YAML as kubectl reads it, and JSON → YAML → JSON. */
 #include "client/yaml.h"
+#include "tests/yaml_reference.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -368,12 +369,14 @@ static void test_identity(void **state)
 {
 	for (int i = 0; i < MANY; i++) {
 		_cleanup_json_ json_t *json = NULL, *back = NULL;
-		_cleanup_buf_ struct buf yaml = BUF_INIT(TEXT_MAX);
+		_cleanup_buf_ struct buf yaml = BUF_INIT(TEXT_MAX), same = BUF_INIT(TEXT_MAX);
 		_cleanup_free_ char *before = NULL, *after = NULL, *error = NULL;
 
 		seed = i;
 		json = random_value(5);
 		assert_int_equal(yaml_show(json, &yaml), 0);
+		assert_int_equal(yaml_reference_show(json, &same), 0);
+		assert_string_equal(yaml.data, same.data);
 		if (yaml_parse(yaml.data, yaml.len, &back, &error) < 0)
 			fail_msg("%d: %s: %s", i, yaml.data, error);
 		before = dump(json);
