@@ -624,6 +624,30 @@ def test_old_flavors(start_server, flavor):
     assert old.call("GET", SHOP + "?watch=1&resourceVersion=1")[0] == 410
 
 
+@pytest.mark.parametrize("where", ["", "/namespaces/openshift"])
+def test_pages_are_of_one_version(start_server, where):
+    """Streams change, go and come while a list is read page by page."""
+    server = start_server("--sample")
+    path = GROUP + where + "/imagestreams"
+    whole = server.call("GET", path)[1]["items"]
+    read, token = [], ""
+    for number in range(len(whole)):
+        page = server.call("GET", path + "?limit=3" + token)[1]
+        read += page["items"]
+        assert page["metadata"].get("remainingItemCount", 0) == len(whole) - len(read)
+        if "continue" not in page["metadata"]:
+            break
+        token = "&continue=" + page["metadata"]["continue"]
+        name = whole[-1 - number]["metadata"]["name"]
+        here = {"namespace": whole[-1 - number]["metadata"]["namespace"], "name": name}
+        new = {"metadata": {**here, "name": name + "-new", "uid": "x"}, "spec": {}, "status": {}}
+        server.control("bulk", [{"op": "touch-label", "namespace": "openshift", "name": "php"},
+                                {"op": "delete", **here}, {"op": "create", "object": new}])
+    assert read == whole
+    now = server.call("GET", path)[1]["items"]
+    assert len(now) == len(whole) and now != whole
+
+
 def test_no_oapi_in_4(server):
     assert server.call("GET", "/oapi/v1")[0] == 404
     assert server.call("GET", "/oapi/v1/namespaces/dev/imagestreams", user="developer")[0] == 403

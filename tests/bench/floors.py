@@ -1,12 +1,13 @@
 """The first walks of a mount beside the floor of a FUSE server: the same tree out of memory (memfs.c)."""
 
 import contextlib
+import json
 import statistics
 import subprocess
 import tempfile
 
-from measure import cpu_seconds, ratio, run, side_by_side, wait_idle
-from shared import conftest, walk_command
+from measure import Result, cpu_seconds, ratio, run, side_by_side, spread, wait_idle
+from shared import LIST, conftest, walk_command
 
 
 @contextlib.contextmanager
@@ -50,3 +51,37 @@ def first(what, target, before=None):
         return [ratio(row, target, pairs, "CPU of the servers %.2f / %.2f s" % tuple(
             map(statistics.median, spent)))]
     return measure
+
+
+def stream_costs(bench):
+    """(bytes of a stream as listed, {work: [µs of each round]}) of stream.c, in one run of it."""
+    def make():
+        stream = bench.server(bench.options.small).request("GET", LIST + "?limit=1")["items"][0]
+        text = bench.directory / "stream.json"
+        text.write_text(json.dumps(stream, separators=(",", ":"), ensure_ascii=False))
+        found = subprocess.run(
+            [bench.program("stream"), text, str(bench.runs),
+             *(tag["tag"] for tag in stream["status"]["tags"])],
+            check=True, capture_output=True, text=True).stdout
+        columns = zip(*(map(float, line.split()) for line in found.splitlines()))
+        works = ("received", "jansson", "pass", "sizes", "shown")
+        return text.stat().st_size, dict(zip(works, columns))
+    return bench.once("stream costs", make)
+
+
+def cpu_row(row, values, most, detail):
+    return [Result(row, spread(values, "{:.1f}") + " µs", "≤ %d µs" % most,
+                   statistics.median(values) <= most, detail)]
+
+
+def received(bench, row):
+    size, found = stream_costs(bench)
+    return cpu_row(row, found["received"], 10, (
+        "%d bytes; its tree by jansson %.1f µs, a state machine's pass %.1f µs" % (
+            size, *(statistics.median(found[work]) for work in ("jansson", "pass")))))
+
+
+def sizes(bench, row):
+    _, found = stream_costs(bench)
+    return cpu_row(row, found["sizes"], 20, "%d tags; the bytes of the same files %.0f µs" % (
+        bench.options.tags, statistics.median(found["shown"])))

@@ -49,6 +49,16 @@ def run(command, cwd=None, env=None):
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
 
+def usage(command):
+    """struct rusage of a program that runs to its end, and whose output nobody wants."""
+    with open(os.devnull, "wb") as null:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=null)
+        _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, command
+    return used
+
+
 def side_by_side(runs, ours, reference):
     """[(ours, reference)]: ours, reference, ours, reference … Each gives its seconds."""
     pairs = []

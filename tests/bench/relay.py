@@ -5,10 +5,13 @@ It sees TLS only, so it needs no keys.
 """
 
 import multiprocessing
+import os
 import queue
 import socket
 import threading
 import time
+
+import inotify
 
 
 def _pump(source, sink):
@@ -110,5 +113,44 @@ class Relay:
         return self.pipe.recv()
 
     def stop(self):
+        self.process.kill()
+        self.process.join()
+
+
+def _write(connection, path):
+    """A line comes, the file changes."""
+    while connection.recv(1):
+        fd = os.open(path, os.O_WRONLY)
+        os.ftruncate(fd, 1)
+        os.close(fd)
+
+
+class LocalFile:
+    """What this machine has to offer: a local file with a watch, which another process writes."""
+
+    def __init__(self, directory):
+        path = directory / "local"
+        path.write_text("x")
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.connection = socket.create_connection(listener.getsockname())
+        other, _ = listener.accept()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_write, args=(other, path), daemon=True)
+        self.process.start()
+        listener.close()
+        other.close()
+        self.watch = inotify.Inotify()
+        self.watch.add(path, inotify.MODIFY)
+
+    def change(self):
+        """ns from right before the writer is told to the return of inotify's read()."""
+        begin = time.monotonic_ns()
+        self.connection.sendall(b"x")
+        return self.watch.read(2)[0] - begin
+
+    def stop(self):
+        self.connection.close()
+        self.watch.close()
         self.process.kill()
         self.process.join()

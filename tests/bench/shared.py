@@ -131,9 +131,13 @@ def stop(mount):
 COMPACT = "?pretty=false"  # as the program gets it; servers indent what curl asks for
 
 
+def curl_command(server, query=COMPACT):
+    return ["curl", "-sS", "--fail", "--compressed", "--cacert", server.ca, "-o", os.devnull,
+            "-H", "Authorization: Bearer " + server.token, server.url + LIST + query]
+
+
 def curl_list(server, query=COMPACT):
-    return run(["curl", "-sS", "--fail", "--compressed", "--cacert", server.ca, "-o", os.devnull,
-                "-H", "Authorization: Bearer " + server.token, server.url + LIST + query])
+    return run(curl_command(server, query))
 
 
 class Control:
@@ -170,3 +174,11 @@ def walk_command(bench, what):
             "cat": ["xargs", "-0", "-a", str(bench.spec_list()), "cat"],
             # Not found, so that everything is read; the output is no /dev/null for grep to notice.
             "grep": ["sh", "-c", "grep -r 'is in no file' . | cat; true"]}[what]
+
+
+def kubectl_command(bench, server, form):
+    """Prints all streams; run once, it has its cache of what the API has."""
+    if not shutil.which("kubectl"):
+        raise Skip("kubectl is missing")
+    return ["kubectl", f"--kubeconfig={server.kubeconfig}",
+            f"--cache-dir={bench.directory}/kubectl", "get", "is", "-A", "-o", form]
