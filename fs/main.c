@@ -465,7 +465,8 @@ static void make_mount(struct program *p)
 	m->noopen = p->options.noopen;
 	m->read_only = p->options.read_only || m->noopen;
 	m->nodelete = p->options.nodelete;
-	m->shown = shown_new(m->journal);
+	m->indexes = indexes_new(m->journal);
+	m->shown = shown_new(m->indexes);
 	m->inodes = inode_table_new();
 	m->bases = mergebase_new();
 	m->acts = acts_new();
@@ -698,6 +699,7 @@ static void release(struct program *p)
 	deleted_free(m->deleted);
 	inode_table_free(m->inodes);
 	shown_free(m->shown);
+	indexes_free(m->indexes);
 	object_cache_free(m->cache);
 	api_free(m->api);
 	login_free(m->login);

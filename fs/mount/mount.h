@@ -32,6 +32,7 @@ struct mount {
 	struct reflector *reflector;
 	struct rights *rights;
 	struct object_cache *cache;
+	struct indexes *indexes;
 	struct shown *shown;
 	struct inode_table *inodes;
 	struct mergebases *bases;

@@ -82,7 +82,7 @@ static bool same_tag(struct snapshot *a, struct snapshot *b, const char *tag)
 
 static void diff_deleted_tags(struct change *c)
 {
-	const struct snapshot_index *x = snapshot_index(c->old);
+	_cleanup_index_ struct snapshot_index *x = snapshot_index(c->old);
 
 	for (size_t i = 0; i < x->ntags; i++) {
 		const char *tag = x->tags[i].name;
@@ -98,7 +98,7 @@ static void diff_deleted_tags(struct change *c)
 
 static void diff_tags(struct change *c)
 {
-	const struct snapshot_index *x = snapshot_index(c->next);
+	_cleanup_index_ struct snapshot_index *x = snapshot_index(c->next);
 
 	for (size_t i = 0; i < x->ntags; i++) {
 		const char *tag = x->tags[i].name;

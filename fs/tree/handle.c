@@ -165,7 +165,6 @@ struct handle *handle_open(struct inode_table *t, const struct handle_open *open
 	f->tid = open->tid;
 	f->opener = open->opener;
 	f->opened = object_ref(open->snapshot->object);
-	snapshot_index(open->snapshot); /* made outside the lock */
 	if (open->first)
 		snapshot_attr(open->snapshot, open->path->kind, open->path->tag, &attr);
 	set_real(f, open->snapshot, &attr);

@@ -59,7 +59,7 @@ struct gone {
 };
 
 struct shown {
-	struct journal *journal;
+	struct indexes *indexes;
 	pthread_mutex_t lock;  /* guards all below */
 	struct map namespaces; /* name -> struct namespace */
 	struct order order;
@@ -69,11 +69,11 @@ struct shown {
 	struct gone gone;
 };
 
-struct shown *shown_new(struct journal *journal)
+struct shown *shown_new(struct indexes *indexes)
 {
 	struct shown *p = xcalloc(1, sizeof(*p));
 
-	p->journal = journal;
+	p->indexes = indexes;
 	p->mtime = now_realtime();
 	pthread_mutex_init(&p->lock, NULL);
 	return p;
@@ -483,14 +483,13 @@ static void step_show(struct stream *s, struct step *i)
 
 static void step_link(struct stream *s, struct step *i)
 {
-	const struct snapshot_tag *t = NULL;
 	struct step *last = map_get(&s->steps, i->at);
 
 	change_ref(i->change);
 	i->serial = ++s->serial;
-	if (i->state == STEP_PENDING && i->kind == KIND_TAG && i->op == STEP_DELETE)
-		t = snapshot_find_tag(i->change->old, step_tag(i));
-	i->cookie = t ? t->cookie : 0;
+	i->cookie = i->state == STEP_PENDING && i->kind == KIND_TAG && i->op == STEP_DELETE
+			    ? snapshot_tag_cookie(i->change->old, step_tag(i))
+			    : 0;
 	if (i->state == STEP_PENDING)
 		step_count(s, i, true);
 	if (!last) {
@@ -578,7 +577,7 @@ static bool tags_wait(const struct stream *s)
 static bool is_remade(const struct step *step)
 {
 	return step->op == STEP_CREATE && step->kind == KIND_TAG &&
-	       snapshot_find_tag(step->change->old, step_tag(step));
+	       snapshot_tag_cookie(step->change->old, step_tag(step));
 }
 
 /*
@@ -604,6 +603,14 @@ static uint64_t stream_plain(const struct object *object)
 	return layout_ino(object->uid, KIND_STREAM, "", 0);
 }
 
+static int64_t tags_mtime(struct snapshot *v)
+{
+	struct layout_attr attr = {0};
+
+	snapshot_stamp(v, KIND_TAGS, "", &attr);
+	return attr.mtime;
+}
+
 /* p->lock held. Takes over the change's new snapshot for the tree, and hands the old one back. */
 static void begin_locked(struct shown *p, const char *ns, const char *name, struct change *c)
 {
@@ -623,7 +630,7 @@ static void begin_locked(struct shown *p, const char *ns, const char *name, stru
 	s->snapshot = snapshot_ref_or_null(c->next);
 	if (!tags_wait(s)) {
 		s->tags.moved = !c->old;
-		s->tags.mtime = c->old ? snapshot_index(c->old)->tags_mtime : 0;
+		s->tags.mtime = c->old ? tags_mtime(c->old) : 0;
 	}
 	for (size_t i = 0; i < c->nsteps; i++) {
 		begin_step(s, &c->steps[i]);
@@ -656,7 +663,7 @@ static struct snapshot *first_view(struct shown *p, struct object *object)
 	pthread_mutex_lock(&p->lock);
 	generation = gone_generation(&p->gone, stream_plain(object));
 	pthread_mutex_unlock(&p->lock);
-	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->journal);
+	return snapshot_new(object, NULL, NULL, generation, now_realtime(), p->indexes);
 }
 
 static void begin_own(
@@ -692,7 +699,7 @@ static struct change *change_to(struct shown *p, const char *key, struct snapsho
 	if (object && !old)
 		next = first_view(p, object);
 	else if (object && !again)
-		next = snapshot_new(object, old, tag_that_went(own), 0, now_realtime(), p->journal);
+		next = snapshot_new(object, old, tag_that_went(own), 0, now_realtime(), p->indexes);
 	c = change_between(key, old, next, own);
 	c->again = again;
 	return c;
@@ -1023,8 +1030,8 @@ static int list_tags(
 	_cleanup_free_ struct going *going = xcalloc(BATCH, sizeof(*going));
 	_cleanup_view_ struct snapshot *newest = NULL;
 	size_t n = batch_going(p, directory, cookie, going, &newest), k = 0;
-	size_t i = newest ? snapshot_tag_after(newest, cookie) : 0;
-	const struct snapshot_index *x = newest ? snapshot_index(newest) : NULL;
+	_cleanup_index_ struct snapshot_index *x = newest ? snapshot_index(newest) : NULL;
+	size_t i = x ? snapshot_tag_after(x, cookie) : 0;
 	struct place path = *directory;
 	struct layout_attr attr;
 	bool stop = false;
@@ -1038,7 +1045,7 @@ static int list_tags(
 		i += !goes;
 		k += goes;
 		/* One that is there again already stands in its new place. */
-		if (!(goes && newest && snapshot_find_tag(newest, path.tag)) &&
+		if (!(goes && newest && snapshot_tag_cookie(newest, path.tag)) &&
 			shown_attr(p, &path, &attr) == 0)
 			stop = fn(arg, path.tag, cookie, &path, &attr);
 		if (k == BATCH && n == BATCH) {

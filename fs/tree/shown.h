@@ -13,7 +13,7 @@
 
 struct shown;
 
-struct shown *shown_new(struct journal *journal);
+struct shown *shown_new(struct indexes *indexes);
 void shown_free(struct shown *p);
 
 /*

@@ -1,6 +1,5 @@
 #include "fs/tree/snapshot.h"
 
-#include "client/map.h"
 #include "fs/tree/order.h"
 
 #include <errno.h>
@@ -13,27 +12,122 @@ struct snapshot *snapshot_ref(struct snapshot *v)
 
 static void index_free(struct snapshot_index *x)
 {
-	if (!x)
-		return;
 	for (size_t i = 0; i < x->ntags; i++) {
 		free(x->tags[i].name);
 		free(x->tags[i].raw);
 	}
 	free(x->tags);
-	if (x->by_name)
-		map_release(x->by_name);
-	free(x->by_name);
+	map_release(&x->by_name);
 	free(x);
+}
+
+void snapshot_index_unref(struct snapshot_index *x)
+{
+	if (x && atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
+		index_free(x);
+}
+
+static struct snapshot_index *index_ref(struct snapshot_index *x)
+{
+	atomic_fetch_add_explicit(&x->refs, 1, memory_order_relaxed);
+	return x;
+}
+
+/* ---- the indexes that were made lately ---- */
+
+#define RECENT 512
+
+struct indexes {
+	struct journal *journal;
+	pthread_mutex_t lock;
+	struct {
+		struct snapshot *of; /* lock; its `recent` points here */
+		struct snapshot_index *index;
+	} recent[RECENT];
+	size_t next; /* lock; the place that is used next */
+};
+
+struct indexes *indexes_new(struct journal *journal)
+{
+	struct indexes *s = xcalloc(1, sizeof(*s));
+
+	s->journal = journal;
+	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+void indexes_free(struct indexes *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* s->lock held. Empties a place; its index, for the caller. */
+static struct snapshot_index *take_recent(struct indexes *s, size_t at)
+{
+	struct snapshot_index *x = s->recent[at].index;
+
+	if (s->recent[at].of)
+		s->recent[at].of->recent = 0;
+	s->recent[at].of = NULL;
+	s->recent[at].index = NULL;
+	return x;
+}
+
+/* A new reference, or NULL. */
+static struct snapshot_index *find_recent(struct indexes *s, const struct snapshot *v)
+{
+	struct snapshot_index *x = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	if (v->recent)
+		x = index_ref(s->recent[v->recent - 1].index);
+	pthread_mutex_unlock(&s->lock);
+	return x;
+}
+
+/* Takes a reference of its own. */
+static void keep_recent(struct indexes *s, struct snapshot *v, struct snapshot_index *x)
+{
+	struct snapshot_index *old = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	if (!v->recent) { /* no other thread was faster */
+		size_t at = s->next++ % RECENT;
+
+		old = take_recent(s, at);
+		s->recent[at].of = v;
+		s->recent[at].index = index_ref(x);
+		v->recent = at + 1;
+	}
+	pthread_mutex_unlock(&s->lock);
+	snapshot_index_unref(old);
+}
+
+static void forget_recent(struct indexes *s, struct snapshot *v)
+{
+	struct snapshot_index *old = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	if (v->recent)
+		old = take_recent(s, v->recent - 1);
+	pthread_mutex_unlock(&s->lock);
+	snapshot_index_unref(old);
 }
 
 void snapshot_unref(struct snapshot *v)
 {
 	if (!v || atomic_fetch_sub_explicit(&v->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	index_free(atomic_load(&v->index));
+	forget_recent(v->indexes, v);
+	snapshot_index_unref(v->index);
 	object_unref(v->object);
 	free(v);
 }
+
+/* ---- what a version looks like ---- */
 
 /* Measures one file: whether it is there, its size, and a hash to tell changes by. */
 static void measure(struct snapshot_file *f, enum kind kind, const struct scan_value *object,
@@ -47,8 +141,18 @@ static void measure(struct snapshot_file *f, enum kind kind, const struct scan_v
 		.there = true, .size = to.size, .hash = to.hash, .mtime = mtime};
 }
 
+static void tell_of_name(struct snapshot *v, const char *raw, size_t len, int error)
+{
+	_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
+	_cleanup_free_ char *shown = str_excerpt(raw, len);
+	_cleanup_free_ char *why = xasprintf("%s: a tag's name can't be a file name", shown);
+
+	if (!v->told)
+		journal_add(v->indexes->journal, path, NULL, 0, error, why);
+}
+
 /* The tag of that name, added where it is new. NULL where it can't be shown. */
-static struct snapshot_tag *get_tag(struct snapshot_index *x, const struct snapshot *v,
+static struct snapshot_tag *get_tag(struct snapshot_index *x, struct snapshot *v,
 	const struct scan_value *name, struct map *seen)
 {
 	char file_name[NAME_SIZE];
@@ -61,12 +165,7 @@ static struct snapshot_tag *get_tag(struct snapshot_index *x, const struct snaps
 		return NULL;
 	r = layout_escape(raw, len, file_name);
 	if (r < 0) {
-		_cleanup_free_ char *path = xasprintf("%s/tags", v->object->key);
-		_cleanup_free_ char *shown = str_excerpt(raw, len);
-		_cleanup_free_ char *why =
-			xasprintf("%s: a tag's name can't be a file name", shown);
-
-		journal_add(v->journal, path, NULL, 0, -r, why);
+		tell_of_name(v, raw, len, -r);
 		return NULL;
 	}
 	t = map_get(seen, file_name);
@@ -108,8 +207,8 @@ static int by_cookie(const void *a, const void *b)
 enum element { ELEMENT_SPEC, ELEMENT_STATUS };
 
 /* Each tag of the list that its elements call `key`. */
-static void collect(struct snapshot_index *x, const struct snapshot *v,
-	const struct scan_value *list, const char *key, enum element element, struct map *seen)
+static void collect(struct snapshot_index *x, struct snapshot *v, const struct scan_value *list,
+	const char *key, enum element element, struct map *seen)
 {
 	if (!scan_is_array(list))
 		return;
@@ -134,7 +233,7 @@ static size_t count(const struct scan_value *list)
 
 /* The union of spec.tags and status.tags, sorted by name. */
 static void collect_tags(
-	struct snapshot_index *x, const struct snapshot *v, const struct scan_value *object)
+	struct snapshot_index *x, struct snapshot *v, const struct scan_value *object)
 {
 	const struct scan_value *spec = scan_find(scan_find(object, "spec"), "tags");
 	const struct scan_value *status = scan_find(scan_find(object, "status"), "tags");
@@ -158,7 +257,7 @@ static void measure_whole(struct snapshot_file *f, const struct object *o,
 }
 
 /* What a version looks like by itself. */
-static struct snapshot_index *index_new(const struct snapshot *v, int64_t mtime)
+static struct snapshot_index *index_new(struct snapshot *v, int64_t mtime)
 {
 	struct snapshot_index *x = xcalloc(1, sizeof(*x));
 	_cleanup_scan_ struct scan scan = SCAN_INIT, spec = SCAN_INIT, status = SCAN_INIT;
@@ -181,14 +280,15 @@ static struct snapshot_index *index_new(const struct snapshot *v, int64_t mtime)
 			measure(&t->files[i], TAG_FILE + i, scan.values, &elements, mtime);
 	}
 	x->mtime = x->tags_mtime = mtime;
+	atomic_init(&x->refs, 1);
+	v->told = true;
 	return x;
 }
 
 static void index_names(struct snapshot_index *x)
 {
-	x->by_name = xcalloc(1, sizeof(*x->by_name));
 	for (size_t i = 0; i < x->ntags; i++)
-		map_set(x->by_name, x->tags[i].name, &x->tags[i]);
+		map_set(&x->by_name, x->tags[i].name, &x->tags[i]);
 }
 
 /* Later than before, whatever the clock says. */
@@ -237,7 +337,7 @@ static void new_tag(struct snapshot_index *x, struct snapshot_tag *t, int64_t no
 }
 
 static struct snapshot_index *index_follow(
-	const struct snapshot *v, const struct snapshot_index *old, const char *went, int64_t now)
+	struct snapshot *v, const struct snapshot_index *old, const char *went, int64_t now)
 {
 	struct snapshot_index *x = index_new(v, now);
 	size_t kept = 0;
@@ -247,7 +347,7 @@ static struct snapshot_index *index_follow(
 	for (unsigned i = 0; i < STREAM_FILES; i++)
 		follow_file(&x->files[i], &old->files[i], now, &x->counter);
 	for (size_t k = 0; k < x->ntags; k++) {
-		const struct snapshot_tag *before = map_get(old->by_name, x->tags[k].name);
+		const struct snapshot_tag *before = map_get(&old->by_name, x->tags[k].name);
 
 		if (before && went && streq(before->name, went))
 			before = NULL;
@@ -265,41 +365,50 @@ static struct snapshot_index *index_follow(
 	return x;
 }
 
-const struct snapshot_index *snapshot_index(struct snapshot *v)
+struct snapshot_index *snapshot_index(struct snapshot *v)
 {
-	struct snapshot_index *x = atomic_load(&v->index), *expected = NULL;
+	struct snapshot_index *x;
 
+	if (v->index)
+		return index_ref(v->index);
+	x = find_recent(v->indexes, v);
 	if (x)
 		return x;
 	x = index_new(v, v->object->newest);
 	index_names(x);
-	if (atomic_compare_exchange_strong(&v->index, &expected, x))
-		return x;
-	index_free(x); /* another was faster */
-	return expected;
+	keep_recent(v->indexes, v, x);
+	return x;
 }
 
 struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
-	unsigned generation, int64_t now, struct journal *journal)
+	unsigned generation, int64_t now, struct indexes *indexes)
 {
 	struct snapshot *v = xcalloc(1, sizeof(*v));
 
 	atomic_init(&v->refs, 1);
 	v->object = object_ref(object);
 	v->generation = old ? old->generation : generation;
-	v->journal = journal;
+	v->indexes = indexes;
 	if (old) {
-		struct snapshot_index *x = index_follow(v, snapshot_index(old), went, now);
+		_cleanup_index_ struct snapshot_index *before = snapshot_index(old);
 
-		index_names(x);
-		atomic_init(&v->index, x);
+		v->index = index_follow(v, before, went, now);
+		index_names(v->index);
 	}
 	return v;
 }
 
-const struct snapshot_tag *snapshot_find_tag(struct snapshot *v, const char *name)
+static const struct snapshot_tag *find_tag(const struct snapshot_index *x, const char *name)
 {
-	return map_get(snapshot_index(v)->by_name, name);
+	return map_get(&x->by_name, name);
+}
+
+unsigned snapshot_tag_cookie(struct snapshot *v, const char *tag)
+{
+	_cleanup_index_ struct snapshot_index *x = snapshot_index(v);
+	const struct snapshot_tag *t = find_tag(x, tag);
+
+	return t ? t->cookie : 0;
 }
 
 static uint64_t tag_cookie(const void *tags, size_t i)
@@ -307,18 +416,9 @@ static uint64_t tag_cookie(const void *tags, size_t i)
 	return ((const struct snapshot_tag *)tags)[i].cookie;
 }
 
-size_t snapshot_tag_after(struct snapshot *v, uint64_t cookie)
+size_t snapshot_tag_after(const struct snapshot_index *x, uint64_t cookie)
 {
-	const struct snapshot_index *x = snapshot_index(v);
-
 	return order_search(x->tags, x->ntags, tag_cookie, cookie);
-}
-
-int64_t snapshot_mtime(const struct snapshot *v)
-{
-	const struct snapshot_index *x = atomic_load(&v->index);
-
-	return x ? x->mtime : v->object->newest;
 }
 
 static uint64_t ino_of(const struct snapshot *v, enum kind kind, const char *tag, unsigned born)
@@ -335,9 +435,10 @@ static int file_attr(const struct snapshot *v, enum kind kind, const char *tag,
 	return 0;
 }
 
-static int tag_attr(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret)
+static int tag_attr(const struct snapshot *v, enum kind kind, const char *tag,
+	const struct snapshot_index *x, struct layout_attr *ret)
 {
-	const struct snapshot_tag *t = snapshot_find_tag(v, tag);
+	const struct snapshot_tag *t = find_tag(x, tag);
 
 	if (!t)
 		return -ENOENT;
@@ -349,15 +450,17 @@ static int tag_attr(struct snapshot *v, enum kind kind, const char *tag, struct 
 
 int snapshot_stamp(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret)
 {
-	const struct snapshot_index *x;
+	_cleanup_index_ struct snapshot_index *x = NULL;
 
-	if (kind == KIND_STREAM) {
-		*ret = (struct layout_attr){ino_of(v, kind, "", 0), 0, snapshot_mtime(v), 3};
+	if (kind == KIND_STREAM) { /* without an index where none is kept */
+		int64_t mtime = v->index ? v->index->mtime : v->object->newest;
+
+		*ret = (struct layout_attr){ino_of(v, kind, "", 0), 0, mtime, 3};
 		return 0;
 	}
-	if (kind >= KIND_TAG)
-		return tag_attr(v, kind, tag, ret);
 	x = snapshot_index(v);
+	if (kind >= KIND_TAG)
+		return tag_attr(v, kind, tag, x, ret);
 	if (kind != KIND_TAGS)
 		return file_attr(v, kind, "", &x->files[kind - STREAM_FILE], ret);
 	*ret = (struct layout_attr){ino_of(v, kind, "", 0), 0, x->tags_mtime, 2 + x->ntags};
@@ -399,7 +502,8 @@ static int show_tag(
 
 int snapshot_show(struct snapshot *v, enum kind kind, const char *tag, struct buf *out)
 {
-	const struct snapshot_tag *t = kind >= KIND_TAG ? snapshot_find_tag(v, tag) : NULL;
+	_cleanup_index_ struct snapshot_index *x = kind >= KIND_TAG ? snapshot_index(v) : NULL;
+	const struct snapshot_tag *t = x ? find_tag(x, tag) : NULL;
 	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	struct attr_sink to = {.bytes = out};
 

@@ -2,15 +2,17 @@
  * snapshot: one shown version of a stream: its object, and what its files and tags look like.
  *
  * Immutable and counted. A snapshot that follows another one knows which files' bytes changed, so
- * that a file's mtime moves only with its bytes and a thing that comes back is a new thing. Names,
- * sizes and times are made at the first question, from one scan of the text and without any file's
- * bytes. imagestream.yaml has other bytes exactly when imagestream.json has; its size is made when it
- * is asked for itself.
+ * that a file's mtime moves only with its bytes and a thing that comes back is a new thing: that is
+ * in its index, of names, sizes and times. Of the first version all of it follows from the text, so
+ * its index is made when it is asked for, in 10 µs and without any file's bytes, and only the last
+ * ones are kept. imagestream.yaml has other bytes exactly when imagestream.json has; its size is made
+ * when it is asked for itself.
  */
 #ifndef FS_TREE_SNAPSHOT_H
 #define FS_TREE_SNAPSHOT_H
 
 #include "client/journal.h"
+#include "client/map.h"
 #include "client/object.h"
 #include "fs/tree/layout.h"
 
@@ -39,32 +41,42 @@ struct snapshot_tag {
 };
 
 struct snapshot_index {
+	atomic_uint refs;
 	struct snapshot_file files[STREAM_FILES];
 	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
 	unsigned counter;	   /* the last cookie given */
 	size_t ntags;
 	struct snapshot_tag *tags; /* by cookie */
-	struct map *by_name;
+	struct map by_name;
 };
+
+/* The indexes that were made lately. */
+struct indexes;
+
+/* The journal is told of tags whose names can't be file names; it is borrowed. */
+struct indexes *indexes_new(struct journal *journal);
+void indexes_free(struct indexes *s); /* after the snapshots; NULL is fine */
 
 struct snapshot {
 	atomic_uint refs;
 	unsigned generation; /* of the stream's life here; part of each st_ino */
 	struct object *object;
-	struct journal *journal;
-	_Atomic(struct snapshot_index *) index; /* NULL: nobody asked yet */
-	atomic_uint_fast64_t yaml_size;		/* of imagestream.yaml; 0: nobody asked yet */
+	struct indexes *indexes;
+	struct snapshot_index *index;	/* of one that follows another; NULL: it can be made anew */
+	size_t recent;			/* its place in `indexes`, from 1 on; 0: it has none */
+	atomic_bool told;		/* the journal has what can't be shown */
+	atomic_uint_fast64_t yaml_size; /* of imagestream.yaml; 0: nobody asked yet */
 };
 
 /*
  * The first version of a stream, or the one after `old`, whose generation it then has. Takes a
- * reference of its own on the object; the journal is borrowed for the snapshot's life. `now`
+ * reference of its own on the object; `indexes` are borrowed for the snapshot's life. `now`
  * is the mtime of what changed. `generation` 0: it was never shown here before; what went and comes
  * back has another one, so that everything in it is a new inode. The tag `went` (NULL: none) of the
  * old one was removed: where it is there, it is another.
  */
 struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const char *went,
-	unsigned generation, int64_t now, struct journal *journal);
+	unsigned generation, int64_t now, struct indexes *indexes);
 struct snapshot *snapshot_ref(struct snapshot *v);
 void snapshot_unref(struct snapshot *v); /* NULL is fine */
 
@@ -79,14 +91,21 @@ static inline void cleanup_snapshot(struct snapshot **v)
 }
 #define _cleanup_view_ _cleanup_(cleanup_snapshot)
 
-/* Names, sizes, times. Borrowed from the snapshot. */
-const struct snapshot_index *snapshot_index(struct snapshot *v);
-const struct snapshot_tag *snapshot_find_tag(struct snapshot *v, const char *name);
-/* The index of the first tag after the cookie; ntags where there is none. */
-size_t snapshot_tag_after(struct snapshot *v, uint64_t cookie);
+/* Names, sizes, times. The caller owns the reference. */
+struct snapshot_index *snapshot_index(struct snapshot *v);
+void snapshot_index_unref(struct snapshot_index *x); /* NULL is fine */
 
-/* The mtime of STREAM/, without making the index. */
-int64_t snapshot_mtime(const struct snapshot *v);
+static inline void cleanup_snapshot_index(struct snapshot_index **x)
+{
+	snapshot_index_unref(*x);
+}
+#define _cleanup_index_ _cleanup_(cleanup_snapshot_index)
+
+/* The index of the first tag after the cookie; ntags where there is none. */
+size_t snapshot_tag_after(const struct snapshot_index *x, uint64_t cookie);
+
+/* The cookie of the tag, 0 where there is none. */
+unsigned snapshot_tag_cookie(struct snapshot *v, const char *tag);
 
 /* Attributes of the stream, of its tags or of a file in it. -ENOENT where it isn't there. */
 int snapshot_attr(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret);

@@ -33,7 +33,7 @@ static void show_tag(struct snapshot *v, const struct snapshot_tag *tag)
 		memcmp(raw, tag->raw, len) != 0 || layout_escape(raw, len, name) < 0 ||
 		!streq(name, tag->name) || strchr(name, '/') || !*name)
 		abort();
-	if (snapshot_find_tag(v, tag->name) != tag)
+	if (snapshot_tag_cookie(v, tag->name) != tag->cookie)
 		abort();
 	for (int i = 0; i < TAG_FILES; i++)
 		show(v, KIND_TAG_SPEC + i, tag->name, tag->files[i].there);
@@ -41,14 +41,19 @@ static void show_tag(struct snapshot *v, const struct snapshot_tag *tag)
 
 static void show_all(struct object *o)
 {
-	_cleanup_view_ struct snapshot *v = snapshot_new(o, NULL, NULL, 0, 1, NULL);
-	_cleanup_view_ struct snapshot *next = snapshot_new(o, v, NULL, 0, 2, NULL);
-	const struct snapshot_index *index = snapshot_index(next);
+	struct indexes *indexes = indexes_new(NULL);
+	struct snapshot *v = snapshot_new(o, NULL, NULL, 0, 1, indexes);
+	struct snapshot *next = snapshot_new(o, v, NULL, 0, 2, indexes);
+	struct snapshot_index *index = snapshot_index(next);
 
 	for (int i = 0; i < STREAM_FILES; i++)
 		show(next, KIND_IMAGESTREAM_JSON + i, NULL, index->files[i].there);
 	for (size_t i = 0; i < index->ntags; i++)
 		show_tag(next, &index->tags[i]);
+	snapshot_index_unref(index);
+	snapshot_unref(next);
+	snapshot_unref(v);
+	indexes_free(indexes);
 }
 
 /* What is kept is read again as the same object. */

@@ -73,7 +73,8 @@ static inline void parts_begin(void)
 		.gid = 8,
 		.umask = 022};
 	connect_api();
-	parts.shown = shown_new(parts.journal);
+	parts.indexes = indexes_new(parts.journal);
+	parts.shown = shown_new(parts.indexes);
 	parts.deleted = deleted_new("https://server", parts.journal);
 	parts.rejects = rejects_new(parts.inodes, parts.journal, "https://server", 7, 8);
 	parts.kernel = kernel_new(parts.shown, parts.inodes);
@@ -107,6 +108,7 @@ static inline void parts_end(void)
 	shown_free(parts.shown);
 	object_cache_free(parts.cache);
 	api_free(parts.api);
+	indexes_free(parts.indexes);
 	journal_free(parts.journal);
 	nftw(parts_state, parts_remove, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -17,6 +17,7 @@
 
 static struct inode_table *t;
 static struct journal *journal;
+static struct indexes *indexes;
 static const struct place spec = {KIND_SPEC_JSON, "shop", "web", ""};
 static const struct place begun = {KIND_TAG_SPEC, "shop", "web", "v1"};
 static const struct place dir_path = {KIND_STREAM, "shop", "web", ""};
@@ -25,6 +26,7 @@ static int setup(void **state)
 {
 	clock_moved = clock_frozen = 0;
 	journal = journal_new();
+	indexes = indexes_new(journal);
 	t = inode_table_new();
 	return 0;
 }
@@ -32,6 +34,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	inode_table_free(t);
+	indexes_free(indexes);
 	journal_free(journal);
 	return 0;
 }
@@ -44,7 +47,7 @@ static struct snapshot *next(struct snapshot *old, const char *version, const ch
 	_cleanup_object_ struct object *o = NULL;
 
 	assert_int_equal(object_from_json(json, "image.openshift.io/v1", &o), 0);
-	return snapshot_new(o, old, NULL, 0, 1, journal);
+	return snapshot_new(o, old, NULL, 0, 1, indexes);
 }
 
 static uint64_t first_of(struct snapshot *s)

@@ -148,7 +148,8 @@ static bool keeps(struct kernel *k, const char *ns, const char *name)
 static void test_uncover(void **state)
 {
 	struct journal *journal = journal_new();
-	struct shown *shown = shown_new(journal);
+	struct indexes *indexes = indexes_new(journal);
+	struct shown *shown = shown_new(indexes);
 	struct inode_table *inodes = inode_table_new();
 	struct kernel *k = kernel_new(shown, inodes);
 	struct kernel_notify notify = {
@@ -181,6 +182,7 @@ static void test_uncover(void **state)
 	kernel_free(k);
 	inode_table_free(inodes);
 	shown_free(shown);
+	indexes_free(indexes);
 	journal_free(journal);
 }
 

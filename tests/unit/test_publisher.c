@@ -15,6 +15,7 @@
 #define WEB "shop/web"
 
 static struct journal *journal;
+static struct indexes *indexes;
 static struct publish_parts parts;
 static struct store *store;
 static struct publisher *p;
@@ -82,7 +83,8 @@ static int setup(void **state)
 		.inval_inode = inval_inode, .inval_attr = inval_attr, .inval_entry = inval_entry};
 
 	journal = journal_new();
-	parts = (struct publish_parts){.shown = shown_new(journal), .inodes = inode_table_new()};
+	indexes = indexes_new(journal);
+	parts = (struct publish_parts){.shown = shown_new(indexes), .inodes = inode_table_new()};
 	parts.kernel = kernel_new(parts.shown, parts.inodes);
 	p = publish_new(&parts);
 	store = store_new(changed, NULL);
@@ -101,6 +103,7 @@ static int teardown(void **state)
 	store_free(store);
 	inode_table_free(parts.inodes);
 	shown_free(parts.shown);
+	indexes_free(indexes);
 	journal_free(journal);
 	return 0;
 }

@@ -13,18 +13,21 @@
 #include <cmocka.h>
 
 static struct journal *journal;
+static struct indexes *indexes;
 static struct shown *tree;
 
 static int setup(void **state)
 {
 	journal = journal_new();
-	tree = shown_new(journal);
+	indexes = indexes_new(journal);
+	tree = shown_new(indexes);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	shown_free(tree);
+	indexes_free(indexes);
 	journal_free(journal);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 static struct journal *journal;
+static struct indexes *indexes;
 
 #define TAG(name, image)                                                                           \
 	"{\"name\":\"" name                                                                        \
@@ -38,7 +39,7 @@ static struct snapshot *next_view(struct snapshot *old, const char *version, con
 {
 	_cleanup_object_ struct object *o = object(version, spec_tags, status_tags);
 
-	return snapshot_new(o, old, NULL, 0, now, journal);
+	return snapshot_new(o, old, NULL, 0, now, indexes);
 }
 
 static struct layout_attr attr(struct snapshot *v, enum kind kind, const char *tag)
@@ -132,9 +133,9 @@ static void test_size_of_parts(void **state)
 		struct snapshot *next, *first;
 
 		assert_int_equal(object_from_text(text, strlen(text), "v1", &o, NULL), 0);
-		first = snapshot_new(o, NULL, NULL, 0, 0, journal);
+		first = snapshot_new(o, NULL, NULL, 0, 0, indexes);
 		assert_size(first);
-		next = snapshot_new(o, v, NULL, 0, i, journal);
+		next = snapshot_new(o, v, NULL, 0, i, indexes);
 		assert_size(next);
 		snapshot_unref(first);
 		snapshot_unref(v);
@@ -211,7 +212,6 @@ static void test_every_file(void **state)
 	_cleanup_view_ struct snapshot *v = next_view(
 		NULL, "1", "{\"generation\":3,\"name\":\"a\"}", "{\"tag\":\"a\",\"items\":[]}", 0);
 
-	assert_int_equal(snapshot_mtime(v), v->object->newest); /* before anybody asked for more */
 	assert_shows(v, KIND_IMAGESTREAM_JSON, "",
 		"{\n  \"kind\": \"ImageStream\",\n  \"apiVersion\": \"image.openshift.io/v1\",\n"
 		"  \"metadata\": {\n    \"name\": \"web\",\n    \"namespace\": \"shop\",\n"
@@ -308,7 +308,7 @@ static void test_odd_tag_names(void **state)
 	_cleanup_free_ char *tags = NULL;
 	_cleanup_view_ struct snapshot *v = NULL;
 	_cleanup_json_ json_t *last = NULL;
-	const struct snapshot_tag *t;
+	_cleanup_index_ struct snapshot_index *x = NULL;
 
 	memset(long_name, 'x', sizeof(long_name) - 1);
 	tags = xasprintf("{\"name\":\"a/b\"},{\"name\":\"\"},{\"name\":\"\\u0000\"},"
@@ -316,16 +316,19 @@ static void test_odd_tag_names(void **state)
 			 "{\"name\":\"a/b\",\"second\":true}",
 		long_name);
 	v = next_view(NULL, "1", tags, HISTORY("a/b", "y@1"), 0);
-	assert_int_equal(snapshot_index(v)->ntags, 3);
+	x = snapshot_index(v);
+	assert_int_equal(x->ntags, 3);
 	assert_int_equal(attr(v, KIND_TAGS, "").nlink, 5);
 	assert_shows(v, KIND_TAG_SPEC, "a%2Fb", "{\n  \"name\": \"a/b\"\n}\n");
 	assert_shows(v, KIND_TAG_IMAGE, "a%2Fb", "y@1\n");
 	assert_shows(v, KIND_TAG_SPEC, "%00", "{\n  \"name\": \"\"\n}\n");
 	assert_shows(v, KIND_TAG_SPEC, "a%00b", "{\n  \"name\": \"a\\u0000b\"\n}\n");
-	t = snapshot_find_tag(v, "a%00b");
-	assert_int_equal(t->raw_len, 3);
-	assert_memory_equal(t->raw, "a\0b", 3);
-	assert_null(snapshot_find_tag(v, "a/b"));
+	assert_string_equal(x->tags[2].name, "a%2Fb");
+	assert_string_equal(x->tags[1].name, "a%00b");
+	assert_int_equal(x->tags[1].raw_len, 3);
+	assert_memory_equal(x->tags[1].raw, "a\0b", 3);
+	assert_int_equal(snapshot_tag_cookie(v, "a%00b"), 2);
+	assert_int_equal(snapshot_tag_cookie(v, "a/b"), 0);
 	last = journal_last(journal);
 	assert_string_equal(json_str(last, "errno"), "ENAMETOOLONG");
 }
@@ -339,21 +342,53 @@ static void test_cookies(void **state)
 		next_view(one, "2", TAG("c", "x") "," TAG("b", "x"), "", 0);
 	_cleanup_view_ struct snapshot *three = next_view(two, "3", TAG("d", "x") "," TAG("b", "x"),
 		HISTORY("a", "y") "," HISTORY("c", "y"), 0);
-	unsigned highest = snapshot_index(one)->counter;
-	const struct snapshot_index *x = snapshot_index(three);
+	_cleanup_index_ struct snapshot_index *first = snapshot_index(one);
+	_cleanup_index_ struct snapshot_index *x = snapshot_index(three);
 
-	assert_true(snapshot_find_tag(one, "a")->cookie < snapshot_find_tag(one, "b")->cookie);
-	assert_int_equal(snapshot_find_tag(two, "b")->cookie, snapshot_find_tag(one, "b")->cookie);
-	assert_int_equal(
-		snapshot_find_tag(three, "b")->cookie, snapshot_find_tag(one, "b")->cookie);
-	assert_int_equal(
-		snapshot_find_tag(three, "c")->cookie, snapshot_find_tag(two, "c")->cookie);
-	assert_true(snapshot_find_tag(two, "c")->cookie > highest);
-	assert_true(snapshot_find_tag(three, "d")->cookie > snapshot_find_tag(two, "c")->cookie);
-	assert_true(snapshot_find_tag(three, "a")->cookie > snapshot_find_tag(two, "c")->cookie);
+	assert_true(snapshot_tag_cookie(one, "a") < snapshot_tag_cookie(one, "b"));
+	assert_int_equal(snapshot_tag_cookie(two, "b"), snapshot_tag_cookie(one, "b"));
+	assert_int_equal(snapshot_tag_cookie(three, "b"), snapshot_tag_cookie(one, "b"));
+	assert_int_equal(snapshot_tag_cookie(three, "c"), snapshot_tag_cookie(two, "c"));
+	assert_true(snapshot_tag_cookie(two, "c") > first->counter);
+	assert_true(snapshot_tag_cookie(three, "d") > snapshot_tag_cookie(two, "c"));
+	assert_true(snapshot_tag_cookie(three, "a") > snapshot_tag_cookie(two, "c"));
 	assert_int_equal(x->ntags, 4);
 	for (size_t i = 1; i < x->ntags; i++)
 		assert_true(x->tags[i - 1].cookie < x->tags[i].cookie);
+}
+
+/* An index that was dropped is made anew as it was, and the journal hears of an odd name once. */
+static void test_index_is_made_anew(void **state)
+{
+	char long_name[300] = "";
+	_cleanup_free_ char *tags = NULL;
+	_cleanup_view_ struct snapshot *v = NULL;
+	_cleanup_index_ struct snapshot_index *x = NULL, *again = NULL, *third = NULL;
+	size_t told;
+
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	tags = xasprintf("{\"name\":\"%s\"}," TAG("a", "x"), long_name);
+	v = next_view(NULL, "1", tags, HISTORY("b", "y@1"), 0);
+	x = snapshot_index(v);
+	told = journal_count(journal);
+	for (int i = 0; i < 1000; i++) {
+		_cleanup_view_ struct snapshot *other = next_view(NULL, "1", "", "", 0);
+
+		snapshot_index_unref(snapshot_index(other));
+	}
+	again = snapshot_index(v);
+	third = snapshot_index(v);
+	assert_ptr_not_equal(again, x);
+	assert_ptr_equal(third, again);
+	assert_int_equal(again->ntags, x->ntags);
+	for (size_t i = 0; i < x->ntags; i++) {
+		assert_string_equal(again->tags[i].name, x->tags[i].name);
+		assert_int_equal(again->tags[i].cookie, x->tags[i].cookie);
+		assert_int_equal(again->tags[i].mtime, x->tags[i].mtime);
+		assert_int_equal(again->tags[i].born, x->tags[i].born);
+	}
+	assert_memory_equal(again->files, x->files, sizeof(x->files));
+	assert_int_equal(journal_count(journal), told);
 }
 
 #define NAMES  4
@@ -502,7 +537,7 @@ static void publish(struct shown *p, int i, bool there)
 
 static void test_listing_goes_on(void **state)
 {
-	struct shown *p = shown_new(journal);
+	struct shown *p = shown_new(indexes);
 	struct place path = {.kind = KIND_NAMESPACE, .ns = "n"};
 	struct layout_attr a;
 	uint64_t last = 0, before;
@@ -540,6 +575,7 @@ int main(void)
 		cmocka_unit_test(test_yaml_is_lazy),
 		cmocka_unit_test(test_odd_tag_names),
 		cmocka_unit_test(test_cookies),
+		cmocka_unit_test(test_index_is_made_anew),
 		cmocka_unit_test(test_random_history),
 		cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_listing_goes_on),
@@ -547,7 +583,9 @@ int main(void)
 	int r;
 
 	journal = journal_new();
+	indexes = indexes_new(journal);
 	r = cmocka_run_group_tests(tests, NULL, NULL);
+	indexes_free(indexes);
 	journal_free(journal);
 	return r;
 }
