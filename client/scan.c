@@ -93,8 +93,8 @@ static size_t character_len(const char *p, const char *end)
 	return len;
 }
 
-/* From the opening quote to after the closing one. */
-static bool scan_quoted(struct scanner *c)
+/* From the opening quote to after the closing one. jansson knows no key with a NUL. */
+static bool scan_quoted(struct scanner *c, bool key)
 {
 	size_t len;
 
@@ -105,7 +105,7 @@ static bool scan_quoted(struct scanner *c)
 		if (*c->p == '"')
 			break;
 		len = *c->p == '\\' ? escape_len(c->p, c->end) : character_len(c->p, c->end);
-		if (len == 0)
+		if (len == 0 || (key && len == 6 && strncmp(c->p, "\\u0000", len) == 0))
 			return false;
 	}
 	c->p++;
@@ -201,11 +201,9 @@ static bool scan_member_key(struct scanner *c, size_t *ret_len)
 {
 	const char *start = c->p;
 
-	if (c->p == c->end || *c->p != '"' || !scan_quoted(c))
+	if (c->p == c->end || *c->p != '"' || !scan_quoted(c, true))
 		return false;
 	*ret_len = c->p - start;
-	if (!c->own && memchr(start, '\\', *ret_len) && memmem(start, *ret_len, "\\u0000", 6))
-		return false; /* jansson knows no key with a NUL */
 	return c->p < c->end && *c->p++ == ':';
 }
 
@@ -256,7 +254,7 @@ static bool scan_any(struct scanner *c, size_t at)
 	case '[':
 		return scan_container(c, at, ']');
 	case '"':
-		return scan_quoted(c);
+		return scan_quoted(c, false);
 	case 't':
 		return scan_word(c, "true");
 	case 'f':
