@@ -1,6 +1,6 @@
 /*
  * cut: a JSON text cut into the members of its objects and the elements of its arrays, so that what
- * a list or an event wraps is parsed (and kept) piece by piece instead of as one large tree.
+ * a list or an event wraps is read (and kept) piece by piece instead of as one.
  *
  * Only borders are looked for here: whether a piece is JSON is the parser's to say.
  *

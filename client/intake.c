@@ -75,7 +75,7 @@ static bool cut_text(const struct piece *object, const char *name, char *ret, si
 	return cut_find(object->p, object->len, name, &value) && cut_plain(&value, ret, size);
 }
 
-/* False where the text has to be parsed to know. */
+/* False where the whole text has to be read to know. */
 static bool cut_identity(const char *text, size_t len, struct identity *ret)
 {
 	struct piece metadata;
@@ -224,7 +224,7 @@ static void end_share(struct share *share, struct taken *ret)
 		ret->why = share->why;
 }
 
-/* Parsing is what a list takes longest for: every processor does a part. */
+/* Reading a list takes long: every processor does a part. */
 static void put_batch(
 	const struct intake *in, const struct piece *items, size_t count, struct taken *ret)
 {

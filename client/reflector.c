@@ -371,7 +371,7 @@ static void *run(void *arg)
 		http_run(r->shared.http, ms_until(step(r)));
 		free_ended_scopes(r);
 		if (r->shared.listed)
-			malloc_trim(0); /* parsed pages are ten times what is kept of them */
+			malloc_trim(0); /* pages, and trees of what wasn't plain */
 		r->shared.listed = false;
 	}
 	return NULL;
