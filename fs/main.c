@@ -815,6 +815,8 @@ int main(int argc, char *argv[])
 	}
 	if (p.options.help)
 		options_usage(stdout);
+	else if (p.options.manual)
+		options_manual(stdout);
 	else if (p.options.version)
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	else if (p.options.complete)

@@ -65,6 +65,7 @@ TABLE = [
     ("--insecure-skip-tls-verify=2 M", USAGE,
      "--insecure-skip-tls-verify: 2 is neither true nor false"),
     ("--verbose=4 M", USAGE, "--verbose: 4 is neither true nor false"),
+    ("--help=woman M", USAGE, "--help: woman is neither true nor false"),
     ("--request-timeout=10x M", USAGE, f"--request-timeout: 10x {DURATION}"),
     ("--request-timeout=-1s M", USAGE, f"--request-timeout: -1s {DURATION}"),
     ("--request-timeout= M", USAGE, f'--request-timeout: "" {DURATION}'),
