@@ -7,6 +7,7 @@
 #include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
+#include "fs/device.h"
 #include "fs/dotapi/events.h"
 #include "fs/dotapi/responses.h"
 #include "fs/dotapi/select.h"
@@ -48,7 +49,9 @@
 struct program {
 	struct options options;
 	struct mount mount;
-	char *mountpoint; /* absolute */
+	char *mountpoint;  /* absolute; NULL: who mounted the device knows it alone */
+	int device_fd;	   /* -1: we mount */
+	bool device_taken; /* by the session */
 	struct fuse_session *_Atomic session;
 	int ready_fd;		/* to the process that waits for us, or -1 */
 	int unmounter_fd;	/* -1: none */
@@ -104,6 +107,31 @@ static int check_mountpoint(const char *path)
 	if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev && !is_automount(path))
 		return complain(-EBUSY, "%s: something is mounted there already", path);
 	return 0;
+}
+
+/* Somebody else has mounted it already; and it answers only once we do. */
+static int take_device(struct program *p)
+{
+	struct options *o = &p->options;
+
+	if (!device_is_fuse(p->device_fd))
+		return complain(-EINVAL, "%s: that is no /dev/fuse", o->mountpoint);
+	p->mountpoint = device_mountpoint(p->device_fd);
+	/* A mount that is read-only for the kernel, or isn't found, is none that can be announced on. */
+	o->noevents = o->noevents || o->ro || !p->mountpoint;
+	return 0;
+}
+
+/* Who mounted it has left the end to us, and perhaps the right to it. */
+static void give_up_device(struct program *p)
+{
+	if (!p->device_taken)
+		close(p->device_fd);
+	if (!p->mountpoint || !mount_is_dead(p->mountpoint))
+		return;
+	mount_remove_dead(p->mountpoint);
+	if (mount_is_dead(p->mountpoint))
+		log_notice("%s is left to be unmounted: this process may not", p->mountpoint);
 }
 
 /* ---- going to the background ---- */
@@ -175,6 +203,8 @@ static int go_to_background(struct program *p)
 		return complain(-errno, "fork: %s", strerror(errno));
 	if (pid > 0) {
 		close(fds[1]);
+		if (p->device_fd >= 0)
+			close(p->device_fd);
 		_exit(wait_for_child(pid, fds[0]));
 	}
 	close(fds[0]);
@@ -210,6 +240,15 @@ static void tell_status(struct program *p)
 		streams, inode_count(p->mount.inodes));
 }
 
+static void tell_ready(struct program *p)
+{
+	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
+	if (p->ready_fd >= 0)
+		leave_terminal(p);
+	tell_status(p);
+	service_notify("READY=1");
+}
+
 /*
  * The mount is up once the kernel has an answer to INIT, and gets others: this thread asks for one,
  * as whoever comes next will. A session that comes to nothing answers it with an error.
@@ -219,14 +258,15 @@ static void *wait_until_mounted(void *arg)
 	struct program *p = arg;
 	struct statfs st;
 
-	if (statfs(p->mountpoint, &st) < 0 || st.f_type != FUSE_SUPER_MAGIC)
-		return NULL;
-	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
-	if (p->ready_fd >= 0)
-		leave_terminal(p);
-	tell_status(p);
-	service_notify("READY=1");
+	if (statfs(p->mountpoint, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC)
+		tell_ready(p);
 	return NULL;
+}
+
+/* Where nobody knows its path, nothing can be asked for. */
+static void on_init(void *arg)
+{
+	tell_ready(arg);
 }
 
 static int load_config(struct program *p)
@@ -584,12 +624,19 @@ static int open_session(struct program *p)
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
 		return -EINVAL; /* libfuse has said why */
-	if (p->options.auto_unmount)
+	if (p->options.auto_unmount && p->mountpoint) {
 		p->unmounter_fd = unmounter_start(p->mountpoint);
-	if (p->options.auto_unmount && p->unmounter_fd < 0)
-		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
-	if (fuse_session_mount(p->session, p->mountpoint) < 0)
+		if (p->unmounter_fd < 0)
+			return complain(
+				p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
+	}
+	/* libfuse knows /dev/fd/N, too. */
+	if (fuse_session_mount(
+		    p->session, p->device_fd < 0 ? p->mountpoint : p->options.mountpoint) < 0)
 		return -EIO;
+	p->device_taken = p->device_fd >= 0;
+	if (!p->mountpoint)
+		session_on_init(on_init, p);
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
@@ -604,10 +651,12 @@ static int serve(struct program *p)
 	int r;
 
 	let_main_be_woken();
-	r = -pthread_create(&p->waiter, NULL, wait_until_mounted, p);
-	if (r < 0)
+	p->waits = p->mountpoint;
+	r = p->waits ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
+	if (r < 0) {
+		p->waits = false;
 		return complain_of_thread(r);
-	p->waits = true;
+	}
 	if (p->options.single_threaded) {
 		r = fuse_session_loop(p->session);
 	} else {
@@ -706,6 +755,9 @@ static int run(struct program *p)
 		r = open_session(p);
 	if (r == 0) {
 		tell_of_callers(p);
+		if (!p->mountpoint)
+			log_notice("where it is mounted isn't known here: changes raise no inotify "
+				   "events");
 		r = serve(p);
 	}
 	end_supervisor(p);
@@ -781,9 +833,13 @@ static int prepare(struct program *p)
 	int r = set_up_log(&p->options);
 
 	descriptors_raise();
-	if (r == 0)
+	p->device_fd = device_open(p->options.mountpoint);
+	if (r == 0 && p->device_fd >= 0)
+		r = take_device(p);
+	else if (r == 0)
 		r = check_mountpoint(p->options.mountpoint);
-	p->mountpoint = r == 0 ? realpath(p->options.mountpoint, NULL) : NULL;
+	if (r == 0 && p->device_fd < 0)
+		p->mountpoint = realpath(p->options.mountpoint, NULL);
 	return r < 0 ? r : load_config(p);
 }
 
@@ -800,7 +856,7 @@ static int start(struct program *p)
 
 int main(int argc, char *argv[])
 {
-	struct program p = {.ready_fd = -1, .unmounter_fd = -1};
+	struct program p = {.ready_fd = -1, .unmounter_fd = -1, .device_fd = -1};
 	int status = EXIT_SUCCESS;
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
@@ -827,6 +883,8 @@ int main(int argc, char *argv[])
 		status = EXIT_FAILURE; /* no refusal of the server's, whatever the errno */
 	else
 		status = exit_status(start(&p));
+	if (p.device_fd >= 0)
+		give_up_device(&p);
 	config_free(p.mount.config);
 	free(p.mountpoint);
 	options_release(&p.options);

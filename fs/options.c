@@ -450,7 +450,7 @@ static const char *why_refused(const char *item)
 		{"attr_timeout=", "the kernel's caches are kept true by the watch"},
 		{"negative_timeout=", "the kernel's caches are kept true by the watch"},
 		{"nonempty", "a mount over anything is possible without it"},
-		{"drop_privileges", "mount -t fuse.imagestreamfs does without it: use setuid="}};
+		{"drop_privileges", "mount -t fuse.imagestreamfs does that: see mount.fuse3(8)"}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
 		if (str_has_prefix(item, refused[i][0]))

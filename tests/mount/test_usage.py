@@ -112,6 +112,8 @@ TABLE = [
     # the mountpoint
     ("--kubeconfig K D/missing", OTHER, "D/missing: No such file or directory"),
     ("--kubeconfig K D/kubeconfig", OTHER, "D/kubeconfig: not a directory"),
+    ("--kubeconfig K /dev/fd/0", OTHER, "/dev/fd/0: that is no /dev/fuse"),
+    ("--kubeconfig K /dev/fd/77", OTHER, "/dev/fd/77: that is no /dev/fuse"),
     ("--kubeconfig K /proc", OTHER, "/proc: something is mounted there already"),
     ("--kubeconfig K --log-file D/missing/log M", OTHER,
      "--log-file: D/missing/log: No such file or directory"),
