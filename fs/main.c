@@ -16,6 +16,7 @@
 #include "fs/ops/session.h"
 #include "fs/options.h"
 #include "fs/progress.h"
+#include "fs/publish/remount.h"
 #include "fs/save/deleted.h"
 #include "fs/save/save.h"
 #include "fs/service.h"
@@ -608,6 +609,17 @@ static char *name_options(const char *name)
 	return xasprintf("-o%s,subtype=imagestreamfs", options);
 }
 
+/* The mount table says ro, and nobody but the announcer gets as far as the program with a change. */
+static void show_read_only(struct program *p)
+{
+	int r = remount_read_only(p->mountpoint);
+
+	if (r == 0)
+		announce_set_read_only(p->mount.announce);
+	else /* it refuses all changes itself */
+		log_info("the kernel takes the mount for writable: %s", strerror(-r));
+}
+
 static int open_session(struct program *p)
 {
 	struct kernel_notify notify = {
@@ -620,6 +632,8 @@ static int open_session(struct program *p)
 	if (p->options.max_read)
 		fuse_opt_add_arg(&p->options.fuse, max_read);
 	p->mount.max_read = p->options.max_read;
+	if (p->mount.read_only && !p->mount.announce)
+		fuse_opt_add_arg(&p->options.fuse, "-oro");
 	fuse_opt_add_arg(&p->options.fuse, name);
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
@@ -639,6 +653,8 @@ static int open_session(struct program *p)
 		session_on_init(on_init, p);
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
+	if (p->mount.read_only && p->mount.announce && p->device_fd < 0)
+		show_read_only(p);
 	notify.arg = p->session;
 	kernel_set_notify(p->mount.kernel, &notify);
 	publish_wake(p->mount.publisher); /* there is something to announce to */

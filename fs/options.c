@@ -156,7 +156,12 @@ static const struct row rows[] = {
 		"server's, and the files go on showing what it has.\n"
 		"A server before Kubernetes 1.13 is asked nothing.\n"},
 	{"read-only", 0, NULL, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed",
-		"Nothing can be changed.\n"},
+		"Nothing can be changed.\n"
+		"The mount table says so, too\n"
+		".Pq Sy ro ,\n"
+		"where root mounts it, and for others with\n"
+		".Fl -noevents :\n"
+		"without the right to it the kernel would raise no events.\n"},
 	{"noevents", 0, NULL, TYPE_FLAG, FIELD(noevents), NULL,
 		"no inotify events for changes made on the server",
 		"No inotify events for changes made on the server, and no helper process; names\n"
@@ -166,7 +171,8 @@ static const struct row rows[] = {
 		"cost",
 		"Read-only, and the kernel opens files by itself: warm reads cost what they cost\n"
 		"on tmpfs.\n"
-		"Writing fails at the first write instead of at open, a large file that changes\n"
+		"For an ordinary user writing fails at the first write only, not at open; a\n"
+		"large file that changes\n"
 		"while it is read may mix versions, and\n"
 		".Pa .api\n"
 		"is absent.\n"},

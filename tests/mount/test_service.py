@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import conftest
-from events import announcers
+from events import Inotify, announcers
 from conftest import TOP, is_mounted, unmount, wait_for
 from stopwatch import Stopwatch
 
@@ -563,6 +563,51 @@ def test_one_namespace(server, start_mount, words):
 def test_read_only(server, start_mount, words, writable):
     mount = start_mount(server, *words)
     assert os.access(mount / "shop/web/spec.json", os.W_OK) == writable
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has a mount that is read-only for others alone")
+@pytest.mark.parametrize("words", [["--read-only"], ["-o", "ro"], ["-o", "noopen"], ["-o", "ro,noevents"]])
+def test_a_read_only_mount_shows_ro(server, start_mount, words):
+    """And what changes on the server raises its events all the same."""
+    mount = start_mount(server, *words)
+    assert os.statvfs(mount.path).f_flag & os.ST_RDONLY  # it answers: now it is as it will be
+    assert source(mount.path)[1].split(",")[0] == "ro"
+    for what in (lambda: os.mkdir(mount / "dev/new"), lambda: open(mount / "shop/web/spec.json", "w"),
+                 lambda: os.rmdir(mount / "shop/web")):
+        with conftest.fails(errno.EROFS):
+            what()
+    if "noevents" not in words[-1]:
+        with contextlib.closing(Inotify()) as seen:
+            for watched in ("dev", "shop/web"):
+                os.listdir(mount / watched)
+                seen.add(mount / watched, watched)
+            for change, event in (
+                    (lambda: server.create("dev", "appears"), ("dev", "appears", "CREATE|ISDIR")),
+                    (lambda: server.label("shop", "web", changed="yes"),
+                     ("shop/web", "metadata.json", "MODIFY")),
+                    (lambda: server.delete("dev", "appears"), ("dev", "appears", "DELETE|ISDIR"))):
+                change()
+                assert seen.until(lambda one: one == event, SECONDS), event
+
+
+def test_a_read_only_mount_of_a_user(server, mountpoint):
+    """Without the right to such a mount the program alone refuses: the events are worth more."""
+    if not ROOT:
+        pytest.skip("only root becomes somebody else")
+    server.kubeconfig.parent.chmod(0o755)
+    server.kubeconfig.chmod(0o644)
+    for path in (mountpoint.parent, mountpoint):
+        path.chmod(0o755)
+        shutil.chown(path, "nobody")
+    for words, flag in ((["--read-only"], "rw"), (["--read-only", "--noevents"], "ro")):
+        nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        subprocess.run([*nobody, conftest.PROGRAM, "--kubeconfig", server.kubeconfig, *words,
+                        mountpoint], check=True, stdin=subprocess.DEVNULL)
+        assert source(mountpoint)[1].split(",")[0] == flag
+        done = subprocess.run([*nobody, "mkdir", mountpoint / "dev/new"], capture_output=True, text=True,
+                              check=False)
+        assert "Read-only file system" in done.stderr
+        unmount(mountpoint)
 
 
 @pytest.mark.parametrize("text", ["0", "1m30s", "1.5h", "90", "2500ms", "1h0m0s"])
