@@ -9,6 +9,7 @@
 #include "client/log.h"
 #include "fs/device.h"
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/pushed.h"
 #include "fs/dotapi/responses.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/modes.h"
@@ -511,6 +512,7 @@ static void make_mount(struct program *p)
 	m->acts = acts_new();
 	m->history = history_new();
 	m->events = events_new();
+	m->pushed = pushed_new();
 	m->responses = responses_new();
 	m->selections = selections_new();
 	m->deleted = deleted_new(m->config->server, m->journal);
@@ -519,8 +521,8 @@ static void make_mount(struct program *p)
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
 	m->kernel = kernel_new(m->shown, m->inodes);
-	m->publisher = publish_new(&(struct publish_parts){
-		m->shown, m->inodes, m->kernel, m->acts, m->announce, m->noopen});
+	m->publisher = publish_new(&(struct publish_parts){m->shown, m->inodes, m->kernel, m->acts,
+		m->announce, m->noopen, pushed_note, m->pushed});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -739,6 +741,7 @@ static void release(struct program *p)
 	acts_free(m->acts);
 	history_free(m->history);
 	events_free(m->events);
+	pushed_free(m->pushed);
 	responses_free(m->responses);
 	selections_free(m->selections);
 	rejects_free(m->rejects);

@@ -502,6 +502,29 @@ def test_metrics_of_failed_imports(start_server, start_mount):
     assert found == [('namespace="dev"', "3")]
 
 
+def test_metrics_of_pushes(server, mount):
+    """Each once, whoever brings it; what was there isn't one, nor is a change of anything else."""
+    def pushes():
+        return dict(re.findall(r"^imagestreamfs_pushes_total\{namespace=\"(.*)\"\} (\d+)$",
+                               (mount / ".api/metrics").read_text(), re.M))
+
+    assert pushes() == {}
+    for _ in range(3):
+        server.control("POST", "bulk", [{"op": "touch-image", "namespace": "shop", "name": "api"}])
+    server.control("POST", "bulk", [{"op": "touch-image", "namespace": "prod", "name": "web"}])
+    server.label("dev", "scratch", changed="yes")
+    server.create("dev", "new")
+    wait_for(lambda: pushes() == {"shop": "3", "prod": "1"}, SECONDS, f"the pushes: {pushes()}")
+    (mount / ".api/refresh").write_text("now\n")
+    status = json.loads((mount / "dev/new/status.json").read_text())
+    image = "sha256:" + "7" * 64
+    status["tags"] = [{"tag": "latest", "items": [{
+        "created": "2020-01-01T00:00:00Z", "dockerImageReference": f"registry.example/new@{image}",
+        "image": image, "generation": 1}]}]
+    (mount / "dev/new/status.json").write_text(json.dumps(status))  # a save of our own
+    assert pushes() == {"shop": "3", "prod": "1", "dev": "1"}
+
+
 def test_metrics(server, mount):
     parser = pytest.importorskip("prometheus_client.parser")
     families = collections.OrderedDict(
@@ -570,8 +593,8 @@ def test_read_only(server, start_mount, words, writable):
 def test_a_read_only_mount_shows_ro(server, start_mount, words):
     """And what changes on the server raises its events all the same."""
     mount = start_mount(server, *words)
-    assert os.statvfs(mount.path).f_flag & os.ST_RDONLY  # it answers: now it is as it will be
     assert source(mount.path)[1].split(",")[0] == "ro"
+    assert os.statvfs(mount.path).f_flag & os.ST_RDONLY
     for what in (lambda: os.mkdir(mount / "dev/new"), lambda: open(mount / "shop/web/spec.json", "w"),
                  lambda: os.rmdir(mount / "shop/web")):
         with conftest.fails(errno.EROFS):
