@@ -233,13 +233,29 @@ static void leave_terminal(struct program *p)
 		log_info("the process that started us has gone");
 }
 
+/* How long ago the tree was last known to be true, in seconds: the longest of what is watched. */
+static double age(struct program *p)
+{
+	_cleanup_json_ json_t *scopes = reflector_status(p->mount.reflector);
+	const json_t *scope;
+	double oldest = 0;
+	size_t i;
+
+	json_array_foreach(scopes, i, scope) {
+		double seconds = json_number_value(json_object_get(scope, "ageSeconds"));
+
+		oldest = seconds > oldest ? seconds : oldest;
+	}
+	return oldest;
+}
+
 static void tell_status(struct program *p)
 {
 	size_t namespaces, streams, bytes;
 
 	store_counts(p->mount.store, &namespaces, &streams, &bytes);
-	service_notify("STATUS=%zu namespaces, %zu imagestreams, %zu inodes known", namespaces,
-		streams, inode_count(p->mount.inodes));
+	service_notify("STATUS=%zu namespaces, %zu imagestreams, %zu inodes known, true %.0f s ago",
+		namespaces, streams, inode_count(p->mount.inodes), age(p));
 }
 
 static void tell_ready(struct program *p)
@@ -403,6 +419,16 @@ static bool is_short(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN;
 }
 
+/* The flags that a refusal of TLS may be about. */
+static const char *tls_flags(const struct config_flags *f)
+{
+	if (f->certificate_authority && f->tls_server_name)
+		return "--certificate-authority, --tls-server-name: ";
+	if (f->certificate_authority)
+		return "--certificate-authority: ";
+	return f->tls_server_name ? "--tls-server-name: " : "";
+}
+
 static int connect_to_server(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -423,7 +449,9 @@ static int connect_to_server(struct program *p)
 		free(steal_ptr(error));
 		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	}
-	return r < 0 ? complain(r, "%s", error) : 0;
+	if (r < 0)
+		return complain(r, "%s%s", r == -EPROTO ? tls_flags(&p->options.flags) : "", error);
+	return 0;
 }
 
 /* The store's listener. */
@@ -575,6 +603,8 @@ static int fill(struct program *p)
 	progress_end(progress);
 	if (r == -EINVAL && p->options.selector)
 		return complain(r, "--selector %s: %s", p->options.selector, error);
+	if (r == -ENOENT && p->options.namespaces)
+		return complain(r, "--namespace: %s", error);
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
@@ -663,18 +693,21 @@ static int open_session(struct program *p)
 	return 0;
 }
 
+/* Where the path isn't known, on_init is the one who knows. */
+static int start_waiter(struct program *p)
+{
+	int r = p->mountpoint ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
+
+	p->waits = p->mountpoint && r == 0;
+	return r < 0 ? complain_of_thread(r) : 0;
+}
+
 static int serve(struct program *p)
 {
 	struct fuse_loop_config *config;
 	int r;
 
 	let_main_be_woken();
-	p->waits = p->mountpoint;
-	r = p->waits ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
-	if (r < 0) {
-		p->waits = false;
-		return complain_of_thread(r);
-	}
 	if (p->options.single_threaded) {
 		r = fuse_session_loop(p->session);
 	} else {
@@ -754,8 +787,20 @@ static void release(struct program *p)
 	journal_free(m->journal);
 }
 
+/* What became of the session. One that ends by itself before it is ready has come to nothing. */
+static int outcome(const struct program *p, int r)
+{
+	if (r == 0 && (atomic_load(&p->ready) || atomic_load(&p->mount.ending)))
+		return 0;
+	if (atomic_load(&p->ready))
+		return complain(-EIO, "the session with the kernel broke: %s", strerror(-r));
+	return complain(-EIO, "the kernel gave the mount up before it was ready%s%s",
+		r < 0 ? ": " : "", r < 0 ? strerror(-r) : "");
+}
+
 static int run(struct program *p)
 {
+	bool served = false;
 	int r = http_global_init();
 
 	if (r == 0)
@@ -772,18 +817,21 @@ static int run(struct program *p)
 	r = fill(p);
 	if (r == 0)
 		r = open_session(p);
+	if (r == 0)
+		r = start_waiter(p);
 	if (r == 0) {
 		tell_of_callers(p);
 		if (!p->mountpoint)
 			log_notice("where it is mounted isn't known here: changes raise no inotify "
 				   "events");
 		r = serve(p);
+		served = true;
 	}
 	end_supervisor(p);
 out:
 	release(p);
 	http_global_cleanup();
-	return r;
+	return served ? outcome(p, r) : r;
 }
 
 /* libfuse's own messages, in one line like ours. */

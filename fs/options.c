@@ -427,7 +427,10 @@ static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype
 static bool is_for_mount(const char *item)
 {
 	static const char *const words[] = {"_netdev", "auto", "noauto", "user", "nouser", "users",
-		"owner", "group", "nofail", "defaults", "default_permissions"};
+		"owner", "group", "nofail", "defaults", "default_permissions",
+		/* reading moves no time here */
+		"relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
+		"lazytime", "nolazytime"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (streq(item, words[i]))
@@ -455,6 +458,12 @@ static const char *why_refused(const char *item)
 		{"entry_timeout=", "the kernel's caches are kept true by the watch"},
 		{"attr_timeout=", "the kernel's caches are kept true by the watch"},
 		{"negative_timeout=", "the kernel's caches are kept true by the watch"},
+		{"ac_attr_timeout=", "the kernel's caches are kept true by the watch"},
+		{"noforget", "a file has its inode number as long as its object lives"},
+		{"remember=", "a file has its inode number as long as its object lives"},
+		{"modules=", "no other filesystem can be put on top of it"},
+		{"blksize=", "there is no block device"},
+		{"setuid=", "mount -t fuse.imagestreamfs does that: see mount.fuse3(8)"},
 		{"nonempty", "a mount over anything is possible without it"},
 		{"drop_privileges", "mount -t fuse.imagestreamfs does that: see mount.fuse3(8)"}};
 

@@ -20,6 +20,7 @@ from conftest import is_mounted, unmount, wait_for
 
 TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
+MNT_FORCE = 1
 NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 FSTAB_OPTIONS = "_netdev,noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=60"
 
@@ -150,6 +151,26 @@ def test_a_device_and_a_start_that_fails(server, mountpoint):
                                  stderr=subprocess.PIPE, text=True, pass_fds=[fd])
     assert "Failed to connect" in child.communicate(timeout=60)[1] and child.returncode == 4
     assert not is_mounted(mountpoint)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+@pytest.mark.parametrize("where", [["-f"], []], ids=["foreground", "background"])
+def test_an_init_that_fails(server, mountpoint, where):
+    """The kernel gives the connection up before it is answered: no mount, and that isn't 0."""
+    server.fault(path="/imagestreams", hang=True, count=100)
+    with mounted_device(mountpoint) as fd:
+        child = subprocess.Popen([conftest.PROGRAM, *where, "--kubeconfig", server.kubeconfig,
+                                  "--request-timeout=5m", f"/dev/fd/{fd}"], stdin=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True, pass_fds=[fd])
+    try:
+        wait_for(lambda: any("imagestreams" in name for name in server.counts()), 60, "the list")
+        assert ctypes.CDLL(None).umount2(bytes(mountpoint), MNT_FORCE) == 0
+        server.control("DELETE", "faults")
+        said = child.communicate(timeout=60)[1].splitlines()
+    finally:
+        child.kill()
+    assert child.returncode == 1 and len(said) == 1, said
+    assert "the kernel gave the mount up before it was ready" in said[0]
 
 
 # umount(8) would look at it first, and nobody answers yet.

@@ -107,6 +107,13 @@ TABLE = [
     ("-o clone_fd M", USAGE, "-o clone_fd: one descriptor is enough"),
     ("-o max_threads=3 M", USAGE, "-o max_threads=3: the program has as many threads"),
     ("-o max_background=3 M", USAGE, "-o max_background=3: the kernel's own limit is used"),
+    ("-o blksize=512 M", USAGE, "-o blksize=512: there is no block device"),
+    ("-o ac_attr_timeout=1 M", USAGE, "-o ac_attr_timeout=1: the kernel's caches are kept true"),
+    ("-o noforget M", USAGE, "-o noforget: a file has its inode number as long as its object lives"),
+    ("-o remember=9 M", USAGE, "-o remember=9: a file has its inode number as long as its object"),
+    ("-o modules=subdir M", USAGE, "-o modules=subdir: no other filesystem can be put on top of it"),
+    ("-o setuid=nobody M", USAGE, "-o setuid=nobody: mount -t fuse.imagestreamfs does that"),
+    ("-o drop_privileges M", USAGE, "-o drop_privileges: mount -t fuse.imagestreamfs does that"),
     ("-o blkdev M", USAGE, "-o blkdev: there is no block device"),
     ("-o noopen,allow_other,umask=077 M", USAGE, "such a umask would be in vain"),
     # the mountpoint
@@ -306,6 +313,17 @@ def test_not_found(place, answering):
 def test_a_refused_selector(server, place):
     refused(run(place, f"--kubeconfig {server.kubeconfig} -l a=b=c M"), OTHER,
             "--selector a=b=c: ", place)
+
+
+@pytest.mark.parametrize("words, status, sentence", [
+    ("-n nosuch", OTHER, '--namespace: '), ("-n nosuch", OTHER, 'namespaces "nosuch" not found'),
+    ("--tls-server-name foo", AWAY, "--tls-server-name: https://"),
+    ("--certificate-authority CA", AWAY, "--certificate-authority: https://"),
+    ("--certificate-authority CA --tls-server-name foo", AWAY,
+     "--certificate-authority, --tls-server-name: https://")])
+def test_a_flag_that_the_server_refuses(server, start_server, place, words, status, sentence):
+    words = words.replace("CA", str(start_server().ca) if "CA" in words else "")
+    refused(run(place, f"--kubeconfig {server.kubeconfig} {words} M"), status, sentence, place)
 
 
 LOG_IN = "it may have expired; `oc login` gets a new one"
