@@ -7,7 +7,9 @@
 #include "client/clock.h"
 #include "client/descriptors.h"
 #include "client/log.h"
+#include "fs/device.h"
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/pushed.h"
 #include "fs/dotapi/responses.h"
 #include "fs/dotapi/select.h"
 #include "fs/mount/modes.h"
@@ -15,6 +17,7 @@
 #include "fs/ops/session.h"
 #include "fs/options.h"
 #include "fs/progress.h"
+#include "fs/publish/remount.h"
 #include "fs/save/deleted.h"
 #include "fs/save/save.h"
 #include "fs/service.h"
@@ -49,7 +52,9 @@
 struct program {
 	struct options options;
 	struct mount mount;
-	char *mountpoint; /* absolute */
+	char *mountpoint;  /* absolute; NULL: who mounted the device knows it alone */
+	int device_fd;	   /* -1: we mount */
+	bool device_taken; /* by the session */
 	struct fuse_session *_Atomic session;
 	int ready_fd;		/* to the process that waits for us, or -1 */
 	int unmounter_fd;	/* -1: none */
@@ -105,6 +110,31 @@ static int check_mountpoint(const char *path)
 	if (stat(above, &parent) == 0 && parent.st_dev != st.st_dev && !is_automount(path))
 		return complain(-EBUSY, "%s: something is mounted there already", path);
 	return 0;
+}
+
+/* Somebody else has mounted it already; and it answers only once we do. */
+static int take_device(struct program *p)
+{
+	struct options *o = &p->options;
+
+	if (!device_is_fuse(p->device_fd))
+		return complain(-EINVAL, "%s: that is no /dev/fuse", o->mountpoint);
+	p->mountpoint = device_mountpoint(p->device_fd);
+	/* A mount that is read-only for the kernel, or isn't found, is none that can be announced on. */
+	o->noevents = o->noevents || o->ro || !p->mountpoint;
+	return 0;
+}
+
+/* Who mounted it has left the end to us, and perhaps the right to it. */
+static void give_up_device(struct program *p)
+{
+	if (!p->device_taken)
+		close(p->device_fd);
+	if (!p->mountpoint || !mount_is_dead(p->mountpoint))
+		return;
+	mount_remove_dead(p->mountpoint);
+	if (mount_is_dead(p->mountpoint))
+		log_notice("%s is left to be unmounted: this process may not", p->mountpoint);
 }
 
 /* ---- going to the background ---- */
@@ -176,6 +206,8 @@ static int go_to_background(struct program *p)
 		return complain(-errno, "fork: %s", strerror(errno));
 	if (pid > 0) {
 		close(fds[1]);
+		if (p->device_fd >= 0)
+			close(p->device_fd);
 		_exit(wait_for_child(pid, fds[0]));
 	}
 	close(fds[0]);
@@ -202,13 +234,38 @@ static void leave_terminal(struct program *p)
 		log_info("the process that started us has gone");
 }
 
+/* How long ago the tree was last known to be true, in seconds: the longest of what is watched. */
+static double age(struct program *p)
+{
+	_cleanup_json_ json_t *scopes = reflector_status(p->mount.reflector);
+	const json_t *scope;
+	double oldest = 0;
+	size_t i;
+
+	json_array_foreach(scopes, i, scope) {
+		double seconds = json_number_value(json_object_get(scope, "ageSeconds"));
+
+		oldest = seconds > oldest ? seconds : oldest;
+	}
+	return oldest;
+}
+
 static void tell_status(struct program *p)
 {
 	size_t namespaces, streams, bytes;
 
 	store_counts(p->mount.store, &namespaces, &streams, &bytes);
-	service_notify("STATUS=%zu namespaces, %zu imagestreams, %zu inodes known", namespaces,
-		streams, inode_count(p->mount.inodes));
+	service_notify("STATUS=%zu namespaces, %zu imagestreams, %zu inodes known, true %.0f s ago",
+		namespaces, streams, inode_count(p->mount.inodes), age(p));
+}
+
+static void tell_ready(struct program *p)
+{
+	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
+	if (p->ready_fd >= 0)
+		leave_terminal(p);
+	tell_status(p);
+	service_notify("READY=1");
 }
 
 /*
@@ -220,14 +277,15 @@ static void *wait_until_mounted(void *arg)
 	struct program *p = arg;
 	struct statfs st;
 
-	if (statfs(p->mountpoint, &st) < 0 || st.f_type != FUSE_SUPER_MAGIC)
-		return NULL;
-	atomic_store(&p->ready, true); /* first: then the supervisor knows why the pipe ends */
-	if (p->ready_fd >= 0)
-		leave_terminal(p);
-	tell_status(p);
-	service_notify("READY=1");
+	if (statfs(p->mountpoint, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC)
+		tell_ready(p);
 	return NULL;
+}
+
+/* Where nobody knows its path, nothing can be asked for. */
+static void on_init(void *arg)
+{
+	tell_ready(arg);
 }
 
 static int load_config(struct program *p)
@@ -362,6 +420,16 @@ static bool is_short(int r)
 	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -EAGAIN;
 }
 
+/* The flags that a refusal of TLS may be about. */
+static const char *tls_flags(const struct config_flags *f)
+{
+	if (f->certificate_authority && f->tls_server_name)
+		return "--certificate-authority, --tls-server-name: ";
+	if (f->certificate_authority)
+		return "--certificate-authority: ";
+	return f->tls_server_name ? "--tls-server-name: " : "";
+}
+
 static int connect_to_server(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -382,7 +450,9 @@ static int connect_to_server(struct program *p)
 		free(steal_ptr(error));
 		r = api_connect(m->login, m->journal, timeout, p->start_deadline, &m->api, &error);
 	}
-	return r < 0 ? complain(r, "%s", error) : 0;
+	if (r < 0)
+		return complain(r, "%s%s", r == -EPROTO ? tls_flags(&p->options.flags) : "", error);
+	return 0;
 }
 
 /* The store's listener. */
@@ -472,6 +542,7 @@ static void make_mount(struct program *p)
 	m->acts = acts_new();
 	m->history = history_new();
 	m->events = events_new();
+	m->pushed = pushed_new();
 	m->responses = responses_new();
 	m->selections = selections_new();
 	m->deleted = deleted_new(m->config->server, m->journal);
@@ -480,8 +551,8 @@ static void make_mount(struct program *p)
 	/* What the kernel keeps it gives to everybody. */
 	m->seconds = m->strict ? 0 : m->announce ? NAMEI_FOREVER : NAMEI_SECONDS;
 	m->kernel = kernel_new(m->shown, m->inodes);
-	m->publisher = publish_new(&(struct publish_parts){
-		m->shown, m->inodes, m->kernel, m->acts, m->announce, m->noopen});
+	m->publisher = publish_new(&(struct publish_parts){m->shown, m->inodes, m->kernel, m->acts,
+		m->announce, m->noopen, pushed_note, m->pushed});
 	m->store = store_new(on_change, m);
 	publish_set_store(m->publisher, m->store);
 	m->rights = rights_new(
@@ -534,6 +605,8 @@ static int fill(struct program *p)
 	progress_end(progress);
 	if (r == -EINVAL && p->options.selector)
 		return complain(r, "--selector %s: %s", p->options.selector, error);
+	if (r == -ENOENT && p->options.namespaces)
+		return complain(r, "--namespace: %s", error);
 	if (r < 0)
 		return complain(r, "%s", error);
 	publish_wait(m->publisher, NULL, PUBLISH_SHOWN, NULL, INT64_MAX);
@@ -570,6 +643,17 @@ static char *name_options(const char *name)
 	return xasprintf("-o%s,subtype=imagestreamfs", options);
 }
 
+/* The mount table says ro, and nobody but the announcer gets as far as the program with a change. */
+static void show_read_only(struct program *p)
+{
+	int r = remount_read_only(p->mountpoint);
+
+	if (r == 0)
+		announce_set_read_only(p->mount.announce);
+	else /* it refuses all changes itself */
+		log_info("the kernel takes the mount for writable: %s", strerror(-r));
+}
+
 static int open_session(struct program *p)
 {
 	struct kernel_notify notify = {
@@ -582,18 +666,29 @@ static int open_session(struct program *p)
 	if (p->options.max_read)
 		fuse_opt_add_arg(&p->options.fuse, max_read);
 	p->mount.max_read = p->options.max_read;
+	if (p->mount.read_only && !p->mount.announce)
+		fuse_opt_add_arg(&p->options.fuse, "-oro");
 	fuse_opt_add_arg(&p->options.fuse, name);
 	p->session = fuse_session_new(&p->options.fuse, &ops, sizeof(ops), &p->mount);
 	if (!p->session)
 		return -EINVAL; /* libfuse has said why */
-	if (p->options.auto_unmount)
+	if (p->options.auto_unmount && p->mountpoint) {
 		p->unmounter_fd = unmounter_start(p->mountpoint);
-	if (p->options.auto_unmount && p->unmounter_fd < 0)
-		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
-	if (fuse_session_mount(p->session, p->mountpoint) < 0)
+		if (p->unmounter_fd < 0)
+			return complain(
+				p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
+	}
+	/* libfuse knows /dev/fd/N, too. */
+	if (fuse_session_mount(
+		    p->session, p->device_fd < 0 ? p->mountpoint : p->options.mountpoint) < 0)
 		return -EIO;
+	p->device_taken = p->device_fd >= 0;
+	if (!p->mountpoint)
+		session_on_init(on_init, p);
 	if (session_allow_parallel_dirops(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
+	if (p->mount.read_only && p->mount.announce && p->device_fd < 0)
+		show_read_only(p);
 	notify.arg = p->session;
 	kernel_set_notify(p->mount.kernel, &notify);
 	publish_wake(p->mount.publisher); /* there is something to announce to */
@@ -616,6 +711,15 @@ static long count_threads(const struct options *o)
 	return CPU_COUNT(&ours) <= 2 ? 1 : FUSE_THREADS;
 }
 
+/* Where the path isn't known, on_init is the one who knows. */
+static int start_waiter(struct program *p)
+{
+	int r = p->mountpoint ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
+
+	p->waits = p->mountpoint && r == 0;
+	return r < 0 ? complain_of_thread(r) : 0;
+}
+
 static int serve(struct program *p)
 {
 	long threads = count_threads(&p->options);
@@ -623,10 +727,6 @@ static int serve(struct program *p)
 	int r;
 
 	let_main_be_woken();
-	r = -pthread_create(&p->waiter, NULL, wait_until_mounted, p);
-	if (r < 0)
-		return complain_of_thread(r);
-	p->waits = true;
 	if (threads == 1) {
 		r = fuse_session_loop(p->session);
 	} else {
@@ -693,6 +793,7 @@ static void release(struct program *p)
 	acts_free(m->acts);
 	history_free(m->history);
 	events_free(m->events);
+	pushed_free(m->pushed);
 	responses_free(m->responses);
 	selections_free(m->selections);
 	rejects_free(m->rejects);
@@ -706,8 +807,20 @@ static void release(struct program *p)
 	journal_free(m->journal);
 }
 
+/* What became of the session. One that ends by itself before it is ready has come to nothing. */
+static int outcome(const struct program *p, int r)
+{
+	if (r == 0 && (atomic_load(&p->ready) || atomic_load(&p->mount.ending)))
+		return 0;
+	if (atomic_load(&p->ready))
+		return complain(-EIO, "the session with the kernel broke: %s", strerror(-r));
+	return complain(-EIO, "the kernel gave the mount up before it was ready%s%s",
+		r < 0 ? ": " : "", r < 0 ? strerror(-r) : "");
+}
+
 static int run(struct program *p)
 {
+	bool served = false;
 	int r = http_global_init();
 
 	if (r == 0)
@@ -724,15 +837,21 @@ static int run(struct program *p)
 	r = fill(p);
 	if (r == 0)
 		r = open_session(p);
+	if (r == 0)
+		r = start_waiter(p);
 	if (r == 0) {
 		tell_of_callers(p);
+		if (!p->mountpoint)
+			log_notice("where it is mounted isn't known here: changes raise no inotify "
+				   "events");
 		r = serve(p);
+		served = true;
 	}
 	end_supervisor(p);
 out:
 	release(p);
 	http_global_cleanup();
-	return r;
+	return served ? outcome(p, r) : r;
 }
 
 /* libfuse's own messages, in one line like ours. */
@@ -801,9 +920,13 @@ static int prepare(struct program *p)
 	int r = set_up_log(&p->options);
 
 	descriptors_raise();
-	if (r == 0)
+	p->device_fd = device_open(p->options.mountpoint);
+	if (r == 0 && p->device_fd >= 0)
+		r = take_device(p);
+	else if (r == 0)
 		r = check_mountpoint(p->options.mountpoint);
-	p->mountpoint = r == 0 ? realpath(p->options.mountpoint, NULL) : NULL;
+	if (r == 0 && p->device_fd < 0)
+		p->mountpoint = realpath(p->options.mountpoint, NULL);
 	return r < 0 ? r : load_config(p);
 }
 
@@ -820,7 +943,7 @@ static int start(struct program *p)
 
 int main(int argc, char *argv[])
 {
-	struct program p = {.ready_fd = -1, .unmounter_fd = -1};
+	struct program p = {.ready_fd = -1, .unmounter_fd = -1, .device_fd = -1};
 	int status = EXIT_SUCCESS;
 
 	if (argc > 0 && streq(argv[0], ANNOUNCER_ARGV0))
@@ -835,6 +958,8 @@ int main(int argc, char *argv[])
 	}
 	if (p.options.help)
 		options_usage(stdout);
+	else if (p.options.manual)
+		options_manual(stdout);
 	else if (p.options.version)
 		puts("imagestreamfs " IMAGESTREAMFS_VERSION);
 	else if (p.options.complete)
@@ -845,6 +970,8 @@ int main(int argc, char *argv[])
 		status = EXIT_FAILURE; /* no refusal of the server's, whatever the errno */
 	else
 		status = exit_status(start(&p));
+	if (p.device_fd >= 0)
+		give_up_device(&p);
 	config_free(p.mount.config);
 	free(p.mountpoint);
 	options_release(&p.options);

@@ -19,89 +19,183 @@ enum type {
 	TYPE_MODE,
 	TYPE_VALIDATION,
 	TYPE_FORMAT,
-	TYPE_COMPLETE
+	TYPE_COMPLETE,
+	TYPE_HELP
 };
 
 struct row {
 	const char *name;
-	char letter; /* 0: none */
+	char letter;	   /* 0: none */
+	const char *mount; /* its name after -o; NULL: the same */
 	enum type type;
 	size_t offset;
-	const char *value, *help;
+	const char *value;	/* what the argument is; NULL: none */
+	const char *help, *man; /* man: mdoc(7) */
 };
 
 #define FIELD(f) offsetof(struct options, f)
 
+/* All that is said of an option anywhere: --help, the completions made of that, the man page's list. */
 static const struct row rows[] = {
-	{"kubeconfig", 0, TYPE_STRING, FIELD(flags.kubeconfig), "FILE", "use this file only"},
-	{"context", 0, TYPE_STRING, FIELD(flags.context), "NAME", "context of the kubeconfig"},
-	{"cluster", 0, TYPE_STRING, FIELD(flags.cluster), "NAME", "cluster of the kubeconfig"},
-	{"user", 0, TYPE_STRING, FIELD(flags.user), "NAME", "user of the kubeconfig"},
-	{"server", 's', TYPE_STRING, FIELD(flags.server), "URL", "the API server"},
-	{"token", 0, TYPE_SECRET, FIELD(flags.token), "TOKEN",
-		"bearer token (a shell's history keeps it: prefer --token-file)"},
-	{"token-file", 0, TYPE_STRING, FIELD(flags.token_file), "FILE",
-		"file with the bearer token, read again while mounted"},
-	{"certificate-authority", 0, TYPE_STRING, FIELD(flags.certificate_authority), "FILE",
-		"CA to verify the server with"},
-	{"client-certificate", 0, TYPE_STRING, FIELD(flags.client_certificate), "FILE",
-		"TLS client certificate"},
-	{"client-key", 0, TYPE_STRING, FIELD(flags.client_key), "FILE", "its key"},
-	{"tls-server-name", 0, TYPE_STRING, FIELD(flags.tls_server_name), "NAME",
-		"the name that the server's certificate is for"},
-	{"insecure-skip-tls-verify", 0, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify), NULL,
-		"don't verify the server's certificate"},
-	{"as", 0, TYPE_STRING, FIELD(flags.as), "USER", "act as this user"},
-	{"as-uid", 0, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid"},
-	{"as-group", 0, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
-		"and in this group; repeatable"},
-	{"namespace", 'n', TYPE_NAMESPACES, FIELD(namespaces), "NAME",
-		"only this namespace; repeatable"},
-	{"selector", 'l', TYPE_STRING, FIELD(selector), "SELECTOR",
-		"only streams with such labels (app=web,tier!=db)"},
-	{"uid", 0, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)"},
-	{"gid", 0, TYPE_NUMBER, FIELD(gid), "GID", "which group's the files are (yours)"},
-	{"umask", 0, TYPE_MODE, FIELD(umask), "MASK", "what nobody may do with them (022)"},
-	{"log-file", 0, TYPE_STRING, FIELD(log_file), "FILE",
-		"the program's messages go there, instead of stderr and syslog"},
-	{"log-format", 0, TYPE_FORMAT, FIELD(log_json), "text|json", "how they look (text)"},
-	{"fsname", 0, TYPE_STRING, FIELD(fsname), "NAME",
-		"what mount and df call it (CONTEXT, or the server)"},
-	{"max_read", 0, TYPE_NUMBER, FIELD(max_read), "BYTES",
-		"the most that the kernel asks for in one read"},
-	{"poll-interval", 0, TYPE_SECONDS, FIELD(poll_interval), "TIME",
-		"between two lists of what can't be watched (60s)"},
-	{"rights-interval", 0, TYPE_SECONDS, FIELD(rights_interval), "TIME",
-		"between two looks at your rights (5m)"},
-	{"confirm-interval", 0, TYPE_SECONDS, FIELD(confirm_interval), "TIME",
-		"between two looks at what seems to be lost: three make it sure (30s)"},
-	{"request-timeout", 0, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
-		"deadline of a request (10s)"},
-	{"watch-timeout", 0, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
-		"how long one watch may last (300 to 600, at random)"},
-	{"single-threaded", 0, TYPE_FLAG, FIELD(single_threaded), NULL,
-		"one thread for the kernel's requests"},
-	{"max_threads", 0, TYPE_NUMBER, FIELD(max_threads), "N",
-		"so many (1 on one or two processors, else 4)"},
-	{"validate", 0, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
-		"what the server does with fields that it doesn't know (strict: refuses them)"},
-	{"dry-run", 0, TYPE_FLAG, FIELD(dry_run), NULL,
-		"the server checks what is written, and nothing is changed"},
-	{"read-only", 0, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed"},
-	{"noevents", 0, TYPE_FLAG, FIELD(noevents), NULL,
-		"no inotify events for changes made on the server"},
-	{"noopen", 0, TYPE_FLAG, FIELD(noopen), NULL,
+	{"kubeconfig", 0, NULL, TYPE_STRING, FIELD(flags.kubeconfig), "FILE", "use this file only",
+		"Use this file only, instead of those in\n"
+		".Ev KUBECONFIG\n"
+		"or\n"
+		".Pa ~/.kube/config .\n"},
+	/* SELinux has a context= of its own. */
+	{"context", 0, "kubecontext", TYPE_STRING, FIELD(flags.context), "NAME",
+		"context of the kubeconfig",
+		"The context of the kubeconfig to use, instead of its current one.\n"},
+	{"cluster", 0, NULL, TYPE_STRING, FIELD(flags.cluster), "NAME", "cluster of the kubeconfig",
+		"The cluster of the kubeconfig to use.\n"},
+	{"user", 0, NULL, TYPE_STRING, FIELD(flags.user), "NAME", "user of the kubeconfig",
+		"The user of the kubeconfig to use.\n"},
+	{"server", 's', NULL, TYPE_STRING, FIELD(flags.server), "URL", "the API server",
+		"The API server.\n"},
+	{"token", 0, NULL, TYPE_SECRET, FIELD(flags.token), "TOKEN",
+		"bearer token (a shell's history keeps it: prefer --token-file)",
+		"A bearer token.\n"
+		"A shell's history keeps it: prefer\n"
+		".Fl -token-file .\n"},
+	{"token-file", 0, NULL, TYPE_STRING, FIELD(flags.token_file), "FILE",
+		"file with the bearer token, read again while mounted",
+		"A file with the bearer token, read again while mounted.\n"},
+	{"certificate-authority", 0, NULL, TYPE_STRING, FIELD(flags.certificate_authority), "FILE",
+		"CA to verify the server with",
+		"The certificate authority to verify the server with.\n"},
+	{"client-certificate", 0, NULL, TYPE_STRING, FIELD(flags.client_certificate), "FILE",
+		"TLS client certificate", "A TLS client certificate.\n"},
+	{"client-key", 0, NULL, TYPE_STRING, FIELD(flags.client_key), "FILE", "its key",
+		"Its key.\n"},
+	{"tls-server-name", 0, NULL, TYPE_STRING, FIELD(flags.tls_server_name), "NAME",
+		"the name that the server's certificate is for",
+		"The name that the server's certificate is for.\n"},
+	{"insecure-skip-tls-verify", 0, NULL, TYPE_FLAG, FIELD(flags.insecure_skip_tls_verify),
+		NULL, "don't verify the server's certificate",
+		"Don't verify the server's certificate.\n"},
+	{"as", 0, NULL, TYPE_STRING, FIELD(flags.as), "USER", "act as this user",
+		"Act as this user.\n"},
+	{"as-uid", 0, NULL, TYPE_STRING, FIELD(flags.as_uid), "UID", "and with this uid",
+		"And with this uid.\n"},
+	{"as-group", 0, NULL, TYPE_LIST, FIELD(flags.as_groups), "GROUP",
+		"and in this group; repeatable", "And in this group; repeatable.\n"},
+	{"namespace", 'n', NULL, TYPE_NAMESPACES, FIELD(namespaces), "NAME",
+		"only this namespace; repeatable",
+		"Mount this namespace only, and ask for no other; repeatable.\n"},
+	{"selector", 'l', NULL, TYPE_STRING, FIELD(selector), "SELECTOR",
+		"only streams with such labels (app=web,tier!=db)",
+		"Show only the streams with such labels\n"
+		".Pq Ql app=web,tier!=db .\n"},
+	{"uid", 0, NULL, TYPE_NUMBER, FIELD(uid), "UID", "whose the files are (yours)",
+		"Whose the files are; by default yours.\n"},
+	{"gid", 0, NULL, TYPE_NUMBER, FIELD(gid), "GID", "which group's the files are (yours)",
+		"Which group's the files are; by default yours.\n"},
+	{"umask", 0, NULL, TYPE_MODE, FIELD(umask), "MASK", "what nobody may do with them (022)",
+		"The permissions that nobody has, in octal; by default\n"
+		".Ql 022 .\n"},
+	{"log-file", 0, NULL, TYPE_STRING, FIELD(log_file), "FILE",
+		"the program's messages go there, instead of stderr and syslog",
+		"The program's messages go there, appended.\n"
+		"See\n"
+		".Sx LOGGING .\n"},
+	{"log-format", 0, NULL, TYPE_FORMAT, FIELD(log_json), "text|json", "how they look (text)",
+		"How they look:\n"
+		".Ql text\n"
+		"by default.\n"},
+	{"fsname", 0, NULL, TYPE_STRING, FIELD(fsname), "NAME",
+		"what mount and df call it (CONTEXT, or the server)",
+		"What\n"
+		".Xr mount 8\n"
+		"and\n"
+		".Xr df 1\n"
+		"call it; by default the\n"
+		".Ar CONTEXT\n"
+		"where one is given, else the server's URL.\n"},
+	{"max_read", 0, NULL, TYPE_NUMBER, FIELD(max_read), "BYTES",
+		"the most that the kernel asks for in one read",
+		"The most that the kernel asks for in one read.\n"},
+	{"poll-interval", 0, NULL, TYPE_SECONDS, FIELD(poll_interval), "TIME",
+		"between two lists of what can't be watched (60s)",
+		"How long between two lists of what may be listed but not watched; by default\n"
+		".Ql 60s .\n"},
+	{"rights-interval", 0, NULL, TYPE_SECONDS, FIELD(rights_interval), "TIME",
+		"between two looks at your rights (5m)",
+		"How long between two looks at your rights, which the mode bits show; by default\n"
+		".Ql 5m .\n"},
+	{"confirm-interval", 0, NULL, TYPE_SECONDS, FIELD(confirm_interval), "TIME",
+		"between two looks at what seems to be lost: three make it sure (30s)",
+		"How long between two looks at what the server refuses of late, or doesn't list\n"
+		"any more: three of them, with a review of the right after each, make it sure; by\n"
+		"default\n"
+		".Ql 30s .\n"
+		"A shorter one takes away sooner what you lost, and asks for your rights more\n"
+		"often.\n"},
+	{"request-timeout", 0, NULL, TYPE_DURATION_MS, FIELD(request_timeout_ms), "TIME",
+		"deadline of a request (10s)",
+		"The deadline of a request: 10s, 1500ms, 1m30s or plain seconds; 0 is none.\n"
+		"A start waits for at least 30 s for a server that says that it will be there\n"
+		"soon.\n"},
+	{"watch-timeout", 0, NULL, TYPE_SECONDS, FIELD(watch_timeout), "SECONDS",
+		"how long one watch may last (300 to 600, at random)",
+		"How long one watch may last; 300 to 600 s, at random, where it isn't given.\n"},
+	{"single-threaded", 0, NULL, TYPE_FLAG, FIELD(single_threaded), NULL,
+		"one thread for the kernel's requests", "One thread for the kernel's requests.\n"},
+	{"max_threads", 0, NULL, TYPE_NUMBER, FIELD(max_threads), "N",
+		"so many (1 on one or two processors, else 4)",
+		"So many threads for the kernel's requests; by default 1 on one or two processors,\n"
+		"else 4.\n"},
+	{"validate", 0, NULL, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
+		"what the server does with fields that it doesn't know (strict: refuses them)",
+		"What the server does with fields that it doesn't know, as in\n"
+		".Ic kubectl :\n"
+		".Ql strict\n"
+		"refuses them (the default),\n"
+		".Ql warn\n"
+		"and\n"
+		".Ql ignore\n"
+		"drop them.\n"},
+	{"dry-run", 0, NULL, TYPE_FLAG, FIELD(dry_run), NULL,
+		"the server checks what is written, and nothing is changed",
+		"The server checks what is written, and nothing is changed: verdicts are the\n"
+		"server's, and the files go on showing what it has.\n"
+		"A server before Kubernetes 1.13 is asked nothing.\n"},
+	{"read-only", 0, NULL, TYPE_FLAG, FIELD(read_only), NULL, "nothing can be changed",
+		"Nothing can be changed.\n"
+		"The mount table says so, too\n"
+		".Pq Sy ro ,\n"
+		"where root mounts it, and for others with\n"
+		".Fl -noevents :\n"
+		"without the right to it the kernel would raise no events.\n"},
+	{"noevents", 0, NULL, TYPE_FLAG, FIELD(noevents), NULL,
+		"no inotify events for changes made on the server",
+		"No inotify events for changes made on the server, and no helper process; names\n"
+		"may be a second old.\n"},
+	{"noopen", 0, NULL, TYPE_FLAG, FIELD(noopen), NULL,
 		"read-only, and the kernel opens files by itself: warm reads cost what tmpfs's "
-		"cost"},
-	{"nodelete", 0, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted"},
-	{"auto_unmount", 0, TYPE_FLAG, FIELD(auto_unmount), NULL,
-		"leave no dead mount behind, whatever ends the program"},
-	{"foreground", 'f', TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground"},
-	{"verbose", 'v', TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request"},
-	{"complete", 0, TYPE_COMPLETE, FIELD(complete), "contexts|namespaces",
-		"print those of the kubeconfig, and end"},
-	{"version", 'V', TYPE_FLAG, FIELD(version), NULL, "print the version"},
-	{"help", 'h', TYPE_FLAG, FIELD(help), NULL, "print this"},
+		"cost",
+		"Read-only, and the kernel opens files by itself: warm reads cost what they cost\n"
+		"on tmpfs.\n"
+		"For an ordinary user writing fails at the first write only, not at open; a\n"
+		"large file that changes\n"
+		"while it is read may mix versions, and\n"
+		".Pa .api\n"
+		"is absent.\n"},
+	{"nodelete", 0, NULL, TYPE_FLAG, FIELD(nodelete), NULL, "streams and tags can't be deleted",
+		"Streams and tags can't be deleted.\n"},
+	{"auto_unmount", 0, NULL, TYPE_FLAG, FIELD(auto_unmount), NULL,
+		"leave no dead mount behind, whatever ends the program",
+		"Leave no dead mount behind, whatever ends the program.\n"},
+	{"foreground", 'f', NULL, TYPE_FLAG, FIELD(foreground), NULL, "stay in the foreground",
+		"Stay in the foreground.\n"},
+	{"verbose", 'v', NULL, TYPE_FLAG, FIELD(verbosity), NULL, "say more; twice: each request",
+		"Say more; twice: each request.\n"},
+	{"complete", 0, NULL, TYPE_COMPLETE, FIELD(complete), "contexts|namespaces",
+		"print those of the kubeconfig, and end",
+		"Print those that the kubeconfig names, one a line, without a request, and end:\n"
+		"for the completion of shells.\n"},
+	{"version", 'V', NULL, TYPE_FLAG, FIELD(version), NULL, "print the version",
+		"Print the version.\n"},
+	{"help", 'h', NULL, TYPE_HELP, FIELD(help), NULL, "print this", "Print the options.\n"},
 };
 
 #define ROWS ARRAY_SIZE(rows)
@@ -121,6 +215,21 @@ void options_usage(FILE *out)
 			r->letter ? r->letter : ' ', r->letter ? ',' : ' ', name, r->help);
 	}
 	fputs("  -o OPTION[,OPTION...]                  any of the long ones, or FUSE's\n", out);
+}
+
+void options_manual(FILE *out)
+{
+	for (size_t i = 0; i < ROWS; i++) {
+		const struct row *r = &rows[i];
+
+		fputs(".It ", out);
+		if (r->letter)
+			fprintf(out, "Fl %c , ", r->letter);
+		fprintf(out, "Fl -%s", r->name);
+		if (r->value)
+			fprintf(out, " Ns = Ns Ar %s", r->value);
+		fprintf(out, "\n%s", r->man);
+	}
 }
 
 /* "10s", "1500ms", "1m30s", "1.5h" as Go's durations; plain seconds; 0: no limit, which is a day. */
@@ -236,6 +345,7 @@ static int append(json_t **list, const char *name, const char *value)
 static int complain_of(const struct row *r, const char *dashes, const char *value)
 {
 	static const char *const kinds[] = {[TYPE_FLAG] = "neither true nor false",
+		[TYPE_HELP] = "neither true nor false",
 		[TYPE_DURATION_MS] = "no duration (10s, 1500ms, 1m30s)",
 		[TYPE_SECONDS] = "no duration (10s, 1500ms, 1m30s)",
 		[TYPE_NAMESPACES] = "no name of a namespace (a-z, 0-9 and -)",
@@ -279,6 +389,10 @@ static int set(struct options *o, const struct row *r, const char *dashes, char 
 		else if (error == 0)
 			*(bool *)field = on;
 		break;
+	case TYPE_HELP: /* --help=man is what the man page is made of */
+		o->manual = streq(value, "man");
+		error = o->manual ? 0 : parse_bool(value, field);
+		break;
 	case TYPE_NUMBER:
 		error = parse_number(value, 10, UINT32_MAX - 1, field);
 		break;
@@ -317,7 +431,10 @@ static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype
 static bool is_for_mount(const char *item)
 {
 	static const char *const words[] = {"_netdev", "auto", "noauto", "user", "nouser", "users",
-		"owner", "group", "nofail", "defaults", "default_permissions"};
+		"owner", "group", "nofail", "defaults", "default_permissions",
+		/* reading moves no time here */
+		"relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
+		"lazytime", "nolazytime"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (streq(item, words[i]))
@@ -344,8 +461,14 @@ static const char *why_refused(const char *item)
 		{"entry_timeout=", "the kernel's caches are kept true by the watch"},
 		{"attr_timeout=", "the kernel's caches are kept true by the watch"},
 		{"negative_timeout=", "the kernel's caches are kept true by the watch"},
+		{"ac_attr_timeout=", "the kernel's caches are kept true by the watch"},
+		{"noforget", "a file has its inode number as long as its object lives"},
+		{"remember=", "a file has its inode number as long as its object lives"},
+		{"modules=", "no other filesystem can be put on top of it"},
+		{"blksize=", "there is no block device"},
+		{"setuid=", "mount -t fuse.imagestreamfs does that: see mount.fuse3(8)"},
 		{"nonempty", "a mount over anything is possible without it"},
-		{"drop_privileges", "mount -t fuse.imagestreamfs does without it: use setuid="}};
+		{"drop_privileges", "mount -t fuse.imagestreamfs does that: see mount.fuse3(8)"}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
 		if (str_has_prefix(item, refused[i][0]))
@@ -395,10 +518,9 @@ static int left_to_others(struct options *o, const char *item)
 	return 0;
 }
 
-/* SELinux's context= isn't ours there. */
 static bool is_named(const struct row *r, const char *item, size_t len)
 {
-	const char *name = streq(r->name, "context") ? "kubecontext" : r->name;
+	const char *name = r->mount ? r->mount : r->name;
 
 	return strlen(name) == len && strncmp(name, item, len) == 0;
 }
@@ -606,7 +728,7 @@ int options_parse(struct options *o, int argc, char *argv[])
 	}
 	if (r == 0)
 		r = check_together(o);
-	if (r == 0 && !o->help && !o->version && !o->complete)
+	if (r == 0 && !o->help && !o->manual && !o->version && !o->complete)
 		r = set_positional(o, argc - optind, argv + optind);
 	return r;
 }

@@ -14,6 +14,7 @@ struct options {
 	struct config_flags flags;
 	char *mountpoint;     /* as given */
 	const char *complete; /* "contexts", "namespaces": to be printed; NULL: no */
+	bool manual;	      /* --help=man */
 	bool nothing;	      /* mount -f: as if, and no more */
 	bool foreground, help, version, single_threaded, read_only, nodelete, noevents, noopen,
 		auto_unmount;
@@ -47,5 +48,7 @@ struct options {
 int options_parse(struct options *o, int argc, char *argv[]);
 void options_release(struct options *o);
 void options_usage(FILE *out);
+/* The items of the man page's list of options, as mdoc(7). */
+void options_manual(FILE *out);
 
 #endif

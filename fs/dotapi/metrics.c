@@ -2,6 +2,7 @@
 
 #include "client/clock.h"
 #include "fs/dotapi/events.h"
+#include "fs/dotapi/pushed.h"
 #include "fs/dotapi/request.h"
 #include "version.h"
 
@@ -126,6 +127,21 @@ static void show_failures(struct mount *m, struct buf *out)
 	store_objects_free(objects, count);
 }
 
+static void show_pushes(struct mount *m, struct buf *out)
+{
+	_cleanup_json_ json_t *counts = pushed_counts(m->pushed);
+	const char *ns;
+	json_t *n;
+
+	buf_addstr(out, "# HELP imagestreamfs_pushes_total New images of tags.\n"
+			"# TYPE imagestreamfs_pushes_total counter\n");
+	json_object_foreach(counts, ns, n) {
+		buf_addstr(out, "imagestreamfs_pushes_total{namespace=\"");
+		add_label(out, ns);
+		buf_addf(out, "\"} %" JSON_INTEGER_FORMAT "\n", json_integer_value(n));
+	}
+}
+
 int metrics_show(struct mount *m, struct buf *out)
 {
 	struct publish_counts events;
@@ -148,6 +164,7 @@ int metrics_show(struct mount *m, struct buf *out)
 	add(out, "namespaces", "gauge", "Namespaces listed.", namespaces);
 	add(out, "imagestreams", "gauge", "ImageStreams held.", streams);
 	show_failures(m, out);
+	show_pushes(m, out);
 	add(out, "store_bytes", "gauge", "Their JSON.", bytes);
 	add(out, "nodes", "gauge", "Inodes that the kernel knows.", inode_count(m->inodes));
 	add(out, "drafts", "gauge", "Files open for writing.", handle_drafts(m->inodes));

@@ -111,31 +111,71 @@ static const json_t *tags_of(const json_t *object)
 	return json_object_get(json_object_get(object, "status"), "tags");
 }
 
-int pushes_add(
-	const struct object *before, const struct object *now, int64_t since, struct buf *out)
-{
-	_cleanup_json_ json_t *was = before ? object_parse(before) : NULL, *new = object_parse(now);
-	bool old = (!before || !streq(before->uid, now->uid)) && now->created < since;
-	const json_t *tags = tags_of(new), *history;
-	_cleanup_free_ struct push *pushes = xcalloc(count_items(tags) + 1, sizeof(*pushes));
-	size_t n = 0, i;
-	int r = 0;
+struct pushes {
+	json_t *was, *now; /* what they point into */
+	struct push *array;
+	size_t n;
+};
 
+static void pushes_release(struct pushes *p)
+{
+	json_decref(p->was);
+	json_decref(p->now);
+	free(p->array);
+}
+
+static bool is_same(const struct object *before, const struct object *now)
+{
+	return before && streq(before->uid, now->uid);
+}
+
+static void pushes_find(
+	struct pushes *p, const struct object *before, const struct object *now, int64_t since)
+{
+	bool old = !is_same(before, now) && now->created < since;
+	const json_t *tags, *history;
+	size_t i;
+
+	p->was = before ? object_parse(before) : NULL;
+	p->now = object_parse(now);
+	tags = tags_of(p->now);
+	p->array = xcalloc(count_items(tags) + 1, sizeof(*p->array));
+	p->n = 0;
 	json_array_foreach(tags, i, history) {
 		const json_t *name = json_object_get(history, "tag");
 		struct attr_tag known =
-			attr_find_tag(was, json_string_value(name), json_string_length(name));
-
+			attr_find_tag(p->was, json_string_value(name), json_string_length(name));
 		_cleanup_json_ json_t *items = identities(json_object_get(known.status, "items"));
 
-		n = collect(pushes, n, history, items, old, since);
+		p->n = collect(p->array, p->n, history, items, old, since);
 	}
-	qsort(pushes, n, sizeof(*pushes), by_time);
-	for (i = 0; r == 0 && i < n; i++) {
-		r = buf_addfield(out, pushes[i].created, '\t');
-		r = r < 0 ? r : buf_addf(out, "%s:%s\t", now->key, pushes[i].tag);
-		r = r < 0 ? r : buf_addfield(out, pushes[i].image, '\t');
-		r = r < 0 ? r : buf_addfield(out, pushes[i].before, '\n');
+	qsort(p->array, p->n, sizeof(*p->array), by_time);
+}
+
+size_t pushes_count(const struct object *before, const struct object *now, int64_t since)
+{
+	struct pushes p;
+
+	if (is_same(before, now) ? before->status == now->status : now->newest < since)
+		return 0;
+	pushes_find(&p, before, now, since);
+	pushes_release(&p);
+	return p.n;
+}
+
+int pushes_add(
+	const struct object *before, const struct object *now, int64_t since, struct buf *out)
+{
+	struct pushes p;
+	int r = 0;
+
+	pushes_find(&p, before, now, since);
+	for (size_t i = 0; r == 0 && i < p.n; i++) {
+		r = buf_addfield(out, p.array[i].created, '\t');
+		r = r < 0 ? r : buf_addf(out, "%s:%s\t", now->key, p.array[i].tag);
+		r = r < 0 ? r : buf_addfield(out, p.array[i].image, '\t');
+		r = r < 0 ? r : buf_addfield(out, p.array[i].before, '\n');
 	}
+	pushes_release(&p);
 	return r;
 }

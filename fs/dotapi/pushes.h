@@ -17,4 +17,10 @@
 int pushes_add(
 	const struct object *before, const struct object *now, int64_t since, struct buf *out);
 
+/*
+ * How many those are; without a look at the histories where these are the same, or where the stream
+ * wasn't known and names no time since then.
+ */
+size_t pushes_count(const struct object *before, const struct object *now, int64_t since);
+
 #endif

@@ -18,6 +18,7 @@
 
 /* fs/dotapi */
 struct events;
+struct pushed;
 struct responses;
 struct selections;
 /* fs/save */
@@ -39,6 +40,7 @@ struct mount {
 	struct acts *acts;
 	struct history *history;
 	struct events *events;
+	struct pushed *pushed;
 	struct responses *responses;
 	struct selections *selections;
 	struct rejects *rejects;

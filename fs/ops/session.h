@@ -14,4 +14,11 @@
 /* After fuse_session_mount, before the loop. 0 or -errno. */
 int session_allow_parallel_dirops(struct fuse_session *session);
 
+/*
+ * Before that: what a thread of the loop calls once the kernel has taken the answer to INIT. Not
+ * called where session_allow_parallel_dirops fails.
+ */
+typedef void session_init_fn(void *arg);
+void session_on_init(session_init_fn *fn, void *arg);
+
 #endif

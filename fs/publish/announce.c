@@ -34,6 +34,7 @@ struct worker {
 
 struct announce {
 	char *mountpoint;
+	bool read_only; /* before the first start */
 	struct worker workers[ANNOUNCER_WORKERS];
 	unsigned count;	   /* of them: as many as there are descriptors for */
 	unsigned greeted;  /* workers that have answered */
@@ -66,6 +67,11 @@ struct announce *announce_new(const char *mountpoint)
 	a->epoll_fd = -1;
 	a->status.state = ANNOUNCE_STARTING;
 	return a;
+}
+
+void announce_set_read_only(struct announce *a)
+{
+	a->read_only = true;
 }
 
 void announce_free(struct announce *a)
@@ -130,7 +136,8 @@ static int start_process(struct announce *a, const int theirs[ANNOUNCER_WORKERS]
 	char workers[16];
 	extern char **environ;
 	struct spawn s = {.file = "/proc/self/exe",
-		.argv = (char *[]){ANNOUNCER_ARGV0, a->mountpoint, workers, NULL},
+		.argv = (char *[]){ANNOUNCER_ARGV0, a->mountpoint, workers,
+			a->read_only ? ANNOUNCER_READ_ONLY : NULL, NULL},
 		.env = environ,
 		.fds = theirs,
 		.nfds = (int)a->count,

@@ -16,6 +16,8 @@ struct announce;
 
 struct announce *announce_new(const char *mountpoint);
 void announce_free(struct announce *a); /* NULL is fine */
+/* What is mounted there is read-only (fs/publish/remount.h). Before the mount answers, from any thread. */
+void announce_set_read_only(struct announce *a);
 
 /*
  * Starts the process where that is due, and ends one that doesn't answer its greeting within 15 s.

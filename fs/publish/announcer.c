@@ -1,5 +1,7 @@
 #include "fs/publish/announcer.h"
 
+#include "fs/publish/remount.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -14,8 +16,10 @@
 struct worker {
 	const char *mountpoint;
 	int fd;
-	dev_t device; /* of the mount, as the first greeting found it; 0: not greeted yet */
-	int dir;      /* of the last step, while another one follows at once; -1: none */
+	dev_t device;	/* of the mount, as the first greeting found it; 0: not greeted yet */
+	bool read_only; /* the mount is, for everybody else */
+	int root;	/* then: one that isn't, while another step follows at once; -1: none */
+	int dir;	/* of the last step, while another one follows at once; -1: none */
 	char parent[ANNOUNCER_PATH];
 };
 
@@ -82,11 +86,21 @@ static int greet(struct worker *w, int root, const char *name)
 	return 0;
 }
 
+/* Making one and giving it up has the kernel wait for all processors: it does for several steps. */
+static int open_beneath_writable(struct worker *w, int root, const char *path)
+{
+	if (w->root < 0)
+		w->root = remount_writable(root);
+	return w->root < 0 ? w->root : open_beneath(w->root, path);
+}
+
 static int open_parent(struct worker *w, const char *parent)
 {
 	_cleanup_close_ int root = open_root(w);
 
-	return root < 0 ? root : open_beneath(root, parent);
+	if (root < 0)
+		return root;
+	return w->read_only ? open_beneath_writable(w, root, parent) : open_beneath(root, parent);
 }
 
 static void close_parent(struct worker *w)
@@ -94,6 +108,14 @@ static void close_parent(struct worker *w)
 	if (w->dir >= 0)
 		close(w->dir);
 	w->dir = -1;
+}
+
+static void close_all(struct worker *w)
+{
+	close_parent(w);
+	if (w->root >= 0)
+		close(w->root);
+	w->root = -1;
 }
 
 /* The step in its directory. */
@@ -194,7 +216,7 @@ static void *work(void *arg)
 		} else if (!done) {
 			break;
 		}
-		close_parent(w);
+		close_all(w);
 		if (send(w->fd, acks, done * sizeof(*acks), MSG_NOSIGNAL) < 0)
 			break;
 		done = 0;
@@ -216,7 +238,8 @@ int announcer_main(int argc, char *argv[])
 {
 	struct worker workers[ANNOUNCER_WORKERS];
 	pthread_t threads[ANNOUNCER_WORKERS];
-	int count = argc == 3 ? atoi(argv[2]) : 0, r;
+	int count = argc >= 3 ? atoi(argv[2]) : 0, r;
+	bool read_only = argc == 4 && streq(argv[3], ANNOUNCER_READ_ONLY);
 
 	if (count < 1 || count > ANNOUNCER_WORKERS)
 		return EINVAL;
@@ -224,8 +247,11 @@ int announcer_main(int argc, char *argv[])
 	prctl(PR_SET_NAME, "isfs-announcer");
 	umask(0);
 	for (int i = 0; i < count; i++)
-		workers[i] =
-			(struct worker){.mountpoint = argv[1], .fd = ANNOUNCER_FD + i, .dir = -1};
+		workers[i] = (struct worker){.mountpoint = argv[1],
+			.fd = ANNOUNCER_FD + i,
+			.read_only = read_only,
+			.root = -1,
+			.dir = -1};
 	r = start_workers(workers, threads, count);
 	if (r != 0)
 		return r;

@@ -12,10 +12,11 @@
 
 #include "client/descriptors.h"
 
-#define ANNOUNCER_WORKERS DESCRIPTORS_WORKERS /* at most */
-#define ANNOUNCER_FD	  3		      /* the first worker's socket; the others' follow */
-#define ANNOUNCER_PATH	  2048
-#define ANNOUNCER_ARGV0	  "imagestreamfs-announcer"
+#define ANNOUNCER_WORKERS   DESCRIPTORS_WORKERS /* at most */
+#define ANNOUNCER_FD	    3			/* the first worker's socket; the others' follow */
+#define ANNOUNCER_PATH	    2048
+#define ANNOUNCER_ARGV0	    "imagestreamfs-announcer"
+#define ANNOUNCER_READ_ONLY "ro" /* a third argument: the mount is read-only, see remount.h */
 
 enum announcer_op {
 	ANNOUNCER_HELLO, /* look the name up: the daemon learns the thread's id */

@@ -682,13 +682,21 @@ static void settle_own(struct publisher *p, const struct change_own *own, struct
 	}
 }
 
+static void tell_version(struct publisher *p, const struct change *c)
+{
+	if (p->parts.on_version && c->next)
+		p->parts.on_version(p->parts.arg, c->old ? c->old->object : NULL, c->next->object);
+}
+
 static void publish_stream(struct publisher *p, const char *key)
 {
 	_cleanup_object_ struct object *object = store_get(p->store, key);
 	struct change *c = shown_begin(p->parts.shown, key, object, NULL);
 
-	if (c)
-		start(p, transition_new(c));
+	if (!c)
+		return;
+	tell_version(p, c);
+	start(p, transition_new(c));
 }
 
 static void publish_namespace(struct publisher *p, const char *name)
@@ -1046,6 +1054,7 @@ void publish_now(struct publisher *p, const char *key, const struct change_own *
 	while (again && (c = shown_begin(p->parts.shown, key, object, own))) {
 		again = c->again;
 		c->again = false;
+		tell_version(p, c);
 		settle_own(p, own, c);
 		wake = hand_over(p, transition_new(c)) || wake;
 	}

@@ -29,6 +29,9 @@ struct publish_parts {
 	/* NULL: nothing is announced, the kernel's caches have timeouts */
 	struct announce *announce;
 	bool noopen; /* opens aren't seen, so nothing drops a file's pages but we */
+	/* Each version of a stream that follows `before` (NULL: none), once; NULL: nobody wants it. */
+	void (*on_version)(void *arg, const struct object *before, const struct object *now);
+	void *arg;
 };
 
 /* What happened so far. */

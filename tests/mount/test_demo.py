@@ -1,8 +1,10 @@
 """The README's first command."""
 
 import pathlib
+import re
 import subprocess
 import tempfile
+import xml.dom.minidom
 
 import conftest
 import pytest
@@ -17,8 +19,8 @@ def runtime(directory):
     return pathlib.Path(tempfile.mkdtemp(dir=directory))
 
 
-def demo(runtime, *arguments):
-    done = subprocess.run([DEMO, *arguments], capture_output=True, text=True, check=False,
+def demo(runtime, *arguments, script=DEMO):
+    done = subprocess.run([script, *arguments], capture_output=True, text=True, check=False,
                           timeout=240, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                                             "XDG_RUNTIME_DIR": str(runtime)})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,6 +36,22 @@ def test_once(runtime):
     assert "on-the-server" not in before
     assert '"changed":"on-the-server"' in after
     assert not conftest.is_mounted(mountpoint)
+
+
+def test_the_picture(runtime):
+    """The README's is of today's demo: the same commands; and what differs from day to day is none of it."""
+    committed, today = conftest.TOP / "scripts/demo.svg", runtime / "demo.svg"
+    assert "(scripts/demo.svg)" in (conftest.TOP / "README.md").read_text()
+    demo(runtime, today, script=conftest.TOP / "scripts/picture")
+    texts = [path.read_text() for path in (committed, today)]
+    old, new = ([node.firstChild.data for node in xml.dom.minidom.parseString(text)
+                 .getElementsByTagName("tspan") if node.getAttribute("class") == "command"]
+                for text in texts)
+    assert len(new) > 5 and old == new
+    shown = re.findall("^show '(.*)'$", DEMO.read_text(), re.M)
+    assert [command for command in new if command in shown] == shown
+    for text in texts:
+        assert not re.search(r"[\x00-\x09\x0b-\x1f]|/tmp|/home|/run", text)
 
 
 def test_left_up_and_stopped(runtime):

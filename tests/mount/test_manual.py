@@ -1,6 +1,7 @@
 """The manual page and the completion say what the program's own table of options says."""
 
 import os
+import pathlib
 import pty
 import re
 import shutil
@@ -9,7 +10,8 @@ import subprocess
 import pytest
 from conftest import PROGRAM, TOP
 
-MANUAL, COMPLETION = TOP / "fs/imagestreamfs.1", TOP / "fs/imagestreamfs.bash"
+# The build puts the program's list of options into the page.
+MANUAL, COMPLETION = pathlib.Path(PROGRAM).parent / "imagestreamfs.1", TOP / "fs/imagestreamfs.bash"
 LIBRARY = "/usr/share/bash-completion/bash_completion"
 OPTION = re.compile(r"^ *(?:-(\w), +)?--([a-z_-]+)(?:=([A-Za-z|]+))?(?: .*)?$", re.M)
 # What mandoc says of the machine's other manuals.
@@ -41,6 +43,16 @@ def test_manual_has_the_options(options, rendered):
     headings = [line for line in section.splitlines() if re.match(r" {5}-", line)]
     assert headings.pop().strip() == "-o OPTION[,OPTION ...]"
     assert OPTION.findall("\n".join(headings)) == options
+
+
+def test_manual_says_what_each_option_does(options):
+    """Of one table: the page's text is the program's, and none is left out."""
+    text = run(PROGRAM, "--help=man")
+    assert MANUAL.read_text().count(text) == 1
+    items = re.split(r"^\.It ", text, flags=re.M)[1:]
+    assert [re.search(r"Fl -(\S+)", item)[1] for item in items] == [name for _, name, _ in options]
+    assert all(item.partition("\n")[2].strip() for item in items)
+    assert "@" not in re.sub(r"\w@\w", "", MANUAL.read_text())
 
 
 def test_manual_has_the_tree(rendered):

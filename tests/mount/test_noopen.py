@@ -85,16 +85,17 @@ def test_what_is_gone_reads_its_last_version(server, mount):
         assert os.fstat(held.fileno()).st_size == len(last)
 
 
-def test_writing_fails_at_the_first_write(server, mount):
+def write(path):
+    """Where the kernel doesn't take the mount for read-only it opens by itself, and the write fails."""
+    with open(path, "r+b", buffering=0) as f:
+        f.write(b"{}")
+
+
+def test_writing_fails(server, mount):
     path = mount / "shop/web/spec.json"
     before = path.read_bytes()
     server.reset()
-    with open(path, "r+b", buffering=0) as f:
-        with pytest.raises(OSError) as error:
-            f.write(b"{}")
-        assert error.value.errno == errno.EROFS
-        os.fsync(f.fileno())
-    for attempt in (lambda: open(path, "wb"), lambda: os.truncate(path, 3), lambda: os.unlink(path),
+    for attempt in (lambda: write(path), lambda: open(path, "wb"), lambda: os.truncate(path, 3), lambda: os.unlink(path),
                     lambda: os.mkdir(mount / "shop/new"), lambda: os.rmdir(mount / "shop/web"),
                     lambda: open(mount / "shop/web/new", "wb"), lambda: os.utime(path),
                     lambda: os.rename(path, mount / "shop/web/new"), lambda: os.chmod(path, 0o666)):

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import conftest
-from events import announcers
+from events import Inotify, announcers
 from conftest import TOP, is_mounted, unmount, wait_for
 from stopwatch import Stopwatch
 
@@ -138,7 +138,8 @@ def test_ready_means_mounted(server, mountpoint):
 
 
 @pytest.mark.parametrize("option", ["max_read=131072", "max_read=4096", "noatime,nodev,noexec",
-                                    "async,atime,nosuid,defaults,rw", "sync,dirsync", "nofail,user"])
+                                    "async,atime,nosuid,defaults,rw", "sync,dirsync", "nofail,user",
+                                    "relatime,nodiratime,lazytime"])
 def test_what_fuse_is_told(server, mountpoint, option):
     done = start(server, mountpoint, "-o", option)
     assert (done.returncode, done.stderr) == (0, "")
@@ -422,7 +423,7 @@ def test_systemd_is_told(server, start_mount, notify):
         messages += listener.recv(65536).decode().split("\n")
     assert os.lstat(mount / "shop/web").st_nlink > 2  # it is mounted by then
     status = next(one for one in messages if one.startswith("STATUS="))
-    assert re.fullmatch(r"STATUS=[1-9]\d* namespaces, [1-9]\d* imagestreams, .*", status)
+    assert re.fullmatch(r"STATUS=[1-9]\d* namespaces, [1-9]\d* imagestreams, .*, true \d+ s ago", status)
     mount.process.send_signal(signal.SIGTERM)
     while "STOPPING=1" not in messages:
         messages += listener.recv(65536).decode().split("\n")
@@ -502,6 +503,29 @@ def test_metrics_of_failed_imports(start_server, start_mount):
     assert found == [('namespace="dev"', "3")]
 
 
+def test_metrics_of_pushes(server, mount):
+    """Each once, whoever brings it; what was there isn't one, nor is a change of anything else."""
+    def pushes():
+        return dict(re.findall(r"^imagestreamfs_pushes_total\{namespace=\"(.*)\"\} (\d+)$",
+                               (mount / ".api/metrics").read_text(), re.M))
+
+    assert pushes() == {}
+    for _ in range(3):
+        server.control("POST", "bulk", [{"op": "touch-image", "namespace": "shop", "name": "api"}])
+    server.control("POST", "bulk", [{"op": "touch-image", "namespace": "prod", "name": "web"}])
+    server.label("dev", "scratch", changed="yes")
+    server.create("dev", "new")
+    wait_for(lambda: pushes() == {"shop": "3", "prod": "1"}, SECONDS, f"the pushes: {pushes()}")
+    (mount / ".api/refresh").write_text("now\n")
+    status = json.loads((mount / "dev/new/status.json").read_text())
+    image = "sha256:" + "7" * 64
+    status["tags"] = [{"tag": "latest", "items": [{
+        "created": "2020-01-01T00:00:00Z", "dockerImageReference": f"registry.example/new@{image}",
+        "image": image, "generation": 1}]}]
+    (mount / "dev/new/status.json").write_text(json.dumps(status))  # a save of our own
+    assert pushes() == {"shop": "3", "prod": "1", "dev": "1"}
+
+
 def test_metrics(server, mount):
     parser = pytest.importorskip("prometheus_client.parser")
     families = collections.OrderedDict(
@@ -565,6 +589,51 @@ def test_read_only(server, start_mount, words, writable):
     assert os.access(mount / "shop/web/spec.json", os.W_OK) == writable
 
 
+@pytest.mark.skipif(not ROOT, reason="only root has a mount that is read-only for others alone")
+@pytest.mark.parametrize("words", [["--read-only"], ["-o", "ro"], ["-o", "noopen"], ["-o", "ro,noevents"]])
+def test_a_read_only_mount_shows_ro(server, start_mount, words):
+    """And what changes on the server raises its events all the same."""
+    mount = start_mount(server, *words)
+    assert os.statvfs(mount.path).f_flag & os.ST_RDONLY  # it answers: now it is as it will be
+    assert source(mount.path)[1].split(",")[0] == "ro"
+    for what in (lambda: os.mkdir(mount / "dev/new"), lambda: open(mount / "shop/web/spec.json", "w"),
+                 lambda: os.rmdir(mount / "shop/web")):
+        with conftest.fails(errno.EROFS):
+            what()
+    if "noevents" not in words[-1]:
+        with contextlib.closing(Inotify()) as seen:
+            for watched in ("dev", "shop/web"):
+                os.listdir(mount / watched)
+                seen.add(mount / watched, watched)
+            for change, event in (
+                    (lambda: server.create("dev", "appears"), ("dev", "appears", "CREATE|ISDIR")),
+                    (lambda: server.label("shop", "web", changed="yes"),
+                     ("shop/web", "metadata.json", "MODIFY")),
+                    (lambda: server.delete("dev", "appears"), ("dev", "appears", "DELETE|ISDIR"))):
+                change()
+                assert seen.until(lambda one: one == event, SECONDS), event
+
+
+def test_a_read_only_mount_of_a_user(server, mountpoint):
+    """Without the right to such a mount the program alone refuses: the events are worth more."""
+    if not ROOT:
+        pytest.skip("only root becomes somebody else")
+    server.kubeconfig.parent.chmod(0o755)
+    server.kubeconfig.chmod(0o644)
+    for path in (mountpoint.parent, mountpoint):
+        path.chmod(0o755)
+        shutil.chown(path, "nobody")
+    for words, flag in ((["--read-only"], "rw"), (["--read-only", "--noevents"], "ro")):
+        nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        subprocess.run([*nobody, conftest.PROGRAM, "--kubeconfig", server.kubeconfig, *words,
+                        mountpoint], check=True, stdin=subprocess.DEVNULL)
+        assert source(mountpoint)[1].split(",")[0] == flag
+        done = subprocess.run([*nobody, "mkdir", mountpoint / "dev/new"], capture_output=True, text=True,
+                              check=False)
+        assert "Read-only file system" in done.stderr
+        unmount(mountpoint)
+
+
 @pytest.mark.parametrize("text", ["0", "1m30s", "1.5h", "90", "2500ms", "1h0m0s"])
 def test_durations(server, start_mount, text):
     mount = start_mount(server, f"--request-timeout={text}", f"--poll-interval={text}")
@@ -584,7 +653,7 @@ mount --bind "$1" /usr/sbin
 mount -t imagestreamfs admin "$2" -o "kubeconfig=$3,ro,noexec"
 findmnt -n -o SOURCE,FSTYPE "$2"
 ls "$2/shop"
-umount "$2"
+until umount "$2" 2>/dev/null; do sleep 0.05; done  # the announcer may still be in there
 """
 
 
@@ -700,8 +769,8 @@ def test_the_system_unit_s_capabilities_are_enough(installed, server, start_moun
     document["labels"] = {"saved": "yes"}
     (mount / "shop/web/metadata.json").write_text(json.dumps(document))
     assert server.get("shop", "web")["metadata"]["labels"] == {"saved": "yes"}
-    status = mount.status()
-    assert status["callers"]["told"] and status["events"]["state"] == "announced"
+    assert mount.status()["callers"]["told"]
+    wait_for(lambda: mount.status()["events"]["state"] == "announced", SECONDS, "the announcer")
     seen = subprocess.run(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "ls",
                            mount / "shop"], capture_output=True, text=True, check=False)
     assert mount.directory.stat().st_mode & 0o077 == 0 or "web" in seen.stdout

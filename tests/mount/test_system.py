@@ -1,5 +1,7 @@
 """As a part of the system: mount(8), fstab, systemd, ends that nobody wanted, starts without a network."""
 
+import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -18,6 +20,7 @@ from conftest import is_mounted, unmount, wait_for
 
 TYPE = "fuse." + conftest.PROGRAM  # mount.fuse3 takes a path, too
 GENERATOR = "/usr/lib/systemd/system-generators/systemd-fstab-generator"
+MNT_FORCE = 1
 NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 FSTAB_OPTIONS = "_netdev,noauto,nofail,x-systemd.automount,x-systemd.idle-timeout=60"
 
@@ -76,6 +79,127 @@ def test_mount_command_fails(server, mountpoint):
                           check=False)
     assert done.returncode != 0 and 'no context "nowhere"' in done.stderr
     assert not is_mounted(mountpoint)
+
+
+# ---- a device that somebody else has mounted ----
+
+def program_at(word):
+    """The process that serves it, as its command line says."""
+    return int(subprocess.run(["pgrep", "-f", f"{conftest.PROGRAM} .*{word}"], check=True,
+                              capture_output=True, text=True).stdout.split()[0])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+@pytest.mark.parametrize("end", ["umount", "TERM"])
+def test_drop_privileges(server, mountpoint, end):
+    """mount.fuse3 mounts, and the program has no right left: all but unmounting works."""
+    place = server.kubeconfig
+    subprocess.run(["mount", "-t", TYPE, "admin", mountpoint, "-o",
+                    f"kubeconfig={place},drop_privileges,allow_other"], check=True)
+    pid = program_at(f"/dev/fd/.*{place}")
+    status = dict(line.split(":\t") for line in
+                  pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    assert "web" in os.listdir(mountpoint / "shop")
+    labels = json.loads((mountpoint / "shop/web/metadata.json").read_text())
+    labels["labels"]["saved"] = "yes"
+    (mountpoint / "shop/web/metadata.json").write_text(json.dumps(labels))
+    assert server.get("shop", "web")["metadata"]["labels"]["saved"] == "yes"
+    wait_for(lambda: json.loads((mountpoint / ".api/status.json").read_text())["events"]["state"] ==
+             "announced", 10, "the announcer")
+    if end == "umount":
+        unmount(mountpoint)
+    else:
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists(), 10, "the end")
+    assert is_mounted(mountpoint) == (end == "TERM")
+
+
+@contextlib.contextmanager
+def mounted_device(mountpoint):
+    """What mount.fuse3 does: the descriptor of a mount that nobody serves yet."""
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    os.set_inheritable(fd, True)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0"
+    assert libc.mount(b"test", bytes(mountpoint), b"fuse.test", 0, options.encode()) == 0
+    try:
+        yield fd
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+def test_a_device_of_somebody_else(server, mountpoint):
+    """With the right to it, it is unmounted at the end."""
+    with mounted_device(mountpoint) as fd:
+        done = subprocess.run([conftest.PROGRAM, "--kubeconfig", server.kubeconfig, f"/dev/fd/{fd}"],
+                              check=False, capture_output=True, text=True, pass_fds=[fd],
+                              stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "web" in os.listdir(mountpoint / "shop")
+    os.kill(program_at(f"{server.kubeconfig} /dev/fd/"), signal.SIGTERM)
+    wait_for(lambda: not is_mounted(mountpoint), 10, "the end of the mount")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+def test_a_device_and_a_start_that_fails(server, mountpoint):
+    server.stop()
+    with mounted_device(mountpoint) as fd:
+        child = subprocess.Popen([conftest.PROGRAM, "--kubeconfig", server.kubeconfig, f"/dev/fd/{fd}"],
+                                 stderr=subprocess.PIPE, text=True, pass_fds=[fd])
+    assert "Failed to connect" in child.communicate(timeout=60)[1] and child.returncode == 4
+    assert not is_mounted(mountpoint)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+@pytest.mark.parametrize("where", [["-f"], []], ids=["foreground", "background"])
+def test_an_init_that_fails(server, mountpoint, where):
+    """The kernel gives the connection up before it is answered: no mount, and that isn't 0."""
+    server.fault(path="/imagestreams", hang=True, count=100)
+    with mounted_device(mountpoint) as fd:
+        child = subprocess.Popen([conftest.PROGRAM, *where, "--kubeconfig", server.kubeconfig,
+                                  "--request-timeout=5m", f"/dev/fd/{fd}"], stdin=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True, pass_fds=[fd])
+    try:
+        wait_for(lambda: any("imagestreams" in name for name in server.counts()), 60, "the list")
+        assert ctypes.CDLL(None).umount2(bytes(mountpoint), MNT_FORCE) == 0
+        server.control("DELETE", "faults")
+        said = child.communicate(timeout=60)[1].splitlines()
+    finally:
+        child.kill()
+    assert child.returncode == 1 and len(said) == 1, said
+    assert "the kernel gave the mount up before it was ready" in said[0]
+
+
+# umount(8) would look at it first, and nobody answers yet.
+WITHOUT_THE_MOUNT = """
+import ctypes, os, sys
+MNT_DETACH = 2
+assert ctypes.CDLL(None).umount2(sys.argv[1].encode(), MNT_DETACH) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts so")
+def test_a_device_that_is_mounted_elsewhere(server, mountpoint):
+    """In a mount namespace where its mount isn't: it works, without events, and says so."""
+    with mounted_device(mountpoint) as fd:
+        child = subprocess.Popen(
+            ["unshare", "-m", "/usr/bin/python3", "-c", WITHOUT_THE_MOUNT, mountpoint,
+             conftest.PROGRAM, "-f", "--kubeconfig", server.kubeconfig, f"/dev/fd/{fd}"],
+            stderr=subprocess.PIPE, text=True, pass_fds=[fd])
+    try:
+        assert "web" in os.listdir(mountpoint / "shop")
+        server.create("dev", "appears")
+        wait_for((mountpoint / "dev/appears").is_dir, 10, "the change")
+        child.send_signal(signal.SIGTERM)
+        said = child.communicate(timeout=60)[1].splitlines()
+    finally:
+        child.kill()
+    assert child.returncode == 0 and len(said) == 1, said
+    assert "where it is mounted isn't known here: changes raise no inotify events" in said[0]
 
 
 @pytest.mark.skipif(not os.path.exists(GENERATOR), reason="no systemd here")

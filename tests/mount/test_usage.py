@@ -65,6 +65,7 @@ TABLE = [
     ("--insecure-skip-tls-verify=2 M", USAGE,
      "--insecure-skip-tls-verify: 2 is neither true nor false"),
     ("--verbose=4 M", USAGE, "--verbose: 4 is neither true nor false"),
+    ("--help=woman M", USAGE, "--help: woman is neither true nor false"),
     ("--request-timeout=10x M", USAGE, f"--request-timeout: 10x {DURATION}"),
     ("--request-timeout=-1s M", USAGE, f"--request-timeout: -1s {DURATION}"),
     ("--request-timeout= M", USAGE, f'--request-timeout: "" {DURATION}'),
@@ -107,11 +108,20 @@ TABLE = [
     ("-o max_threads=many M", USAGE, "-o max_threads: many is no number"),
     ("-o max_idle_threads=1 M", USAGE, "-o max_idle_threads=1: threads that were made stay"),
     ("-o max_background=3 M", USAGE, "-o max_background=3: the kernel's own limit is used"),
+    ("-o blksize=512 M", USAGE, "-o blksize=512: there is no block device"),
+    ("-o ac_attr_timeout=1 M", USAGE, "-o ac_attr_timeout=1: the kernel's caches are kept true"),
+    ("-o noforget M", USAGE, "-o noforget: a file has its inode number as long as its object lives"),
+    ("-o remember=9 M", USAGE, "-o remember=9: a file has its inode number as long as its object"),
+    ("-o modules=subdir M", USAGE, "-o modules=subdir: no other filesystem can be put on top of it"),
+    ("-o setuid=nobody M", USAGE, "-o setuid=nobody: mount -t fuse.imagestreamfs does that"),
+    ("-o drop_privileges M", USAGE, "-o drop_privileges: mount -t fuse.imagestreamfs does that"),
     ("-o blkdev M", USAGE, "-o blkdev: there is no block device"),
     ("-o noopen,allow_other,umask=077 M", USAGE, "such a umask would be in vain"),
     # the mountpoint
     ("--kubeconfig K D/missing", OTHER, "D/missing: No such file or directory"),
     ("--kubeconfig K D/kubeconfig", OTHER, "D/kubeconfig: not a directory"),
+    ("--kubeconfig K /dev/fd/0", OTHER, "/dev/fd/0: that is no /dev/fuse"),
+    ("--kubeconfig K /dev/fd/77", OTHER, "/dev/fd/77: that is no /dev/fuse"),
     ("--kubeconfig K /proc", OTHER, "/proc: something is mounted there already"),
     ("--kubeconfig K --log-file D/missing/log M", OTHER,
      "--log-file: D/missing/log: No such file or directory"),
@@ -304,6 +314,17 @@ def test_not_found(place, answering):
 def test_a_refused_selector(server, place):
     refused(run(place, f"--kubeconfig {server.kubeconfig} -l a=b=c M"), OTHER,
             "--selector a=b=c: ", place)
+
+
+@pytest.mark.parametrize("words, status, sentence", [
+    ("-n nosuch", OTHER, '--namespace: '), ("-n nosuch", OTHER, 'namespaces "nosuch" not found'),
+    ("--tls-server-name foo", AWAY, "--tls-server-name: https://"),
+    ("--certificate-authority CA", AWAY, "--certificate-authority: https://"),
+    ("--certificate-authority CA --tls-server-name foo", AWAY,
+     "--certificate-authority, --tls-server-name: https://")])
+def test_a_flag_that_the_server_refuses(server, start_server, place, words, status, sentence):
+    words = words.replace("CA", str(start_server().ca) if "CA" in words else "")
+    refused(run(place, f"--kubeconfig {server.kubeconfig} {words} M"), status, sentence, place)
 
 
 LOG_IN = "it may have expired; `oc login` gets a new one"
