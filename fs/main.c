@@ -35,6 +35,10 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546 /* <linux/magic.h> has it since 5.16 */
+#endif
+
 #define FUSE_THREADS  4
 #define STATUS_MS     30000 /* how often systemd hears of the counts */
 #define WAKE_INTERVAL 10    /* ms */
@@ -590,7 +594,7 @@ static int open_session(struct program *p)
 		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
 	if (fuse_session_mount(p->session, p->mountpoint) < 0)
 		return -EIO;
-	if (session_allow_parallel_dirops(p->session) < 0)
+	if (session_begin(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	notify.arg = p->session;
 	kernel_set_notify(p->mount.kernel, &notify);
@@ -600,7 +604,6 @@ static int open_session(struct program *p)
 
 static int serve(struct program *p)
 {
-	struct fuse_loop_config *config;
 	int r;
 
 	let_main_be_woken();
@@ -611,10 +614,7 @@ static int serve(struct program *p)
 	if (p->options.single_threaded) {
 		r = fuse_session_loop(p->session);
 	} else {
-		config = fuse_loop_cfg_create();
-		fuse_loop_cfg_set_max_threads(config, FUSE_THREADS);
-		r = fuse_session_loop_mt(p->session, config);
-		fuse_loop_cfg_destroy(config);
+		r = session_loop(p->session, FUSE_THREADS);
 	}
 	block_signals();
 	return r < 0 ? r : 0;

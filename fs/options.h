@@ -4,8 +4,6 @@
 #ifndef FS_OPTIONS_H
 #define FS_OPTIONS_H
 
-#define FUSE_USE_VERSION 314
-
 #include "client/config.h"
 
 #include <fuse_lowlevel.h>
