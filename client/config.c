@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <resolv.h>
+#include <openssl/evp.h>
 #include <stdarg.h>
 
 #define SERVICEACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -133,15 +133,35 @@ static int fail_entry(
 		l->ret_error, r, "%s \"%s\" in %s: %s", e->kind, e->name, e->file, text);
 }
 
-/* b64_pton passes over white space by itself. It adds no NUL, but the buffer ends in one. */
+/* OpenSSL's decoder takes more than base64: what it isn't to see is looked for here. */
+static int decode_base64(const char *text, unsigned char *ret)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				      "0123456789+/";
+	size_t len = strspn(text, letters), padding = strspn(text + len, "=");
+
+	if (text[len + padding] || (len + padding) % 4 || padding > 2)
+		return -EINVAL;
+	return EVP_DecodeBlock(ret, (const unsigned char *)text, (int)(len + padding)) -
+	       (int)padding;
+}
+
+/* White space may stand anywhere. *ret ends in a NUL. */
 static int decode_pem(const char *text, char **ret)
 {
-	size_t size = strlen(text) / 4 * 3 + 4;
-	char *pem = xcalloc(size, 1);
-	int n = b64_pton(text, (unsigned char *)pem, size - 1);
+	size_t len = strlen(text), n = 0;
+	char *compact = xmalloc(len + 1), *pem = xcalloc(len + 1, 1);
+	int r;
 
-	if (n < 0 || memchr(pem, '\0', n) || !strstr(pem, "-----BEGIN ")) {
-		explicit_bzero(pem, size);
+	for (const char *p = text; *p; p++)
+		if (!isspace((unsigned char)*p))
+			compact[n++] = *p;
+	compact[n] = '\0';
+	r = decode_base64(compact, (unsigned char *)pem);
+	explicit_bzero(compact, n);
+	free(compact);
+	if (r < 0 || strlen(pem) != (size_t)r || !strstr(pem, "-----BEGIN ")) {
+		explicit_bzero(pem, len);
 		free(pem);
 		return -EINVAL;
 	}
@@ -704,10 +724,9 @@ static json_t *describe_cluster(const struct load *l)
 	else if (c->certificate_authority.file)
 		read_file(c->certificate_authority.file, FILE_MAX, &text, &len);
 	if (text) {
-		size_t size = strlen(text) / 3 * 4 + 5;
-
-		ca = xmalloc(size);
-		b64_ntop((const unsigned char *)text, strlen(text), ca, size);
+		len = strlen(text);
+		ca = xmalloc(len / 3 * 4 + 5);
+		EVP_EncodeBlock((unsigned char *)ca, (const unsigned char *)text, (int)len);
 		json_object_set_new(cluster, "certificate-authority-data", json_string(ca));
 	}
 	json_array_foreach(extensions, i, extension) {

@@ -13,7 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define GROUP	   "client.authentication.k8s.io/"
@@ -356,7 +356,7 @@ static int start(struct process *x)
 		close(err[1]);
 	if (r < 0)
 		return r;
-	x->pidfd = pidfd_open(x->pid, 0);
+	x->pidfd = (int)syscall(SYS_pidfd_open, x->pid, 0); /* glibc has a name for it since 2.36 */
 	return x->pidfd < 0 ? -errno : 0;
 }
 

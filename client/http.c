@@ -4,10 +4,12 @@
 #include "client/descriptors.h"
 #include "client/log.h"
 #include "client/proxy.h"
+#include "have.h"
 #include "version.h"
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <strings.h>
@@ -189,6 +191,43 @@ static void on_tls_event(const SSL *ssl, int where, int value)
 			SSL_get_SSL_CTX(ssl), alert_index, (void *)(intptr_t)(value & 0xff));
 }
 
+#if HAVE_CURL_CAINFO_BLOB
+static CURLcode trust_authority(struct http_transfer *t)
+{
+	return CURLE_OK; /* set_tls gave it to curl */
+}
+#else
+/* In curl's place. A proxy of https is held to it, too, as it is by client-go. */
+static CURLcode trust_authority(struct http_transfer *t)
+{
+	const char *pem = t->http->config->certificate_authority.data;
+	X509_STORE *store = SSL_CTX_get_cert_store(t->tls);
+	STACK_OF(X509_INFO) *all = NULL;
+	BIO *text = pem ? BIO_new_mem_buf(pem, -1) : NULL;
+	int trusted = 0;
+
+	if (!pem)
+		return CURLE_OK;
+	if (text)
+		all = PEM_X509_INFO_read_bio(text, NULL, NULL, NULL);
+	for (int i = 0; i < sk_X509_INFO_num(all); i++) {
+		const X509_INFO *info = sk_X509_INFO_value(all, i);
+
+		if (info->x509 && X509_STORE_add_cert(store, info->x509))
+			trusted++;
+		if (info->crl)
+			X509_STORE_add_crl(store, info->crl);
+	}
+	sk_X509_INFO_pop_free(all, X509_INFO_free);
+	BIO_free(text);
+	if (trusted)
+		return CURLE_OK;
+	snprintf(t->curl_error, sizeof(t->curl_error),
+		"the certificate authority's data holds no certificate");
+	return CURLE_SSL_CACERT_BADFILE;
+}
+#endif
+
 /*
  * Curl makes one for each connection. Until there is an answer that connection isn't kept: when
  * curl closes it, it reads what is left, and where our request couldn't be sent any more that is
@@ -203,7 +242,7 @@ static CURLcode on_tls_context(CURL *easy, void *context, void *arg)
 	SSL_CTX_up_ref(t->tls);
 	SSL_CTX_set_info_callback(t->tls, on_tls_event);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
-	return CURLE_OK;
+	return trust_authority(t);
 }
 
 /* What the server says of our certificate, or that it wants one; NULL: nothing. */
@@ -237,15 +276,26 @@ static void set_tls(CURL *easy, const struct config *c, const struct credentials
 	if (c->certificate_authority.data || c->certificate_authority.file) {
 		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
 		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
-		if (c->certificate_authority.data)
-			set_blob(easy, CURLOPT_CAINFO_BLOB, c->certificate_authority.data);
-		else
+		if (!c->certificate_authority.data)
 			curl_easy_setopt(easy, CURLOPT_CAINFO, c->certificate_authority.file);
+#if HAVE_CURL_CAINFO_BLOB
+		else
+			set_blob(easy, CURLOPT_CAINFO_BLOB, c->certificate_authority.data);
+#endif
 	}
 	if (credentials->certificate) {
 		set_blob(easy, CURLOPT_SSLCERT_BLOB, credentials->certificate);
 		set_blob(easy, CURLOPT_SSLKEY_BLOB, credentials->key);
 	}
+}
+
+static void set_protocols(CURL *easy)
+{
+#if HAVE_CURL_PROTOCOLS_STR
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https,http");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTPS | CURLPROTO_HTTP));
+#endif
 }
 
 /* "" is none, whatever the environment says. */
@@ -383,9 +433,10 @@ struct http_transfer *http_start(struct http *h, const struct http_request *requ
 	curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->curl_error);
 	curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
-	/* The end doesn't wait for a resolver that hangs. */
+#if HAVE_CURL_QUICK_EXIT /* else the end waits for a resolver that hangs */
 	curl_easy_setopt(t->easy, CURLOPT_QUICK_EXIT, 1L);
-	curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "https,http");
+#endif
+	set_protocols(t->easy);
 	curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	if (!h->config->disable_compression)
 		curl_easy_setopt(t->easy, CURLOPT_ACCEPT_ENCODING, "gzip");

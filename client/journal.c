@@ -2,7 +2,9 @@
 
 #include "client/clock.h"
 #include "client/log.h"
+#include "have.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 #define MESSAGE_MAX 4096 /* Strict errors quote the object, of any size */
@@ -31,6 +33,45 @@ void journal_free(struct journal *j)
 	pthread_mutex_destroy(&j->lock);
 	free(j);
 }
+
+#if HAVE_STRERRORNAME
+static const char *errno_name(int error)
+{
+	return strerrorname_np(error);
+}
+#else
+/* clang-format off */
+#define ERRORS \
+	X(EPERM) X(ENOENT) X(ESRCH) X(EINTR) X(EIO) X(ENXIO) X(E2BIG) X(ENOEXEC) X(EBADF) \
+	X(ECHILD) X(EAGAIN) X(ENOMEM) X(EACCES) X(EFAULT) X(ENOTBLK) X(EBUSY) X(EEXIST) \
+	X(EXDEV) X(ENODEV) X(ENOTDIR) X(EISDIR) X(EINVAL) X(ENFILE) X(EMFILE) X(ENOTTY) \
+	X(ETXTBSY) X(EFBIG) X(ENOSPC) X(ESPIPE) X(EROFS) X(EMLINK) X(EPIPE) X(EDOM) X(ERANGE) \
+	X(EDEADLK) X(ENAMETOOLONG) X(ENOLCK) X(ENOSYS) X(ENOTEMPTY) X(ELOOP) X(ENOMSG) \
+	X(EIDRM) X(ECHRNG) X(EL2NSYNC) X(EL3HLT) X(EL3RST) X(ELNRNG) X(EUNATCH) X(ENOCSI) \
+	X(EL2HLT) X(EBADE) X(EBADR) X(EXFULL) X(ENOANO) X(EBADRQC) X(EBADSLT) X(EBFONT) \
+	X(ENOSTR) X(ENODATA) X(ETIME) X(ENOSR) X(ENONET) X(ENOPKG) X(EREMOTE) X(ENOLINK) \
+	X(EADV) X(ESRMNT) X(ECOMM) X(EPROTO) X(EMULTIHOP) X(EDOTDOT) X(EBADMSG) X(EOVERFLOW) \
+	X(ENOTUNIQ) X(EBADFD) X(EREMCHG) X(ELIBACC) X(ELIBBAD) X(ELIBSCN) X(ELIBMAX) \
+	X(ELIBEXEC) X(EILSEQ) X(ERESTART) X(ESTRPIPE) X(EUSERS) X(ENOTSOCK) X(EDESTADDRREQ) \
+	X(EMSGSIZE) X(EPROTOTYPE) X(ENOPROTOOPT) X(EPROTONOSUPPORT) X(ESOCKTNOSUPPORT) \
+	X(EOPNOTSUPP) X(EPFNOSUPPORT) X(EAFNOSUPPORT) X(EADDRINUSE) X(EADDRNOTAVAIL) X(ENETDOWN) \
+	X(ENETUNREACH) X(ENETRESET) X(ECONNABORTED) X(ECONNRESET) X(ENOBUFS) X(EISCONN) \
+	X(ENOTCONN) X(ESHUTDOWN) X(ETOOMANYREFS) X(ETIMEDOUT) X(ECONNREFUSED) X(EHOSTDOWN) \
+	X(EHOSTUNREACH) X(EALREADY) X(EINPROGRESS) X(ESTALE) X(EUCLEAN) X(ENOTNAM) X(ENAVAIL) \
+	X(EISNAM) X(EREMOTEIO) X(EDQUOT) X(ENOMEDIUM) X(EMEDIUMTYPE) X(ECANCELED) X(ENOKEY) \
+	X(EKEYEXPIRED) X(EKEYREVOKED) X(EKEYREJECTED) X(EOWNERDEAD) X(ENOTRECOVERABLE) \
+	X(ERFKILL) X(EHWPOISON)
+/* clang-format on */
+
+static const char *errno_name(int error)
+{
+#define X(name) [name] = #name,
+	static const char *const names[] = {ERRORS};
+#undef X
+
+	return error > 0 && (size_t)error < ARRAY_SIZE(names) ? names[error] : NULL;
+}
+#endif
 
 static json_t *string_or_null(const char *s)
 {
@@ -84,7 +125,7 @@ static void count_again(json_t *entry, const json_t *before)
 void journal_add(struct journal *j, const char *path, const char *request, long http_code,
 	int error, const char *message)
 {
-	const char *name = strerrorname_np(error);
+	const char *name = errno_name(error);
 	char time[RFC3339_SIZE];
 	_cleanup_free_ char *text = str_shorten(message ? message : "", MESSAGE_MAX);
 	json_t *entry, *old;

@@ -127,3 +127,32 @@ json_t *json_read_or_null(const char *text, size_t len, size_t flags)
 
 	return json_read(text, len, flags, &json, NULL) == 0 ? json : NULL;
 }
+
+#if !HAVE_JSON_KEYLEN
+static char *encode_key(const char *key, size_t len)
+{
+	char *encoded = xmalloc(2 * len + 1), *p = encoded;
+
+	for (size_t i = 0; i < len; i++) {
+		if (!key[i])
+			*p++ = '\xc0';
+		*p++ = key[i] ? key[i] : '\x80';
+	}
+	*p = '\0';
+	return encoded;
+}
+
+json_t *json_getn_2_13(const json_t *object, const char *key, size_t len)
+{
+	_cleanup_free_ char *encoded = key ? encode_key(key, len) : NULL;
+
+	return json_object_get(object, encoded);
+}
+
+int json_setn_2_13(json_t *object, const char *key, size_t len, json_t *value)
+{
+	_cleanup_free_ char *encoded = encode_key(key, len);
+
+	return json_object_set_new_nocheck(object, encoded, value);
+}
+#endif

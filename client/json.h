@@ -8,6 +8,7 @@
 #define CLIENT_JSON_H
 
 #include "client/util.h"
+#include "have.h"
 
 #define JSON_TEXT_MAX ((size_t)8 << 20) /* bytes of an object, of a watch line */
 #define JSON_VALUES_MAX                                                                            \
@@ -37,5 +38,25 @@ int json_read_all(const char *text, size_t len, size_t flags, json_t *ret, char 
 
 /* The same for whoever has nothing to say of it: NULL where json_read fails. */
 json_t *json_read_or_null(const char *text, size_t len, size_t flags);
+
+#if !HAVE_JSON_KEYLEN
+/*
+ * jansson 2.13 has no keys with a length, and none that hold a NUL: it stands there as C0 80, which
+ * no text has. What it parses has no such key (json.c), so these are of objects that we make.
+ */
+json_t *json_getn_2_13(const json_t *object, const char *key, size_t len);
+int json_setn_2_13(json_t *object, const char *key, size_t len, json_t *value);
+
+#undef json_object_keylen_foreach
+#define json_object_getn     json_getn_2_13
+#define json_object_setn_new json_setn_2_13
+#define json_object_setn_nocheck(object, key, len, value)                                          \
+	json_setn_2_13(object, key, len, json_incref(value))
+#define json_object_keylen_foreach(object, key, len, value)                                        \
+	for (void *_at = json_object_iter(object);                                                 \
+		_at && ((key) = json_object_iter_key(_at), (len) = strlen(key),                    \
+		       (value) = json_object_iter_value(_at));                                     \
+		_at = json_object_iter_next(object, _at))
+#endif
 
 #endif

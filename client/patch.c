@@ -1,5 +1,6 @@
 #include "client/patch.h"
 
+#include "client/json.h"
 #include "client/manifest.h"
 
 #include <errno.h>

@@ -18,9 +18,16 @@ struct target {
 
 /* ---- the proxy's URL ---- */
 
+/* libcurl before 7.78 would cut it at the blank. */
+static bool has_blank(const char *text)
+{
+	return strpbrk(text, " \t\r\n") != NULL;
+}
+
 static bool parse_proxy(CURLU *parts, const char *text)
 {
-	return curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
+	return !has_blank(text) &&
+	       curl_url_set(parts, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
 }
 
 static const char *default_port(const char *scheme)

@@ -1,9 +1,35 @@
 #include "client/spawn.h"
 
+#include "have.h"
+
+#include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 
 #define STANDARD_FDS 3
+
+/* 0 or an errno. */
+static int close_from(int first, posix_spawn_file_actions_t *actions)
+{
+#if HAVE_POSIX_SPAWN_CLOSEFROM
+	return posix_spawn_file_actions_addclosefrom_np(actions, first);
+#else
+	/* What another thread opens meanwhile is close-on-exec, as all that is ours. */
+	DIR *dir = opendir("/proc/self/fd");
+	int r = dir ? 0 : errno;
+
+	for (const struct dirent *e; r == 0 && (e = readdir(dir));) {
+		int fd = atoi(e->d_name); /* 0: "." and ".." */
+
+		if (fd >= first)
+			r = posix_spawn_file_actions_addclose(actions, fd);
+	}
+	if (dir)
+		closedir(dir);
+	return r;
+#endif
+}
 
 static int add_fds(const struct spawn *s, posix_spawn_file_actions_t *actions)
 {
@@ -15,8 +41,7 @@ static int add_fds(const struct spawn *s, posix_spawn_file_actions_t *actions)
 		if (fd < s->first_fd || fd >= end)
 			posix_spawn_file_actions_addopen(
 				actions, fd, "/dev/null", fd == 0 ? O_RDONLY : O_WRONLY, 0);
-	return posix_spawn_file_actions_addclosefrom_np(
-		actions, end > STANDARD_FDS ? end : STANDARD_FDS);
+	return close_from(end > STANDARD_FDS ? end : STANDARD_FDS, actions);
 }
 
 static void set_signals(const struct spawn *s, posix_spawnattr_t *attr)

@@ -39,6 +39,10 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546 /* <linux/magic.h> has it since 5.16 */
+#endif
+
 #define FUSE_THREADS  4
 #define STATUS_MS     30000 /* how often systemd hears of the counts */
 #define WAKE_INTERVAL 10    /* ms */
@@ -685,7 +689,7 @@ static int open_session(struct program *p)
 	p->device_taken = p->device_fd >= 0;
 	if (!p->mountpoint)
 		session_on_init(on_init, p);
-	if (session_allow_parallel_dirops(p->session) < 0)
+	if (session_begin(p->session) < 0)
 		log_info("one slow lookup will hold up its directory");
 	if (p->mount.read_only && p->mount.announce && p->device_fd < 0)
 		show_read_only(p);
@@ -723,17 +727,13 @@ static int start_waiter(struct program *p)
 static int serve(struct program *p)
 {
 	long threads = count_threads(&p->options);
-	struct fuse_loop_config *config;
 	int r;
 
 	let_main_be_woken();
 	if (threads == 1) {
 		r = fuse_session_loop(p->session);
 	} else {
-		config = fuse_loop_cfg_create();
-		fuse_loop_cfg_set_max_threads(config, threads);
-		r = fuse_session_loop_mt(p->session, config);
-		fuse_loop_cfg_destroy(config);
+		r = session_loop(p->session, threads);
 	}
 	block_signals();
 	return r < 0 ? r : 0;

@@ -4,8 +4,6 @@
 #ifndef FS_OPTIONS_H
 #define FS_OPTIONS_H
 
-#define FUSE_USE_VERSION 314
-
 #include "client/config.h"
 
 #include <fuse_lowlevel.h>
@@ -28,7 +26,7 @@ struct options {
 	const char *log_file;
 	bool log_json;
 	long max_threads; /* for the kernel's requests; 0: as many as are good */
-	long max_read; /* bytes; 0: the kernel's choice */
+	long max_read;	  /* bytes; 0: the kernel's choice */
 	const char *fsname;
 	const char *validation; /* fieldValidation: Strict, Warn or Ignore */
 	int poll_interval, rights_interval, confirm_interval; /* seconds */

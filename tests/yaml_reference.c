@@ -49,7 +49,7 @@ static int emit_scalar(struct writer *w, const char *text, size_t len, yaml_scal
 
 	return emit(w, &event,
 		yaml_scalar_event_initialize(
-			&event, NULL, NULL, (const yaml_char_t *)text, len, 1, 1, style));
+			&event, NULL, NULL, (yaml_char_t *)text, len, 1, 1, style));
 }
 
 /* Line ends that not every reader knows: U+0085, U+2028, U+2029. */

@@ -9,8 +9,6 @@
 #ifndef FS_DOTAPI_EVENTS_H
 #define FS_DOTAPI_EVENTS_H
 
-#define FUSE_USE_VERSION 314
-
 #include "client/store.h"
 
 #include <fuse_lowlevel.h>

@@ -62,6 +62,7 @@ struct mount {
 	const char *validation; /* the fieldValidation of what is sent: --validate */
 	bool narrowed;		/* --namespace: what isn't listed isn't there */
 	size_t max_read;	/* bytes; 0: the kernel's choice */
+	bool no_opendir;	/* the kernel can do without it (from its INIT on) */
 	bool noopen;		/* the kernel opens by itself; read_only then, too */
 	atomic_bool ending;	/* nothing is opened for writing any more */
 };

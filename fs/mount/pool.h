@@ -7,8 +7,6 @@
 #ifndef FS_MOUNT_POOL_H
 #define FS_MOUNT_POOL_H
 
-#define FUSE_USE_VERSION 314
-
 #include "client/descriptors.h"
 #include "client/http.h"
 

@@ -5,6 +5,7 @@
 #include "fs/dotapi/select.h"
 #include "fs/mount/discover.h"
 #include "fs/mount/modes.h"
+#include "fs/ops/session.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -228,8 +229,9 @@ static bool wait_if_needed(fuse_req_t req, const struct waiting *w)
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	const struct mount *m = userdata;
+	struct mount *m = userdata;
 
+	m->no_opendir = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
 	if (m->max_read)
 		conn->max_read = m->max_read;
 	conn->want &=
@@ -424,7 +426,7 @@ void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_f
 	fi->fh = (uintptr_t)f;
 	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->inodes, ino);
 	fi->keep_cache = m->announce && !fi->direct_io;
-	fi->noflush = !handle_is_writable(f);
+	session_skip_flush(fi, !handle_is_writable(f));
 }
 
 void op_key(const struct place *path, char ret[2 * NAME_SIZE])
@@ -461,7 +463,7 @@ static void open_announced(
 		kernel_inval_attr(m->kernel, id);
 	}
 	fi->fh = 0;
-	fi->noflush = 1;
+	session_skip_flush(fi, true);
 	fuse_reply_open(req, fi);
 }
 
@@ -471,10 +473,11 @@ static void op_opendir(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct namei_dir dir;
 	int r;
 
-	if (m->announce && !m->strict) {
+	if (m->announce && !m->strict && m->no_opendir) {
 		fuse_reply_err(req, ENOSYS); /* listings are the kernel's to keep */
 		return;
 	}
+	fi->cache_readdir = fi->keep_cache = m->announce && !m->strict;
 	r = op_directory(req, id, &dir) ? may_enter(req, &dir, R_OK) : -ENOENT;
 	if (r < 0)
 		fuse_reply_err(req, -r);

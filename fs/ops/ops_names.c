@@ -3,6 +3,7 @@
 #include "fs/mount/modes.h"
 #include "fs/mount/removal.h"
 #include "fs/ops/job.h"
+#include "fs/ops/session.h"
 #include "fs/save/objects.h"
 #include "fs/save/verdict.h"
 
@@ -216,7 +217,7 @@ static void make_announced(
 		return;
 	}
 	fi->fh = 0;
-	fi->noflush = 1;
+	session_skip_flush(fi, true);
 	if (fuse_reply_create(req, &entry, fi) == -ENOENT)
 		inode_forget(m->inodes, entry.ino, 1);
 }

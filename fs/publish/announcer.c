@@ -28,7 +28,7 @@ static int open_beneath(int dir, const char *path)
 {
 	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS};
-	int fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
+	int fd = syscall(__NR_openat2, dir, path, &how, sizeof(how));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -63,7 +63,7 @@ static int write_file(int dir, const char *name, int flags)
 	struct open_how how = {.flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags,
 		.mode = flags & O_CREAT ? 0644 : 0,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS};
-	_cleanup_close_ int fd = syscall(SYS_openat2, dir, name, &how, sizeof(how));
+	_cleanup_close_ int fd = syscall(__NR_openat2, dir, name, &how, sizeof(how));
 
 	if (fd < 0)
 		return -errno;

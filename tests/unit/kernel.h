@@ -6,8 +6,6 @@
 #ifndef TESTS_UNIT_KERNEL_H
 #define TESTS_UNIT_KERNEL_H
 
-#define FUSE_USE_VERSION 314
-
 #include "client/util.h"
 
 #include <errno.h>
@@ -43,21 +41,6 @@ static uint64_t kernel_unique; /* of the last request */
 static unsigned kernel_polled; /* notifications of a poll handle */
 
 /* ---- the session's side ---- */
-
-static ssize_t device_writev(int fd, struct iovec *iov, int count, void *arg)
-{
-	return writev(fd, iov, count);
-}
-
-static ssize_t device_read(int fd, void *buf, size_t len, void *arg)
-{
-	ssize_t n = read(fd, buf, len);
-
-	if (n != 0)
-		return n;
-	errno = ENODEV; /* as after an unmount */
-	return -1;
-}
 
 static void on_read(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
@@ -202,11 +185,11 @@ static inline void interrupt(uint64_t unique)
 static inline void kernel_begin(void)
 {
 	static const struct fuse_lowlevel_ops ops = {.read = on_read, .poll = on_poll};
-	static const struct fuse_custom_io io = {.writev = device_writev, .read = device_read};
 	struct fuse_init_in init = {
 		.major = FUSE_KERNEL_VERSION, .minor = 31, .max_readahead = 1 << 17};
 	char *argv[] = {"test", NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+	_cleanup_free_ char *device = NULL;
 	int fds[2];
 
 	memset(kernel_asked, 0, sizeof(kernel_asked));
@@ -217,7 +200,8 @@ static inline void kernel_begin(void)
 	kernel_session = fuse_session_new(&args, &ops, sizeof(ops), NULL);
 	assert_non_null(kernel_session);
 	fuse_opt_free_args(&args);
-	assert_int_equal(fuse_session_custom_io(kernel_session, &io, fds[1]), 0);
+	device = xasprintf("/dev/fd/%d", fds[1]); /* for libfuse an open device */
+	assert_int_equal(fuse_session_mount(kernel_session, device), 0);
 	assert_int_equal(pthread_create(&kernel_thread, NULL, kernel_run, NULL), 0);
 	kernel_send(FUSE_INIT, ++kernel_unique, 0, 0, &init, sizeof(init));
 	assert_answer(kernel_unique, 0);
@@ -230,6 +214,7 @@ static inline void kernel_end(void)
 		assert_true(is_answered(unique));
 		free(kernel_asked[unique].data);
 	}
+	fuse_session_exit(kernel_session);
 	shutdown(kernel_fd, SHUT_RDWR);
 	pthread_join(kernel_thread, NULL);
 	fuse_session_destroy(kernel_session); /* closes its end */

@@ -190,6 +190,33 @@ static void test_free_null(void **state)
 	config_free(NULL);
 }
 
+static void test_base64(void **state)
+{
+	static const char pem[] = "-----BEGIN X-----"; /* LS0tLS1CRUdJTiBYLS0tLS0= */
+	static const char *const good[] = {"LS0tLS1CRUdJTiBYLS0tLS0=",
+		"LS0tLS1C RUdJTiBY\tLS0tLS0 =", "  LS0tLS1CRUdJTiBYLS0tLS0=  "};
+	static const char *const bad[] = {"LS0tLS1CRUdJTiBYLS0tLS0",
+		"LS0tLS1CRUdJTiBYLS0tLS0==", "LS0tLS1CRUdJTiBYLS0tLS0=LS0t",
+		"LS0tLS1CRUdJTiBYLS0tLS0=-", "LS0tLS1CRUdJTiBYLS0t*", "LS0tLS1CRUdJTiBYLS0tLS0A",
+		"LS0tLS1CRUdJTiBYLS0t====", "LS0t_LS1-", "-", "="};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			CLUSTER_OF("{server: 'https://a', certificate-authority-data: '%s'}"),
+			good[i]);
+		_cleanup_config_ struct config *c = load_text(text);
+
+		assert_string_equal(c->certificate_authority.data, pem);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		_cleanup_free_ char *text = xasprintf(
+			CLUSTER_OF("{server: 'https://a', certificate-authority-data: '%s'}"),
+			bad[i]);
+
+		refuse_text(text, -EINVAL, "isn't base64 of PEM");
+	}
+}
+
 static void test_everything(void **state)
 {
 	_cleanup_config_ struct config *c =
@@ -1236,6 +1263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_free_null),
 		TEST(test_everything),
+		TEST(test_base64),
 		TEST(test_json),
 		TEST(test_scalars),
 		TEST(test_flag_words),

@@ -558,6 +558,41 @@ static void test_journal_entry(void **state)
 	journal_free(j);
 }
 
+/* As glibc names them, whoever does it here. */
+static void test_journal_names_errors(void **state)
+{
+	struct journal *j = journal_new();
+
+#if __GLIBC_PREREQ(2, 32)
+	for (int error = -1; error < 200; error++) {
+		const char *expected = strerrorname_np(error);
+		_cleanup_json_ json_t *entry = NULL;
+
+		journal_add(j, NULL, NULL, 0, error, "why");
+		entry = journal_last(j);
+		if (expected && error > 0)
+			assert_string_equal(json_str(entry, "errno"), expected);
+		else if (error)
+			assert_true(json_is_null(json_object_get(entry, "errno")));
+	}
+#else
+	static const struct {
+		int error;
+		const char *name;
+	} rows[] = {{EPERM, "EPERM"}, {ESTALE, "ESTALE"}, {EKEYEXPIRED, "EKEYEXPIRED"},
+		{EHWPOISON, "EHWPOISON"}, {EAGAIN, "EAGAIN"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_json_ json_t *entry = NULL;
+
+		journal_add(j, NULL, NULL, 0, rows[i].error, "why");
+		entry = journal_last(j);
+		assert_string_equal(json_str(entry, "errno"), rows[i].name);
+	}
+#endif
+	journal_free(j);
+}
+
 static void test_journal_keeps_the_newest(void **state)
 {
 	struct journal *j = journal_new();
@@ -690,6 +725,7 @@ int main(void)
 		cmocka_unit_test(test_rv_compare),
 		cmocka_unit_test(test_journal_empty),
 		cmocka_unit_test(test_journal_entry),
+		cmocka_unit_test(test_journal_names_errors),
 		cmocka_unit_test(test_journal_keeps_the_newest),
 		cmocka_unit_test(test_journal_counts),
 		cmocka_unit_test(test_journal_of_repeats),
