@@ -20,13 +20,14 @@
 static char *text, **tags;
 static size_t len, ntags;
 static struct object *object;
+static struct indexes *indexes;
 static volatile size_t looked_at;
 
 static struct object *receive(void)
 {
 	struct object *o;
 
-	if (object_from_text(text, len, "image.openshift.io/v1", &o, NULL, NULL) < 0)
+	if (object_from_text(text, len, "image.openshift.io/v1", &o, NULL) < 0)
 		abort();
 	return o;
 }
@@ -66,8 +67,7 @@ static void pass(void)
 /* All files of a new snapshot. A tag needn't have each of its. */
 static void with_files(int (*what)(struct snapshot *v, enum kind kind, const char *tag))
 {
-	struct object_cache *cache = object_cache_new();
-	struct snapshot *v = snapshot_new(object, NULL, NULL, 0, 0, cache, NULL);
+	struct snapshot *v = snapshot_new(object, NULL, NULL, 0, 0, indexes);
 	int found = 0;
 
 	for (int kind = STREAM_FILE; kind < STREAM_FILE + STREAM_FILES; kind++)
@@ -79,7 +79,6 @@ static void with_files(int (*what)(struct snapshot *v, enum kind kind, const cha
 	if (found < STREAM_FILES + (int)ntags)
 		abort();
 	snapshot_unref(v);
-	object_cache_free(cache);
 }
 
 static int size(struct snapshot *v, enum kind kind, const char *tag)
@@ -125,6 +124,7 @@ int main(int argc, char *argv[])
 	tags = argv + 3;
 	ntags = (size_t)argc - 3;
 	object = receive();
+	indexes = indexes_new(NULL);
 	for (long round = strtol(argv[2], NULL, 10); round > 0; round--) {
 		for (size_t work = 0; work < sizeof works / sizeof *works; work++) {
 			double begin = cpu_us();
@@ -135,6 +135,7 @@ int main(int argc, char *argv[])
 		}
 		puts("");
 	}
+	indexes_free(indexes);
 	object_unref(object);
 	free(text);
 	return 0;
