@@ -312,6 +312,19 @@ const struct scan_value *scan_find(const struct scan_value *object, const char *
 	return NULL;
 }
 
+/* Values stand in the order of the text. */
+static int by_place(const void *key, const void *value)
+{
+	const char *p = key, *other = ((const struct scan_value *)value)->p;
+
+	return p < other ? -1 : p > other;
+}
+
+const struct scan_value *scan_at(const struct scan *s, const char *p)
+{
+	return bsearch(p, s->values, s->count, sizeof(*s->values), by_place);
+}
+
 const struct scan_value *scan_element(const struct scan_value *list, size_t at)
 {
 	if (!scan_is_array(list))

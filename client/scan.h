@@ -81,6 +81,9 @@ static inline struct piece scan_key(const struct scan_value *v)
 /* The member of that name, which has nothing to escape. NULL: there is none, or no object (NULL). */
 const struct scan_value *scan_find(const struct scan_value *object, const char *name);
 
+/* The value that begins there; NULL: none does. */
+const struct scan_value *scan_at(const struct scan *s, const char *p);
+
 /* The element at that place of a list. NULL: there is none, or no list (NULL). */
 const struct scan_value *scan_element(const struct scan_value *list, size_t at);
 

@@ -181,7 +181,13 @@ static struct snapshot_tag *get_tag(struct snapshot_index *x, struct snapshot *v
 	return t;
 }
 
-/* The value that begins there, read into the scan; NULL where it is nowhere. */
+/* An element in a scan of the whole text; NULL where it is nowhere. */
+static const struct scan_value *find_at(const struct scan *scan, const struct object *o, size_t at)
+{
+	return at == SNAPSHOT_NOWHERE ? NULL : scan_at(scan, o->text + at);
+}
+
+/* The same by itself, read into the scan. */
 static const struct scan_value *read_at(struct scan *scan, const struct object *o, size_t at)
 {
 	if (at == SNAPSHOT_NOWHERE)
@@ -260,7 +266,7 @@ static void measure_whole(struct snapshot_file *f, const struct object *o,
 static struct snapshot_index *index_new(struct snapshot *v, int64_t mtime)
 {
 	struct snapshot_index *x = xcalloc(1, sizeof(*x));
-	_cleanup_scan_ struct scan scan = SCAN_INIT, spec = SCAN_INIT, status = SCAN_INIT;
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
 
 	scan_read_own(&scan, v->object->text, v->object->len);
 	for (unsigned i = 0; i < STREAM_FILES; i++)
@@ -271,8 +277,8 @@ static struct snapshot_index *index_new(struct snapshot *v, int64_t mtime)
 	collect_tags(x, v, scan.values);
 	for (size_t k = 0; k < x->ntags; k++) {
 		struct snapshot_tag *t = &x->tags[k];
-		struct attr_elements elements = {read_at(&spec, v->object, t->spec_at),
-			read_at(&status, v->object, t->status_at)};
+		struct attr_elements elements = {find_at(&scan, v->object, t->spec_at),
+			find_at(&scan, v->object, t->status_at)};
 
 		t->cookie = ++x->counter;
 		t->mtime = mtime;

@@ -144,6 +144,9 @@ static void test_values(void **state)
 	plain = scan_string(c, &len);
 	assert_string_equal(plain, "plain");
 	assert_memory_equal(scan_key(c).p, "\"c\":\"plain\"", 11);
+	assert_ptr_equal(scan_at(&scan, c->p), c);
+	assert_ptr_equal(scan_at(&scan, text), scan.values);
+	assert_null(scan_at(&scan, c->p + 1));
 	assert_null(scan_find(scan.values, "b"));
 	assert_null(scan_find(a, "b"));
 	assert_null(scan_find(NULL, "b"));
