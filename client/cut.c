@@ -40,25 +40,45 @@ int cut_next(struct cut *c, char bracket)
 	return 1;
 }
 
+/* Of eight bytes none is a quote, a backslash, a control character or part of a longer one. */
+static bool is_ordinary(uint64_t word)
+{
+	const uint64_t ones = UINT64_MAX / 0xff, high = ones << 7;
+
+	return !((word | (word - ones * 0x20) | ((word ^ ones * '"') - ones) |
+			 ((word ^ ones * '\\') - ones)) &
+		 high);
+}
+
+const char *cut_skip_ordinary(const char *p, const char *end)
+{
+	uint64_t word;
+
+	for (; (size_t)(end - p) >= sizeof(word); p += sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		if (!is_ordinary(word))
+			break;
+	}
+	while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
+		*p != '\\')
+		p++;
+	return p;
+}
+
 /* From within a string to after its closing quote, or as far as there are bytes. */
 static const char *search_string(struct border *s, const char *p, const char *end)
 {
-	const char *start, *quote, *stop, *slash;
-
-	if (p == end)
-		return end;
-	p += s->escaped;
-	start = p;
-	do {
-		quote = memchr(p, '"', end - p);
-		slash = stop = quote ? quote : end;
-		while (slash > start && slash[-1] == '\\')
-			slash--;
-		s->escaped = (stop - slash) % 2;
-		p = quote ? quote + 1 : end;
-	} while (quote && s->escaped);
-	s->in_string = !quote;
-	return p;
+	for (;; p++) {
+		if (!s->escaped)
+			p = cut_skip_ordinary(p, end);
+		if (p == end)
+			return p;
+		if (*p == '"' && !s->escaped)
+			break;
+		s->escaped = *p == '\\' && !s->escaped;
+	}
+	s->in_string = false;
+	return p + 1;
 }
 
 const char *border_search(struct border *s, const char *p, const char *end)

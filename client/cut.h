@@ -40,6 +40,12 @@ static inline bool border_is_found(const struct border *s)
 /* To after the byte that ends what begins (or goes on) at p, or as far as there are bytes. */
 const char *border_search(struct border *s, const char *p, const char *end);
 
+/*
+ * To the next byte that needs a look in a string: a quote, a backslash, a control character, or one
+ * outside of ASCII; most strings have none, and eight bytes are looked at together.
+ */
+const char *cut_skip_ordinary(const char *p, const char *end);
+
 static inline bool cut_is_space(char c)
 {
 	return c == ' ' || c == '\n' || c == '\r' || c == '\t';

@@ -2,7 +2,6 @@
 
 #include "client/clock.h"
 #include "client/json.h"
-#include "client/list.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -160,11 +159,10 @@ int intake_object(const struct intake *in, const char *text, size_t len, struct 
 int intake_page_head(const char *body, size_t len, struct taken *ret)
 {
 	_cleanup_json_ json_t *metadata = NULL;
-	struct list list;
-	int r = list_open(body, len, &list);
+	int r = list_open(body, len, &ret->list);
 
-	if (r == 0 && list.metadata.p) {
-		metadata = list_metadata(&list);
+	if (r == 0 && ret->list.metadata.p) {
+		metadata = list_metadata(&ret->list);
 		r = json_is_object(metadata) || json_is_null(metadata) ? 0 : -EBADMSG;
 	}
 	if (r < 0) {
@@ -249,19 +247,18 @@ static void put_batch(
 		end_share(&shares[i], ret);
 }
 
-int intake_page(const struct intake *in, const char *body, size_t len, struct taken *ret)
+int intake_page(const struct intake *in, struct taken *page)
 {
 	_cleanup_free_ struct piece *batch = xcalloc(BATCH, sizeof(*batch));
-	struct list list;
-	int r = list_open(body, len, &list);
+	int r = 0;
 
 	for (size_t n = BATCH; r >= 0 && n == BATCH;) {
-		for (n = 0; n < BATCH && (r = list_next(&list, &batch[n])) > 0; n++)
+		for (n = 0; n < BATCH && (r = list_next(&page->list, &batch[n])) > 0; n++)
 			;
-		put_batch(in, batch, n, ret);
+		put_batch(in, batch, n, page);
 		if (r >= 0)
 			r = in->check ? in->check(in->arg) : 0;
-		if (r >= 0 && ret->unnamed > UNNAMED_MAX)
+		if (r >= 0 && page->unnamed > UNNAMED_MAX)
 			r = -EBADMSG;
 	}
 	return r < 0 ? r : 0;

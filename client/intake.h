@@ -6,6 +6,7 @@
 #define CLIENT_INTAKE_H
 
 #include "client/api.h"
+#include "client/list.h"
 #include "client/store.h"
 
 enum intake_kind { INTAKE_STREAMS, INTAKE_NAMESPACES };
@@ -29,6 +30,7 @@ struct taken {
 	size_t items, news; /* of a page: how many, and how many keys the list didn't have yet */
 	size_t left_out;    /* of the items */
 	size_t unnamed;	    /* of those: nobody can tell which object they are */
+	struct list list;   /* of a page: its items, borrowed from its text */
 	bool mangled;	    /* one is no JSON, so the page as a whole isn't, either */
 	char *why; /* of the first that was left out, or why all of it is broken; or NULL */
 };
@@ -41,8 +43,11 @@ void taken_release(struct taken *t);
  * does its metadata say (`more`, `version`). 0, or -EBADMSG and why.
  */
 int intake_page_head(const char *body, size_t len, struct taken *ret);
-/* Then its items; also one that isn't a list any more at its end. 0, or what check said. */
-int intake_page(const struct intake *in, const char *body, size_t len, struct taken *ret);
+/*
+ * Then its items (page->list), once, as long as the text lives; also one that isn't a list any more
+ * at its end. 0, or what check said.
+ */
+int intake_page(const struct intake *in, struct taken *page);
 
 /* One object by itself. 0; -EBADMSG, -EFBIG, -EINVAL, -EEXIST and why. */
 int intake_object(const struct intake *in, const char *text, size_t len, struct taken *ret);

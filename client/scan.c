@@ -20,31 +20,6 @@ void scan_release(struct scan *s)
 
 /* ---- strings ---- */
 
-/* Of eight bytes none is a quote, a backslash, a control character or part of a longer one. */
-static bool is_ordinary(uint64_t word)
-{
-	const uint64_t ones = UINT64_MAX / 0xff, high = ones << 7;
-
-	return !((word | (word - ones * 0x20) | ((word ^ ones * '"') - ones) |
-			 ((word ^ ones * '\\') - ones)) &
-		 high);
-}
-
-static const char *skip_ordinary(const char *p, const char *end)
-{
-	uint64_t word;
-
-	for (; (size_t)(end - p) >= sizeof(word); p += sizeof(word)) {
-		memcpy(&word, p, sizeof(word));
-		if (!is_ordinary(word))
-			break;
-	}
-	while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
-		*p != '\\')
-		p++;
-	return p;
-}
-
 static bool is_within(unsigned char c, unsigned char first, unsigned char last)
 {
 	return c >= first && c <= last;
@@ -99,7 +74,7 @@ static bool scan_quoted(struct scanner *c, bool key)
 	size_t len;
 
 	for (c->p++;; c->p += len) {
-		c->p = skip_ordinary(c->p, c->end);
+		c->p = cut_skip_ordinary(c->p, c->end);
 		if (c->p == c->end)
 			return false;
 		if (*c->p == '"')

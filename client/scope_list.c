@@ -290,7 +290,7 @@ static void take_page(struct scope *s, const struct buf *body, struct taken *pag
 	s->next_page = steal_ptr(page->more);
 	if (s->next_page && !again)
 		list_page(s);
-	r = intake_page(&in, body->data, body->len, page);
+	r = intake_page(&in, page);
 	note_left_out(s, page);
 	s->unnamed = s->unnamed || page->unnamed;
 	if (r == -EBADMSG || (page->mangled && s->synced))

@@ -37,7 +37,7 @@ static void take_page(struct intake *in, const char *text, size_t len)
 			abort();
 		return;
 	}
-	r = intake_page(in, text, len, &taken);
+	r = intake_page(in, &taken);
 	if (r != 0 && (r != -EBADMSG || json))
 		abort();
 	if (json && head == 0 && !json_is_array(items) && !json_is_null(items))
