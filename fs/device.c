@@ -82,14 +82,12 @@ static char *path_of(char *line, int connection)
 	return xstrdup(fields[PATH]);
 }
 
-char *device_mountpoint(int fd)
+char *device_find(FILE *mountinfo, int connection)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	int connection = connection_of(fd);
 	char *line = NULL, *found = NULL;
 	size_t size = 0;
 
-	while (f && getline(&line, &size, f) > 0) {
+	while (getline(&line, &size, mountinfo) > 0) {
 		char *path = path_of(line, connection);
 
 		if (path) {
@@ -98,6 +96,14 @@ char *device_mountpoint(int fd)
 		}
 	}
 	free(line);
+	return found;
+}
+
+char *device_mountpoint(int fd)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *found = f ? device_find(f, connection_of(fd)) : NULL;
+
 	if (f)
 		fclose(f);
 	return found;

@@ -19,4 +19,7 @@ bool device_is_fuse(int fd);
  */
 char *device_mountpoint(int fd);
 
+/* The same from a text like /proc/self/mountinfo. connection: its number, or -1: it isn't told. */
+char *device_find(FILE *mountinfo, int connection);
+
 #endif
