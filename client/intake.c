@@ -4,11 +4,8 @@
 #include "client/json.h"
 
 #include <errno.h>
-#include <pthread.h>
 
-#define SHARES_MAX  4	  /* threads that take in items */
-#define SHARE_MIN   64	  /* items that are worth it */
-#define BATCH	    4096  /* items of a page that are looked at together */
+#define CHECK_EACH  4096  /* items of a page between two looks at whether to go on */
 #define UNNAMED_MAX 10000 /* items of a page that nobody can name: then it is none */
 
 void taken_release(struct taken *t)
@@ -116,6 +113,20 @@ static bool is_held(const struct intake *in, const char *text, size_t len, char 
 	return true;
 }
 
+/* Takes the reference over. As store_put, and why. */
+static int put_object(const struct intake *in, struct object *o, char **ret_version, char **ret_why)
+{
+	_cleanup_object_ struct object *told = object_ref(o);
+	int r;
+
+	if (ret_version)
+		set_string(ret_version, o->resource_version);
+	r = store_put(in->store, o, in->list);
+	if (r == -EEXIST)
+		*ret_why = xasprintf("%.64s: another object has its uid", told->key);
+	return r;
+}
+
 /* 1 where the list had nothing of that key before; 0; or a negative errno and why. */
 static int put_stream(
 	const struct intake *in, const char *text, size_t len, char **ret_version, char **ret_why)
@@ -126,16 +137,7 @@ static int put_stream(
 	if (is_held(in, text, len, ret_version))
 		return 0;
 	r = object_from_text(text, len, in->api->resources->streams.api_version, &o, ret_why);
-	if (r < 0)
-		return r;
-	if (ret_version)
-		set_string(ret_version, o->resource_version);
-	object_ref(o);
-	r = store_put(in->store, o, in->list);
-	if (r == -EEXIST)
-		*ret_why = xasprintf("%.64s: another object has its uid", o->key);
-	object_unref(o);
-	return r;
+	return r < 0 ? r : put_object(in, o, ret_version, ret_why);
 }
 
 /* `ret_what` (NULL: it isn't wanted): a stream's version, a namespace's name. */
@@ -174,94 +176,54 @@ int intake_page_head(const char *body, size_t len, struct taken *ret)
 	return 0;
 }
 
-/* Some items of a page. */
-struct share {
-	const struct intake *intake;
-	const struct piece *items;
-	size_t count, news, left_out, unnamed;
-	bool mangled;
-	char *why;
-	pthread_t thread;
-	bool started;
-};
-
-static void *put_share(void *arg)
+static void note_failure(
+	const struct intake *in, const struct piece *item, int error, char *why, struct taken *page)
 {
-	struct share *share = arg;
-
-	for (size_t i = 0; i < share->count; i++) {
-		_cleanup_free_ char *why = NULL;
-		int r = put(share->intake, share->items[i].p, share->items[i].len, NULL, &why);
-
-		share->news += r > 0;
-		if (r >= 0)
-			continue;
-		share->left_out++;
-		share->unnamed +=
-			share->intake->kind == INTAKE_NAMESPACES ||
-			!note_left_out(share->intake, share->items[i].p, share->items[i].len);
-		share->mangled = share->mangled || r == -EBADMSG;
-		if (!share->why)
-			share->why = steal_ptr(why);
-	}
-	return NULL;
-}
-
-static void end_share(struct share *share, struct taken *ret)
-{
-	if (share->started)
-		pthread_join(share->thread, NULL);
-	ret->items += share->count;
-	ret->news += share->news;
-	ret->left_out += share->left_out;
-	ret->unnamed += share->unnamed;
-	ret->mangled = ret->mangled || share->mangled;
-	if (ret->why)
-		free(share->why);
+	page->left_out++;
+	page->unnamed += in->kind == INTAKE_NAMESPACES || !note_left_out(in, item->p, item->len);
+	page->mangled = page->mangled || error == -EBADMSG;
+	if (page->why)
+		free(why);
 	else
-		ret->why = share->why;
+		page->why = why;
 }
 
-/* Reading a list takes long: every processor does a part. */
-static void put_batch(
-	const struct intake *in, const struct piece *items, size_t count, struct taken *ret)
+/* The item that comes next, whose end is looked for only where it isn't plain. 0 or -EBADMSG. */
+static int put_item(const struct intake *in, struct taken *page)
 {
-	struct share shares[SHARES_MAX] = {0};
-	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	size_t n = processors < SHARES_MAX ? processors : SHARES_MAX, done = 0;
+	struct piece item = list_rest(&page->list);
+	struct object *o = NULL;
+	char *why = NULL;
+	int r;
 
-	if (count < SHARE_MIN || processors < 1)
-		n = 1;
-	for (size_t i = 0; i < n; i++) {
-		size_t end = count * (i + 1) / n;
-
-		shares[i] =
-			(struct share){.intake = in, .items = items + done, .count = end - done};
-		done = end;
-		shares[i].started = i + 1 < n && pthread_create(&shares[i].thread, NULL, put_share,
-							 &shares[i]) == 0;
-		if (!shares[i].started)
-			put_share(&shares[i]);
-	}
-	for (size_t i = 0; i < n; i++)
-		end_share(&shares[i], ret);
+	if (in->kind == INTAKE_STREAMS)
+		o = object_from_plain(
+			item.p, item.len, in->api->resources->streams.api_version, &item.len);
+	if (o)
+		list_skip(&page->list, item.len);
+	else if (list_take(&page->list, &item) < 0)
+		return -EBADMSG;
+	r = o ? put_object(in, o, NULL, &why) : put(in, item.p, item.len, NULL, &why);
+	page->items++;
+	page->news += r > 0;
+	if (r < 0)
+		note_failure(in, &item, r, why, page);
+	return 0;
 }
 
 int intake_page(const struct intake *in, struct taken *page)
 {
-	_cleanup_free_ struct piece *batch = xcalloc(BATCH, sizeof(*batch));
-	int r = 0;
+	int r;
 
-	for (size_t n = BATCH; r >= 0 && n == BATCH;) {
-		for (n = 0; n < BATCH && (r = list_next(&page->list, &batch[n])) > 0; n++)
-			;
-		put_batch(in, batch, n, page);
-		if (r >= 0)
-			r = in->check ? in->check(in->arg) : 0;
-		if (r >= 0 && page->unnamed > UNNAMED_MAX)
+	while ((r = list_next(&page->list)) > 0 && (r = put_item(in, page)) == 0) {
+		if (page->items % CHECK_EACH == 0 && in->check)
+			r = in->check(in->arg);
+		if (r == 0 && page->unnamed > UNNAMED_MAX)
 			r = -EBADMSG;
+		if (r < 0)
+			break;
 	}
-	return r < 0 ? r : 0;
+	return r;
 }
 
 /* ---- a watch ---- */

@@ -183,7 +183,8 @@ static void newer(struct newest *newest, const struct scan_value *value)
 static void newer_of_each(struct newest *newest, const struct scan_value *list, const char *name)
 {
 	if (scan_is_array(list))
-		scan_foreach(list, v) newer(newest, scan_find(v, name));
+		scan_foreach(list, v)
+			newer(newest, scan_find(v, name));
 }
 
 static void find_times(const struct scan_value *object, int64_t *ret_created, int64_t *ret_newest)
@@ -196,15 +197,10 @@ static void find_times(const struct scan_value *object, int64_t *ret_created, in
 	*ret_created = newest.time;
 	newer_of_each(&newest, scan_find(metadata, "managedFields"), "time");
 	if (scan_is_array(tags))
-		scan_foreach(tags, tag) newer_of_each(&newest, scan_find(tag, "items"), "created");
+		scan_foreach(tags, tag)
+			newer_of_each(&newest, scan_find(tag, "items"), "created");
 	*ret_newest = newest.time;
 }
-
-/* What is kept of a text, and the hashes of its parts. */
-struct kept {
-	struct buf text;
-	uint64_t spec, status, rest;
-};
 
 static struct piece member_text(const struct scan_value *v)
 {
@@ -214,60 +210,52 @@ static struct piece member_text(const struct scan_value *v)
 }
 
 /* metadata's members but managedFields. */
-static void keep_metadata(struct kept *k, const struct scan_value *metadata)
+static void keep_metadata(struct buf *kept, const struct scan_value *metadata)
 {
 	const char *comma = "";
 
-	buf_addstr(&k->text, ",\"metadata\":{");
-	scan_foreach(metadata, v)
-	{
+	buf_addstr(kept, ",\"metadata\":{");
+	scan_foreach(metadata, v) {
 		struct piece key = scan_key(v), member = member_text(v);
 
 		if (cut_is(&key, "managedFields"))
 			continue;
-		buf_addstr(&k->text, comma);
-		buf_add(&k->text, member.p, member.len);
+		buf_addstr(kept, comma);
+		buf_add(kept, member.p, member.len);
 		comma = ",";
 	}
-	buf_addstr(&k->text, "}");
+	buf_addstr(kept, "}");
 }
 
-static void keep_member(struct kept *k, const struct scan_value *v)
+static void keep_member(struct buf *kept, const struct scan_value *v)
 {
 	struct piece key = scan_key(v), member = member_text(v);
 
 	if (cut_is(&key, "kind") || cut_is(&key, "apiVersion"))
 		return;
 	if (cut_is(&key, "metadata")) {
-		keep_metadata(k, v);
+		keep_metadata(kept, v);
 		return;
 	}
-	if (cut_is(&key, "spec"))
-		k->spec = hash_text(HASH_INIT, v->p, v->len);
-	else if (cut_is(&key, "status"))
-		k->status = hash_text(HASH_INIT, v->p, v->len);
-	else
-		k->rest = hash_text(k->rest, member.p, member.len);
-	buf_add(&k->text, ",", 1);
-	buf_add(&k->text, member.p, member.len);
+	buf_add(kept, ",", 1);
+	buf_add(kept, member.p, member.len);
 }
 
 /* kind and apiVersion in front, as the object has it, else what the list says. */
-static void keep(struct kept *k, const struct scan_value *object, const char *api_version)
+static void keep(struct buf *kept, const struct scan_value *object, const char *api_version)
 {
 	const struct scan_value *own = scan_find(object, "apiVersion");
 	_cleanup_json_ json_t *version = scan_is_string(own) ? NULL : json_string(api_version);
 
-	*k = (struct kept){.text = BUF_INIT(KEPT_MAX), .spec = HASH_INIT, .status = HASH_INIT};
-	buf_reserve(&k->text, object->len + 128);
-	buf_addstr(&k->text, "{\"kind\":\"ImageStream\",\"apiVersion\":");
+	buf_reserve(kept, object->len + 128);
+	buf_addstr(kept, "{\"kind\":\"ImageStream\",\"apiVersion\":");
 	if (version)
-		buf_addjson(&k->text, version, JSON_COMPACT | JSON_ENCODE_ANY);
+		buf_addjson(kept, version, JSON_COMPACT | JSON_ENCODE_ANY);
 	else
-		buf_add(&k->text, own->p, own->len);
-	k->rest = hash_text(HASH_INIT, k->text.data, k->text.len);
-	scan_foreach(object, v) keep_member(k, v);
-	buf_addstr(&k->text, "}");
+		buf_add(kept, own->p, own->len);
+	scan_foreach(object, v)
+		keep_member(kept, v);
+	buf_addstr(kept, "}");
 }
 
 static const char *append(char **p, const char *s, size_t n)
@@ -280,24 +268,22 @@ static const char *append(char **p, const char *s, size_t n)
 	return start;
 }
 
-static struct object *build(const struct intake_names *n, const struct kept *k)
+static struct object *build(const struct intake_names *n, const struct buf *kept)
 {
 	struct object *o = xmalloc(sizeof(*o) + n->len[NAMESPACE] + n->len[NAME] + n->len[UID] +
-				   n->len[VERSION] + k->text.len + 5);
+				   n->len[VERSION] + kept->len + 5);
 	char *p = o->bytes;
 
 	atomic_init(&o->refs, 1);
 	o->order = 0;
-	o->spec = k->spec;
-	o->status = k->status;
-	o->rest = k->rest;
+	o->status = 0;
 	o->key = append(&p, n->text[NAMESPACE], n->len[NAMESPACE]);
 	p[-1] = '/';
 	o->name = append(&p, n->text[NAME], n->len[NAME]);
 	o->uid = append(&p, n->text[UID], n->len[UID]);
 	o->resource_version = append(&p, n->text[VERSION], n->len[VERSION]);
-	o->text = append(&p, k->text.data, k->text.len);
-	o->len = k->text.len;
+	o->text = append(&p, kept->data, kept->len);
+	o->len = kept->len;
 	return o;
 }
 
@@ -305,14 +291,16 @@ static struct object *build(const struct intake_names *n, const struct kept *k)
 static struct object *object_from_scan(const struct scan_value *object, const char *api_version)
 {
 	_cleanup_(names_release) struct intake_names names = {0};
-	struct kept kept = {0};
+	const struct scan_value *status = scan_find(object, "status");
+	_cleanup_buf_ struct buf kept = BUF_INIT(KEPT_MAX);
 	struct object *o;
 
 	if (!read_names_of(scan_find(object, "metadata"), &names))
 		return NULL;
 	keep(&kept, object, api_version);
 	o = build(&names, &kept);
-	buf_release(&kept.text);
+	if (status)
+		o->status = hash_text(HASH_INIT, status->p, status->len);
 	find_times(object, &o->created, &o->newest);
 	return o;
 }
@@ -383,18 +371,19 @@ json_t *object_find_names(const char *text, size_t len)
 	return cut_find(text, len, "metadata", &metadata) ? read_names(&metadata) : NULL;
 }
 
-/* NULL where jansson has to tell what it is, or what is wrong with it. */
-static struct object *object_from_plain(const char *text, size_t len, const char *api_version)
+struct object *object_from_plain(
+	const char *text, size_t len, const char *api_version, size_t *ret_len)
 {
 	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	const struct scan_value *kind;
 
-	if (!scan_read(&scan, text, len))
+	if (!scan_read_first(&scan, text, len))
 		return NULL;
 	kind = scan_find(scan.values, "kind");
 	if (kind && !(kind->len == strlen("\"ImageStream\"") &&
 			    memcmp(kind->p, "\"ImageStream\"", kind->len) == 0))
 		return NULL;
+	*ret_len = scan.values->len;
 	return object_from_scan(scan.values, api_version);
 }
 
@@ -403,11 +392,14 @@ int object_from_text(
 {
 	_cleanup_json_ json_t *json = NULL, *metadata = NULL;
 	_cleanup_free_ char *problem = NULL;
+	size_t plain;
 	int r;
 
-	*ret = object_from_plain(text, len, api_version);
-	if (*ret)
+	*ret = object_from_plain(text, len, api_version, &plain);
+	if (*ret && plain == len)
 		return 0;
+	object_unref(*ret);
+	*ret = NULL;
 	r = json_read(text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY, &json, &problem);
 	if (r == 0)
 		return from_json(json, api_version, ret, ret_why);

@@ -14,12 +14,11 @@
 
 struct object {
 	atomic_uint refs;
-	int64_t created;       /* creationTimestamp, ns since 1970 */
-	int64_t newest;	       /* the newest time that the object itself names */
-	uint64_t spec, status; /* hashes of these parts: equal ones show the same files */
-	uint64_t rest;	       /* of all else but metadata */
-	uint64_t order;	       /* in which the store took it; 0: it never did */
-	const char *key;       /* NAMESPACE/NAME */
+	int64_t created; /* creationTimestamp, ns since 1970 */
+	int64_t newest;	 /* the newest time that the object itself names */
+	uint64_t status; /* a hash of that part */
+	uint64_t order;	 /* in which the store took it; 0: it never did */
+	const char *key; /* NAMESPACE/NAME */
 	const char *name;
 	const char *uid;
 	const char *resource_version;
@@ -62,6 +61,13 @@ int object_from_json(const json_t *json, const char *api_version, struct object 
  */
 int object_from_text(
 	const char *text, size_t len, const char *api_version, struct object **ret, char **ret_why);
+
+/*
+ * The same of an object that begins a longer text, and how many bytes it takes. NULL where it isn't
+ * plain, or isn't an ImageStream that passes: then object_from_text tells what is wrong.
+ */
+struct object *object_from_plain(
+	const char *text, size_t len, const char *api_version, size_t *ret_len);
 
 /*
  * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text,

@@ -161,8 +161,7 @@ static bool has_doubled_key(const struct scan_value *object)
 {
 	size_t members = 0;
 
-	scan_foreach(object, v)
-	{
+	scan_foreach(object, v) {
 		if (++members > MEMBERS_MAX)
 			return true; /* for all we know */
 		for (const struct scan_value *w = object + 1; w != v; w += w->span)
@@ -256,12 +255,17 @@ static bool scan_value(struct scanner *c, size_t key_len)
 	return c->own || *v->p != '{' || !has_doubled_key(v);
 }
 
-bool scan_read(struct scan *s, const char *text, size_t len)
+bool scan_read_first(struct scan *s, const char *text, size_t len)
 {
-	struct scanner c = {s, text, text + len, 0, false};
+	struct scanner c = {s, text, text + (len < JSON_TEXT_MAX ? len : JSON_TEXT_MAX), 0, false};
 
 	s->count = 0;
-	return len > 0 && len <= JSON_TEXT_MAX && *text == '{' && scan_value(&c, 0) && c.p == c.end;
+	return len > 0 && *text == '{' && scan_value(&c, 0);
+}
+
+bool scan_read(struct scan *s, const char *text, size_t len)
+{
+	return scan_read_first(s, text, len) && s->values->len == len;
 }
 
 void scan_read_own(struct scan *s, const char *text, size_t len)
@@ -277,8 +281,7 @@ const struct scan_value *scan_find(const struct scan_value *object, const char *
 {
 	if (!scan_is_object(object))
 		return NULL;
-	scan_foreach(object, v)
-	{
+	scan_foreach(object, v) {
 		struct piece key = scan_key(v);
 
 		if (cut_is(&key, name))
@@ -304,8 +307,7 @@ const struct scan_value *scan_element(const struct scan_value *list, size_t at)
 {
 	if (!scan_is_array(list))
 		return NULL;
-	scan_foreach(list, v)
-	{
+	scan_foreach(list, v) {
 		if (at-- == 0)
 			return v;
 	}

@@ -46,6 +46,8 @@ void scan_release(struct scan *s); /* it can be used again */
  * jansson does, a number that is no integer of 1 to 18 digits.
  */
 bool scan_read(struct scan *s, const char *text, size_t len);
+/* The same of an object that begins a longer text; s->values->len tells how far it goes. */
+bool scan_read_first(struct scan *s, const char *text, size_t len);
 
 /*
  * Reads the value, whatever it is, that begins a text which jansson wrote with JSON_COMPACT, or

@@ -40,8 +40,7 @@ static void put_elements(struct attr_sink *to, const struct scan_value *list,
 	bool first = true;
 
 	put(to, "[", 1);
-	scan_foreach(list, v)
-	{
+	scan_foreach(list, v) {
 		put(to, ",", !first);
 		put_line(to, depth + 1);
 		if (!hidden)
@@ -71,8 +70,7 @@ static void put_members(struct attr_sink *to, const struct scan_value *object,
 	bool first = true;
 
 	put(to, "{", 1);
-	scan_foreach(object, v)
-	{
+	scan_foreach(object, v) {
 		struct piece key = scan_key(v);
 
 		if (is_hidden(hidden, &key))

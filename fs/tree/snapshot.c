@@ -218,8 +218,7 @@ static void collect(struct snapshot_index *x, struct snapshot *v, const struct s
 {
 	if (!scan_is_array(list))
 		return;
-	scan_foreach(list, e)
-	{
+	scan_foreach(list, e) {
 		struct snapshot_tag *t = get_tag(x, v, scan_find(e, key), seen);
 		size_t *at = !t ? NULL : element == ELEMENT_SPEC ? &t->spec_at : &t->status_at;
 
@@ -233,7 +232,8 @@ static size_t count(const struct scan_value *list)
 	size_t n = 0;
 
 	if (scan_is_array(list))
-		scan_foreach(list, e) n++;
+		scan_foreach(list, e)
+			n++;
 	return n;
 }
 

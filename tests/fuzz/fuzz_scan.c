@@ -35,8 +35,7 @@ static void check_members(const struct scan_value *v, const json_t *json)
 		const struct scan_value *member = NULL;
 		size_t at = 0;
 
-		scan_foreach(v, m)
-		{
+		scan_foreach(v, m) {
 			if (at++ == members)
 				member = m;
 		}
@@ -45,7 +44,8 @@ static void check_members(const struct scan_value *v, const json_t *json)
 		check_value(member, value);
 		members++;
 	}
-	scan_foreach(v, m) members--;
+	scan_foreach(v, m)
+		members--;
 	if (members != 0)
 		abort();
 }
@@ -54,7 +54,8 @@ static void check_elements(const struct scan_value *v, const json_t *json)
 {
 	size_t i = 0;
 
-	scan_foreach(v, e) check_value(e, json_array_get(json, i++));
+	scan_foreach(v, e)
+		check_value(e, json_array_get(json, i++));
 	if (i != json_array_size(json))
 		abort();
 }
