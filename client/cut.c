@@ -163,13 +163,6 @@ int cut_end(struct cut *c)
 	return c->p == c->end ? 0 : -EBADMSG;
 }
 
-bool cut_is(const struct piece *key, const char *name)
-{
-	size_t len = strlen(name);
-
-	return key->len == len + 2 && memcmp(key->p + 1, name, len) == 0;
-}
-
 bool cut_plain(const struct piece *value, char *ret, size_t size)
 {
 	size_t len = value->len - 2;

@@ -81,7 +81,12 @@ int cut_end(struct cut *c);
 bool cut_plain(const struct piece *value, char *ret, size_t size);
 
 /* Whether a key is this name, which has nothing to escape. */
-bool cut_is(const struct piece *key, const char *name);
+static inline bool cut_is(const struct piece *key, const char *name)
+{
+	size_t len = strlen(name);
+
+	return key->len == len + 2 && memcmp(key->p + 1, name, len) == 0;
+}
 
 /* The first member of that name in an object. False: there is none, as far as it is an object. */
 bool cut_find(const char *text, size_t len, const char *name, struct piece *ret);

@@ -189,7 +189,7 @@ static void note_failure(
 }
 
 /* The item that comes next, whose end is looked for only where it isn't plain. 0 or -EBADMSG. */
-static int put_item(const struct intake *in, struct taken *page)
+static int put_item(const struct intake *in, struct scan *scan, struct taken *page)
 {
 	struct piece item = list_rest(&page->list);
 	struct object *o = NULL;
@@ -198,7 +198,7 @@ static int put_item(const struct intake *in, struct taken *page)
 
 	if (in->kind == INTAKE_STREAMS)
 		o = object_from_plain(
-			item.p, item.len, in->api->resources->streams.api_version, &item.len);
+			scan, item.p, item.len, in->api->resources->streams.api_version, &item.len);
 	if (o)
 		list_skip(&page->list, item.len);
 	else if (list_take(&page->list, &item) < 0)
@@ -213,9 +213,10 @@ static int put_item(const struct intake *in, struct taken *page)
 
 int intake_page(const struct intake *in, struct taken *page)
 {
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	int r;
 
-	while ((r = list_next(&page->list)) > 0 && (r = put_item(in, page)) == 0) {
+	while ((r = list_next(&page->list)) > 0 && (r = put_item(in, &scan, page)) == 0) {
 		if (page->items % CHECK_EACH == 0 && in->check)
 			r = in->check(in->arg);
 		if (r == 0 && page->unnamed > UNNAMED_MAX)

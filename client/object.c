@@ -4,7 +4,6 @@
 #include "client/clock.h"
 #include "client/cut.h"
 #include "client/json.h"
-#include "client/scan.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -372,19 +371,18 @@ json_t *object_find_names(const char *text, size_t len)
 }
 
 struct object *object_from_plain(
-	const char *text, size_t len, const char *api_version, size_t *ret_len)
+	struct scan *scan, const char *text, size_t len, const char *api_version, size_t *ret_len)
 {
-	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	const struct scan_value *kind;
 
-	if (!scan_read_first(&scan, text, len))
+	if (!scan_read_first(scan, text, len))
 		return NULL;
-	kind = scan_find(scan.values, "kind");
+	kind = scan_find(scan->values, "kind");
 	if (kind && !(kind->len == strlen("\"ImageStream\"") &&
 			    memcmp(kind->p, "\"ImageStream\"", kind->len) == 0))
 		return NULL;
-	*ret_len = scan.values->len;
-	return object_from_scan(scan.values, api_version);
+	*ret_len = scan->values->len;
+	return object_from_scan(scan->values, api_version);
 }
 
 int object_from_text(
@@ -392,10 +390,11 @@ int object_from_text(
 {
 	_cleanup_json_ json_t *json = NULL, *metadata = NULL;
 	_cleanup_free_ char *problem = NULL;
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
 	size_t plain;
 	int r;
 
-	*ret = object_from_plain(text, len, api_version, &plain);
+	*ret = object_from_plain(&scan, text, len, api_version, &plain);
 	if (*ret && plain == len)
 		return 0;
 	object_unref(*ret);

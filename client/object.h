@@ -8,7 +8,7 @@
 #ifndef CLIENT_OBJECT_H
 #define CLIENT_OBJECT_H
 
-#include "client/util.h"
+#include "client/scan.h"
 
 #include <stdatomic.h>
 
@@ -64,10 +64,11 @@ int object_from_text(
 
 /*
  * The same of an object that begins a longer text, and how many bytes it takes. NULL where it isn't
- * plain, or isn't an ImageStream that passes: then object_from_text tells what is wrong.
+ * plain, or isn't an ImageStream that passes: then object_from_text tells what is wrong. `scan` is
+ * the caller's, to be used for one object after the other.
  */
 struct object *object_from_plain(
-	const char *text, size_t len, const char *api_version, size_t *ret_len);
+	struct scan *scan, const char *text, size_t len, const char *api_version, size_t *ret_len);
 
 /*
  * What names an object (namespace, name, uid, resourceVersion), and its finalizers, from its text,

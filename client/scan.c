@@ -279,14 +279,13 @@ void scan_read_own(struct scan *s, const char *text, size_t len)
 
 const struct scan_value *scan_find(const struct scan_value *object, const char *name)
 {
+	size_t len = strlen(name);
+
 	if (!scan_is_object(object))
 		return NULL;
-	scan_foreach(object, v) {
-		struct piece key = scan_key(v);
-
-		if (cut_is(&key, name))
+	scan_foreach(object, v)
+		if (v->key_len == len + 2 && memcmp(scan_key(v).p + 1, name, len) == 0)
 			return v;
-	}
 	return NULL;
 }
 
