@@ -63,14 +63,16 @@ struct publisher {
 	struct store *store;
 	pthread_t thread;
 	int wake_fd;
-	/* the publish thread's own */
+
+	pthread_mutex_t work; /* outermost: by the publish thread but while it sleeps */
+	/* work: */
 	struct transition *transitions, **last_transition;
 	struct transition *heard; /* those that an ack came for */
 	bool again;		  /* there is more to do before it sleeps */
 	bool full; /* every worker is busy: only directories already in flight accept steps */
 	struct idmap sent; /* id -> struct sent */
 	uint64_t last_id;
-	int64_t wake_at; /* monotonic ns */
+	int64_t wake_at; /* monotonic ns; when the thread wakes by itself */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -96,6 +98,7 @@ struct publisher *publish_new(const struct publish_parts *parts)
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		abort();
+	pthread_mutex_init(&p->work, NULL);
 	pthread_mutex_init(&p->lock, NULL);
 	cond_init(&p->changed);
 	return p;
@@ -139,6 +142,7 @@ void publish_free(struct publisher *p)
 	close(p->wake_fd);
 	pthread_cond_destroy(&p->changed);
 	pthread_mutex_destroy(&p->lock);
+	pthread_mutex_destroy(&p->work);
 	free(p);
 }
 
@@ -180,22 +184,6 @@ static void enqueue_again(struct publisher *p, const char *key)
 	e = map_get(&p->queued, key);
 	p->rest += !e->again;
 	e->again = true;
-}
-
-void publish_key(void *arg, const char *key)
-{
-	struct publisher *p = arg;
-	bool was_empty, wake;
-
-	pthread_mutex_lock(&p->lock);
-	was_empty = !p->first;
-	p->counts.received++;
-	wake = enqueue(p, key) && was_empty;
-	if (!kernel_is_told(p->parts.kernel)) /* nobody looks yet: many at once */
-		wake = p->added % BEFORE_MOUNT == 0;
-	pthread_mutex_unlock(&p->lock);
-	if (wake)
-		publish_wake(p);
 }
 
 /* ---- keys that wait; p->lock held ---- */
@@ -893,6 +881,15 @@ static void publish_entry(struct publisher *p, const char *key)
 		publish_namespace(p, key);
 }
 
+static void end_entry(struct publisher *p, bool again)
+{
+	pthread_mutex_lock(&p->lock);
+	p->done++;
+	p->rest -= again;
+	pthread_cond_broadcast(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static struct entry *take(struct publisher *p)
 {
 	struct entry *e;
@@ -935,11 +932,7 @@ static void serve_line(struct publisher *p)
 
 		publish_entry(p, e->key);
 		free(e);
-		pthread_mutex_lock(&p->lock);
-		p->done++;
-		p->rest -= again;
-		pthread_cond_broadcast(&p->changed);
-		pthread_mutex_unlock(&p->lock);
+		end_entry(p, again);
 		serve_handed(p); /* whoever waits comes first */
 		if (p->parts.announce)
 			hear_announcer(p);
@@ -964,7 +957,9 @@ static void wait_for_something(struct publisher *p, int64_t until)
 		{.fd = p->parts.announce ? announce_fd(p->parts.announce) : -1, .events = POLLIN}};
 	uint64_t counter;
 
+	pthread_mutex_unlock(&p->work);
 	poll(fds, ARRAY_SIZE(fds), until == INT64_MAX ? -1 : (int)ms_until(until));
+	pthread_mutex_lock(&p->work);
 	if (fds[0].revents && read(p->wake_fd, &counter, sizeof(counter)) < 0 && errno != EAGAIN)
 		abort();
 }
@@ -973,6 +968,7 @@ static void *run(void *arg)
 {
 	struct publisher *p = arg;
 
+	pthread_mutex_lock(&p->work);
 	while (!is_stopped(p)) {
 		int64_t next;
 
@@ -993,6 +989,7 @@ static void *run(void *arg)
 		if (!p->again)
 			wait_for_something(p, p->wake_at);
 	}
+	pthread_mutex_unlock(&p->work);
 	return NULL;
 }
 
@@ -1071,6 +1068,62 @@ void publish_attributes(struct publisher *p, struct change *change)
 {
 	hand_over(p, transition_new(change));
 	publish_wake(p);
+}
+
+/* ---- what was received ---- */
+
+/* The next key would be: there is a mount, and nothing waits before it. */
+static bool begin_here(struct publisher *p)
+{
+	bool idle;
+
+	pthread_mutex_lock(&p->lock);
+	idle = p->started && !p->stop && !p->first && !p->handed;
+	p->counts.received += idle;
+	p->added += idle;
+	pthread_mutex_unlock(&p->lock);
+	return idle;
+}
+
+/*
+ * An event that comes alone is on its way to the announcer before the publish thread would have woken
+ * up. False where that one is at work, or has more to do.
+ */
+static bool publish_here(struct publisher *p, const char *key)
+{
+	int64_t wake_at;
+	bool done;
+
+	if (!kernel_is_told(p->parts.kernel) || pthread_mutex_trylock(&p->work) != 0)
+		return false;
+	wake_at = p->wake_at;
+	done = begin_here(p);
+	if (done) {
+		publish_entry(p, key);
+		end_entry(p, false);
+	}
+	if (p->again || p->wake_at < wake_at)
+		publish_wake(p);
+	pthread_mutex_unlock(&p->work);
+	return done;
+}
+
+void publish_key(void *arg, const char *key)
+{
+	struct publisher *p = arg;
+	bool was_empty, wake;
+
+	if (publish_here(p, key))
+		return;
+	pthread_mutex_lock(&p->lock);
+	was_empty = !p->first;
+	p->counts.received++;
+	wake = enqueue(p, key) && was_empty;
+	if (!kernel_is_told(p->parts.kernel)) /* nobody looks yet: many at once */
+		wake = p->added % BEFORE_MOUNT == 0;
+	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		publish_wake(p);
 }
 
 /* ---- waiting ---- */

@@ -48,7 +48,10 @@ int publish_start(struct publisher *p); /* 0 or -EAGAIN: no thread */
 /* Nothing is announced, and no notification is under way or will come after this returns. */
 void publish_stop(struct publisher *p);
 
-/* The store's listener: the key is shown soon. `arg` is the struct publisher. */
+/*
+ * The store's listener: the key is shown soon, or begun with at once, on the caller's thread, where
+ * nothing else is to be shown. `arg` is the struct publisher.
+ */
 void publish_key(void *arg, const char *key);
 
 /*
