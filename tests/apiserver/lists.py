@@ -11,7 +11,7 @@ import errors
 import render
 import selector
 from server import Disconnected, Response
-from store import Version, at_version, encode, event_line
+from store import Version, at_version, bisect_by, encode, event_line
 
 # A request for a version of the future waits that long for it.
 PATIENCE = 3
@@ -382,7 +382,7 @@ class Watch:
             return [], self.start
         rv, events = self.lister.reached(self.replica), self.collection.since(index)
         if events and rv < self.store.rv:
-            events = events[:bisect.bisect_right(events, rv, key=lambda event: event.rv)]
+            events = events[:bisect_by(events, rv, lambda event: event.rv)]
         return events, rv
 
     def wants(self, version):

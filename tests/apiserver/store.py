@@ -18,6 +18,24 @@ from itertools import islice
 HISTORY = 20000
 
 
+class _Keys:
+    """Of each item, when it is looked at."""
+
+    def __init__(self, items, key):
+        self.items, self.key = items, key
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.key(self.items[index])
+
+
+def bisect_by(items, value, key):
+    """bisect_right with a key, which Python has since 3.10."""
+    return bisect.bisect_right(_Keys(items, key), value)
+
+
 def now():
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -168,7 +186,7 @@ class Collection:
 
     def index_after(self, rv):
         """Index of the first change after rv."""
-        return self.dropped + bisect.bisect_right(self.events, rv, key=lambda e: e.rv)
+        return self.dropped + bisect_by(self.events, rv, lambda e: e.rv)
 
     def restore(self, versions, rv, new_uids):
         self.versions = {key: remade(version) if new_uids else version
@@ -217,12 +235,12 @@ class Store:
 
     def rv_at(self, when):
         """The resourceVersion that held at a time of the monotonic clock."""
-        index = bisect.bisect_right(self.marks, when, key=lambda mark: mark[0])
+        index = bisect_by(self.marks, when, lambda mark: mark[0])
         return self.marks[max(index - 1, 0)][1]
 
     def due(self, rv):
         """When a resourceVersion later than rv was first reached."""
-        index = bisect.bisect_right(self.marks, rv, key=lambda mark: mark[1])
+        index = bisect_by(self.marks, rv, lambda mark: mark[1])
         return self.marks[min(index, len(self.marks) - 1)][0]
 
     def snapshot(self):

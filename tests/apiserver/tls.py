@@ -30,7 +30,10 @@ class Authority:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.certificate = self._sign(
             _name("apiserver-test-ca"), self.key.public_key(),
-            (x509.BasicConstraints(ca=True, path_length=None), True))
+            (x509.BasicConstraints(ca=True, path_length=None), True),
+            (x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(
+                ("digital_signature", "content_commitment", "key_encipherment",
+                 "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False)), True))
         self.pem = _pem(self.certificate)
 
     def _sign(self, subject, public_key, *extensions):
@@ -39,7 +42,10 @@ class Authority:
                    .issuer_name(_name("apiserver-test-ca")).public_key(public_key)
                    .serial_number(x509.random_serial_number()).not_valid_before(start)
                    .not_valid_after(start + datetime.timedelta(days=30)))
-        for extension, critical in extensions:
+        # The keys' names: Python 3.13 verifies as RFC 5280 has it (VERIFY_X509_STRICT).
+        names = [x509.SubjectKeyIdentifier.from_public_key(public_key),
+                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())]
+        for extension, critical in (*extensions, *((name, False) for name in names)):
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
 

@@ -1,5 +1,7 @@
 """Ways to measure: runs side by side, CPU time, memory and FUSE requests of another process."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import pathlib

@@ -4,6 +4,8 @@ Keys are written as tmux names them: <Enter>, <C-x>, <M-%>; all else is typed as
 is (keys, what the screen shows afterwards); nothing waits for time to pass.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import re

@@ -16,6 +16,7 @@ import threading
 import time
 
 import pytest
+from _pytest.monkeypatch import MonkeyPatch
 import results
 from conftest import fails, wait_for
 from events import Agent, Inotify
@@ -94,7 +95,7 @@ class Copies(Rig):
 @pytest.fixture(scope="module")
 def rig(directory):
     place = pathlib.Path(tempfile.mkdtemp(dir=directory))
-    with pytest.MonkeyPatch.context() as patch:
+    with MonkeyPatch().context() as patch:
         patch.setenv("XDG_STATE_HOME", str(place / "state"))
         made = Copies(place)
         yield made

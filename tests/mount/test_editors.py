@@ -17,7 +17,7 @@ import time
 import traceback
 
 import pytest
-
+from _pytest.monkeypatch import MonkeyPatch
 from conftest import Mount, Server, wait_for
 from editors import EDITORS, Session, installed
 from results import record
@@ -239,7 +239,7 @@ def futures(request, directory):
             "from": source("AAAA" if EDITORS[number].file == "from" else "1")}])
     if USER:
         shutil.chown(homes, USER)
-    with pytest.MonkeyPatch.context() as patch:
+    with MonkeyPatch().context() as patch:
         patch.setenv("XDG_STATE_HOME", str(homes / "state"))
         mount = Mount(place, server.kubeconfig, user=USER)
     try:

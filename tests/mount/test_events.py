@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import conftest
 import pytest
+from _pytest.monkeypatch import MonkeyPatch
 from conftest import wait_for
 from events import (READS, Abort, Agent, Inotify, Inotifywait, KeptServer, announcers,
                     by_directory, by_name, compare, in_order_of)
@@ -527,7 +528,7 @@ class Site:
             shutil.copy(conftest.TOP / "tests/mount" / name, directory / name)
             (directory / name).chmod(0o755)
         script = directory / "events.py"
-        with pytest.MonkeyPatch.context() as patch:
+        with MonkeyPatch().context() as patch:
             if wrapper:
                 patch.setattr(conftest, "PROGRAM", str(wrapper))
             self.mount = conftest.Mount(directory, server.kubeconfig, *QUICKLY, *arguments,

@@ -18,6 +18,7 @@ import threading
 import time
 
 import pytest
+from _pytest.monkeypatch import MonkeyPatch
 from conftest import STOP_SECONDS, Mount, Server, fails, wait_for
 from events import Inotify
 from stopwatch import at_most
@@ -253,7 +254,7 @@ class Rig:
 @pytest.fixture(scope="module")
 def rig(directory):
     place = pathlib.Path(tempfile.mkdtemp(dir=directory))
-    with pytest.MonkeyPatch.context() as patch:
+    with MonkeyPatch().context() as patch:
         patch.setenv("XDG_STATE_HOME", str(place / "state"))
         made = Rig(place)
         yield made

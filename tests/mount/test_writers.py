@@ -19,6 +19,7 @@ import tempfile
 import traceback
 
 import pytest
+from _pytest.monkeypatch import MonkeyPatch
 import results
 import writers
 from conftest import STOP_SECONDS, Mount, Server, wait_for
@@ -428,7 +429,7 @@ def checks(request, directory):
         server.create(NAMESPACE, stream_of(name), tags=[
             {"name": TAG, "from": {"kind": "DockerImage", "name": IMAGE % 1}}])
     server.reset()
-    with pytest.MonkeyPatch.context() as patch:
+    with MonkeyPatch().context() as patch:
         patch.setenv("XDG_STATE_HOME", str(state))
         mount = Mount(directory, server.kubeconfig, user=USER)
     SHARED["mount"] = mount.path
