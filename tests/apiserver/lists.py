@@ -1,7 +1,6 @@
 """LIST and WATCH of a collection."""
 
 import base64
-import bisect
 import itertools
 import json
 import random
