@@ -580,6 +580,7 @@ static int open_session(struct program *p)
 		p->options.flags.context ? p->options.flags.context : p->mount.config->server;
 	_cleanup_free_ char *name = name_options(p->options.fsname ? p->options.fsname : given);
 	_cleanup_free_ char *max_read = xasprintf("-omax_read=%ld", p->options.max_read);
+	int r;
 
 	if (p->options.max_read)
 		fuse_opt_add_arg(&p->options.fuse, max_read);
@@ -594,8 +595,10 @@ static int open_session(struct program *p)
 		return complain(p->unmounter_fd, "auto_unmount: %s", strerror(-p->unmounter_fd));
 	if (fuse_session_mount(p->session, p->mountpoint) < 0)
 		return -EIO;
-	if (session_begin(p->session) < 0)
-		log_info("one slow lookup will hold up its directory");
+	r = session_begin(p->session);
+	if (r < 0)
+		return complain(
+			r, "%s: the kernel's first request: %s", p->mountpoint, strerror(-r));
 	notify.arg = p->session;
 	kernel_set_notify(p->mount.kernel, &notify);
 	publish_wake(p->mount.publisher); /* there is something to announce to */
