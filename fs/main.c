@@ -286,12 +286,6 @@ static void *wait_until_mounted(void *arg)
 	return NULL;
 }
 
-/* Where nobody knows its path, nothing can be asked for. */
-static void on_init(void *arg)
-{
-	tell_ready(arg);
-}
-
 static int load_config(struct program *p)
 {
 	_cleanup_free_ char *error = NULL;
@@ -666,6 +660,7 @@ static int open_session(struct program *p)
 		p->options.flags.context ? p->options.flags.context : p->mount.config->server;
 	_cleanup_free_ char *name = name_options(p->options.fsname ? p->options.fsname : given);
 	_cleanup_free_ char *max_read = xasprintf("-omax_read=%ld", p->options.max_read);
+	int r;
 
 	if (p->options.max_read)
 		fuse_opt_add_arg(&p->options.fuse, max_read);
@@ -687,10 +682,10 @@ static int open_session(struct program *p)
 		    p->session, p->device_fd < 0 ? p->mountpoint : p->options.mountpoint) < 0)
 		return -EIO;
 	p->device_taken = p->device_fd >= 0;
-	if (!p->mountpoint)
-		session_on_init(on_init, p);
-	if (session_begin(p->session) < 0)
-		log_info("one slow lookup will hold up its directory");
+	r = session_begin(p->session);
+	if (r < 0)
+		return complain(
+			-EIO, "the kernel gave the mount up before it was ready: %s", strerror(-r));
 	if (p->mount.read_only && p->mount.announce && p->device_fd < 0)
 		show_read_only(p);
 	notify.arg = p->session;
@@ -715,12 +710,14 @@ static long count_threads(const struct options *o)
 	return CPU_COUNT(&ours) <= 2 ? 1 : FUSE_THREADS;
 }
 
-/* Where the path isn't known, on_init is the one who knows. */
+/* Where nobody knows its path, nothing can be asked for: INIT is answered. */
 static int start_waiter(struct program *p)
 {
 	int r = p->mountpoint ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
 
 	p->waits = p->mountpoint && r == 0;
+	if (!p->mountpoint)
+		tell_ready(p);
 	return r < 0 ? complain_of_thread(r) : 0;
 }
 

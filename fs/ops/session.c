@@ -1,93 +1,94 @@
 #include "fs/ops/session.h"
 
+#include "client/util.h"
 #include "have.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdlib.h>
-#include <sys/uio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static atomic_bool kernel_seems_old;
 
-#if HAVE_FUSE_CUSTOM_IO
+#define INIT_SIZE                                                                                  \
+	65536 /* the kernel gives a request to no smaller buffer than FUSE_MIN_READ_BUFFER */
+
 /* What the kernel doesn't offer in its INIT, it isn't asked for. */
 #define WITHHELD                                                                                   \
 	((uint32_t)(FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |           \
 		    FUSE_CACHE_SYMLINKS | FUSE_PARALLEL_DIROPS | FUSE_NO_OPENDIR_SUPPORT))
 
-/* The first thing that a session reads is INIT, and the first that it writes is the answer. */
-static atomic_flag init_read = ATOMIC_FLAG_INIT, init_answered = ATOMIC_FLAG_INIT;
+struct init_request {
+	struct fuse_in_header header;
+	struct fuse_init_in in;
+};
 
-static session_init_fn *on_init;
-static void *on_init_arg;
+#define INIT_FLAGS_END ((ssize_t)(offsetof(struct init_request, in.flags) + sizeof(uint32_t)))
 
-void session_on_init(session_init_fn *fn, void *arg)
+struct init_answer {
+	struct fuse_out_header header;
+	struct fuse_init_out out;
+};
+
+static ssize_t read_whole(int fd, void *buf, size_t len)
 {
-	on_init = fn;
-	on_init_arg = arg;
-}
-
-static ssize_t answer_init(int fd, struct iovec *iov, int count)
-{
-	const struct fuse_out_header *header = iov[0].iov_base;
 	ssize_t n;
 
-	if (count > 1 && !kernel_seems_old &&
-		iov[1].iov_len >= offsetof(struct fuse_init_out, flags) + sizeof(uint32_t)) {
-		struct fuse_init_out *out = iov[1].iov_base;
+	do
+		n = read(fd, buf, len);
+	while (n < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
+	return n < 0 ? -errno : n;
+}
 
-		out->flags |= FUSE_PARALLEL_DIROPS;
+/*
+ * The session answers INIT into a socket that stands in its device's place meanwhile; from there
+ * the answer goes on to the kernel. 0 or -errno.
+ */
+static int answer_init(struct fuse_session *session, char *request, size_t len, int device)
+{
+	const struct fuse_buf buf = {.size = len, .mem = request};
+	struct init_request *init = (void *)request;
+	union {
+		struct init_answer init;
+		char bytes[4096];
+	} answer;
+	int fd = fuse_session_fd(session), fds[2];
+	ssize_t n = -EIO;
+
+	if (kernel_seems_old)
+		init->in.flags &= ~WITHHELD;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	if (dup3(fds[1], fd, O_CLOEXEC) >= 0) {
+		fuse_session_process_buf(session, &buf);
+		n = recv(fds[0], &answer, sizeof(answer), MSG_DONTWAIT);
+		n = n < 0 ? -errno : n;
+		if (dup3(device, fd, O_CLOEXEC) < 0)
+			n = -errno;
 	}
-	n = writev(fd, iov, count);
-	if (n > 0 && header->error == 0 && on_init)
-		on_init(on_init_arg);
-	return n;
+	close(fds[0]);
+	close(fds[1]);
+	if (n >= (ssize_t)(sizeof(answer.init.header) + FUSE_COMPAT_22_INIT_OUT_SIZE) &&
+		init->in.flags & FUSE_PARALLEL_DIROPS)
+		answer.init.out.flags |= FUSE_PARALLEL_DIROPS;
+	if (n > 0 && write(device, &answer, (size_t)n) < 0)
+		n = -errno;
+	return n < 0 ? (int)n : 0;
 }
-
-static ssize_t session_writev(int fd, struct iovec *iov, int count, void *userdata)
-{
-	if (!atomic_flag_test_and_set(&init_answered))
-		return answer_init(fd, iov, count);
-	return writev(fd, iov, count);
-}
-
-static ssize_t session_read(int fd, void *buf, size_t len, void *userdata)
-{
-	ssize_t n = read(fd, buf, len);
-	struct fuse_init_in *in = (void *)((char *)buf + sizeof(struct fuse_in_header));
-
-	if (n > 0 && !atomic_flag_test_and_set(&init_read) && kernel_seems_old &&
-		(size_t)n >= sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, flags) +
-				     sizeof(uint32_t))
-		in->flags &= ~WITHHELD;
-	return n;
-}
-
-static int allow_parallel_dirops(struct fuse_session *session)
-{
-	static const struct fuse_custom_io io = {.writev = session_writev, .read = session_read};
-
-	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
-}
-#else
-void session_on_init(session_init_fn *fn, void *arg)
-{
-	fn(arg); /* the kernel holds every request back until it is answered */
-}
-
-static int allow_parallel_dirops(struct fuse_session *session)
-{
-	return fuse_version() < 312 ? 0 : -EOPNOTSUPP; /* 3.10 and 3.11 don't forget it */
-}
-#endif
 
 int session_begin(struct fuse_session *session)
 {
+	_cleanup_free_ char *request = xmalloc(INIT_SIZE);
+	_cleanup_close_ int device = fcntl(fuse_session_fd(session), F_DUPFD_CLOEXEC, 0);
+	ssize_t n = device < 0 ? -errno : read_whole(device, request, INIT_SIZE);
+
 	kernel_seems_old = getenv("IMAGESTREAMFS_OLD_KERNEL") != NULL;
-	return allow_parallel_dirops(session);
+	if (n >= 0 && n < INIT_FLAGS_END)
+		n = -EPROTO;
+	return n < 0 ? (int)n : answer_init(session, request, (size_t)n, device);
 }
 
 int session_loop(struct fuse_session *session, unsigned threads)

@@ -2,7 +2,7 @@
  * session: what libfuse and the kernel can, in one place: a FUSE session whose lookups and listings
  * in one directory run beside each other, and the loop that serves it.
  *
- * libfuse 3.12 to 3.16 take FUSE_CAP_PARALLEL_DIROPS but forget it in their answer to INIT, and the
+ * libfuse (3.10, 3.14) takes FUSE_CAP_PARALLEL_DIROPS but forgets it in its answer to INIT, and the
  * kernel then lets one lookup that waits for the server hold up every other one in its directory.
  *
  * For tests: with IMAGESTREAMFS_OLD_KERNEL in the environment the kernel seems to offer less than
@@ -14,14 +14,7 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
-/*
- * Before session_begin: what is called, by a thread of the loop, once the kernel has taken the
- * answer to INIT; at once where libfuse (before 3.12) doesn't tell of it.
- */
-typedef void session_init_fn(void *arg);
-void session_on_init(session_init_fn *fn, void *arg);
-
-/* After fuse_session_mount, before the loop. 0 or -errno. */
+/* After fuse_session_mount, before the loop: has the kernel's INIT answered. 0 or -errno. */
 int session_begin(struct fuse_session *session);
 
 /* Until the session ends; with so many threads at most where libfuse knows of a maximum. */
