@@ -196,7 +196,7 @@ def test_read_only(server, start_mount):
 
 
 class Load:
-    """Readers in the mount and changes on the server."""
+    """Readers in the mount and changes on the server, ended whatever happens: `with`."""
 
     def __init__(self, mount, server):
         self.done = threading.Event()
@@ -213,7 +213,10 @@ class Load:
             count += 1
             server.label("shop", "web", round=str(count))
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.done.set()
         self.writer.join()
         for reader in self.readers:
@@ -225,12 +228,10 @@ def test_fifty_ends_under_load(server, start_mount):
     slowest = 0
     for _ in range(ROUNDS):
         mount = start_mount(server)
-        load = Load(mount, server)
-        with open(mount / "shop/web/imagestream.json") as held:
+        with Load(mount, server), open(mount / "shop/web/imagestream.json") as held:
             held.read()
             conftest.wait_for(lambda: mount.status()["counts"]["nodes"] > 100, 10, "the load")
             took = mount.stop()
-        load.stop()
         assert took < conftest.STOP_SECONDS
         mount.check()
         slowest = max(slowest, took)
