@@ -46,6 +46,7 @@
 #define FUSE_THREADS  4
 #define STATUS_MS     30000 /* how often systemd hears of the counts */
 #define WAKE_INTERVAL 10    /* ms */
+#define READERS_NS    (NSEC_PER_SEC / 4)
 
 /* How long a start waits for a server that says that it will be there soon. */
 #define START_SECONDS 30
@@ -302,6 +303,17 @@ static void on_wake(int signal)
 {
 }
 
+/* Who reads .api as it comes was told of the end, and has a moment to see it. */
+static void wait_for_readers(struct program *p)
+{
+	struct timespec wait = timespec_from_ns(WAKE_INTERVAL * NSEC_PER_MSEC);
+	int64_t end = now_monotonic() + READERS_NS;
+
+	while (!atomic_load(&p->finished) && p->mount.inodes &&
+		handle_first_reader(p->mount.inodes) && now_monotonic() < end)
+		nanosleep(&wait, NULL);
+}
+
 /*
  * In this order: no more HTTP, then no notification under way (it may need a worker to come to its
  * end), then the session. fuse_session_exit() alone doesn't wake a loop that waits.
@@ -318,6 +330,7 @@ static void stop(struct program *p)
 	pool_stop(p->mount.notifier);
 	events_stop(p->mount.events);
 	publish_stop(p->mount.publisher);
+	wait_for_readers(p);
 	while (!atomic_load(&p->finished)) {
 		if (p->session) /* it may come only now */
 			fuse_session_exit(p->session);
@@ -778,6 +791,8 @@ static void release(struct program *p)
 		fuse_session_destroy(p->session);
 	if (p->unmounter_fd >= 0)
 		close(p->unmounter_fd);
+	while (m->inodes && handle_first_reader(m->inodes))
+		op_close(m, handle_first_reader(m->inodes));
 	reflector_free(m->reflector);
 	rights_free(m->rights);
 	pool_free(m->pool);

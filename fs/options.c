@@ -142,9 +142,8 @@ static const struct row rows[] = {
 		"one thread for the kernel's requests", "One thread for the kernel's requests.\n"},
 	{"max_threads", 0, NULL, TYPE_NUMBER, FIELD(max_threads), "N",
 		"so many (1 on one or two processors, else 4)",
-		"So many threads for the kernel's requests; by default 1 on one or two "
-		"processors,\n"
-		"else 4.\n"},
+		"So many threads for the kernel's requests; by default 1 on one or two\n"
+		"processors, else 4.\n"},
 	{"validate", 0, NULL, TYPE_VALIDATION, FIELD(validation), "strict|warn|ignore",
 		"what the server does with fields that it doesn't know (strict: refuses them)",
 		"What the server does with fields that it doesn't know, as in\n"

@@ -71,12 +71,13 @@ static struct handle *open_reader(struct mount *m, const struct place *path)
 {
 	switch (dotapi_reader(path->kind)) {
 	case DOTAPI_EXPORT:
-		return handle_open_export(export_open(m->store, path->ns));
+		return handle_open_export(m->inodes, export_open(m->store, path->ns));
 	case DOTAPI_PUSHES:
 		return handle_open_events(
-			events_open_pushes(m->events, m->store, path->ns, path->stream));
+			m->inodes, events_open_pushes(m->events, m->store, path->ns, path->stream));
 	default:
-		return handle_open_events(events_open(m->events, path->ns, path->stream));
+		return handle_open_events(
+			m->inodes, events_open(m->events, path->ns, path->stream));
 	}
 }
 

@@ -108,6 +108,22 @@ static void count_handle(struct inode_table *t, struct inode *n, int by)
 		line_up(&t->soon, n->own);
 }
 
+static void link_handle(struct handle **first, struct handle *f)
+{
+	f->next = *first;
+	f->link = first;
+	if (f->next)
+		f->next->link = &f->next;
+	*first = f;
+}
+
+static void unlink_handle(struct handle *f)
+{
+	*f->link = f->next;
+	if (f->next)
+		f->next->link = f->link;
+}
+
 static void add(struct inode_table *t, struct handle *f, struct inode *n)
 {
 	struct own *own = inode_own(t, n);
@@ -115,11 +131,7 @@ static void add(struct inode_table *t, struct handle *f, struct inode *n)
 	f->serial = ++t->handles;
 	f->inode = n;
 	f->ino = n->ino;
-	f->next = own->handles;
-	f->link = &own->handles;
-	if (f->next)
-		f->next->link = &f->next;
-	own->handles = f;
+	link_handle(&own->handles, f);
 	count_handle(t, n, 1);
 }
 
@@ -128,9 +140,7 @@ static bool take_off(struct inode_table *t, struct handle *f)
 	struct inode *n = f->inode;
 	bool last;
 
-	*f->link = f->next;
-	if (f->next)
-		f->next->link = f->link;
+	unlink_handle(f);
 	count_handle(t, n, -1);
 	last = n->state == INODE_PENDING && !n->own->open;
 	inode_settle(t, n);
@@ -227,20 +237,33 @@ struct handle *handle_open_api(
 	return f;
 }
 
-struct handle *handle_open_events(struct events_reader *reader)
+struct handle *handle_open_events(struct inode_table *t, struct events_reader *reader)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
 
 	f->events = reader;
 	f->fixed = true;
+	pthread_mutex_lock(&t->lock);
+	link_handle(&t->readers, f);
+	pthread_mutex_unlock(&t->lock);
 	return f;
 }
 
-struct handle *handle_open_export(struct export *source)
+struct handle *handle_open_export(struct inode_table *t, struct export *source)
 {
-	struct handle *f = handle_open_events(NULL);
+	struct handle *f = handle_open_events(t, NULL);
 
 	f->export = source;
+	return f;
+}
+
+struct handle *handle_first_reader(struct inode_table *t)
+{
+	struct handle *f;
+
+	pthread_mutex_lock(&t->lock);
+	f = t->readers;
+	pthread_mutex_unlock(&t->lock);
 	return f;
 }
 
@@ -261,6 +284,8 @@ bool handle_close(struct inode_table *t, struct handle *f)
 	pthread_mutex_lock(&t->lock);
 	if (f->inode)
 		last = take_off(t, f);
+	else
+		unlink_handle(f);
 	t->writers -= f->draft != NULL;
 	pthread_mutex_unlock(&t->lock);
 	handle_free(f);

@@ -42,11 +42,13 @@ struct handle *handle_open_api(
 	struct inode_table *t, const struct handle_open *open, struct buf *bytes);
 /* A file of .api whose reads wait. The reader stays the caller's. */
 struct events_reader;
-struct handle *handle_open_events(struct events_reader *reader);
+struct handle *handle_open_events(struct inode_table *t, struct events_reader *reader);
 struct events_reader *handle_events(const struct handle *f); /* or NULL */
 /* A file of .api that is made while it is read. What it is read from stays the caller's. */
 struct export;
-struct handle *handle_open_export(struct export *source);
+struct handle *handle_open_export(struct inode_table *t, struct export *source);
+/* One of these that nobody closed yet, or NULL: where the program ends first. */
+struct handle *handle_first_reader(struct inode_table *t);
 struct export *handle_export(const struct handle *f); /* or NULL */
 /* True when it was the last one of a file that was begun: its time runs (inode_next_due). */
 bool handle_close(struct inode_table *t, struct handle *f);

@@ -123,12 +123,13 @@ struct inode_table {
 	size_t pending; /* of them */
 	size_t scratch; /* of them */
 	size_t names_made;
-	size_t writers;	       /* handles for writing */
-	uint64_t handles;      /* ever opened */
-	struct map names;      /* their text -> struct names */
-	struct map groups;     /* namespace -> struct group */
-	struct idmap standing; /* first -> struct inode, where that has another st_ino */
-	struct idmap dirs;     /* st_ino -> struct dir */
+	size_t writers;		/* handles for writing */
+	uint64_t handles;	/* ever opened */
+	struct handle *readers; /* those of no inode: files of .api that are read as they come */
+	struct map names;	/* their text -> struct names */
+	struct map groups;	/* namespace -> struct group */
+	struct idmap standing;	/* first -> struct inode, where that has another st_ino */
+	struct idmap dirs;	/* st_ino -> struct dir */
 	struct bytes_budget budget;
 	struct line soon; /* HIDDEN, PENDING */
 	struct line old;  /* SCRATCH: with a name, not open, and nothing in it */

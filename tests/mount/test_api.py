@@ -1,6 +1,7 @@
 """.api: events, refresh, metrics (DESIGN.md 2)."""
 
 import errno
+import contextlib
 import json
 import os
 import pathlib
@@ -24,8 +25,14 @@ class Reader:
 
     def __init__(self, path):
         self.process = subprocess.Popen(["cat", path], stdout=subprocess.PIPE)
-        wait_for(lambda: path in {os.readlink(one) for one in pathlib.Path(
-            f"/proc/{self.process.pid}/fd").iterdir()}, SECONDS, "the open")
+        wait_for(lambda: path in self.opened(), SECONDS, "the open")
+
+    def opened(self):
+        found = set()
+        for one in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError): # closed since
+                found.add(os.readlink(one))
+        return found
 
     def line(self):
         assert select.select([self.process.stdout], [], [], SECONDS)[0], "nothing came"

@@ -48,7 +48,7 @@ class Reader(threading.Thread):
     def __init__(self, path):
         super().__init__(daemon=True)
         self.fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        self.text, self.over, self.end = b"", False, threading.Event()
+        self.text, self.over, self.broken, self.end = b"", False, False, threading.Event()
         self.start()
 
     def run(self):
@@ -61,6 +61,8 @@ class Reader(threading.Thread):
                 piece = os.read(self.fd, 1 << 16)
             except BlockingIOError:
                 continue
+            except OSError:  # the program ended before all was told
+                piece, self.broken = b"", True
             self.text += piece
             if not piece:
                 os.close(self.fd)  # at once: the program may be about to end
@@ -403,7 +405,7 @@ def test_the_end(server, start_mount):
         (mount / ".api/pushes").write_text("x")
     assert mount.stop() < 2
     wait_for(lambda: one.over, SECONDS, "the end of the file")
-    assert one.text == b""
+    assert one.text == b"" and not one.broken
     one.close()
 
 
@@ -412,6 +414,8 @@ def test_many_readers_and_no_leak(server, mount):
         with opened(mount / ".api/pushes"):
             server.control("POST", "bulk", [{"op": "touch-image", "namespace": "shop",
                                              "name": "api"}])
+    version = server.get("shop", "api")["metadata"]["resourceVersion"]
+    wait_for(lambda: version in (mount / "shop/api/imagestream.json").read_text(), SECONDS, "the last one")
     one = Reader(mount / ".api/pushes")
     push(server, "shop", "api", "v1")
     assert len(one.wait(1)) == 1
