@@ -65,8 +65,7 @@ struct program {
 	int unmounter_fd;	/* -1: none */
 	int64_t start_deadline; /* monotonic ns */
 
-	pthread_t main_thread, supervisor, waiter;
-	bool waits;	   /* the waiter was started */
+	pthread_t main_thread, supervisor;
 	atomic_bool ready; /* the mount is up */
 	int signal_fd, finished_fd;
 	atomic_bool finished;
@@ -271,20 +270,6 @@ static void tell_ready(struct program *p)
 		leave_terminal(p);
 	tell_status(p);
 	service_notify("READY=1");
-}
-
-/*
- * The mount is up once the kernel has an answer to INIT, and gets others: this thread asks for one,
- * as whoever comes next will. A session that comes to nothing answers it with an error.
- */
-static void *wait_until_mounted(void *arg)
-{
-	struct program *p = arg;
-	struct statfs st;
-
-	if (statfs(p->mountpoint, &st) == 0 && st.f_type == FUSE_SUPER_MAGIC)
-		tell_ready(p);
-	return NULL;
 }
 
 static int load_config(struct program *p)
@@ -723,17 +708,6 @@ static long count_threads(const struct options *o)
 	return CPU_COUNT(&ours) <= 2 ? 1 : FUSE_THREADS;
 }
 
-/* Where nobody knows its path, nothing can be asked for: INIT is answered. */
-static int start_waiter(struct program *p)
-{
-	int r = p->mountpoint ? -pthread_create(&p->waiter, NULL, wait_until_mounted, p) : 0;
-
-	p->waits = p->mountpoint && r == 0;
-	if (!p->mountpoint)
-		tell_ready(p);
-	return r < 0 ? complain_of_thread(r) : 0;
-}
-
 static int serve(struct program *p)
 {
 	long threads = count_threads(&p->options);
@@ -785,8 +759,6 @@ static void release(struct program *p)
 		save_keep_unsaved(m);
 	if (p->session)
 		fuse_session_unmount(p->session);
-	if (p->waits)
-		pthread_join(p->waiter, NULL); /* by now it has had its answer, or an error */
 	if (p->session)
 		fuse_session_destroy(p->session);
 	if (p->unmounter_fd >= 0)
@@ -849,9 +821,9 @@ static int run(struct program *p)
 	r = fill(p);
 	if (r == 0)
 		r = open_session(p);
-	if (r == 0)
-		r = start_waiter(p);
 	if (r == 0) {
+		tell_ready(
+			p); /* INIT is answered: what is asked for now waits for the loop alone */
 		tell_of_callers(p);
 		if (!p->mountpoint)
 			log_notice("where it is mounted isn't known here: changes raise no inotify "
