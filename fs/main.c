@@ -39,9 +39,6 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
-#ifndef FUSE_SUPER_MAGIC
-#define FUSE_SUPER_MAGIC 0x65735546 /* <linux/magic.h> has it since 5.16 */
-#endif
 
 #define FUSE_THREADS  4
 #define STATUS_MS     30000 /* how often systemd hears of the counts */
