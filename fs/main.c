@@ -39,7 +39,6 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
-
 #define FUSE_THREADS  4
 #define STATUS_MS     30000 /* how often systemd hears of the counts */
 #define WAKE_INTERVAL 10    /* ms */
