@@ -4,11 +4,14 @@
 
 #include <errno.h>
 
-/* What is found of them up to the end; or up to the items, once there is metadata: then 1. */
+/*
+ * What is found of them from here up to the end of the object and the text; or up to the items, once
+ * there is metadata: then 1.
+ */
 static int find_members(struct cut *c, struct piece *metadata, struct piece *items)
 {
 	struct piece key = {0}, value = {0};
-	int r = cut_enter(c, '{');
+	int r = 0;
 
 	while (r == 0 && (r = cut_next(c, '}')) > 0) {
 		r = cut_key(c, &key);
@@ -28,9 +31,11 @@ int list_open(const char *text, size_t len, struct list *ret)
 {
 	struct cut c = CUT_INIT(text ? text : "", len);
 	struct piece metadata = {0}, items = {0};
-	int r = find_members(&c, &metadata, &items);
+	int r = cut_enter(&c, '{');
 	bool null;
 
+	if (r == 0)
+		r = find_members(&c, &metadata, &items);
 	if (r > 0) {
 		*ret = (struct list){.metadata = metadata, .items = c, .open = true};
 		return 0;
@@ -53,19 +58,12 @@ json_t *list_metadata(const struct list *l)
 /* What stands after the items. Each of the two members came once. */
 static int read_end(struct list *l)
 {
-	struct cut *c = &l->items;
-	struct piece key = {0}, value = {0};
-	int r = 0;
+	struct piece metadata = {0}, items = {0};
 
-	c->first = false;
-	while (r == 0 && (r = cut_next(c, '}')) > 0) {
-		r = cut_key(c, &key);
-		if (r == 0)
-			r = cut_value(c, &value);
-		if (r == 0 && (cut_is(&key, "metadata") || cut_is(&key, "items")))
-			r = -EBADMSG;
-	}
-	return r == 0 ? cut_end(c) : r;
+	l->items.first = false;
+	return find_members(&l->items, &metadata, &items) == 0 && !metadata.p && !items.p
+		       ? 0
+		       : -EBADMSG;
 }
 
 int list_next(struct list *l)

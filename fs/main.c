@@ -710,13 +710,11 @@ static int serve(struct program *p)
 	int r;
 
 	let_main_be_woken();
-	if (threads == 1) {
-		r = fuse_session_loop(p->session);
-	} else {
-		r = session_loop(p->session, threads);
-	}
+	r = threads == 1 ? fuse_session_loop(p->session) : session_loop(p->session, threads);
 	block_signals();
-	return r < 0 ? r : 0;
+	if (r < 0)
+		return complain(-EIO, "the session with the kernel broke: %s", strerror(-r));
+	return 0;
 }
 
 /* Who shares the mount may lose what others changed, or be refused more often: they are to know. */
@@ -753,10 +751,10 @@ static void release(struct program *p)
 		publish_stop(m->publisher);
 	if (m->inodes)
 		save_keep_unsaved(m);
-	if (p->session)
+	if (p->session) {
 		fuse_session_unmount(p->session);
-	if (p->session)
 		fuse_session_destroy(p->session);
+	}
 	if (p->unmounter_fd >= 0)
 		close(p->unmounter_fd);
 	while (m->inodes && handle_first_reader(m->inodes))
@@ -787,20 +785,8 @@ static void release(struct program *p)
 	journal_free(m->journal);
 }
 
-/* What became of the session. One that ends by itself before it is ready has come to nothing. */
-static int outcome(const struct program *p, int r)
-{
-	if (r == 0 && (atomic_load(&p->ready) || atomic_load(&p->mount.ending)))
-		return 0;
-	if (atomic_load(&p->ready))
-		return complain(-EIO, "the session with the kernel broke: %s", strerror(-r));
-	return complain(-EIO, "the kernel gave the mount up before it was ready%s%s",
-		r < 0 ? ": " : "", r < 0 ? strerror(-r) : "");
-}
-
 static int run(struct program *p)
 {
-	bool served = false;
 	int r = http_global_init();
 
 	if (r == 0)
@@ -825,13 +811,12 @@ static int run(struct program *p)
 			log_notice("where it is mounted isn't known here: changes raise no inotify "
 				   "events");
 		r = serve(p);
-		served = true;
 	}
 	end_supervisor(p);
 out:
 	release(p);
 	http_global_cleanup();
-	return served ? outcome(p, r) : r;
+	return r;
 }
 
 /* libfuse's own messages, in one line like ours. */

@@ -1,5 +1,6 @@
 #include "fs/tree/snapshot.h"
 
+#include "client/yamltext.h"
 #include "fs/tree/order.h"
 
 #include <errno.h>
@@ -473,27 +474,25 @@ int snapshot_stamp(struct snapshot *v, enum kind kind, const char *tag, struct l
 	return 0;
 }
 
-static int yaml_size(struct snapshot *v, uint64_t *ret)
+/* The text itself tells it, without a scan. */
+static uint64_t yaml_size(struct snapshot *v)
 {
-	_cleanup_scan_ struct scan scan = SCAN_INIT;
-	struct attr_sink to = {0};
-	int r;
+	uint64_t size = atomic_load(&v->yaml_size);
 
-	*ret = atomic_load(&v->yaml_size);
-	if (*ret)
-		return 0;
-	scan_read_own(&scan, v->object->text, v->object->len);
-	r = layout_put(KIND_IMAGESTREAM_YAML, scan.values, NULL, &to);
-	atomic_store(&v->yaml_size, to.size);
-	*ret = to.size;
-	return r;
+	if (!size) {
+		size = yamltext_size(v->object->text, v->object->len);
+		atomic_store(&v->yaml_size, size);
+	}
+	return size;
 }
 
 int snapshot_attr(struct snapshot *v, enum kind kind, const char *tag, struct layout_attr *ret)
 {
 	int r = snapshot_stamp(v, kind, tag, ret);
 
-	return r == 0 && kind == KIND_IMAGESTREAM_YAML ? yaml_size(v, &ret->size) : r;
+	if (r == 0 && kind == KIND_IMAGESTREAM_YAML)
+		ret->size = yaml_size(v);
+	return r;
 }
 
 static int show_tag(
