@@ -437,26 +437,34 @@ void op_key(const struct place *path, char ret[2 * NAME_SIZE])
 		snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->ns, path->stream);
 }
 
+/* The step of the file is shown, if it is still to be. */
+static bool show_announced(struct mount *m, const struct place *path, enum step_op op)
+{
+	struct step step;
+	char key[2 * NAME_SIZE];
+
+	step_init(&step, op, path->kind, path->tag, 0);
+	op_key(path, key);
+	return shown_show(m->shown, key, &step);
+}
+
 /*
  * The announcer makes a file's new bytes known: it opens the file for writing, allocates what it
  * has and closes it. From here on they are shown, in their size, and the kernel drops the pages of
- * the old ones.
+ * the old ones. A file that comes where a process has begun one is announced so, too.
  */
 static void open_announced(
 	fuse_req_t req, fuse_ino_t id, const struct place *path, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
-	struct step step;
-	char key[2 * NAME_SIZE];
 
-	if (!shown_is_expected(m->shown, path, STEP_WRITE)) {
+	if (!shown_is_expected(m->shown, path, STEP_CREATE) &&
+		!shown_is_expected(m->shown, path, STEP_WRITE)) {
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	step_init(&step, STEP_WRITE, path->kind, path->tag, 0);
-	op_key(path, key);
-	if (shown_show(m->shown, key, &step)) {
+	if (show_announced(m, path, STEP_CREATE) || show_announced(m, path, STEP_WRITE)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->inodes, path, snapshot);

@@ -129,7 +129,9 @@ static int perform_in(int dir, const char *name, const struct announcer_message 
 		r = mkdirat(dir, name, 0755);
 		break;
 	case ANNOUNCER_CREATE:
-		return write_file(dir, name, O_CREAT | O_EXCL);
+		r = write_file(dir, name, O_CREAT | O_EXCL);
+		/* Somebody began a file there: who saw it come, empty, hears of its bytes. */
+		return r == -EEXIST && write_file(dir, name, 0) == 0 ? 0 : r;
 	case ANNOUNCER_RMDIR:
 		r = unlinkat(dir, name, AT_REMOVEDIR);
 		break;

@@ -143,8 +143,9 @@ class Mirror(Background):
                 continue  # of a directory that is gone, or of a watched thing itself
             path = os.path.join(place, name)
             with self.lock:
-                self.log[path].append(text)
                 self.follow(path, flags)
+                found = self.tree.get(path, "gone")
+                self.log[path].append(f"{text}: {len(found)} bytes" if isinstance(found, bytes) else text)
 
     def follow(self, path, flags):
         if flags & {"DELETE", "MOVED_FROM"}:

@@ -210,3 +210,18 @@ def test_file_that_was_begun_and_never_saved(app):
         expect("status.json", "CREATE", "DELETE")
         assert "status.json" not in os.listdir(app / "tags/new")
         assert not (app / "tags/new/status.json").exists()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_file_that_was_begun_when_the_servers_comes(server, app, held):
+    """Who read the empty file at its CREATE hears that it is another one now."""
+    name = "status.json"
+    subprocess.run(["mkdir", app / "tags/latest"], check=True)
+    with watching(app / "tags/latest") as expect:
+        with open(app / "tags/latest" / name, "x") as begun:
+            if not held:
+                begun.close()
+            expect(name, "CREATE")
+            server.bulk({"op": "touch-image", "namespace": "work", "name": "app"})
+            expect(name, "OPEN" if held else "CLOSE_WRITE", "MODIFY", "CLOSE_WRITE")
+            assert json.loads((app / "tags/latest" / name).read_text())["tag"] == "latest"
