@@ -111,6 +111,22 @@ static const json_t *tags_of(const json_t *object)
 	return json_object_get(json_object_get(object, "status"), "tags");
 }
 
+/* Tag -> its history; names that no file can have aside. */
+static json_t *by_tag(const json_t *tags)
+{
+	json_t *map = json_object(), *history;
+	size_t i;
+
+	json_array_foreach(tags, i, history) {
+		const json_t *name = json_object_get(history, "tag");
+
+		if (json_is_string(name) &&
+			strlen(json_string_value(name)) == json_string_length(name))
+			json_object_set(map, json_string_value(name), history);
+	}
+	return map;
+}
+
 struct pushes {
 	json_t *was, *now; /* what they point into */
 	struct push *array;
@@ -133,19 +149,20 @@ static void pushes_find(
 	struct pushes *p, const struct object *before, const struct object *now, int64_t since)
 {
 	bool old = !is_same(before, now) && now->created < since;
+	_cleanup_json_ json_t *histories = NULL;
 	const json_t *tags, *history;
 	size_t i;
 
 	p->was = before ? object_parse(before) : NULL;
 	p->now = object_parse(now);
+	histories = by_tag(tags_of(p->was));
 	tags = tags_of(p->now);
 	p->array = xcalloc(count_items(tags) + 1, sizeof(*p->array));
 	p->n = 0;
 	json_array_foreach(tags, i, history) {
-		const json_t *name = json_object_get(history, "tag");
-		struct attr_tag known =
-			attr_find_tag(p->was, json_string_value(name), json_string_length(name));
-		_cleanup_json_ json_t *items = identities(json_object_get(known.status, "items"));
+		const char *tag = json_str(history, "tag");
+		const json_t *known = tag ? json_object_get(histories, tag) : NULL;
+		_cleanup_json_ json_t *items = identities(json_object_get(known, "items"));
 
 		p->n = collect(p->array, p->n, history, items, old, since);
 	}

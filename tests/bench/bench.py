@@ -411,7 +411,7 @@ def many_tags(bench, row):
                 server.stop()
     results = []
     for step, figures in found.items():
-        small, large = ([cpu for _, cpu in figures[size]] for size in sizes)
+        small, large = ([cpu for _, cpu, _ in figures[size]] for size in sizes)
         ratios = [b / a for a, b in zip(small, large)]
         detail = "CPU %.1f / %.1f ms; wall %.1f / %.1f ms" % tuple(
             1e3 * statistics.median(one[kind] for one in figures[size])

@@ -96,12 +96,15 @@ def children(pid):
     return found
 
 
-def cpu_seconds(pid):
+CPU_OF_ALL, CPU_OF_USER = 2, 1  # CPUCLOCK_SCHED, CPUCLOCK_VIRT
+
+
+def cpu_seconds(pid, which=CPU_OF_ALL):
     """CPU time of the process and those that it started (the kernel's clocks of a process)."""
     total = 0.0
     for one in [pid, *children(pid)]:
         try:
-            total += time.clock_gettime((~one << 3) | 2)
+            total += time.clock_gettime((~one << 3) | which)
         except OSError:
             pass
     return total

@@ -72,7 +72,10 @@ def test_memory_of_a_stream(start_server, directory):
 
 
 def test_ten_thousand_tags(start_server, directory):
-    """What one stream costs grows with its tags, not with their square: measured beside each other."""
+    """What one stream costs grows with its tags, not with their square: measured beside each other.
+
+    Without the kernel's part: what a request costs there depends on what else the machine does.
+    """
     found = {}
     for size in (1000, 10000):
         server = start_server("--stream-tags", size)
@@ -82,8 +85,8 @@ def test_ten_thousand_tags(start_server, directory):
         finally:
             mount.stop()  # a sanitizer takes longer to end than the program
         mount.check()
-    for step, (_, large) in found[10000].items():
-        small = found[1000][step][1]
+    for step, (_, _, large) in found[10000].items():
+        small = found[1000][step][2]
         print(f"{step}: {small * 1e3:.0f} ms of CPU time at 1,000 tags, {large * 1e3:.0f} at 10,000")
         # Ten times as much is linear, a hundred times quadratic; a sanitizer's part isn't either.
-        assert large < 25 * max(small, 0.01), step
+        assert large < 25 * max(small, 0.02), step
