@@ -23,6 +23,12 @@ sys.path.append(str(TOP / "tests/mount"))  # where another folder's tests load t
 
 from stopwatch import Stopwatch, at_most  # noqa: E402, F401
 
+# nohup and a shell's & leave these ignored, and programs that the tests start would go on ignoring them.
+with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 PROGRAM = os.environ.get("IMAGESTREAMFS", str(TOP / "build-test/fs/imagestreamfs"))
 STOP_SECONDS = 2  # as stopwatch.py counts them
 

@@ -148,7 +148,8 @@ static pid_t stopped_child(int sig)
 	int status;
 
 	if (pid == 0) {
-		signal(SIGWINCH, SIG_DFL);
+		if (sig) /* nohup and a shell's & leave some ignored */
+			signal(sig, SIG_DFL);
 		kill(getpid(), SIGSTOP); /* by itself: within fork() glibc 2.41 blocks signals */
 		for (;;)
 			pause();
