@@ -157,8 +157,6 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	t->unready = t->unready || is_unready(p, size * n);
 	t->header_bytes += size * n;
 	if (t->header_bytes > HTTP_HEADER_MAX) {
-		snprintf(t->curl_error, sizeof(t->curl_error),
-			"the answer's headers are larger than 1 MiB");
 		t->data_error = -EIO;
 		return 0;
 	}
@@ -662,6 +660,8 @@ static void finish_curl(struct http_transfer *t, CURLcode code)
 	/* OpenSSL's own words alone don't tell anybody that a certificate was refused. */
 	if (code == CURLE_OUT_OF_MEMORY)
 		why = "a header of the answer is too long";
+	if (t->header_bytes > HTTP_HEADER_MAX)
+		why = "the answer's headers are larger than 1 MiB";
 	if (error == -EPROTO) {
 		if (t->credentials->certificate) /* perhaps it is ours */
 			login_answered(t->http->login, t->credentials, 401);

@@ -388,7 +388,7 @@ def test_silence(server):
     talking = server.watch(SHOP + "?watch=true&resourceVersion=" + start)
     assert talking.event()["type"] == "MODIFIED"
     silent.connection.sock.settimeout(0.3)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(socket.timeout):
         silent.line()
     silent.close()
     talking.close()

@@ -33,6 +33,15 @@ PROGRAM = os.environ.get("IMAGESTREAMFS", str(TOP / "build-test/fs/imagestreamfs
 STOP_SECONDS = 2  # as stopwatch.py counts them
 
 
+def older(package, version):
+    """Why what wants that version of a program can't be tested here (a skip's reason); or None."""
+    here = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True,
+                          check=False).stdout
+    if here and subprocess.run(["dpkg", "--compare-versions", here, "lt", version], check=False).returncode == 0:
+        return f"{package} {here} is older than {version}"
+    return None
+
+
 def wait_for(condition, seconds=10, what="condition"):
     """Polls what has no event to wait for: the state of another process."""
     watch = Stopwatch()

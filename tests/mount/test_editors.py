@@ -210,7 +210,7 @@ def run(number, case, place, document):
 def wanted(request):
     """The (editor, case) of the tests that were chosen."""
     for item in request.session.items:
-        if item.path == pathlib.Path(__file__):
+        if item.module.__file__ == __file__:
             yield item.callspec.params["number"], item.callspec.params["case"]
 
 

@@ -105,7 +105,7 @@ def write_case(case, place, recorder):
     for number, text in enumerate(texts):
         paths.append(place / f"k{number}")
         if text is not None:
-            paths[-1].write_text(expand(text, recorder), newline="")
+            paths[-1].write_bytes(expand(text, recorder).encode())
     (place / "ca.crt").write_bytes(recorder.ca)
     (place / "token").write_text("from-a-file\n")
     (place / "x").mkdir()
@@ -113,7 +113,7 @@ def write_case(case, place, recorder):
         answer = expand(case["answer"], recorder)
         if "ANSWER{" in case["answer"]:
             answer = answer.removesuffix("}")
-        (place / "answer").write_text(answer, newline="")
+        (place / "answer").write_bytes(answer.encode())
         (place / "plugin").write_text(f"#!/bin/sh\nexec cat {place}/answer\n")
         (place / "plugin").chmod(0o755)
     (place / "home").mkdir()

@@ -186,10 +186,11 @@ def on_path(tmp_path, monkeypatch):
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish isn't installed")
 def test_fish(options, place, names, on_path, monkeypatch):
     monkeypatch.setenv("HOME", str(place))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "no-config"))
 
     def fish(line):
         script = f"cd {place}; source {COMPLETION.with_suffix('.fish')}; complete -C '{line}'"
-        return [found.split("\t")[0] for found in run("fish", "--no-config", "-c", script).splitlines()]
+        return [found.split("\t")[0] for found in run("fish", "-c", script).splitlines()]
 
     found = fish("imagestreamfs --")
     assert {f"--{name}" for _, name, _ in options} <= {one.rstrip("=") for one in found}

@@ -169,6 +169,12 @@ def server_sees(server, user):
     return [one for one in requests(server) if one["certificate"] == user]
 
 
+def alert_is_read(strict):
+    """What libcurl does at the close of a connection on which the request couldn't be sent any more."""
+    if strict.version == "1.3" and conftest.older("libcurl4", "7.88"):
+        pytest.skip(conftest.older("libcurl4", "7.88"))
+
+
 @pytest.fixture(params=["1.2", "1.3"])
 def strict(request, server):
     for user in ("first", "second"):
@@ -177,6 +183,7 @@ def strict(request, server):
 
 
 def test_refused_certificate_at_the_start(server, place, pair, strict):
+    alert_is_read(strict)
     first = certificate(server, "first")
     strict.refuse(first[0])
     pair.write(*first)
@@ -186,6 +193,7 @@ def test_refused_certificate_at_the_start(server, place, pair, strict):
 
 
 def test_no_certificate_at_the_start(server, place, strict):
+    alert_is_read(strict)
     said = refused_start({"token": server.token}, server, place, "certificate" if
                          strict.version == "1.3" else "the TLS connection or certificate is refused",
                          status=3 if strict.version == "1.3" else 4)
@@ -220,6 +228,7 @@ def test_refused_certificate_within_a_save(server, pair, start_as, strict):
 
 
 def test_refused_certificate_of_a_plugin(server, place, start_as, strict):
+    alert_is_read(strict)
     plugin = Plugin(place)
     first, second = certificate(server, "first"), certificate(server, "second")
     plugin.answer(clientCertificateData=first[0], clientKeyData=first[1])

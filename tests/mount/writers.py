@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 
+from conftest import older
+
 PYTHON = "/usr/bin/python3"
 MODULES = {"write-file-atomic": "7.0.1", "atomically": "2.1.1", "steno": "4.0.2",
            "prettier": "3.10.1"}
@@ -32,6 +34,7 @@ class Writer:
     message: str = ""         # what it says of a refusal, where not the errno's text
     mute: bool = False        # it doesn't say anything
     needs: tuple = ()
+    version: str = ""         # the oldest of the first of needs, a Debian package, that does so
     shell: str = "sh"
     file: str = "spec.json"
     same_text: bool = True    # what it writes is $NEW to the byte
@@ -47,7 +50,9 @@ class Writer:
         """Why it can't run here, or None."""
         gone = [need for need in self.needs if need not in MODULES and not shutil.which(need)
                 and not importlib.util.find_spec(need)]
-        return f"{', '.join(gone)} isn't installed" if gone else None
+        if gone:
+            return f"{', '.join(gone)} isn't installed"
+        return older(self.needs[0], self.version) if self.version else None
 
 
 def python(name, code, **more):
@@ -71,7 +76,7 @@ SUBSTITUTE = "s|$FROM|$TO|"
 
 WRITERS = [
     # Editors without a screen.
-    Writer("ed", 'printf "%s\\n" "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"'),
+    Writer("ed", 'printf "%s\\n" H "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"'),
     Writer("ex (vim -es)", 'vim -es -u NONE -i NONE -c "%s#$FROM#$TO#" -c wq "$F"', how="fsync",
            refused="err,old", mute=True, left_failed="spec.json~", needs=("vim",)),
     # In place, they say, but by a rename.
@@ -141,7 +146,7 @@ WRITERS = [
     Writer("vipe", """script -qec 'EDITOR=true vipe < "$NEW" > "$F"' /dev/null""", how="exit",
            refused="warn,new", message="unable to close filehandle properly",
            needs=("vipe", "script")),
-    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",),
+    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",), version="7.88",
            message="failed writing body", note="it doesn't say why"),
     # Python and Node.
     python("python open('w')", READ + "with open(f, 'w') as file: file.write(new)"),
