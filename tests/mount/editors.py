@@ -121,7 +121,7 @@ class Session:
         return self
 
     def __exit__(self, kind, error, _):
-        if error:
+        if hasattr(error, "add_note"):  # from Python 3.11 on
             error.add_note(f"The screen of {self.editor.name}:\n{self.screen()}\n")
         self.terminal.close()
 

@@ -76,7 +76,8 @@ SUBSTITUTE = "s|$FROM|$TO|"
 
 WRITERS = [
     # Editors without a screen.
-    Writer("ed", 'printf "%s\\n" H "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"'),
+    Writer("ed", 'printf "%s\\n" H "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"',
+           message="invalid argument|stale file handle|cannot close output file"),
     Writer("ex (vim -es)", 'vim -es -u NONE -i NONE -c "%s#$FROM#$TO#" -c wq "$F"', how="fsync",
            refused="err,old", mute=True, left_failed="spec.json~", needs=("vim",)),
     # In place, they say, but by a rename.
