@@ -424,7 +424,7 @@ static int set(struct options *o, const struct row *r, const char *dashes, char 
 
 /* What libfuse, mount(8) and the kernel know; the value of those with '=' is passed on. */
 static const char *const fuse_options[] = {"allow_other", "allow_root", "subtype=", "dev", "nodev",
-	"suid", "nosuid", "exec", "noexec", "atime", "noatime", "async", "sync", "dirsync", "debug",
+	"suid", "nosuid", "exec", "noexec", "noatime", "async", "sync", "dirsync", "debug",
 	"context=", "fscontext=", "defcontext=", "rootcontext="};
 
 /* What mount(8) and fstab keep for themselves: x-systemd.automount, _netdev, noauto ... */
@@ -433,7 +433,7 @@ static bool is_for_mount(const char *item)
 	static const char *const words[] = {"_netdev", "auto", "noauto", "user", "nouser", "users",
 		"owner", "group", "nofail", "defaults", "default_permissions",
 		/* reading moves no time here */
-		"relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
+		"atime", "relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
 		"lazytime", "nolazytime"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)

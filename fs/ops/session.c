@@ -76,7 +76,7 @@ static int answer_init(struct fuse_session *session, char *request, size_t len, 
 		answer.init.out.flags |= FUSE_PARALLEL_DIROPS;
 	if (n > 0 && write(device, &answer, (size_t)n) < 0)
 		n = -errno;
-	if (n >= 0 && (answer.init.header.error || fuse_session_exited(session)))
+	if (n >= 0 && answer.init.header.error)
 		n = -EPROTO;
 	return n < 0 ? (int)n : 0;
 }

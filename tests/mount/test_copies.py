@@ -213,6 +213,7 @@ def run(tool, source, target, scratch, **options):
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "a",
                    "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a",
                    "GIT_COMMITTER_EMAIL": "a@b", "GIT_CONFIG_COUNT": "1",
+                   "PYTHONWARNINGS": "ignore",  # Python 3.13 warns of tarfile's defaults
                    "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
     done = subprocess.run(
         ["bash", "-c", "set -o pipefail; " + TOOLS[tool], "bash", source.parent, source.name,

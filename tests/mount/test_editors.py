@@ -19,7 +19,7 @@ import traceback
 import pytest
 from _pytest.monkeypatch import MonkeyPatch
 from conftest import Mount, Server, wait_for
-from editors import EDITORS, Session, installed
+from editors import EDITORS, Session, missing
 from results import record
 
 NAMESPACE = "editors"
@@ -231,7 +231,7 @@ def futures(request, directory):
     homes.mkdir()
     server = Server(place, "--namespace", NAMESPACE)
     server.kubeconfig.chmod(0o644)
-    chosen = [one for one in wanted(request) if installed(EDITORS[one[0]])]
+    chosen = [one for one in wanted(request) if not missing(EDITORS[one[0]])]
     server.create(NAMESPACE, "sync")
     for number, case in chosen:
         server.create(NAMESPACE, stream_of(EDITORS[number], case), tags=[{
@@ -261,8 +261,8 @@ def futures(request, directory):
     editor.name + ", from" * (editor.file == "from") for editor in EDITORS])
 def test_editor(futures, number, case):
     editor = EDITORS[number]
-    if not installed(editor):
-        pytest.skip(f"{editor.name} isn't installed")
+    if missing(editor):
+        pytest.skip(missing(editor))
     seen, failure = futures[number, case].result()
     ext4 = {"refused": editor.ext4_refused, "refused, then right": editor.ext4_right,
             "conflict": editor.ext4_conflict, "left": " ".join(editor.left) or "none",

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import PROGRAM, TOP
+from conftest import PROGRAM, TOP, pinned
 
 # The build puts the program's list of options into the page.
 MANUAL, COMPLETION = pathlib.Path(PROGRAM).parent / "imagestreamfs.1", TOP / "fs/imagestreamfs.bash"
@@ -38,6 +38,7 @@ def rendered():
     return run("man", "-l", str(MANUAL), MANWIDTH="100", LC_ALL="C.UTF-8", MAN_KEEP_FORMATTING="")
 
 
+@pytest.mark.skipif(pinned("groff"), reason=str(pinned("groff")))
 def test_manual_has_the_options(options, rendered):
     section = rendered[rendered.index("\n   Options"):rendered.index("\nTREE\n")]
     headings = [line for line in section.splitlines() if re.match(r" {5}-", line)]

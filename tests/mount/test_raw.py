@@ -13,7 +13,7 @@ import threading
 
 import pytest
 import yaml
-from conftest import STOP_SECONDS, Mount, Server, fails, opened, wait_for
+from conftest import STOP_SECONDS, Mount, Server, fails, opened, pinned, wait_for
 from events import Inotify
 from stopwatch import at_most
 
@@ -1028,6 +1028,7 @@ def locked(pid):
                          re.M)[1])
 
 
+@pytest.mark.skipif(pinned("libcurl"), reason=str(pinned("libcurl")))
 def test_a_secret_is_wiped(server, mount):
     """What this program, its libraries' buffers and its stacks hold of it ends with the file; but the TLS
     library frees the buffer of the last record as it is, and that copy lasts until the memory is

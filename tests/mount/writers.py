@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 
-from conftest import older
+from conftest import pinned
 
 PYTHON = "/usr/bin/python3"
 MODULES = {"write-file-atomic": "7.0.1", "atomically": "2.1.1", "steno": "4.0.2",
@@ -34,7 +34,7 @@ class Writer:
     message: str = ""         # what it says of a refusal, where not the errno's text
     mute: bool = False        # it doesn't say anything
     needs: tuple = ()
-    version: str = ""         # the oldest of the first of needs, a Debian package, that does so
+    pinned: bool = False      # other versions of the first of needs do it in another way
     shell: str = "sh"
     file: str = "spec.json"
     same_text: bool = True    # what it writes is $NEW to the byte
@@ -52,7 +52,7 @@ class Writer:
                 and not importlib.util.find_spec(need)]
         if gone:
             return f"{', '.join(gone)} isn't installed"
-        return older(self.needs[0], self.version) if self.version else None
+        return pinned(self.needs[0]) if self.pinned else None
 
 
 def python(name, code, **more):
@@ -147,7 +147,7 @@ WRITERS = [
     Writer("vipe", """script -qec 'EDITOR=true vipe < "$NEW" > "$F"' /dev/null""", how="exit",
            refused="warn,new", message="unable to close filehandle properly",
            needs=("vipe", "script")),
-    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",), version="7.88",
+    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",), pinned=True,
            message="failed writing body", note="it doesn't say why"),
     # Python and Node.
     python("python open('w')", READ + "with open(f, 'w') as file: file.write(new)"),
@@ -209,7 +209,7 @@ with fileinput.input(os.environ["F"], inplace=True) as file:
     Writer("yq -i",
            """yq -i -y '.spec.tags[0].from
                |= (tostring | split(env.FROM) | join(env.TO) | fromjson)' "$F" """,
-           how="exit", refused="SILENT,new", needs=("yq",), file="imagestream.yaml",
+           how="exit", refused="SILENT,new", needs=("yq",), pinned=True, file="imagestream.yaml",
            same_text=False, kinds=("DockerImage", "Nope")),
     # GNOME and KDE.
     Writer("gio save", 'gio save "$F" < "$NEW"', how="rename", refused="err,old", needs=("gio",)),
