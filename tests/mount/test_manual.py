@@ -38,7 +38,7 @@ def rendered():
     return run("man", "-l", str(MANUAL), MANWIDTH="100", LC_ALL="C.UTF-8", MAN_KEEP_FORMATTING="")
 
 
-@pytest.mark.skipif(pinned("groff"), reason=str(pinned("groff")))
+@pytest.mark.skipif(bool(pinned("groff")), reason=str(pinned("groff")))
 def test_manual_has_the_options(options, rendered):
     section = rendered[rendered.index("\n   Options"):rendered.index("\nTREE\n")]
     headings = [line for line in section.splitlines() if re.match(r" {5}-", line)]

@@ -1028,7 +1028,7 @@ def locked(pid):
                          re.M)[1])
 
 
-@pytest.mark.skipif(pinned("libcurl"), reason=str(pinned("libcurl")))
+@pytest.mark.skipif(bool(pinned("libcurl")), reason=str(pinned("libcurl")))
 def test_a_secret_is_wiped(server, mount):
     """What this program, its libraries' buffers and its stacks hold of it ends with the file; but the TLS
     library frees the buffer of the last record as it is, and that copy lasts until the memory is
