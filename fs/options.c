@@ -433,8 +433,8 @@ static bool is_for_mount(const char *item)
 	static const char *const words[] = {"_netdev", "auto", "noauto", "user", "nouser", "users",
 		"owner", "group", "nofail", "defaults", "default_permissions",
 		/* reading moves no time here */
-		"atime", "relatime", "norelatime", "diratime", "nodiratime", "strictatime", "nostrictatime",
-		"lazytime", "nolazytime"};
+		"atime", "relatime", "norelatime", "diratime", "nodiratime", "strictatime",
+		"nostrictatime", "lazytime", "nolazytime"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (streq(item, words[i]))
