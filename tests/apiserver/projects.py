@@ -148,18 +148,22 @@ class Projects:
         obj = imagestream.with_meta(version.obj, deletionTimestamp=now())
         obj["status"] = {"phase": "Terminating"}
         marked = self.store.put("namespaces", obj)
-        self.app.later(self.deletion_delay, self.finish, version.name)
+        self.app.later(self.deletion_delay, self.finish, version.name, marked.obj["metadata"]["uid"])
         return marked
 
-    def finish(self, name):
-        """What the namespace controller does: empty the namespace, then remove it."""
+    def finish(self, name, uid=None):
+        """What the namespace controller does: empty the namespace, then remove it; none of that name but it."""
         with self.store.changed:
+            there = self.collection.get("", name)
+            meta = there.obj["metadata"] if there else {}
+            if uid and (meta.get("uid") != uid or "deletionTimestamp" not in meta):
+                return
             for version in self.store["secrets"].select(name):
                 self.store.delete("secrets", name, version.name)
             for version in self.store["imagestreams"].select(name):
                 self.app.streams.remove(version)
             if self.store["imagestreams"].select(name):
-                self.app.later(self.deletion_delay, self.finish, name)
+                self.app.later(self.deletion_delay, self.finish, name, uid)
                 return
             if self.collection.get("", name) is not None:
                 self.store.delete("namespaces", "", name)

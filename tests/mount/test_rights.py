@@ -256,9 +256,10 @@ def test_polls_every_minute(server, start_mount):
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount / "shop")
     wait_for(lambda: scope(mount, namespaced("shop"))["state"] == "polling", LATER)
-    # And once more, since the refusal of the watch may be one of the list. How often it was asked whether
-    # the namespace is there (limit=1) depends on how long that took.
-    assert len([one for one in lists(server, namespaced("shop")) if "limit=1" not in one["query"].split("&")]) == 2
+    # And once more, since the refusal of the watch may be one of the list, and after 5 s, since it may be the
+    # end of a restart. How often it was asked whether the namespace is there (limit=1) depends on how long that took.
+    full = [one for one in lists(server, namespaced("shop")) if "limit=1" not in one["query"].split("&")]
+    assert 2 <= len(full) <= 3
 
 
 def test_nothing_at_all(server, start_mount):
