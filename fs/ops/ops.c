@@ -459,16 +459,15 @@ static void open_announced(
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 
-	if (!shown_is_expected(m->shown, path, STEP_CREATE) &&
-		!shown_is_expected(m->shown, path, STEP_WRITE)) {
-		fuse_reply_err(req, EPERM);
-		return;
-	}
 	if (show_announced(m, path, STEP_CREATE) || show_announced(m, path, STEP_WRITE)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
 			handle_follow(m->inodes, path, snapshot);
 		kernel_inval_attr(m->kernel, id);
+	} else if (!shown_is_expected(m->shown, path, STEP_CREATE) &&
+		   !shown_is_expected(m->shown, path, STEP_WRITE)) {
+		fuse_reply_err(req, EPERM);
+		return;
 	}
 	fi->fh = 0;
 	session_skip_flush(fi, true);

@@ -165,7 +165,7 @@ class Projects:
             if self.store["imagestreams"].select(name):
                 self.app.later(self.deletion_delay, self.finish, name, uid)
                 return
-            if self.collection.get("", name) is not None:
+            if there is not None:
                 self.store.delete("namespaces", "", name)
             self.app.auth.drop_namespace(name)
         self.store.notify()

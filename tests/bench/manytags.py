@@ -15,7 +15,10 @@ OPTIONS = ("--request-timeout", f"{LIMIT}s")  # the server is no faster there
 
 
 class ManyTags:
-    """A mount of a server that was started with --stream-tags. Each step gives seconds (wall, CPU, CPU outside the kernel)."""
+    """A mount of a server that was started with --stream-tags.
+
+    Each step gives seconds: wall, CPU, CPU outside the kernel.
+    """
 
     def __init__(self, server, mount):
         self.server = server
