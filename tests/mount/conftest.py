@@ -42,10 +42,16 @@ def older(package, version):
     return None
 
 
-def pinned(program):
-    """Why a test of what Debian 12's version of that program says or does is no test here; or None."""
+def pinned(program, *releases):
+    """Why what Debian 12's version of that program does isn't tested on these other releases; or None."""
     release = re.search(r'^VERSION_ID="?(\d+)', pathlib.Path("/etc/os-release").read_text(), re.M)
-    return None if release and release[1] == "12" else f"it pins what Debian 12's {program} does"
+    return f"it pins what Debian 12's {program} does" if release and release[1] in releases else None
+
+
+def skip_for(reason):
+    """Unless there is none."""
+    if reason:
+        pytest.skip(reason)
 
 
 def wait_for(condition, seconds=10, what="condition"):

@@ -18,7 +18,7 @@ import time
 import pytest
 from _pytest.monkeypatch import MonkeyPatch
 import results
-from conftest import fails, older, wait_for
+from conftest import fails, older, skip_for, wait_for
 from events import Agent, Inotify
 from test_machine import HIDDEN, UNTOLD, Elsewhere
 from test_save import (NAMESPACE, Rig, Stream, image, in_child, item, names, save, sent, tag,
@@ -203,8 +203,8 @@ def needed(tool):
     program = NEEDS.get(tool.split()[0])
     if program and not shutil.which(program):
         pytest.skip(f"{program} isn't here")
-    if "--fsync" in tool and older("rsync", "3.2.4"):
-        pytest.skip(older("rsync", "3.2.4"))
+    if "--fsync" in tool:
+        skip_for(older("rsync", "3.2.4"))
 
 
 def run(tool, source, target, scratch, **options):

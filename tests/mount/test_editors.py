@@ -18,7 +18,7 @@ import traceback
 
 import pytest
 from _pytest.monkeypatch import MonkeyPatch
-from conftest import Mount, Server, older, wait_for
+from conftest import Mount, Server, older, skip_for, wait_for
 from editors import EDITORS, Session, missing
 from results import record
 
@@ -261,10 +261,9 @@ def futures(request, directory):
     editor.name + ", from" * (editor.file == "from") for editor in EDITORS])
 def test_editor(futures, number, case):
     editor = EDITORS[number]
-    if missing(editor):
-        pytest.skip(missing(editor))
-    if case == "conflict" and editor.command.startswith("vim") and older("vim", "2:9"):
-        pytest.skip(older("vim", "2:9"))  # it compares times in whole seconds
+    skip_for(missing(editor))
+    if case == "conflict" and editor.command.startswith("vim"):
+        skip_for(older("vim", "2:9"))  # it compares times in whole seconds
     seen, failure = futures[number, case].result()
     ext4 = {"refused": editor.ext4_refused, "refused, then right": editor.ext4_right,
             "conflict": editor.ext4_conflict, "left": " ".join(editor.left) or "none",

@@ -256,10 +256,9 @@ def test_polls_every_minute(server, start_mount):
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount / "shop")
     wait_for(lambda: scope(mount, namespaced("shop"))["state"] == "polling", LATER)
-    # And once more, since the refusal of the watch may be one of the list, and after 5 s, since it may be the
-    # end of a restart. How often it was asked whether the namespace is there (limit=1) depends on how long that took.
-    full = [one for one in lists(server, namespaced("shop")) if "limit=1" not in one["query"].split("&")]
-    assert 2 <= len(full) <= 3
+    # One whether it is there; the list; and once more, since the refusal of the watch may be one of it.
+    asked = [(one["time"], one["query"], one["status"]) for one in requests(server, namespaced("shop"))]
+    assert len([query for _, query, _ in asked if "watch=true" not in query]) == 3, asked
 
 
 def test_nothing_at_all(server, start_mount):

@@ -1,6 +1,5 @@
 """It runs as a service: starts and ends as whoever starts it expects, and says what becomes of it."""
 
-import collections
 import contextlib
 import errno
 import json
@@ -526,27 +525,23 @@ def test_metrics_of_pushes(server, mount):
     assert pushes() == {"shop": "3", "prod": "1", "dev": "1"}
 
 
-def open_fds(mount):
-    text = (mount / ".api/metrics").read_text()
-    return float(re.search(r"^process_open_fds (\S+)", text, re.M)[1])
-
-
 def test_metrics(server, mount):
     parser = pytest.importorskip("prometheus_client.parser")
-    families = collections.OrderedDict(
-        (one.name, one) for one in
-        parser.text_string_to_metric_families((mount / ".api/metrics").read_text()))
+
+    def family(name):
+        text = (mount / ".api/metrics").read_text()
+        return {one.name: one for one in parser.text_string_to_metric_families(text)}[name]
 
     def value(name):
-        sample, = families[name].samples
+        sample, = family(name).samples
         return sample.value
 
     version = subprocess.run([conftest.PROGRAM, "--version"], capture_output=True, text=True,
                              check=True).stdout.split()[1]
-    sample, = families["imagestreamfs_build_info"].samples
+    sample, = family("imagestreamfs_build_info").samples
     assert (sample.labels, sample.value) == ({"version": version}, 1)
     assert value("imagestreamfs_up") == 1
-    wait_for(lambda: abs(open_fds(mount) - len(os.listdir(f"/proc/{mount.process.pid}/fd"))) < 8, SECONDS,
+    wait_for(lambda: abs(value("process_open_fds") - len(os.listdir(f"/proc/{mount.process.pid}/fd"))) < 8, SECONDS,
              "a moment when no connection comes or goes")
     assert 0 <= os.stat(mount.directory / "stderr").st_mtime - value("process_start_time_seconds") \
         or value("process_start_time_seconds") > 1.6e9

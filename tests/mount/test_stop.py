@@ -234,7 +234,9 @@ def test_fifty_ends_under_load(server, start_mount):
             os.read(held, 1 << 20)
             conftest.wait_for(lambda: mount.status()["counts"]["nodes"] > 100, 10, "the load")
             took = mount.stop()
-        with contextlib.suppress(OSError):  # libfuse 3.10 has no way to say that a close needs no answer
+        # libfuse 3.10 has no way to say that a close needs no answer.
+        late = OSError if conftest.older("libfuse3-3", "3.11") else ()
+        with contextlib.suppress(late):
             os.close(held)
         assert took < conftest.STOP_SECONDS
         mount.check()

@@ -285,8 +285,7 @@ def test_watchdog(place, watch):
     if subprocess.run([PYTHON, "-c", "import watchdog"], stderr=subprocess.DEVNULL,
                       check=False).returncode:
         pytest.skip("python3-watchdog isn't installed")
-    if conftest.older("python3-watchdog", "2"):
-        pytest.skip(conftest.older("python3-watchdog", "2"))
+    conftest.skip_for(conftest.older("python3-watchdog", "2"))
     it = watch(PYTHON, "-c", WATCHDOG, place.top)
     it.says("^ready$")
     it.watches(DIRECTORIES)
@@ -400,7 +399,10 @@ def test_watches_of_one_thing(place):
     assert inotify.until(lambda event: event == ("top", "fresh", "CREATE|ISDIR"), SECONDS)
     place.delete()
     missing = {("top", "doomed", "DELETE|ISDIR"), ("directory", "", "DELETE_SELF"), ("deep", "", "DELETE_SELF")}
-    assert inotify.until(lambda event: missing.discard(event) or not missing, SECONDS), missing
+    found = inotify.until(lambda event: missing.discard(event) or not missing, SECONDS)
+    assert found, missing
+    if not conftest.older("python3", "3.11"):  # whose rmtree holds what it removes
+        assert found[-1] == ("top", "doomed", "DELETE|ISDIR")
     inotify.close()
 
 

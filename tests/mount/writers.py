@@ -34,7 +34,7 @@ class Writer:
     message: str = ""         # what it says of a refusal, where not the errno's text
     mute: bool = False        # it doesn't say anything
     needs: tuple = ()
-    pinned: bool = False      # other versions of the first of needs do it in another way
+    pinned: tuple = ()        # the Debian releases where the first of needs does it in another way than in 12
     shell: str = "sh"
     file: str = "spec.json"
     same_text: bool = True    # what it writes is $NEW to the byte
@@ -52,7 +52,7 @@ class Writer:
                 and not importlib.util.find_spec(need)]
         if gone:
             return f"{', '.join(gone)} isn't installed"
-        return pinned(self.needs[0]) if self.pinned else None
+        return pinned(self.needs[0], *self.pinned) if self.pinned else None
 
 
 def python(name, code, **more):
@@ -76,8 +76,8 @@ SUBSTITUTE = "s|$FROM|$TO|"
 
 WRITERS = [
     # Editors without a screen.
-    Writer("ed", 'printf "%s\\n" H "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"',
-           message="invalid argument|stale file handle|cannot close output file"),
+    Writer("ed", 'printf "%s\\n" "g|$FROM|' + SUBSTITUTE + '" w q | ed -s "$F"', needs=("ed",),
+           pinned=("11",)),
     Writer("ex (vim -es)", 'vim -es -u NONE -i NONE -c "%s#$FROM#$TO#" -c wq "$F"', how="fsync",
            refused="err,old", mute=True, left_failed="spec.json~", needs=("vim",)),
     # In place, they say, but by a rename.
@@ -147,7 +147,7 @@ WRITERS = [
     Writer("vipe", """script -qec 'EDITOR=true vipe < "$NEW" > "$F"' /dev/null""", how="exit",
            refused="warn,new", message="unable to close filehandle properly",
            needs=("vipe", "script")),
-    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",), pinned=True,
+    Writer("curl -o", 'curl -s -S -o "$F" "file://$NEW"', needs=("curl",), pinned=("11", "13"),
            message="failed writing body", note="it doesn't say why"),
     # Python and Node.
     python("python open('w')", READ + "with open(f, 'w') as file: file.write(new)"),
@@ -209,7 +209,7 @@ with fileinput.input(os.environ["F"], inplace=True) as file:
     Writer("yq -i",
            """yq -i -y '.spec.tags[0].from
                |= (tostring | split(env.FROM) | join(env.TO) | fromjson)' "$F" """,
-           how="exit", refused="SILENT,new", needs=("yq",), pinned=True, file="imagestream.yaml",
+           how="exit", refused="SILENT,new", needs=("yq",), pinned=("13",), file="imagestream.yaml",
            same_text=False, kinds=("DockerImage", "Nope")),
     # GNOME and KDE.
     Writer("gio save", 'gio save "$F" < "$NEW"', how="rename", refused="err,old", needs=("gio",)),
