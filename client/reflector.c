@@ -550,7 +550,10 @@ void reflector_doubt(struct reflector *r, const char *ns)
 	http_wakeup(r->shared.http);
 }
 
-/* Whether the scope goes on as if it had a right that isn't among these. */
+/*
+ * Whether the scope goes on as if it had a right that isn't among these. A watch that was only just
+ * asked for says by itself whether there is one.
+ */
 static bool lacks_right(const struct scope *s, const struct grants *grants)
 {
 	unsigned rights = grants_of(grants, s->kind == SCOPE_STREAM ? s->name : NULL);
@@ -558,7 +561,7 @@ static bool lacks_right(const struct scope *s, const struct grants *grants)
 
 	if (s->kind != SCOPE_STREAM)
 		rights = grants_everywhere(grants);
-	if (s->state == SCOPE_WATCHING)
+	if (s->state == SCOPE_WATCHING && atomic_load(&s->good))
 		needed |= RIGHT_WATCH;
 	return s->synced && (needed & ~rights);
 }

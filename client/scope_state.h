@@ -107,7 +107,8 @@ struct scope {
 	/* Watches. */
 	bool bookmarks; /* this server sends them */
 	bool polls;	/* watches don't work */
-	bool good; /* the one under way, or the last one, brought an object or stood for 10 s */
+	/* the one under way, or the last one, brought an object or stood for 10 s; others look at it */
+	atomic_bool good;
 	/* watches that didn't work since the last good one, each after a list */
 	unsigned fruitless;
 	unsigned quiet; /* watches from `version` that ended without a word */

@@ -251,8 +251,11 @@ def test_read_without_watch(server, start_mount, namespace):
         "status"] == 200, LATER, "the watch that is allowed now")
 
 
-def test_polls_every_minute(server, start_mount):
+@pytest.mark.parametrize("delay", [0, 1], ids=["at-once", "after-the-rights"])
+def test_polls_every_minute(server, start_mount, delay):
+    """Also where the rights, which lack the watch, are there before its refusal."""
     grant(server, rule(["get", "list"]))
+    server.fault(path=namespaced("shop") + "$", watch=True, delay=delay, count=100)
     mount = start_mount(server, "--context", "reader")
     assert os.listdir(mount / "shop")
     wait_for(lambda: scope(mount, namespaced("shop"))["state"] == "polling", LATER)
