@@ -537,10 +537,12 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 
 void op_close(struct mount *m, struct handle *f)
 {
-	if (handle_events(f))
-		events_close(m->events, handle_events(f));
-	if (handle_export(f))
-		export_close(handle_export(f));
+	struct handle_source source = handle_get_source(m->inodes, f);
+
+	if (source.events)
+		events_close(m->events, source.events);
+	if (source.export)
+		export_close(source.export);
 	if (handle_close(m->inodes, f))
 		publish_wake(m->publisher);
 }
@@ -596,11 +598,11 @@ static void read_unopened(fuse_req_t req, fuse_ino_t id, size_t size, off_t offs
 			size < text.len - offset ? size : text.len - offset);
 }
 
-static void read_export(fuse_req_t req, struct handle *f, size_t size, off_t offset)
+static void read_export(fuse_req_t req, struct export *export, size_t size, off_t offset)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(SIZE_MAX);
 
-	if (export_read(handle_export(f), size, offset, &text) < 0)
+	if (export_read(export, size, offset, &text) < 0)
 		fuse_reply_err(req, EIO);
 	else
 		fuse_reply_buf(req, text.data, text.len);
@@ -610,6 +612,7 @@ static void op_read(
 	fuse_req_t req, fuse_ino_t id, size_t size, off_t offset, struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
+	struct handle_source source;
 	struct text *text;
 	const char *data;
 	size_t len;
@@ -619,12 +622,13 @@ static void op_read(
 		read_unopened(req, id, size, offset);
 		return;
 	}
-	if (handle_events(op_file(fi))) {
-		events_read(m->events, handle_events(op_file(fi)), req, size, fi->flags);
+	source = handle_get_source(m->inodes, op_file(fi));
+	if (source.events) {
+		events_read(m->events, source.events, req, size, fi->flags);
 		return;
 	}
-	if (handle_export(op_file(fi))) {
-		read_export(req, op_file(fi), size, offset);
+	if (source.export) {
+		read_export(req, source.export, size, offset);
 		return;
 	}
 	r = handle_read(m->inodes, op_file(fi), size, offset, &text, &data, &len);
@@ -640,10 +644,12 @@ static void op_poll(
 	fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi, struct fuse_pollhandle *ph)
 {
 	struct mount *m = op_mount(req);
-	struct events_reader *events = op_file(fi) ? handle_events(op_file(fi)) : NULL;
+	struct handle_source source = {0};
 
-	if (events) {
-		events_poll(m->events, events, req, ph, fi->poll_events);
+	if (op_file(fi))
+		source = handle_get_source(m->inodes, op_file(fi));
+	if (source.events) {
+		events_poll(m->events, source.events, req, ph, fi->poll_events);
 		return;
 	}
 	if (ph)

@@ -69,16 +69,19 @@ static void open_with(fuse_req_t req, struct api_job *j, struct buf *bytes)
 
 static struct handle *open_reader(struct mount *m, const struct place *path)
 {
+	struct handle_source source = {0};
+
 	switch (dotapi_reader(path->kind)) {
 	case DOTAPI_EXPORT:
-		return handle_open_export(m->inodes, export_open(m->store, path->ns));
+		source.export = export_open(m->store, path->ns);
+		break;
 	case DOTAPI_PUSHES:
-		return handle_open_events(
-			m->inodes, events_open_pushes(m->events, m->store, path->ns, path->stream));
+		source.events = events_open_pushes(m->events, m->store, path->ns, path->stream);
+		break;
 	default:
-		return handle_open_events(
-			m->inodes, events_open(m->events, path->ns, path->stream));
+		source.events = events_open(m->events, path->ns, path->stream);
 	}
+	return handle_open_source(m->inodes, source);
 }
 
 static void fetch_and_reply(struct pool_call *call, void *arg)

@@ -13,7 +13,7 @@ struct text {
 };
 
 struct handle {
-	struct inode *inode; /* NULL: its reads wait (handle_events) */
+	struct inode *inode; /* NULL: it has a source */
 	uint64_t ino;
 	uint64_t serial;   /* the newest has the highest */
 	bool api;	   /* a file of .api */
@@ -22,9 +22,8 @@ struct handle {
 	pid_t tid;
 	struct process_id opener;
 	atomic_bool killed;
-	struct events_reader *events;
-	struct export *export;
 	/* the table's lock guards all below */
+	struct handle_source source;
 	struct object *opened;
 	struct layout_attr attr;   /* of `snapshot` */
 	struct snapshot *snapshot; /* NULL for what was made at its open, and for scratch */
@@ -237,23 +236,15 @@ struct handle *handle_open_api(
 	return f;
 }
 
-struct handle *handle_open_events(struct inode_table *t, struct events_reader *reader)
+struct handle *handle_open_source(struct inode_table *t, struct handle_source source)
 {
 	struct handle *f = xcalloc(1, sizeof(*f));
 
-	f->events = reader;
+	f->source = source;
 	f->fixed = true;
 	pthread_mutex_lock(&t->lock);
 	link_handle(&t->readers, f);
 	pthread_mutex_unlock(&t->lock);
-	return f;
-}
-
-struct handle *handle_open_export(struct inode_table *t, struct export *source)
-{
-	struct handle *f = handle_open_events(t, NULL);
-
-	f->export = source;
 	return f;
 }
 
@@ -267,14 +258,14 @@ struct handle *handle_first_reader(struct inode_table *t)
 	return f;
 }
 
-struct export *handle_export(const struct handle *f)
+struct handle_source handle_get_source(struct inode_table *t, const struct handle *f)
 {
-	return f->export;
-}
+	struct handle_source source;
 
-struct events_reader *handle_events(const struct handle *f)
-{
-	return f->events;
+	pthread_mutex_lock(&t->lock);
+	source = f->source;
+	pthread_mutex_unlock(&t->lock);
+	return source;
 }
 
 bool handle_close(struct inode_table *t, struct handle *f)

@@ -17,6 +17,8 @@
 
 #define HANDLE_SNAPSHOT_SIZE (64 * 1024) /* larger files are read from a snapshot */
 
+struct events_reader;
+struct export;
 struct handle;
 
 struct handle_open {
@@ -40,16 +42,16 @@ struct handle *handle_open_scratch(struct inode_table *t, struct inode *n, bool 
  */
 struct handle *handle_open_api(
 	struct inode_table *t, const struct handle_open *open, struct buf *bytes);
-/* A file of .api whose reads wait. The reader stays the caller's. */
-struct events_reader;
-struct handle *handle_open_events(struct inode_table *t, struct events_reader *reader);
-struct events_reader *handle_events(const struct handle *f); /* or NULL */
-/* A file of .api that is made while it is read. What it is read from stays the caller's. */
-struct export;
-struct handle *handle_open_export(struct inode_table *t, struct export *source);
-/* One of these that nobody closed yet, or NULL: where the program ends first. */
+/* A file of .api that isn't made at its open: one of these, which stays the caller's. */
+struct handle_source {
+	struct events_reader *events; /* its reads wait */
+	struct export *export;	      /* it is made while it is read */
+};
+struct handle *handle_open_source(struct inode_table *t, struct handle_source source);
+/* Both NULL for every other handle. */
+struct handle_source handle_get_source(struct inode_table *t, const struct handle *f);
+/* One with a source that nobody closed yet, or NULL: where the program ends first. */
 struct handle *handle_first_reader(struct inode_table *t);
-struct export *handle_export(const struct handle *f); /* or NULL */
 /* True when it was the last one of a file that was begun: its time runs (inode_next_due). */
 bool handle_close(struct inode_table *t, struct handle *f);
 

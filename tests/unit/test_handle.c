@@ -377,7 +377,8 @@ static void test_api(void **state)
 	struct place path = {.kind = KIND_API_STATUS};
 	struct handle_open open = {.path = &path, .ino = 55, .writable = true, .tid = 7};
 	struct buf bytes = BUF_INIT(64);
-	struct handle *f, *events = handle_open_events(t, (struct events_reader *)&path);
+	struct handle_source source = {.events = (struct events_reader *)&path};
+	struct handle *f, *events = handle_open_source(t, source);
 
 	buf_addstr(&bytes, "{}");
 	f = handle_open_api(t, &open, &bytes);
@@ -385,7 +386,7 @@ static void test_api(void **state)
 	assert_int_equal(handle_write(t, f, "x", 1, 0, false), 0);
 	assert_true(handle_has_draft(t, 55));
 	assert_false(handle_close(t, f));
-	assert_ptr_equal(handle_events(events), &path);
+	assert_ptr_equal(handle_get_source(t, events).events, source.events);
 	assert_ptr_equal(handle_first_reader(t), events);
 	assert_false(handle_close(t, events));
 	assert_null(handle_first_reader(t));
