@@ -17,14 +17,19 @@ struct tags_waiting {
 	int64_t mtime;	    /* of tags/ until then */
 };
 
-struct stream {
-	unsigned cookie;
-	bool shown;		   /* in the namespace's listing and count */
-	struct snapshot *snapshot; /* the newest; NULL: gone, but not yet shown so */
+/* What is on its way in a stream. */
+struct waiting {
 	/* place -> the oldest struct step that is linked: of several that one counts */
 	struct map steps;
 	uint64_t serial; /* of the newest step */
 	struct tags_waiting tags;
+};
+
+struct stream {
+	unsigned cookie;
+	bool shown;		   /* in the namespace's listing and count */
+	struct snapshot *snapshot; /* the newest; NULL: gone, but not yet shown so */
+	struct waiting *waiting;   /* NULL: nothing; a stream has it for moments only */
 	char name[];
 };
 
@@ -79,16 +84,24 @@ struct shown *shown_new(struct indexes *indexes)
 	return p;
 }
 
-static void stream_free(struct stream *s)
+static void waiting_free(struct waiting *w)
 {
-	map_foreach(&s->steps, e) {
+	if (!w)
+		return;
+	map_foreach(&w->steps, e) {
 		for (struct step *i = e->value, *next; i; i = next) {
 			next = i->next;
 			change_unref(i->change);
 		}
 	}
-	map_release(&s->steps);
-	order_release(&s->tags.going);
+	map_release(&w->steps);
+	order_release(&w->tags.going);
+	free(w);
+}
+
+static void stream_free(struct stream *s)
+{
+	waiting_free(s->waiting);
 	snapshot_unref(s->snapshot);
 	free(s);
 }
@@ -343,10 +356,10 @@ static struct step *steps_at(const struct stream *s, enum kind kind, const char 
 {
 	struct step place;
 
-	if (s->steps.count == 0)
+	if (!s->waiting)
 		return NULL;
 	step_init(&place, STEP_WRITE, kind, tag, 0);
-	return map_get(&s->steps, place.at);
+	return map_get(&s->waiting->steps, place.at);
 }
 
 /*
@@ -442,10 +455,12 @@ static void stream_show(struct shown *p, struct shown_namespace *n, struct strea
 	namespace_touch(p, n, s->snapshot);
 }
 
-/* p->lock held. A stream that is gone and shown so is forgotten. */
+/* p->lock held. After steps: a stream that is gone and shown so is forgotten. */
 static void stream_drop_unused(struct shown *p, struct shown_namespace *n, struct stream *s)
 {
-	if (s->snapshot || s->steps.count || s->shown)
+	if (s->waiting && s->waiting->steps.count == 0)
+		waiting_free(steal_ptr(s->waiting));
+	if (s->snapshot || s->waiting || s->shown)
 		return;
 	map_del(&n->streams, s->name);
 	stream_free(s);
@@ -462,15 +477,17 @@ static bool step_is_linked(const struct step *step)
 /* A name in tags/ that is pending is counted, or not any more. */
 static void step_count(struct stream *s, struct step *i, bool pending)
 {
+	struct tags_waiting *tags = &s->waiting->tags;
+
 	if (i->kind != KIND_TAG)
 		return;
 	if (i->op == STEP_CREATE)
-		s->tags.coming += pending ? 1 : -1;
+		tags->coming += pending ? 1 : -1;
 	else if (pending)
-		order_put(&s->tags.going, i->cookie, i);
+		order_put(&tags->going, i->cookie, i);
 	else
-		order_del(&s->tags.going, i->cookie, i);
-	s->tags.moved = s->tags.moved || !pending;
+		order_del(&tags->going, i->cookie, i);
+	tags->moved = tags->moved || !pending;
 }
 
 /* Its place shows the newest from now on; its event may be still to come. */
@@ -483,17 +500,18 @@ static void step_show(struct stream *s, struct step *i)
 
 static void step_link(struct stream *s, struct step *i)
 {
-	struct step *last = map_get(&s->steps, i->at);
+	struct waiting *w = s->waiting;
+	struct step *last = map_get(&w->steps, i->at);
 
 	change_ref(i->change);
-	i->serial = ++s->serial;
+	i->serial = ++w->serial;
 	i->cookie = i->state == STEP_PENDING && i->kind == KIND_TAG && i->op == STEP_DELETE
 			    ? snapshot_tag_cookie(i->change->old, step_tag(i))
 			    : 0;
 	if (i->state == STEP_PENDING)
 		step_count(s, i, true);
 	if (!last) {
-		map_set(&s->steps, i->at, i);
+		map_set(&w->steps, i->at, i);
 		return;
 	}
 	while (last->next)
@@ -504,13 +522,14 @@ static void step_link(struct stream *s, struct step *i)
 /* The place is done with it. The caller gives its reference back, without the lock. */
 static struct change *step_unlink(struct stream *s, struct step *i)
 {
-	struct step *before = map_get(&s->steps, i->at);
+	struct map *steps = &s->waiting->steps;
+	struct step *before = map_get(steps, i->at);
 
 	step_show(s, i);
 	if (before == i && i->next) {
-		map_set(&s->steps, i->next->at, i->next);
+		map_set(steps, i->next->at, i->next);
 	} else if (before == i) {
-		map_del(&s->steps, i->at);
+		map_del(steps, i->at);
 	} else {
 		while (before->next != i)
 			before = before->next;
@@ -562,15 +581,15 @@ static void show_below(struct stream *s, const struct step *step)
 	if (step->op != STEP_CREATE)
 		return;
 	if (step->kind == KIND_STREAM)
-		map_foreach(&s->steps, e)
+		map_foreach(&s->waiting->steps, e)
 			show_all(s, e->value);
 	for (unsigned k = 0; step->kind == KIND_TAG && k < TAG_FILES; k++)
 		show_all(s, steps_at(s, TAG_FILE + k, step_tag(step)));
 }
 
-static bool tags_wait(const struct stream *s)
+static bool tags_wait(const struct tags_waiting *tags)
 {
-	return s->tags.coming || s->tags.going.count > s->tags.going.gone;
+	return tags->coming || tags->going.count > tags->going.gone;
 }
 
 /* A tag comes where the caller removed another of its name, which isn't shown any more. */
@@ -590,7 +609,7 @@ static void begin_step(struct stream *s, struct step *step)
 		show_earlier(s, step);
 		show_below(s, step);
 		if (step->kind == KIND_TAG)
-			s->tags.moved = true;
+			s->waiting->tags.moved = true;
 	}
 	step->bare = step->waits && is_remade(step);
 	if (step->waits || (step->op == STEP_WRITE && !step->own))
@@ -616,6 +635,7 @@ static void begin_locked(struct shown *p, const char *ns, const char *name, stru
 {
 	struct shown_namespace *n = namespace_get(p, ns, c->next != NULL);
 	struct stream *s = n ? map_get(&n->streams, name) : NULL;
+	struct tags_waiting *tags;
 	bool shown_at_once = false;
 
 	if (!n)
@@ -628,9 +648,12 @@ static void begin_locked(struct shown *p, const char *ns, const char *name, stru
 	if (c->old && !c->next)
 		gone_note(&p->gone, stream_plain(c->old->object));
 	s->snapshot = snapshot_ref_or_null(c->next);
-	if (!tags_wait(s)) {
-		s->tags.moved = !c->old;
-		s->tags.mtime = c->old ? tags_mtime(c->old) : 0;
+	if (!s->waiting)
+		s->waiting = xcalloc(1, sizeof(*s->waiting));
+	tags = &s->waiting->tags;
+	if (!tags_wait(tags)) {
+		tags->moved = !c->old;
+		tags->mtime = c->old ? tags_mtime(c->old) : 0;
 	}
 	for (size_t i = 0; i < c->nsteps; i++) {
 		begin_step(s, &c->steps[i]);
@@ -875,10 +898,12 @@ static int tags_attr(struct shown *p, const struct place *path, struct layout_at
 	pthread_mutex_lock(&p->lock);
 	s = stream_get(p, path->ns, path->stream);
 	v = snapshot_ref_or_null(s ? view_at(s, KIND_TAGS, "") : NULL);
-	if (v && v == s->snapshot) {
-		coming = s->tags.coming;
-		going = s->tags.going.count - s->tags.going.gone;
-		mtime = tags_wait(s) && !s->tags.moved ? s->tags.mtime : 0;
+	if (v && v == s->snapshot && s->waiting) {
+		const struct tags_waiting *tags = &s->waiting->tags;
+
+		coming = tags->coming;
+		going = tags->going.count - tags->going.gone;
+		mtime = tags_wait(tags) && !tags->moved ? tags->mtime : 0;
 	}
 	pthread_mutex_unlock(&p->lock);
 	if (!v)
@@ -1001,6 +1026,7 @@ struct going {
 static size_t batch_going(struct shown *p, const struct place *directory, uint64_t cookie,
 	struct going *batch, struct snapshot **ret_newest)
 {
+	const struct order *waiting = NULL;
 	struct stream *s;
 	size_t n = 0;
 
@@ -1008,9 +1034,11 @@ static size_t batch_going(struct shown *p, const struct place *directory, uint64
 	s = stream_get(p, directory->ns, directory->stream);
 	if (!*ret_newest && s)
 		*ret_newest = snapshot_ref_or_null(s->snapshot);
-	for (size_t i = s ? order_after(&s->tags.going, cookie) : 0;
-		s && i < s->tags.going.count && n < BATCH; i++) {
-		const struct step *step = s->tags.going.places[i].child;
+	if (s && s->waiting)
+		waiting = &s->waiting->tags.going;
+	for (size_t i = waiting ? order_after(waiting, cookie) : 0;
+		waiting && i < waiting->count && n < BATCH; i++) {
+		const struct step *step = waiting->places[i].child;
 
 		if (!step)
 			continue;
