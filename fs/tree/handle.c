@@ -98,13 +98,13 @@ static void give_draft(struct inode_table *t, struct handle *f)
 /* A file that was begun isn't due as long as it is open, and scratch isn't old. */
 static void count_handle(struct inode_table *t, struct inode *n, int by)
 {
-	n->own->open += by;
+	own_of(n)->open += by;
 	if (n->state != INODE_PENDING)
 		scratch_touch(t, n);
-	else if (n->own->open)
-		line_leave(n->own);
+	else if (own_of(n)->open)
+		line_leave(own_of(n));
 	else
-		line_up(&t->soon, n->own);
+		line_up(&t->soon, own_of(n));
 }
 
 static void link_handle(struct handle **first, struct handle *f)
@@ -141,7 +141,7 @@ static bool take_off(struct inode_table *t, struct handle *f)
 
 	unlink_handle(f);
 	count_handle(t, n, -1);
-	last = n->state == INODE_PENDING && !n->own->open;
+	last = n->state == INODE_PENDING && !own_of(n)->open;
 	inode_settle(t, n);
 	return last;
 }
@@ -184,7 +184,7 @@ struct handle *handle_open(struct inode_table *t, const struct handle_open *open
 		give_draft(t, f);
 		add(t, f, n);
 		if (n->state == INODE_PENDING)
-			n->own->returning = false; /* it stays */
+			own_of(n)->returning = false; /* it stays */
 	}
 	pthread_mutex_unlock(&t->lock);
 	if (!n)
@@ -320,7 +320,7 @@ static void get_state(const struct handle *f, struct handle_state *ret)
 	ret->ino = n->ino;
 	ret->first = inode_first(n);
 	if (n->state == INODE_SCRATCH) {
-		n->own->pins++;
+		own_of(n)->pins++;
 		ret->scratch = n;
 	}
 	ret->opened = f->opened ? object_ref(f->opened) : NULL;
@@ -491,13 +491,13 @@ static struct inode *find_open(struct inode_table *t, uint64_t ino)
 {
 	struct inode *n = inode_first_of(t, ino);
 
-	while (n && !(n->ino == ino && n->own && n->own->handles))
+	while (n && !(n->ino == ino && own_of(n) && own_of(n)->handles))
 		n = inode_next_of(t, n);
 	return n;
 }
 
 #define foreach_handle(n, f)                                                                       \
-	for (struct handle *f = (n) && (n)->own ? (n)->own->handles : NULL; f; f = f->next)
+	for (struct handle *f = (n) && own_of(n) ? own_of(n)->handles : NULL; f; f = f->next)
 
 bool handle_truncate_opened(struct inode_table *t, uint64_t ino, pid_t tid)
 {
@@ -582,7 +582,7 @@ bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *r
 	pthread_mutex_lock(&t->lock);
 	n = find_open(t, ino);
 	if (n) {
-		*ret = n->own->handles->attr;
+		*ret = own_of(n)->handles->attr;
 		ret->ino = ino;
 		ret->nlink = 0;
 	}
@@ -603,7 +603,7 @@ static void follow(struct handle *f, struct snapshot *snapshot, const struct lay
 static struct inode *next_open(struct inode_table *t, const struct place *path, struct inode *n)
 {
 	n = n ? inode_next_kin(t, n) : inode_first_kin(t, path);
-	while (n && !(n->kind == path->kind && n->own && n->own->handles))
+	while (n && !(n->kind == path->kind && own_of(n) && own_of(n)->handles))
 		n = inode_next_kin(t, n);
 	return n;
 }
@@ -646,7 +646,7 @@ void handles_leave(struct inode *n)
 void handles_take(struct inode_table *t, struct inode *n, struct snapshot *snapshot,
 	const struct layout_attr *attr)
 {
-	const struct bytes *bytes = &n->own->made->bytes;
+	const struct bytes *bytes = &own_of(n)->made->bytes;
 
 	foreach_handle(n, f)
 	{

@@ -135,7 +135,7 @@ uint64_t inode_id_at(struct inode_table *t, uint64_t first)
 
 void inode_detach(struct inode_table *t, struct inode *n)
 {
-	struct own *own = n->own;
+	struct own *own = own_of(n);
 
 	if (!own)
 		return;
@@ -176,7 +176,7 @@ void inode_hide_name(struct inode_table *t, uint64_t first, const struct place *
 	struct inode *n = inode_make(t, path, layout_new_ino(), INODE_HIDDEN);
 
 	inode_stand(t, n, first);
-	line_up(&t->soon, n->own);
+	line_up(&t->soon, own_of(n));
 }
 
 void inode_hide(struct inode_table *t, uint64_t first, const struct place *path)
@@ -213,8 +213,8 @@ void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struc
 uint64_t inode_first(const struct inode *n)
 {
 	if (n->state == INODE_SHOWN)
-		return n->own && n->own->first ? n->own->first : n->ino;
-	return n->state == INODE_GONE && n->own ? n->own->lost : 0;
+		return own_of(n) && own_of(n)->first ? own_of(n)->first : n->ino;
+	return n->state == INODE_GONE && own_of(n) ? own_of(n)->lost : 0;
 }
 
 void inode_drop(struct inode_table *t, uint64_t first)
@@ -223,8 +223,8 @@ void inode_drop(struct inode_table *t, uint64_t first)
 
 	pthread_mutex_lock(&t->lock);
 	n = inode_standing(t, first);
-	if (n && n->own)
-		n->own->lost = first;
+	if (n && own_of(n))
+		own_of(n)->lost = first;
 	inode_vacate(t, first);
 	entries_drop(t, first);
 	pthread_mutex_unlock(&t->lock);
@@ -237,7 +237,7 @@ bool inode_is_returning(struct inode_table *t, uint64_t first)
 
 	pthread_mutex_lock(&t->lock);
 	n = idmap_get(&t->standing, first);
-	returning = n && n->own->returning;
+	returning = n && own_of(n)->returning;
 	pthread_mutex_unlock(&t->lock);
 	return returning;
 }
@@ -249,8 +249,8 @@ void inode_return(struct inode_table *t, uint64_t first)
 	pthread_mutex_lock(&t->lock);
 	n = idmap_get(&t->standing, first);
 	if (n && n->state == INODE_HIDDEN) {
-		line_leave(n->own);
-		n->own->returning = false;
+		line_leave(own_of(n));
+		own_of(n)->returning = false;
 		inode_set_state(t, n, INODE_SHOWN);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -263,7 +263,7 @@ void inode_keep(struct inode_table *t, uint64_t first, struct snapshot *last)
 	pthread_mutex_lock(&t->lock);
 	n = inode_standing(t, first);
 	if (n && !inode_own(t, n)->last)
-		n->own->last = snapshot_ref(last);
+		own_of(n)->last = snapshot_ref(last);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -274,7 +274,7 @@ struct snapshot *inode_last(struct inode_table *t, uint64_t ino)
 
 	pthread_mutex_lock(&t->lock);
 	n = inode_find_any(t, ino);
-	last = n && n->own ? snapshot_ref_or_null(n->own->last) : NULL;
+	last = n && own_of(n) ? snapshot_ref_or_null(own_of(n)->last) : NULL;
 	pthread_mutex_unlock(&t->lock);
 	return last;
 }
@@ -284,7 +284,7 @@ struct snapshot *inode_last(struct inode_table *t, uint64_t ino)
 /* Its time is over, though nobody has looked since (inode_next_due). */
 static bool is_over(const struct inode *n)
 {
-	return n->own->line && n->own->due <= now_monotonic();
+	return own_of(n)->line && own_of(n)->due <= now_monotonic();
 }
 
 uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *path)
@@ -300,7 +300,7 @@ uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *pa
 		inode_end(t, e->inode);
 	n = inode_make(t, path, ino, INODE_PENDING);
 	entry_add(t, dir, name, n);
-	line_up(&t->soon, n->own);
+	line_up(&t->soon, own_of(n));
 	pthread_mutex_unlock(&t->lock);
 	return ino;
 }
@@ -336,7 +336,7 @@ bool inode_is_pending(struct inode_table *t, uint64_t ino, uint64_t dir)
 
 	pthread_mutex_lock(&t->lock);
 	n = find_pending(t, ino);
-	pending = n && n->own->entry->dir->ino == dir;
+	pending = n && own_of(n)->entry->dir->ino == dir;
 	pthread_mutex_unlock(&t->lock);
 	return pending;
 }
@@ -369,7 +369,7 @@ bool inode_is_leaving(struct inode_table *t, uint64_t ino)
 
 	pthread_mutex_lock(&t->lock);
 	n = inode_find(t, ino);
-	leaving = n && n->state == INODE_PENDING && n->own->returning;
+	leaving = n && n->state == INODE_PENDING && own_of(n)->returning;
 	pthread_mutex_unlock(&t->lock);
 	return leaving;
 }
@@ -380,7 +380,7 @@ void inode_leave(struct inode_table *t, uint64_t ino)
 
 	pthread_mutex_lock(&t->lock);
 	n = inode_find(t, ino);
-	if (n && n->state == INODE_PENDING && n->own->returning)
+	if (n && n->state == INODE_PENDING && own_of(n)->returning)
 		inode_end(t, n);
 	pthread_mutex_unlock(&t->lock);
 }

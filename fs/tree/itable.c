@@ -39,28 +39,12 @@ static struct names *names_get(struct inode_table *t, const struct place *path)
 		strcpy(g->ns, path->ns);
 		map_set(&t->groups, g->ns, g);
 	}
-	names->group = g;
 	names->next = g->first;
 	names->link = &g->first;
 	if (names->next)
 		names->next->link = &names->next;
 	g->first = names;
 	return names;
-}
-
-static void names_free(struct inode_table *t, struct names *names)
-{
-	struct group *g = names->group;
-
-	*names->link = names->next;
-	if (names->next)
-		names->next->link = names->link;
-	if (!g->first) {
-		map_del(&t->groups, g->ns);
-		free(g);
-	}
-	map_del(&t->names, names->text);
-	free(names);
 }
 
 static const char *copy_name(const char *text, char end, char ret[NAME_SIZE])
@@ -72,9 +56,27 @@ static const char *copy_name(const char *text, char end, char ret[NAME_SIZE])
 	return text + len + (end != 0);
 }
 
+static void names_free(struct inode_table *t, struct names *names)
+{
+	char ns[NAME_SIZE];
+	struct group *g;
+
+	copy_name(names->text, '/', ns);
+	g = map_get(&t->groups, ns);
+	*names->link = names->next;
+	if (names->next)
+		names->next->link = names->link;
+	if (!g->first) {
+		map_del(&t->groups, g->ns);
+		free(g);
+	}
+	map_del(&t->names, names->text);
+	free(names);
+}
+
 void inode_path(const struct inode *n, struct place *ret)
 {
-	const char *text = n->names->text;
+	const char *text = names_of(n)->text;
 
 	ret->kind = n->kind;
 	text = copy_name(text, '/', ret->ns);
@@ -140,7 +142,7 @@ static bool is_kin(const struct inode *n)
 
 static void leave_names(struct inode_table *t, struct inode *n)
 {
-	struct names *names = n->names;
+	struct names *names = names_of(n);
 	uint32_t *i = &names->first;
 
 	if (is_kin(n)) {
@@ -157,9 +159,12 @@ void inode_move(struct inode_table *t, struct inode *n, const struct place *path
 	struct names *names = names_get(t, path);
 
 	names->refs++;
-	if (n->names)
+	if (names_of(n))
 		leave_names(t, n);
-	n->names = names;
+	if (n->has_own)
+		n->own->names = names;
+	else
+		n->names = names;
 	n->kind = path->kind;
 	if (!is_kin(n))
 		return;
@@ -240,12 +245,15 @@ struct inode *inode_by_id(struct inode_table *t, uint64_t id)
 
 struct own *inode_own(struct inode_table *t, struct inode *n)
 {
-	if (!n->own) {
-		n->own = xcalloc(1, sizeof(*n->own));
-		n->own->table = t;
-		n->own->inode = n;
+	struct own *own = own_of(n);
+
+	if (!own) {
+		own = xcalloc(1, sizeof(*own));
+		*own = (struct own){.table = t, .inode = n, .names = n->names};
+		n->own = own;
+		n->has_own = true;
 	}
-	return n->own;
+	return own;
 }
 
 void inode_set_state(struct inode_table *t, struct inode *n, enum inode_state state)
@@ -257,7 +265,7 @@ void inode_set_state(struct inode_table *t, struct inode *n, enum inode_state st
 
 static bool is_needed(const struct inode *n)
 {
-	const struct own *own = n->own;
+	const struct own *own = own_of(n);
 
 	return n->lookups || (own && (own->first || own->entry || own->pins || own->open));
 }
@@ -281,8 +289,8 @@ static void inode_free(struct inode_table *t, struct inode *n)
 		i = &inode_numbered(t, *i)->next_ino;
 	*i = n->next_ino;
 	leave_names(t, n);
-	own_free(t, n->own);
-	n->own = NULL;
+	own_free(t, own_of(n));
+	n->has_own = false;
 	n->names = NULL;
 	inode_set_state(t, n, INODE_FREE);
 	n->next_ino = t->free;
@@ -292,7 +300,7 @@ static void inode_free(struct inode_table *t, struct inode *n)
 
 void inode_settle(struct inode_table *t, struct inode *n)
 {
-	struct own *own = n->own;
+	struct own *own = own_of(n);
 
 	/* What has no name lives as long as it is open; the kernel may know of it for longer. */
 	if (own && own->made && !own->entry && !own->pins &&
@@ -307,22 +315,22 @@ void inode_settle(struct inode_table *t, struct inode *n)
 
 void inode_unpin(struct inode *n)
 {
-	struct inode_table *t = n ? n->own->table : NULL;
+	struct inode_table *t = n ? own_of(n)->table : NULL;
 
 	if (!n)
 		return;
 	pthread_mutex_lock(&t->lock);
-	n->own->pins--;
+	own_of(n)->pins--;
 	inode_settle(t, n);
 	pthread_mutex_unlock(&t->lock);
 }
 
 struct inode *inode_pin(struct inode *n)
 {
-	struct inode_table *t = n->own->table;
+	struct inode_table *t = own_of(n)->table;
 
 	pthread_mutex_lock(&t->lock);
-	n->own->pins++;
+	own_of(n)->pins++;
 	pthread_mutex_unlock(&t->lock);
 	return n;
 }
@@ -388,7 +396,7 @@ void inode_table_free(struct inode_table *t)
 	if (!t)
 		return;
 	for (uint32_t i = 1; i <= t->made; i++)
-		own_free(t, inode_numbered(t, i)->own);
+		own_free(t, own_of(inode_numbered(t, i)));
 	scratch_release(t);
 	for (size_t i = 0; i < t->nchunks; i++)
 		free(t->chunks[i]);

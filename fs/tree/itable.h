@@ -29,11 +29,14 @@ enum inode_state {
 
 struct inode {
 	uint64_t id, ino;
-	uint64_t lookups : 48;
+	uint64_t lookups : 47;
+	uint64_t has_own : 1;
 	uint64_t kind : 8;
 	uint64_t state : 8;
-	struct names *names;
-	struct own *own; /* NULL: it has nothing of its own */
+	union { /* there are millions of them */
+		struct names *names;
+		struct own *own;
+	};
 	uint32_t next_ino,
 		/* numbers: in its bucket (of free ones: in their list); of the same names */
 		next_kin;
@@ -41,7 +44,6 @@ struct inode {
 
 /* What those of a stream, of a tag or of another directory have in common. */
 struct names {
-	struct group *group;
 	struct names *next, **link; /* in the group */
 	uint32_t first;		    /* inode of these names */
 	uint32_t refs;
@@ -64,6 +66,7 @@ struct line {
 struct own {
 	struct inode_table *table;
 	struct inode *inode;
+	struct names *names;
 	/* it stands for what is shown with that st_ino; 0: with its own, or for nothing */
 	uint64_t first;
 	unsigned pins;		  /* pointers that others have */
@@ -78,6 +81,17 @@ struct own {
 	struct made *made;	  /* SCRATCH: what it is; kept for who has it pinned */
 	struct handle *handles;	  /* the newest first */
 };
+
+/* NULL: the inode has nothing of its own. */
+static inline struct own *own_of(const struct inode *n)
+{
+	return n->has_own ? n->own : NULL;
+}
+
+static inline struct names *names_of(const struct inode *n)
+{
+	return n->has_own ? n->own->names : n->names;
+}
 
 /* A scratch file, directory or symlink. */
 struct made {

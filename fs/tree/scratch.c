@@ -11,7 +11,7 @@
 
 static bool is_directory(const struct inode *n)
 {
-	return n->own && n->own->made && S_ISDIR(n->own->made->mode);
+	return own_of(n) && own_of(n)->made && S_ISDIR(own_of(n)->made->mode);
 }
 
 static struct dir *dir_get(struct inode_table *t, uint64_t ino)
@@ -62,8 +62,8 @@ static void dir_changed(struct inode_table *t, struct dir *d)
 /* The inode's name came or went. */
 static void name_changed(struct inode_table *t, struct inode *n)
 {
-	if (n->own->made)
-		n->own->made->ctime = now_realtime();
+	if (own_of(n)->made)
+		own_of(n)->made->ctime = now_realtime();
 	scratch_touch(t, n);
 }
 
@@ -86,13 +86,13 @@ void entry_add(struct inode_table *t, uint64_t dir, const char *name, struct ino
 
 void entry_del(struct inode_table *t, struct inode *n)
 {
-	struct entry *e = n->own->entry;
+	struct entry *e = own_of(n)->entry;
 	struct dir *d = e->dir;
 
 	map_del(&d->names, e->name);
 	order_del(&d->order, e->cookie, e);
 	free(e);
-	n->own->entry = NULL;
+	own_of(n)->entry = NULL;
 	t->names_made--;
 	d->subdirs -= is_directory(n);
 	dir_changed(t, d);
@@ -142,7 +142,7 @@ void entries_drop(struct inode_table *t, uint64_t dir)
 		free(e);
 		if (!n)
 			continue;
-		n->own->entry = NULL;
+		own_of(n)->entry = NULL;
 		t->names_made--;
 		if (is_directory(n))
 			move_entries(t, n->ino, d); /* they lose theirs next */
@@ -166,7 +166,7 @@ void scratch_release(struct inode_table *t)
 
 void scratch_touch(struct inode_table *t, struct inode *n)
 {
-	struct own *own = n->own;
+	struct own *own = own_of(n);
 
 	if (n->state != INODE_SCRATCH)
 		return;
@@ -438,14 +438,14 @@ int64_t scratch_dir_mtime(struct inode_table *t, uint64_t dir, unsigned *ret_sub
 /* t->lock held. */
 static void fill_stat(struct inode_table *t, const struct inode *n, struct stat *ret)
 {
-	const struct made *made = n->own->made;
+	const struct made *made = own_of(n)->made;
 	const struct dir *d = S_ISDIR(made->mode) ? idmap_get(&t->dirs, n->ino) : NULL;
 	int64_t mtime = d && d->mtime > made->mtime ? d->mtime : made->mtime;
 	size_t len = made->bytes.len;
 
 	*ret = (struct stat){.st_ino = n->ino,
 		.st_mode = made->mode,
-		.st_nlink = n->own->entry ? 1 : 0,
+		.st_nlink = own_of(n)->entry ? 1 : 0,
 		.st_uid = made->uid,
 		.st_gid = made->gid,
 		.st_size = made->target ? strlen(made->target) : len,
@@ -454,7 +454,7 @@ static void fill_stat(struct inode_table *t, const struct inode *n, struct stat 
 		.st_atim = timespec_from_ns(made->atime),
 		.st_mtim = timespec_from_ns(mtime),
 		.st_ctim = timespec_from_ns(made->ctime > mtime ? made->ctime : mtime)};
-	if (S_ISDIR(made->mode) && n->own->entry)
+	if (S_ISDIR(made->mode) && own_of(n)->entry)
 		ret->st_nlink = 2 + (d ? d->subdirs : 0);
 }
 
@@ -521,12 +521,12 @@ void scratch_stat(struct inode_table *t, struct inode *n, struct stat *ret)
 
 const char *scratch_target(const struct inode *n)
 {
-	return n->own->made->target;
+	return own_of(n)->made->target;
 }
 
 struct object *scratch_version(const struct inode *n)
 {
-	return n->own->made->version;
+	return own_of(n)->made->version;
 }
 
 uint64_t scratch_moved_from(struct inode_table *t, struct inode *n)
@@ -534,7 +534,7 @@ uint64_t scratch_moved_from(struct inode_table *t, struct inode *n)
 	uint64_t from;
 
 	pthread_mutex_lock(&t->lock);
-	from = n->own->made->moved_from;
+	from = own_of(n)->made->moved_from;
 	pthread_mutex_unlock(&t->lock);
 	return from;
 }
@@ -545,7 +545,7 @@ char *scratch_read(
 	char *data;
 
 	pthread_mutex_lock(&t->lock);
-	data = bytes_read(&n->own->made->bytes, offset, size, ret_len);
+	data = bytes_read(&own_of(n)->made->bytes, offset, size, ret_len);
 	scratch_touch(t, n);
 	pthread_mutex_unlock(&t->lock);
 	return data;
@@ -554,7 +554,7 @@ char *scratch_read(
 /* t->lock held. */
 static void written(struct inode_table *t, struct inode *n)
 {
-	struct made *made = n->own->made;
+	struct made *made = own_of(n)->made;
 	int64_t now = now_realtime();
 
 	made->mtime = now > made->mtime ? now : made->mtime + 1;
@@ -570,7 +570,7 @@ int scratch_write(struct inode_table *t, struct inode *n, const char *data, size
 	int r;
 
 	pthread_mutex_lock(&t->lock);
-	bytes = &n->own->made->bytes;
+	bytes = &own_of(n)->made->bytes;
 	r = bytes_write(
 		bytes, &t->budget, SCRATCH_FILE_MAX, data, len, append ? bytes->len : offset);
 	if (r == 0)
@@ -584,7 +584,7 @@ int scratch_truncate(struct inode_table *t, struct inode *n, uint64_t size)
 	int r;
 
 	pthread_mutex_lock(&t->lock);
-	r = bytes_resize(&n->own->made->bytes, &t->budget, SCRATCH_FILE_MAX, size);
+	r = bytes_resize(&own_of(n)->made->bytes, &t->budget, SCRATCH_FILE_MAX, size);
 	if (r == 0)
 		written(t, n);
 	pthread_mutex_unlock(&t->lock);
@@ -597,7 +597,7 @@ void scratch_set(struct inode_table *t, struct inode *n, int mode, uid_t uid, gi
 	struct made *made;
 
 	pthread_mutex_lock(&t->lock);
-	made = n->own->made;
+	made = own_of(n)->made;
 	if (mode >= 0)
 		made->mode = (made->mode & S_IFMT) | (mode & 07777);
 	if (uid != (uid_t)-1)
