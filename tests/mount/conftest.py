@@ -285,8 +285,8 @@ def installed(tmp_path_factory):
     """Where `meson install` of the build that is tested installs: a copy of /usr/local."""
     target = tmp_path_factory.mktemp("install")
     build = pathlib.Path(PROGRAM).parents[1]
-    subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--destdir", target],
-                   check=True, capture_output=True)
+    subprocess.run(["meson", "install", "-C", build, "--no-rebuild"], check=True, capture_output=True,
+                   env={**os.environ, "DESTDIR": str(target)})
     return target / "usr/local"
 
 

@@ -218,6 +218,7 @@ def test_refused_certificate_is_read_again(server, pair, start_as, strict):
 
 def test_refused_certificate_within_a_save(server, pair, start_as, strict):
     """What is refused is read again, and the save goes on with it."""
+    alert_is_read(strict)
     first, second = certificate(server, "first"), certificate(server, "second")
     pair.write(*first)
     mount, _ = start_as(pair.user())
