@@ -110,7 +110,7 @@ class Calls:
         os.link(old, new)
 
     def access(self, path, mask):
-        return os.access(path, mask, follow_symlinks=False)
+        return os.access(path, mask)
 
     def chmod(self, path, mode):
         os.chmod(path, mode)
