@@ -7,9 +7,9 @@
 
 struct entry {
 	struct object *object;
-	uint64_t list;	/* the last one that held it */
-	uint64_t heard; /* when an event or an answer told of it last; 0: never */
-	bool answered;	/* that was an answer: no watch may ever tell of its end */
+	uint64_t list;	     /* the last one that held it */
+	uint64_t heard : 63; /* when an event or an answer told of it last; 0: never */
+	bool answered : 1;   /* that was an answer: no watch may ever tell of its end */
 };
 
 struct namespace_entry {

@@ -2,6 +2,7 @@
 
 #define CHUNK	   1024
 #define BUCKETS	   1024 /* at first */
+#define PER_BUCKET 2	/* at most: buckets of 2 to 4 bytes an inode */
 #define INDEX_BITS 32	/* of an id; the rest counts those ever made */
 
 /* ---- what inodes of a place have in common ---- */
@@ -188,7 +189,7 @@ struct inode *inode_make(
 		.id = (uint64_t)t->serial++ << INDEX_BITS | i, .ino = ino, .state = state};
 	count_state(t, n, 1);
 	inode_move(t, n, path);
-	if (++t->count > t->size) {
+	if (++t->count > PER_BUCKET * t->size) {
 		grow(t);
 	} else {
 		b = bucket(t, ino);
