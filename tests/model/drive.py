@@ -374,7 +374,8 @@ class Sequence:
         m.events, m.modified, m.closes, m.announced = {}, set(), Counter(), set()
         for key in busy - vague:
             if moves.get(key) != wanted.get(key):
-                raise Mismatch(f"events of {live[key[0]]}/{key[1]}: {moves.get(key)}, not {wanted.get(key)}")
+                raise Mismatch(f"events of {live[key[0]]}/{key[1]}: {moves.get(key)}, not {wanted.get(key)}; all: "
+                               + ", ".join(f"{live.get(one, '?')}/{name} {flags}" for one, name, flags in seen))
         loose, m.loose = m.loose, False
         for key in (changed - modified if loose else modified ^ changed) - busy:
             raise Mismatch(f"{live[key[0]]}/{key[1]}: MODIFY was "
