@@ -394,6 +394,8 @@ int object_from_text(
 	size_t plain;
 	int r;
 
+	while (len && memchr(" \t\r\n", text[len - 1], 4)) /* an answer ends with a newline */
+		len--;
 	*ret = object_from_plain(&scan, text, len, api_version, &plain);
 	if (*ret && plain == len)
 		return 0;

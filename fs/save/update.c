@@ -67,10 +67,24 @@ static int read_answer(
 	return 0;
 }
 
+/*
+ * What the store holds of the answer: the watch may have been faster, and who reads both of them
+ * shall not parse the same text twice.
+ */
+static struct object *get_held(struct store *store, struct object *o)
+{
+	struct object *held = store_get(store, o->key);
+
+	if (held && streq(held->uid, o->uid) && streq(held->resource_version, o->resource_version))
+		return held;
+	object_unref(held);
+	return object_ref(o);
+}
+
 int update_take_answer(struct update *e, const struct buf *answer, char **ret_why)
 {
 	_cleanup_free_ char *why = NULL;
-	struct object *o;
+	_cleanup_object_ struct object *o = NULL;
 	int r = read_answer(e, answer, &o, &why);
 
 	if (r < 0) {
@@ -78,9 +92,9 @@ int update_take_answer(struct update *e, const struct buf *answer, char **ret_wh
 			*ret_why = steal_ptr(why);
 		return r;
 	}
+	store_put_answer(e->mount->store, object_ref(o), e->asked);
 	object_unref(e->result);
-	e->result = object_ref(o);
-	store_put_answer(e->mount->store, o, e->asked);
+	e->result = get_held(e->mount->store, o);
 	e->taken = true;
 	return 0;
 }
