@@ -323,13 +323,13 @@ def save(bench, row):
     count, serial = bench.options.saves, iter(range(1, 1 << 30))
 
     def curl_batch():
-        """One curl, one connection: the mean of its requests but the first, which connects."""
+        """One curl, one connection, the program's request: the mean but for the first, which connects."""
         config = []
         for number in range(count + 1):
             body = {"spec": {"tags": [{"name": "1.0", "annotations": {
                 "version": f"curl-{next(serial)}"}}]}}
             config.append("\n".join([
-                f'url = "{server.url}{server.streams(curl_namespace, curl_name)}{COMPACT}"',
+                f'url = "{server.url}{server.streams(curl_namespace, curl_name)}{COMPACT}&fieldValidation=Strict"',
                 "request = PATCH", "silent", "show-error", f'cacert = "{server.ca}"', f"output = {os.devnull}",
                 f'header = "Authorization: Bearer {server.token}"',
                 'header = "Content-Type: application/strategic-merge-patch+json"',
