@@ -394,7 +394,7 @@ int object_from_text(
 	size_t plain;
 	int r;
 
-	while (len && memchr(" \t\r\n", text[len - 1], 4)) /* an answer ends with a newline */
+	while (len && cut_is_space(text[len - 1])) /* an answer ends with a newline */
 		len--;
 	*ret = object_from_plain(&scan, text, len, api_version, &plain);
 	if (*ret && plain == len)
