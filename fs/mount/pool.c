@@ -223,7 +223,7 @@ static size_t threads_max(const struct pool *p)
 	return p->max < share ? p->max : share;
 }
 
-/* p->lock held. */
+/* p->lock held. A thread is to be told once it isn't: else that wakes to wait for the lock. */
 static void line_push(struct pool *p, struct job *job, bool first)
 {
 	job->in_line = true;
@@ -240,7 +240,6 @@ static void line_push(struct pool *p, struct job *job, bool first)
 	/* One that was woken for the job before this one still counts as idle. */
 	if (++p->queued > p->idle)
 		grow(p, first ? THREADS_MAX : threads_max(p));
-	pthread_cond_signal(&p->work);
 }
 
 /* One that waits in line is looked at now: it may be told to stop. */
@@ -257,6 +256,7 @@ static void on_interrupt(fuse_req_t req, void *arg)
 		line_push(p, job, true);
 	}
 	pthread_mutex_unlock(&p->lock);
+	pthread_cond_signal(&p->work);
 	http = atomic_load(&job->running);
 	if (http)
 		http_wakeup(http);
@@ -282,6 +282,7 @@ void pool_submit(struct pool *p, fuse_req_t req, const char *key, pool_fn *fn, v
 		job = NULL;
 	}
 	pthread_mutex_unlock(&p->lock);
+	pthread_cond_signal(&p->work);
 	if (job) { /* the threads are gone or going: it is over before it begins */
 		job->fn(&job->call, job->arg);
 		free(job);
