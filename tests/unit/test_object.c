@@ -169,6 +169,7 @@ static void test_from_text(void **state)
 		{"{\"metadata\":{" METADATA ",\"managedFields\":null}}"},
 		{"{\"metadata\":{" METADATA ",\"managed\\u0046ields\":[{}]},\"z\":0}"},
 		{"{\"meta\\u0064ata\":{" METADATA ",\"managedFields\":[{}]},\"z\":0}"},
+		{"{\"metadata\":{" METADATA "},\"status\":{}}\n"},
 		{"{\n  \"metadata\": {" METADATA "},\n  \"status\": {}\n}\n"},
 		{"{\"metadata\":{" METADATA "},\"spec\":{\"tags\": []}}"},
 		{"{\"metadata\":{" METADATA ",\"a\": 1}}"},
