@@ -540,6 +540,16 @@ void reflector_add_stream(struct reflector *r, const char *ns, const char *name,
 	http_wakeup(r->shared.http);
 }
 
+bool reflector_lists_namespaces(struct reflector *r)
+{
+	bool lists;
+
+	pthread_mutex_lock(&r->shared.lock);
+	lists = r->namespaces && r->namespaces->state != SCOPE_REFUSED;
+	pthread_mutex_unlock(&r->shared.lock);
+	return lists;
+}
+
 void reflector_doubt(struct reflector *r, const char *ns)
 {
 	pthread_mutex_lock(&r->shared.lock);

@@ -67,6 +67,9 @@ int reflector_wait(
  */
 void reflector_add_stream(struct reflector *r, const char *ns, const char *name, bool keep);
 
+/* Whether a list will say which namespaces there are. */
+bool reflector_lists_namespaces(struct reflector *r);
+
 /* Something says that what we may read in the namespace has changed: it is tried at once. */
 void reflector_doubt(struct reflector *r, const char *ns);
 

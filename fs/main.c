@@ -447,6 +447,20 @@ static int connect_to_server(struct program *p)
 	return 0;
 }
 
+/*
+ * Only its streams brought the namespace so far, while the list of them is still to come (again):
+ * whether it goes with the last one is for that list to say.
+ */
+static void keep_namespace(struct mount *m, const char *key)
+{
+	_cleanup_free_ char *name = object_key_namespace(key);
+	struct store_namespace ns;
+
+	if (!store_get_namespace(m->store, name, &ns) && !shown_was_listed(m->shown, name) &&
+		reflector_lists_namespaces(m->reflector))
+		store_put_namespace(m->store, name, NULL, 0, 0);
+}
+
 /* The store's listener. */
 static void on_change(void *arg, const char *key, enum store_event event, struct object *object)
 {
@@ -457,6 +471,8 @@ static void on_change(void *arg, const char *key, enum store_event event, struct
 		history_note(m->history, object);
 	if (object)
 		events_add(m->events, event, object);
+	if (object && event == STORE_DELETED)
+		keep_namespace(m, key);
 	if (!strchr(key, '/')) { /* perhaps it is our access that came or went */
 		if (store_get_namespace(m->store, key, &ns))
 			rights_doubt(m->rights, key);

@@ -258,6 +258,18 @@ void shown_begin_namespace(struct shown *p, const char *name, const struct store
 	pthread_mutex_unlock(&p->lock);
 }
 
+bool shown_was_listed(struct shown *p, const char *ns)
+{
+	const struct shown_namespace *n;
+	bool listed;
+
+	pthread_mutex_lock(&p->lock);
+	n = namespace_get(p, ns, false);
+	listed = n && (n->listed || n->server.uid[0]);
+	pthread_mutex_unlock(&p->lock);
+	return listed;
+}
+
 void shown_restart_inodes(struct shown *p)
 {
 	pthread_mutex_lock(&p->lock);

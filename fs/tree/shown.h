@@ -71,6 +71,9 @@ void shown_restart_inodes(struct shown *p);
 /* A namespace that no list names but that was found by name. */
 void shown_add_named(struct shown *p, const char *name);
 
+/* Whether a list told of the namespace since it is shown. */
+bool shown_was_listed(struct shown *p, const char *ns);
+
 /* Whether the streams of the namespace (NULL: of all, now and later) are all here. */
 void shown_set_ready(struct shown *p, const char *ns, bool ready);
 bool shown_is_ready(struct shown *p, const char *ns);

@@ -459,3 +459,40 @@ def test_rights_that_go_and_come(server, start_mount):
     server.control("POST", "grant", {"user": "developer", "namespace": "shop", "role": "view"})
     wait_for(lambda: "shop" in os.listdir(mount.path), LATER, "the new project")
     assert os.listdir(mount / "shop")
+
+
+def test_namespace_that_no_list_told_of_yet(server, start_mount):
+    """Its streams brought it, while the projects can't be listed: whether it goes with them is for a list to say."""
+    mount = start_mount(server, *QUICKLY)
+    server.fault(path=PROJECTS + "$", status=503, count=1000)
+    server.control("POST", "drop", {"path": PROJECTS})
+    server.control("POST", "bulk", [{"op": "create-namespace", "name": "early"}])
+    server.create("early", "web")
+    server.create("early", "api")
+    wait_for(lambda: os.path.exists(mount / "early/api/spec.json"), SECOND, "the namespace by its streams")
+    place = os.open(mount / "early", os.O_PATH)
+    for name in ("web", "api"):
+        server.delete("early", name)
+    wait_for(lambda: os.listdir(mount / "early") == [], SECOND, "the end of its streams")
+    server.control("DELETE", "faults", {})
+    wait_for(lambda: any(one["status"] == 200 for one in watches(server, PROJECTS)[1:]), LATER, "the projects' watch")
+    server.create("early", "later")
+    wait_for(lambda: os.path.exists(mount / "early/later/spec.json"), SECOND, "another stream")
+    assert os.fstat(place).st_ino == os.stat(mount / "early").st_ino
+    assert os.listdir(f"/proc/self/fd/{place}") == ["later"]
+    os.close(place)
+    server.control("POST", "bulk", [{"op": "delete-namespace", "name": "early"}])
+    wait_for(lambda: not os.path.exists(mount / "early"), SURE, "its end")
+
+
+def test_namespace_that_came_and_went_unlisted(server, start_mount):
+    mount = start_mount(server, *QUICKLY)
+    server.fault(path=PROJECTS + "$", status=503, count=1000)
+    server.control("POST", "drop", {"path": PROJECTS})
+    server.control("POST", "bulk", [{"op": "create-namespace", "name": "early"}])
+    server.create("early", "web")
+    wait_for(lambda: os.path.exists(mount / "early/web/spec.json"), SECOND, "the namespace by its stream")
+    server.control("POST", "bulk", [{"op": "delete-namespace", "name": "early"}])
+    wait_for(lambda: os.listdir(mount / "early") == [], SECOND, "the end of its stream")
+    server.control("DELETE", "faults", {})
+    wait_for(lambda: not os.path.exists(mount / "early"), SURE, "its end")
