@@ -461,15 +461,21 @@ def test_rights_that_go_and_come(server, start_mount):
     assert os.listdir(mount / "shop")
 
 
-def test_namespace_that_no_list_told_of_yet(server, start_mount):
-    """Its streams brought it, while the projects can't be listed: whether it goes with them is for a list to say."""
+def start_unlisted(server, start_mount, *streams):
+    """A mount that can't list the projects any more, and a namespace that is there by its streams."""
     mount = start_mount(server, *QUICKLY)
     server.fault(path=PROJECTS + "$", status=503, count=1000)
     server.control("POST", "drop", {"path": PROJECTS})
     server.control("POST", "bulk", [{"op": "create-namespace", "name": "early"}])
-    server.create("early", "web")
-    server.create("early", "api")
-    wait_for(lambda: os.path.exists(mount / "early/api/spec.json"), SECOND, "the namespace by its streams")
+    for name in streams:
+        server.create("early", name)
+    wait_for(lambda: os.path.exists(mount / "early" / streams[-1]), SECOND, "the namespace by its streams")
+    return mount
+
+
+def test_namespace_that_no_list_told_of_yet(server, start_mount):
+    """Whether it goes with its streams is for a list to say."""
+    mount = start_unlisted(server, start_mount, "web", "api")
     place = os.open(mount / "early", os.O_PATH)
     for name in ("web", "api"):
         server.delete("early", name)
@@ -486,12 +492,7 @@ def test_namespace_that_no_list_told_of_yet(server, start_mount):
 
 
 def test_namespace_that_came_and_went_unlisted(server, start_mount):
-    mount = start_mount(server, *QUICKLY)
-    server.fault(path=PROJECTS + "$", status=503, count=1000)
-    server.control("POST", "drop", {"path": PROJECTS})
-    server.control("POST", "bulk", [{"op": "create-namespace", "name": "early"}])
-    server.create("early", "web")
-    wait_for(lambda: os.path.exists(mount / "early/web/spec.json"), SECOND, "the namespace by its stream")
+    mount = start_unlisted(server, start_mount, "web")
     server.control("POST", "bulk", [{"op": "delete-namespace", "name": "early"}])
     wait_for(lambda: os.listdir(mount / "early") == [], SECOND, "the end of its stream")
     server.control("DELETE", "faults", {})
