@@ -316,7 +316,7 @@ void inode_settle(struct inode_table *t, struct inode *n)
 
 void inode_unpin(struct inode *n)
 {
-	struct inode_table *t = n ? own_of(n)->table : NULL;
+	struct inode_table *t = n ? n->own->table : NULL;
 
 	if (!n)
 		return;
@@ -328,7 +328,7 @@ void inode_unpin(struct inode *n)
 
 struct inode *inode_pin(struct inode *n)
 {
-	struct inode_table *t = own_of(n)->table;
+	struct inode_table *t = n->own->table;
 
 	pthread_mutex_lock(&t->lock);
 	own_of(n)->pins++;

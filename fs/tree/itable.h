@@ -33,9 +33,10 @@ struct inode {
 	uint64_t has_own : 1;
 	uint64_t kind : 8;
 	uint64_t state : 8;
-	union { /* there are millions of them */
+	/* There are millions. Of what is pinned it is `own`, also for who hasn't the lock. */
+	union {
 		struct names *names;
-		struct own *own;
+		struct own *own; /* has_own */
 	};
 	uint32_t next_ino,
 		/* numbers: in its bucket (of free ones: in their list); of the same names */

@@ -521,12 +521,12 @@ void scratch_stat(struct inode_table *t, struct inode *n, struct stat *ret)
 
 const char *scratch_target(const struct inode *n)
 {
-	return own_of(n)->made->target;
+	return n->own->made->target;
 }
 
 struct object *scratch_version(const struct inode *n)
 {
-	return own_of(n)->made->version;
+	return n->own->made->version;
 }
 
 uint64_t scratch_moved_from(struct inode_table *t, struct inode *n)
