@@ -423,10 +423,13 @@ static struct handle *open_scratch(fuse_req_t req, uint64_t ino, int flags, int 
 
 void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_file_info *fi)
 {
+	bool fixed = handle_is_fixed(f);
+
 	fi->fh = (uintptr_t)f;
-	fi->direct_io = handle_is_fixed(f) || handle_has_draft(m->inodes, ino);
-	fi->keep_cache = m->announce && !fi->direct_io;
 	session_skip_flush(fi, !handle_is_writable(f));
+	/* Last: it takes the lock, as does who closes it. ThreadSanitizer can't see the kernel between. */
+	fi->direct_io = handle_has_draft(m->inodes, ino) || fixed;
+	fi->keep_cache = m->announce && !fi->direct_io;
 }
 
 void op_key(const struct place *path, char ret[2 * NAME_SIZE])
