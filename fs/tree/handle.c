@@ -98,13 +98,15 @@ static void give_draft(struct inode_table *t, struct handle *f)
 /* A file that was begun isn't due as long as it is open, and scratch isn't old. */
 static void count_handle(struct inode_table *t, struct inode *n, int by)
 {
-	own_of(n)->open += by;
+	struct own *own = own_of(n);
+
+	own->open += by;
 	if (n->state != INODE_PENDING)
 		scratch_touch(t, n);
-	else if (own_of(n)->open)
-		line_leave(own_of(n));
+	else if (own->open)
+		line_leave(own);
 	else
-		line_up(&t->soon, own_of(n));
+		line_up(&t->soon, own);
 }
 
 static void link_handle(struct handle **first, struct handle *f)
@@ -487,17 +489,23 @@ bool handle_draft_end(struct inode_table *t, struct handle *f, uint64_t *ret)
 /* ---- all handles of an inode ---- */
 
 /* t->lock held. GONE or not: the one that is open. NULL. */
+static struct handle *handles_of(const struct inode *n)
+{
+	const struct own *own = own_of(n);
+
+	return own ? own->handles : NULL;
+}
+
 static struct inode *find_open(struct inode_table *t, uint64_t ino)
 {
 	struct inode *n = inode_first_of(t, ino);
 
-	while (n && !(n->ino == ino && own_of(n) && own_of(n)->handles))
+	while (n && !(n->ino == ino && handles_of(n)))
 		n = inode_next_of(t, n);
 	return n;
 }
 
-#define foreach_handle(n, f)                                                                       \
-	for (struct handle *f = (n) && own_of(n) ? own_of(n)->handles : NULL; f; f = f->next)
+#define foreach_handle(n, f) for (struct handle *f = (n) ? handles_of(n) : NULL; f; f = f->next)
 
 bool handle_truncate_opened(struct inode_table *t, uint64_t ino, pid_t tid)
 {
@@ -582,7 +590,7 @@ bool handle_last_attr(struct inode_table *t, uint64_t ino, struct layout_attr *r
 	pthread_mutex_lock(&t->lock);
 	n = find_open(t, ino);
 	if (n) {
-		*ret = own_of(n)->handles->attr;
+		*ret = handles_of(n)->attr;
 		ret->ino = ino;
 		ret->nlink = 0;
 	}
@@ -603,7 +611,7 @@ static void follow(struct handle *f, struct snapshot *snapshot, const struct lay
 static struct inode *next_open(struct inode_table *t, const struct place *path, struct inode *n)
 {
 	n = n ? inode_next_kin(t, n) : inode_first_kin(t, path);
-	while (n && !(n->kind == path->kind && own_of(n) && own_of(n)->handles))
+	while (n && !(n->kind == path->kind && handles_of(n)))
 		n = inode_next_kin(t, n);
 	return n;
 }

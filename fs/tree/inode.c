@@ -212,9 +212,11 @@ void inode_show(struct inode_table *t, uint64_t first, uint64_t ino, const struc
 
 uint64_t inode_first(const struct inode *n)
 {
+	const struct own *own = own_of(n);
+
 	if (n->state == INODE_SHOWN)
-		return own_of(n) && own_of(n)->first ? own_of(n)->first : n->ino;
-	return n->state == INODE_GONE && own_of(n) ? own_of(n)->lost : 0;
+		return own && own->first ? own->first : n->ino;
+	return n->state == INODE_GONE && own ? own->lost : 0;
 }
 
 void inode_drop(struct inode_table *t, uint64_t first)
@@ -249,8 +251,10 @@ void inode_return(struct inode_table *t, uint64_t first)
 	pthread_mutex_lock(&t->lock);
 	n = idmap_get(&t->standing, first);
 	if (n && n->state == INODE_HIDDEN) {
-		line_leave(own_of(n));
-		own_of(n)->returning = false;
+		struct own *own = own_of(n);
+
+		line_leave(own);
+		own->returning = false;
 		inode_set_state(t, n, INODE_SHOWN);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -284,7 +288,9 @@ struct snapshot *inode_last(struct inode_table *t, uint64_t ino)
 /* Its time is over, though nobody has looked since (inode_next_due). */
 static bool is_over(const struct inode *n)
 {
-	return own_of(n)->line && own_of(n)->due <= now_monotonic();
+	const struct own *own = own_of(n);
+
+	return own->line && own->due <= now_monotonic();
 }
 
 uint64_t inode_begin(struct inode_table *t, uint64_t dir, const struct place *path)

@@ -3,7 +3,7 @@
  * declared here is to be called and looked at with the table's lock held.
  *
  * Millions of inodes may be known at a time, nearly all of them with nothing of their own: these
- * stand in chunks, in 48 bytes each, point at each other by number, and share the names of their
+ * stand in chunks, in 40 bytes each, point at each other by number, and share the names of their
  * place.
  */
 #ifndef FS_TREE_ITABLE_H

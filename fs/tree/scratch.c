@@ -11,7 +11,9 @@
 
 static bool is_directory(const struct inode *n)
 {
-	return own_of(n) && own_of(n)->made && S_ISDIR(own_of(n)->made->mode);
+	const struct own *own = own_of(n);
+
+	return own && own->made && S_ISDIR(own->made->mode);
 }
 
 static struct dir *dir_get(struct inode_table *t, uint64_t ino)
@@ -62,8 +64,10 @@ static void dir_changed(struct inode_table *t, struct dir *d)
 /* The inode's name came or went. */
 static void name_changed(struct inode_table *t, struct inode *n)
 {
-	if (own_of(n)->made)
-		own_of(n)->made->ctime = now_realtime();
+	struct made *made = own_of(n)->made;
+
+	if (made)
+		made->ctime = now_realtime();
 	scratch_touch(t, n);
 }
 
@@ -86,13 +90,14 @@ void entry_add(struct inode_table *t, uint64_t dir, const char *name, struct ino
 
 void entry_del(struct inode_table *t, struct inode *n)
 {
-	struct entry *e = own_of(n)->entry;
+	struct own *own = own_of(n);
+	struct entry *e = own->entry;
 	struct dir *d = e->dir;
 
 	map_del(&d->names, e->name);
 	order_del(&d->order, e->cookie, e);
 	free(e);
-	own_of(n)->entry = NULL;
+	own->entry = NULL;
 	t->names_made--;
 	d->subdirs -= is_directory(n);
 	dir_changed(t, d);
@@ -438,14 +443,15 @@ int64_t scratch_dir_mtime(struct inode_table *t, uint64_t dir, unsigned *ret_sub
 /* t->lock held. */
 static void fill_stat(struct inode_table *t, const struct inode *n, struct stat *ret)
 {
-	const struct made *made = own_of(n)->made;
+	const struct own *own = own_of(n);
+	const struct made *made = own->made;
 	const struct dir *d = S_ISDIR(made->mode) ? idmap_get(&t->dirs, n->ino) : NULL;
 	int64_t mtime = d && d->mtime > made->mtime ? d->mtime : made->mtime;
 	size_t len = made->bytes.len;
 
 	*ret = (struct stat){.st_ino = n->ino,
 		.st_mode = made->mode,
-		.st_nlink = own_of(n)->entry ? 1 : 0,
+		.st_nlink = own->entry ? 1 : 0,
 		.st_uid = made->uid,
 		.st_gid = made->gid,
 		.st_size = made->target ? strlen(made->target) : len,
@@ -454,7 +460,7 @@ static void fill_stat(struct inode_table *t, const struct inode *n, struct stat 
 		.st_atim = timespec_from_ns(made->atime),
 		.st_mtim = timespec_from_ns(mtime),
 		.st_ctim = timespec_from_ns(made->ctime > mtime ? made->ctime : mtime)};
-	if (S_ISDIR(made->mode) && own_of(n)->entry)
+	if (S_ISDIR(made->mode) && own->entry)
 		ret->st_nlink = 2 + (d ? d->subdirs : 0);
 }
 
