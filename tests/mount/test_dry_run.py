@@ -210,7 +210,7 @@ def changes(server):
 def test_nothing_changes(rig, what):
     server, top = rig.server, rig.path
     before, shown = state(server), tree(top, top)
-    tree(top / "openshift", top)  # the last that this process read, so that what it writes isn't known to it
+    tree(top / "openshift/nodejs", top)  # more than is remembered of what a process read last
     server.reset()
     WRITES[what](top)
     sent = changes(server)
