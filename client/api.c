@@ -311,7 +311,7 @@ static int send_once(struct api *a, const struct api_call *call, const struct ap
 		.body_len = request->body ? body->len : request->text_len,
 		.secret = request->secret,
 		.answer_max = request->answer_max,
-		.once = request->method &&
+		.once = request->method && !request->asks &&
 			(streq(request->method, "POST") || streq(request->method, "DELETE")),
 		.timeout_ms = left > 0 ? left : 1};
 	_cleanup_free_ char *error = NULL;

@@ -74,6 +74,7 @@ struct api_request {
 	size_t text_len;
 	size_t answer_max; /* client/http.h; 0: 64 MiB */
 	bool secret;	   /* the answer is (client/buf.h) */
+	bool asks;	   /* it changes nothing, whatever its method says */
 };
 
 /*

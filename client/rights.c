@@ -405,8 +405,11 @@ static json_t *ask(struct rights *r, const struct api_resource *resource, const 
 	struct http_check check = {is_stopped, r};
 	struct api_call call = {
 		.http = r->http, .check = &check, .deadline = deadline_in_ms(r->api->timeout_ms)};
-	struct api_request request = {
-		.method = "POST", .path = path, .content_type = "application/json", .body = body};
+	struct api_request request = {.method = "POST",
+		.path = path,
+		.content_type = "application/json",
+		.body = body,
+		.asks = true};
 	_cleanup_status_ struct status status = {0};
 	json_t *answer = NULL;
 

@@ -306,7 +306,8 @@ bool update_may_patch_status(struct update *e)
 		&(struct api_request){.method = "POST",
 			.path = path,
 			.content_type = "application/json",
-			.body = body},
+			.body = body,
+			.asks = true},
 		&answer);
 
 	return r < 0 || review_parse(e->status.code, answer.data, answer.len) != REVIEW_DENIED;

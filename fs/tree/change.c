@@ -1,13 +1,21 @@
 #include "fs/tree/change.h"
 
+static void copy_name(char ret[NAME_SIZE], const char *name, size_t len)
+{
+	if (len >= NAME_SIZE)
+		len = NAME_SIZE - 1;
+	memcpy(ret, name, len);
+	ret[len] = '\0';
+}
+
 void step_place(const char *key, const struct step *step, struct place *ret)
 {
 	const char *slash = strchr(key, '/');
 
 	*ret = (struct place){.kind = step->kind};
-	snprintf(ret->ns, NAME_SIZE, "%.*s", (int)strcspn(key, "/"), key);
+	copy_name(ret->ns, key, slash ? (size_t)(slash - key) : strlen(key));
 	if (slash)
-		snprintf(ret->stream, NAME_SIZE, "%s", slash + 1);
+		copy_name(ret->stream, slash + 1, strlen(slash + 1));
 	strcpy(ret->tag, step_tag(step));
 }
 

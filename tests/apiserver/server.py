@@ -43,6 +43,7 @@ class Request:
         self.certificate_user = certificate_user
         self.sni = sni
         self.replica = 0
+        self.port = 0  # the client's
         self.body = b""
 
     def param(self, name, default=""):
@@ -88,6 +89,7 @@ class Connection:
             self.sock.settimeout(None)
             self.user = tls.common_name(self.sock.getpeercert())
             self.sni = getattr(self.sock, "sni", None)
+            self.port = self.sock.getpeername()[1]
             self.reader = self.sock.makefile("rb", 65536)
             while not self.dropped and self.serve_one():
                 pass
@@ -162,6 +164,7 @@ class Connection:
             headers[name] = headers[name] + ", " + value if name in headers else value
         request = Request(parts[0], parts[1], headers, groups, self.user, self.sni)
         request.replica = self.replica
+        request.port = self.port
         return request
 
     def read_body(self, request):

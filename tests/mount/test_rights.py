@@ -109,6 +109,7 @@ def test_whole_cluster(server, start_mount):
     asked = [json.loads(one["body"])["spec"]["resourceAttributes"]
              for one in requests(server, ACCESS)]
     assert len(asked) == 9 and {one["namespace"] for one in asked} == {""}
+    assert len({one["port"] for one in requests(server, ACCESS)}) == 1  # one TLS handshake
     assert not reviewed(server)
     walk(mount.path)
     server.reset()
@@ -142,6 +143,7 @@ def test_some_namespaces(server, start_mount):
     assert bits(mount / "dev") == 0o755 and bits(mount / "prod") == 0o555
     assert bits(stream) == 0o555 and bits(stream / "spec.json") == 0o444
     assert sorted(reviewed(server)) == ["dev", "prod"]
+    assert len({one["port"] for one in requests(server, RULES)}) == 1
     assert len(requests(server, ACCESS)) == 1  # whether the cluster's list is refused for sure
     walk(mount.path)
     server.reset()
