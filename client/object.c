@@ -244,14 +244,16 @@ static void keep_member(struct buf *kept, const struct scan_value *v)
 static void keep(struct buf *kept, const struct scan_value *object, const char *api_version)
 {
 	const struct scan_value *own = scan_find(object, "apiVersion");
-	_cleanup_json_ json_t *version = scan_is_string(own) ? NULL : json_string(api_version);
 
 	buf_reserve(kept, object->len + 128);
 	buf_addstr(kept, "{\"kind\":\"ImageStream\",\"apiVersion\":");
-	if (version)
-		buf_addjson(kept, version, JSON_COMPACT | JSON_ENCODE_ANY);
-	else
+	if (scan_is_string(own)) {
 		buf_add(kept, own->p, own->len);
+	} else { /* one of client/resource's, with nothing to escape */
+		buf_addstr(kept, "\"");
+		buf_addstr(kept, api_version);
+		buf_addstr(kept, "\"");
+	}
 	scan_foreach(object, v)
 		keep_member(kept, v);
 	buf_addstr(kept, "}");

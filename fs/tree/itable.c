@@ -11,7 +11,12 @@
 
 static void names_text(const struct place *path, char ret[TEXT_SIZE])
 {
-	snprintf(ret, TEXT_SIZE, "%s/%s/%s", path->ns, path->stream, path->tag);
+	char *end = stpcpy(ret, path->ns);
+
+	*end++ = '/';
+	end = stpcpy(end, path->stream);
+	*end++ = '/';
+	strcpy(end, path->tag);
 }
 
 static struct names *names_find(struct inode_table *t, const struct place *path)
