@@ -439,13 +439,102 @@ void object_unref(struct object *o)
  * through (nothing in it is deeper, and no number that it read is too large for it): only memory
  * can be missing.
  */
-json_t *object_parse(const struct object *o)
+static json_t *parse_kept(const char *text, size_t len)
 {
-	json_t *json = json_loadb(o->text, o->len, JSON_ALLOW_NUL, NULL);
+	json_t *json = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
 
 	if (!json)
 		abort();
 	return json;
+}
+
+json_t *object_parse(const struct object *o)
+{
+	return parse_kept(o->text, o->len);
+}
+
+/* ---- one tag alone ---- */
+
+struct wanted_tag {
+	const char *name;
+	size_t len;
+};
+
+static bool is_wanted(const struct wanted_tag *wanted, const struct scan_value *name)
+{
+	size_t len;
+	_cleanup_free_ char *text = scan_string(name, &len);
+
+	return !text || (len == wanted->len && memcmp(text, wanted->name, len) == 0);
+}
+
+/* Between elements or members, not before the first one. */
+static void add_comma(struct buf *out)
+{
+	if (!strchr("{[", out->data[out->len - 1]))
+		buf_addstr(out, ",");
+}
+
+static void add_wanted(struct buf *out, const struct scan_value *list, const char *key,
+	const struct wanted_tag *wanted)
+{
+	buf_addstr(out, "[");
+	scan_foreach(list, v) {
+		if (!is_wanted(wanted, scan_find(v, key)))
+			continue;
+		add_comma(out);
+		buf_add(out, v->p, v->len);
+	}
+	buf_addstr(out, "]");
+}
+
+static void add_key(struct buf *out, const struct scan_value *v)
+{
+	struct piece key = scan_key(v);
+
+	add_comma(out);
+	buf_add(out, key.p, key.len);
+	buf_addstr(out, ":");
+}
+
+/* Spec or status. */
+static void add_with_tag(struct buf *out, const struct scan_value *object, const char *key,
+	const struct wanted_tag *wanted)
+{
+	buf_addstr(out, "{");
+	scan_foreach(object, v) {
+		struct piece name = scan_key(v);
+
+		add_key(out, v);
+		if (cut_is(&name, "tags") && scan_is_array(v))
+			add_wanted(out, v, key, wanted);
+		else
+			buf_add(out, v->p, v->len);
+	}
+	buf_addstr(out, "}");
+}
+
+json_t *object_parse_tag(const struct object *o, const char *tag, size_t len)
+{
+	struct wanted_tag wanted = {tag, len};
+	_cleanup_buf_ struct buf out = BUF_INIT(KEPT_MAX);
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+
+	scan_read_own(&scan, o->text, o->len);
+	buf_addstr(&out, "{");
+	scan_foreach(scan.values, v) {
+		struct piece name = scan_key(v);
+
+		add_key(&out, v);
+		if (cut_is(&name, "spec") && scan_is_object(v))
+			add_with_tag(&out, v, "name", &wanted);
+		else if (cut_is(&name, "status") && scan_is_object(v))
+			add_with_tag(&out, v, "tag", &wanted);
+		else
+			buf_add(&out, v->p, v->len);
+	}
+	buf_addstr(&out, "}");
+	return parse_kept(out.data, out.len);
 }
 
 struct slot {

@@ -93,6 +93,13 @@ static inline void cleanup_object(struct object **o)
 /* A new parsed tree. The caller owns the reference. */
 json_t *object_parse(const struct object *o);
 
+/*
+ * The same without the other tags, in spec as in status: what is asked of one tag, or sent to change
+ * it, costs no more where there are ten thousand of them. (Elements that have no name stay: a list
+ * that has such is none by name.)
+ */
+json_t *object_parse_tag(const struct object *o, const char *tag, size_t len);
+
 /* The newest object's trees, so that reading file after file of one stream parses it once. */
 struct object_cache;
 

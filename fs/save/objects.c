@@ -250,7 +250,7 @@ static int look_for_tag(struct update *e)
 
 	if (r < 0)
 		return r;
-	json = object_parse(e->result);
+	json = update_parse(e, e->result);
 	left = attr_find_tag(json, e->file.tag, e->file.tag_len);
 	if (left.spec || left.status)
 		return update_refuse(e, EAGAIN, xstrdup("the connection was lost"));
@@ -282,7 +282,7 @@ static int remove_tag(struct update *e)
 {
 	_cleanup_free_ char *key = update_key(e);
 	_cleanup_object_ struct object *current = store_get(e->mount->store, key);
-	_cleanup_json_ json_t *json = current ? object_parse(current) : NULL;
+	_cleanup_json_ json_t *json = current ? update_parse(e, current) : NULL;
 	struct attr_tag tag = attr_find_tag(json, e->file.tag, e->file.tag_len);
 	int r = -EAGAIN;
 

@@ -290,8 +290,8 @@ static int merge(struct update *e, struct object *current, const json_t *json, j
 		if (r < 0)
 			return r;
 	}
-	parsed = base.version ? object_cache_get(d->mount->cache, base.version)
-			      : json_incref((json_t *)json);
+	parsed = base.version && base.version != current ? update_parse(e, base.version)
+							 : json_incref((json_t *)json);
 	shown = patch_value(&e->file, parsed);
 	json_decref(d->meant);
 	d->meant = d->path->kind == KIND_TAG_FROM ? with_from(d, base.text ? base.text : shown)
@@ -445,7 +445,7 @@ static int parse_line(struct document *d)
 	_cleanup_free_ char *why = NULL;
 
 	if (snapshot) {
-		json = object_cache_get(d->mount->cache, snapshot->object);
+		json = update_parse(&d->edit, snapshot->object);
 		element = patch_value(&d->edit.file, json);
 		d->mine = json_incref(json_object_get(element, "from"));
 		return 0;
@@ -610,11 +610,12 @@ static int add_image(
 {
 	struct document *d = e->arg;
 	_cleanup_json_ json_t *history = patch_value(&e->file, json), *items = json_array();
+	_cleanup_json_ json_t *stream = object_cache_get(d->mount->cache, current);
 	const char *name = json_str(d->mine, "name"), *digest = strchr(name, '@') + 1;
 	char now[RFC3339_SIZE];
 	json_t *merged;
 
-	if (has_image(json, digest))
+	if (has_image(stream, digest))
 		return 0;
 	rfc3339_format(now_realtime() / NSEC_PER_SEC * NSEC_PER_SEC, now);
 	json_array_append_new(
@@ -821,7 +822,7 @@ static bool shows_file(struct document *d)
 
 	if (!d->edit.result || d->path->kind < KIND_TAG)
 		return true;
-	json = object_cache_get(d->mount->cache, d->edit.result);
+	json = update_parse(&d->edit, d->edit.result);
 	tag = attr_find_tag(json, d->edit.file.tag, d->edit.file.tag_len);
 	return layout_show(d->path->kind, json, &tag, &bytes) == 0;
 }

@@ -136,6 +136,12 @@ int update_refresh(struct update *e)
 	return r;
 }
 
+json_t *update_parse(const struct update *e, struct object *o)
+{
+	return e->file.tag ? object_parse_tag(o, e->file.tag, e->file.tag_len)
+			   : object_cache_get(e->mount->cache, o);
+}
+
 static const char *const content_types[] = {
 	[PATCH_PUT] = "application/json",
 	[PATCH_MERGE] = "application/merge-patch+json",
@@ -177,13 +183,14 @@ static int update_conflict(struct update *e)
 	return -ESTALE;
 }
 
-static int send_form(struct update *e, enum patch_form form, const json_t *current,
-	const json_t *merged, struct buf *ret_answer)
+/* `json`: as much of the current object as a strategic patch looks at; other forms take it all. */
+static int send_form(struct update *e, enum patch_form form, struct object *current,
+	const json_t *json, const json_t *merged, struct buf *ret_answer)
 {
 	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->ns,
 		e->stream, is_status(e) ? "status" : NULL);
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=%s", base, e->mount->validation);
-	_cleanup_json_ json_t *stored = NULL, *body = NULL;
+	_cleanup_json_ json_t *whole = NULL, *body = NULL;
 	_cleanup_buf_ struct buf text = {0};
 	struct api_request request = {.path = path, .content_type = content_types[form]};
 	int r;
@@ -192,12 +199,13 @@ static int send_form(struct update *e, enum patch_form form, const json_t *curre
 		r = update_send(e, &(struct api_request){.path = base}, &text);
 		if (r < 0)
 			return r;
-		stored = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
-		if (!is_same_version(stored, current)) /* newer than what was merged */
+		whole = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
+		if (!is_same_version(whole, json)) /* newer than what was merged */
 			return update_conflict(e);
-		current = stored;
+	} else if (form != PATCH_STRATEGIC) {
+		whole = object_cache_get(e->mount->cache, current);
 	}
-	body = patch_body(&e->file, form, current, merged);
+	body = patch_body(&e->file, form, whole ? whole : json, merged);
 	request.method = form == PATCH_PUT ? "PUT" : "PATCH";
 	request.body = body;
 	return update_send(e, &request, ret_answer);
@@ -276,19 +284,19 @@ static int send_tag(
 	return r;
 }
 
-static int send_change(
-	struct update *e, const json_t *current, const json_t *merged, struct buf *ret_answer)
+static int send_change(struct update *e, struct object *current, const json_t *json,
+	const json_t *merged, struct buf *ret_answer)
 {
-	enum patch_form form = patch_form(&e->file, current, merged);
+	enum patch_form form = patch_form(&e->file, json, merged);
 	int r;
 
 	free(steal_ptr(e->tag_version));
-	r = goes_as_tag(e, merged) ? send_tag(e, current, merged, ret_answer) : -EOPNOTSUPP;
+	r = goes_as_tag(e, merged) ? send_tag(e, json, merged, ret_answer) : -EOPNOTSUPP;
 
 	if (r != -EOPNOTSUPP)
 		return r;
 	do {
-		r = send_form(e, form, current, merged, ret_answer);
+		r = send_form(e, form, current, json, merged, ret_answer);
 	} while (r < 0 && e->status.code == 415 && other_form(e, &form));
 	return r;
 }
@@ -410,7 +418,7 @@ static int attempt(struct update *e, bool *ret_again)
 	*ret_again = false;
 	if (r < 0)
 		return r;
-	json = object_cache_get(e->mount->cache, current);
+	json = update_parse(e, current);
 	e->sent = has_arrived(e, current, json);
 	r = e->sent ? 0 : e->decide(e, current, json, &merged);
 	if (r <= 0) {
@@ -421,7 +429,7 @@ static int attempt(struct update *e, bool *ret_again)
 	if (r < 0)
 		return update_refuse(e, -r, xasprintf("nothing was sent: %s", strerror(-r)));
 	remember_sent(e, current, merged);
-	r = send_change(e, json, merged, &answer);
+	r = send_change(e, current, json, merged, &answer);
 	if (r == 0 && update_take_change(e, &answer, &why) < 0) /* nobody knows what it did */
 		r = update_refuse(
 			e, EIO, xasprintf("the server's answer isn't the ImageStream: %s", why));

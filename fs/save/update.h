@@ -14,7 +14,8 @@
 struct update;
 
 /*
- * What the change makes of the current object (`json` is its tree): 1 and *ret_merged (as
+ * What the change makes of the current object (`json` is its tree, by update_parse): 1 and
+ * *ret_merged (as
  * patch_body takes it; NULL may be meant), 0 when there is nothing to send, or -errno after
  * update_refuse.
  */
@@ -62,6 +63,9 @@ void update_release(struct update *e);
 
 /* For update_decide: notes why not. Takes over `message`. Returns -error. */
 int update_refuse(struct update *e, int error, char *message);
+
+/* The object's tree, as much of it as the change is about. The caller owns the reference. */
+json_t *update_parse(const struct update *e, struct object *o);
 
 /* GET of the stream into the store. -ENOENT when it is gone. */
 int update_refresh(struct update *e);
