@@ -1402,12 +1402,11 @@ static json_t *diff_objects(
 }
 
 static json_t *body_patch(
-	const struct patch_file *f, bool strategic, const json_t *current, const json_t *object)
+	struct diff *d, const struct patch_file *f, const json_t *current, const json_t *object)
 {
 	static const char *const names[] = {"resourceVersion", "uid"};
 	const json_t *now = json_object_get(current, "metadata");
-	struct diff d = {.strategic = strategic};
-	json_t *body = diff_objects(&d, f, current, object);
+	json_t *body = diff_objects(d, f, current, object);
 	json_t *fields = json_object_get(body, "metadata");
 
 	if (!fields) {
@@ -1419,28 +1418,32 @@ static json_t *body_patch(
 	return body;
 }
 
-enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged)
+enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged,
+	json_t **ret_body)
 {
 	struct diff d = {.strategic = true};
-	_cleanup_json_ json_t *object = NULL;
+	_cleanup_json_ json_t *object = NULL, *body = NULL;
 
+	*ret_body = NULL;
 	if (f->view == PATCH_IMAGESTREAM)
 		return PATCH_PUT;
 	if (f->view == PATCH_METADATA)
 		return PATCH_MERGE;
 	object = graft(f, current, merged);
-	json_decref(diff_objects(&d, f, current, object));
-	return d.dollar ? PATCH_MERGE : PATCH_STRATEGIC;
+	body = body_patch(&d, f, current, object);
+	if (d.dollar)
+		return PATCH_MERGE;
+	*ret_body = steal_ptr(body);
+	return PATCH_STRATEGIC;
 }
 
 json_t *patch_body(const struct patch_file *f, enum patch_form form, const json_t *current,
 	const json_t *merged)
 {
+	struct diff d = {.strategic = form == PATCH_STRATEGIC};
 	_cleanup_json_ json_t *object = graft(f, current, merged);
 
-	if (form == PATCH_PUT)
-		return steal_ptr(object);
-	return body_patch(f, form == PATCH_STRATEGIC, current, object);
+	return form == PATCH_PUT ? steal_ptr(object) : body_patch(&d, f, current, object);
 }
 
 /* What a person has a hand in. */

@@ -8,7 +8,7 @@
  *	patch_check(f, base, mine)		edits that would be dropped
  *	patch_merge3(f, base, theirs, mine)	merged, or conflicts
  *	patch_equal(f, theirs, merged)		nothing to send
- *	patch_body(f, patch_form(f, current, merged), current, merged)
+ *	patch_form(f, current, merged, &body), and patch_body where that gives none
  *
  * Values are never changed: results share subtrees with the arguments, so they are to be read only.
  * Every json_t returned is a new reference for the caller. NULL as a value means: not there.
@@ -152,9 +152,11 @@ int patch_conflict_text(const json_t *conflicts, struct buf *out);
 /*
  * The form to send first. Of spec.json, status.json and a tag's files it is PATCH_STRATEGIC, but
  * where a key in what changed starts with `$`, which strategic merge would take for its own:
- * PATCH_MERGE.
+ * PATCH_MERGE. *ret_body is what patch_body gives for PATCH_STRATEGIC, which had to be tried anyway;
+ * NULL for the others.
  */
-enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged);
+enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged,
+	json_t **ret_body);
 
 /*
  * The body that turns `current` (a whole object, as just received) into one that shows `merged`,

@@ -199,12 +199,11 @@ static void save_and_reply(struct pool_call *call, void *arg)
 	job_begin(m, j);
 	r = save_handle(m, &save, j->file);
 	job_look_at(m, j, r);
-	job_end(m, j);
-
 	if (j->sync)
 		r = verdict_errno(VERDICT_FSYNC, r);
 	pool_settle(call);
 	fuse_reply_err(call->req, -r);
+	job_end(m, j);
 	job_free(j);
 }
 

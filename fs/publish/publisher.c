@@ -1149,9 +1149,10 @@ int publish_wait(struct publisher *p, const char *key, enum publish_until until,
 	uint64_t target;
 	int r = 0;
 
-	publish_wake(p);
 	pthread_mutex_lock(&p->lock);
 	target = p->added;
+	if (!is_reached(p, key, until, target))
+		publish_wake(p);
 	while (r == 0 && !p->stop && !is_reached(p, key, until, target)) {
 		int64_t now = now_monotonic(),
 			look = deadline < now + LOOK_NS ? deadline : now + LOOK_NS;

@@ -165,14 +165,19 @@ static bool other_form(const struct update *e, enum patch_form *form)
 	return true;
 }
 
-static bool is_same_version(const json_t *a, const json_t *b)
+static bool is_same_version(
+	const struct update *e, const struct object *current, const json_t *answer)
 {
-	static const char *const names[] = {"namespace", "name", "uid", "resourceVersion"};
-	const json_t *x = json_object_get(a, "metadata"), *y = json_object_get(b, "metadata");
+	const json_t *metadata = json_object_get(answer, "metadata");
+	const char *const same[][2] = {{"namespace", e->ns}, {"name", e->stream},
+		{"uid", current->uid}, {"resourceVersion", current->resource_version}};
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (!json_equal(json_object_get(x, names[i]), json_object_get(y, names[i])))
+	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+		const char *value = json_str(metadata, same[i][0]);
+
+		if (!value || !streq(value, same[i][1]))
 			return false;
+	}
 	return true;
 }
 
@@ -183,16 +188,19 @@ static int update_conflict(struct update *e)
 	return -ESTALE;
 }
 
-/* `json`: as much of the current object as a strategic patch looks at; other forms take it all. */
-static int send_form(struct update *e, enum patch_form form, struct object *current,
-	const json_t *json, const json_t *merged, struct buf *ret_answer)
+/* `patch`: the body where it is made already; else it is made of the whole object. */
+static int send_form(struct update *e, enum patch_form form, const json_t *patch,
+	struct object *current, const json_t *merged, struct buf *ret_answer)
 {
 	_cleanup_free_ char *base = resource_path(&e->mount->api->resources->streams, e->ns,
 		e->stream, is_status(e) ? "status" : NULL);
 	_cleanup_free_ char *path = xasprintf("%s?fieldValidation=%s", base, e->mount->validation);
 	_cleanup_json_ json_t *whole = NULL, *body = NULL;
 	_cleanup_buf_ struct buf text = {0};
-	struct api_request request = {.path = path, .content_type = content_types[form]};
+	struct api_request request = {.method = form == PATCH_PUT ? "PUT" : "PATCH",
+		.path = path,
+		.content_type = content_types[form],
+		.body = patch};
 	int r;
 
 	if (form == PATCH_PUT && is_status(e)) { /* a status PUT takes labels and finalizers too */
@@ -200,14 +208,13 @@ static int send_form(struct update *e, enum patch_form form, struct object *curr
 		if (r < 0)
 			return r;
 		whole = json_read_or_null(text.data, text.len, JSON_ALLOW_NUL);
-		if (!is_same_version(whole, json)) /* newer than what was merged */
+		if (!is_same_version(e, current, whole)) /* newer than what was merged */
 			return update_conflict(e);
-	} else if (form != PATCH_STRATEGIC) {
+	} else if (!patch) {
 		whole = object_cache_get(e->mount->cache, current);
 	}
-	body = patch_body(&e->file, form, whole ? whole : json, merged);
-	request.method = form == PATCH_PUT ? "PUT" : "PATCH";
-	request.body = body;
+	if (!patch)
+		request.body = body = patch_body(&e->file, form, whole, merged);
 	return update_send(e, &request, ret_answer);
 }
 
@@ -284,20 +291,21 @@ static int send_tag(
 	return r;
 }
 
+/* `json`: as much of the current object as update_parse gives. */
 static int send_change(struct update *e, struct object *current, const json_t *json,
 	const json_t *merged, struct buf *ret_answer)
 {
-	enum patch_form form = patch_form(&e->file, json, merged);
+	_cleanup_json_ json_t *patch = NULL;
+	enum patch_form form = patch_form(&e->file, json, merged, &patch);
 	int r;
 
 	free(steal_ptr(e->tag_version));
 	r = goes_as_tag(e, merged) ? send_tag(e, json, merged, ret_answer) : -EOPNOTSUPP;
-
 	if (r != -EOPNOTSUPP)
 		return r;
-	do {
-		r = send_form(e, form, current, json, merged, ret_answer);
-	} while (r < 0 && e->status.code == 415 && other_form(e, &form));
+	r = send_form(e, form, patch, current, merged, ret_answer);
+	while (r < 0 && e->status.code == 415 && other_form(e, &form))
+		r = send_form(e, form, NULL, current, merged, ret_answer);
 	return r;
 }
 

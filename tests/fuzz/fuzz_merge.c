@@ -196,11 +196,13 @@ static void expect(const struct patch_file *f, const json_t *base, const json_t 
 
 static void check_body(const struct patch_file *f, const json_t *current, const json_t *merged)
 {
-	enum patch_form form = patch_form(f, current, merged);
-	_cleanup_json_ json_t *body = patch_body(f, form, current, merged);
-	const json_t *fields = json_object_get(body, "metadata");
+	_cleanup_json_ json_t *body = NULL, *again = NULL;
+	enum patch_form form = patch_form(f, current, merged, &body);
+	const json_t *fields = NULL;
 
-	if (!body || !json_str(fields, "resourceVersion") || !json_str(fields, "uid"))
+	again = patch_body(f, form, current, merged);
+	fields = json_object_get(again, "metadata");
+	if (!again || (body && !json_equal(body, again)) || !json_str(fields, "resourceVersion") || !json_str(fields, "uid"))
 		abort();
 }
 

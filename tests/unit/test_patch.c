@@ -157,9 +157,10 @@ static void sends(const struct patch_file *f, enum patch_form form, const char *
 static void chooses(const struct patch_file *f, const char *current, const char *merged,
 	enum patch_form expected)
 {
-	_cleanup_json_ json_t *c = parse(current), *m = parse(merged);
+	_cleanup_json_ json_t *c = parse(current), *m = parse(merged), *body = NULL;
 
-	assert_int_equal(patch_form(f, c, m), expected);
+	assert_int_equal(patch_form(f, c, m, &body), expected);
+	assert_int_equal(body != NULL, expected == PATCH_STRATEGIC);
 }
 
 /* An object with that spec and that status. */
@@ -2074,9 +2075,12 @@ static void check_form(const struct save *s, enum patch_form form, const json_t 
 
 static void check_forms(const struct save *s, const json_t *merged)
 {
-	enum patch_form first = patch_form(&s->file, s->current, merged);
+	_cleanup_json_ json_t *body = NULL, *again = NULL;
+	enum patch_form first = patch_form(&s->file, s->current, merged, &body);
 	bool dollar = has_dollar(merged) || has_dollar(s->theirs);
 
+	again = patch_body(&s->file, first, s->current, merged);
+	assert_true(first == PATCH_STRATEGIC ? json_equal(body, again) : !body);
 	check_form(s, first, merged);
 	if (s->file.view == PATCH_IMAGESTREAM || s->file.view == PATCH_METADATA)
 		return;
