@@ -24,6 +24,7 @@ struct type {
 	const char *key;	     /* KEYED */
 	const struct type *element;  /* KEYED */
 	bool unique;		     /* KEYED: patch_check insists on one element a key */
+	const char *noted; /* PLAIN: a member that the server sets by itself, too; NULL: none */
 };
 
 struct field {
@@ -33,6 +34,7 @@ struct field {
 };
 
 static const struct type plain = {.kind = PLAIN};
+static const struct type annotations = {.noted = MANIFEST_IMPORT_ANNOTATION};
 static const struct type atom = {.kind = ATOM};
 static const struct type set = {.kind = SET};
 static const struct type server = {.kind = SERVER};
@@ -68,7 +70,7 @@ static const struct type owners = {.kind = KEYED, .key = "uid", .element = &plai
 
 static const struct field metadata_file_fields[] = {
 	{"labels", &plain, 0},
-	{"annotations", &plain, 0},
+	{"annotations", &annotations, 0},
 	{"finalizers", &set, 0},
 	{"ownerReferences", &owners, 0},
 	{"resourceVersion", &server, 0},
@@ -79,6 +81,7 @@ static const struct field metadata_file_fields[] = {
 static const struct type metadata_file = {.fields = metadata_file_fields, .others_refused = true};
 
 static const struct field metadata_fields[] = {
+	{"annotations", &annotations, 0},
 	{"finalizers", &set, 0},
 	{"ownerReferences", &owners, 0},
 	{"resourceVersion", &server, 0},
@@ -992,6 +995,26 @@ static json_t *merge_import(const struct sides *s)
 	return is_zero(s->mine) && !is_zero(s->base) ? json_integer(0) : keep(s->theirs);
 }
 
+/* Who takes it away asks for an import; else what the server noted meanwhile stands. */
+static json_t *merge_noted(const struct sides *s)
+{
+	if (equal(&plain, s->mine, s->base))
+		return keep(s->theirs);
+	return is_blank(s->mine)		   ? NULL
+	       : equal(&plain, s->theirs, s->base) ? keep(s->mine)
+						   : keep(s->theirs);
+}
+
+static json_t *merge_member(json_t *conflicts, const struct path *path, const struct type *type,
+	const char *key, const struct sides *member)
+{
+	struct path at = path_member(path, key);
+
+	return type->noted && streq(key, type->noted)
+		       ? merge_noted(member)
+		       : merge(conflicts, &at, find_field(type, key)->type, member);
+}
+
 static json_t *merge_maps(
 	json_t *conflicts, const struct path *path, const struct type *type, const struct sides *s)
 {
@@ -1001,12 +1024,10 @@ static json_t *merge_maps(
 	json_t *value;
 
 	json_object_foreach(keys, key, value) {
-		const struct field *field = find_field(type, key);
-		struct path at = path_member(path, key);
 		struct sides member = sides_get(s, key, strlen(key));
 
-		if (!field->refused && !contains(type->together, key))
-			set_member(result, key, merge(conflicts, &at, field->type, &member));
+		if (!find_field(type, key)->refused && !contains(type->together, key))
+			set_member(result, key, merge_member(conflicts, path, type, key, &member));
 	}
 	if (type->together)
 		merge_together(conflicts, path, type, s, result);
@@ -1418,8 +1439,8 @@ static json_t *body_patch(
 	return body;
 }
 
-enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged,
-	json_t **ret_body)
+enum patch_form patch_form(
+	const struct patch_file *f, const json_t *current, const json_t *merged, json_t **ret_body)
 {
 	struct diff d = {.strategic = true};
 	_cleanup_json_ json_t *object = NULL, *body = NULL;

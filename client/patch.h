@@ -24,6 +24,8 @@
  * - metadata.resourceVersion, metadata.generation, metadata.managedFields, spec.generation and
  *   spec.tags[].generation aren't compared and stay as they currently are. In labels, annotations
  *   and status history these names mean nothing special;
+ * - the annotation openshift.io/image.dockerRepositoryCheck, which the server sets by itself, is
+ *   never in conflict: where both changed it, the server's stands, unless `mine` takes it away;
  * - `"generation": 0` in a tag asks for a new import (api-facts 2.4). It is an edit where the base
  *   doesn't show it, and the only generation that is ever taken from the user.
  */

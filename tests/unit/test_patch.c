@@ -567,6 +567,25 @@ static void nulls_that_the_user_wrote_are_dropped(void **state)
 		"{'from':null}", "{'name':'a'}");
 }
 
+/* What the import controller notes is nobody's edit. */
+static void the_servers_annotation(void **state)
+{
+#define CHECKED(time)                                                                              \
+	"{'annotations':{'openshift.io/image.dockerRepositoryCheck':'" time "','a':'1'}}"
+	merges(&metadata_file, "{'annotations':{'a':'1'}}", CHECKED("2"), CHECKED("3"),
+		CHECKED("2"));
+	merges(&metadata_file, CHECKED("1"), CHECKED("2"), CHECKED("3"), CHECKED("2"));
+	merges(&metadata_file, CHECKED("1"), CHECKED("1"), CHECKED("3"), CHECKED("3"));
+	merges(&metadata_file, CHECKED("1"), CHECKED("2"), CHECKED("1"), CHECKED("2"));
+	merges(&metadata_file, CHECKED("1"), CHECKED("2"), "{'annotations':{'a':'1'}}",
+		"{'annotations':{'a':'1'}}"); /* to have it imported anew */
+	merges(&whole_file, "{'metadata':{}}", "{'metadata':" CHECKED("2") "}",
+		"{'metadata':" CHECKED("3") "}", "{'metadata':" CHECKED("2") "}");
+	clashes(&metadata_file, "{}", "{'annotations':{'a':'1'}}", "{'annotations':{'a':'2'}}",
+		"[{'path':'metadata.annotations.a','theirs':'1','mine':'2'}]");
+#undef CHECKED
+}
+
 static void conflicts_of_several_places(void **state)
 {
 	clashes(&whole_file,
@@ -2467,6 +2486,7 @@ int main(void)
 		cmocka_unit_test(what_a_request_cannot_change_stays_theirs),
 		cmocka_unit_test(unknown_fields_survive),
 		cmocka_unit_test(nulls_that_the_user_wrote_are_dropped),
+		cmocka_unit_test(the_servers_annotation),
 		cmocka_unit_test(conflicts_of_several_places),
 		cmocka_unit_test(conflict_text_for_a_person),
 		cmocka_unit_test(conflict_text_is_cut_between_characters),
