@@ -88,14 +88,24 @@ static bool same_tag(struct snapshot *a, struct snapshot *b, const char *tag)
 	       snapshot_attr(b, KIND_TAG, tag, &y) == 0 && x.ino == y.ino;
 }
 
+/* Of the same life, so that what has one number is one thing. */
+static bool is_kept(
+	const struct change *c, const struct snapshot_index *x, const struct snapshot_tag *t)
+{
+	return x && c->old->generation == c->next->generation && snapshot_has_tag(x, t);
+}
+
 static void diff_deleted_tags(struct change *c)
 {
 	_cleanup_index_ struct snapshot_index *x = snapshot_index(c->old);
+	_cleanup_index_ struct snapshot_index *y = c->next ? snapshot_index(c->next) : NULL;
 
 	for (size_t i = 0; i < x->ntags; i++) {
 		const char *tag = x->tags[i].name;
 		struct layout_attr attr;
 
+		if (is_kept(c, y, &x->tags[i]))
+			continue;
 		for (unsigned k = 0; k < TAG_FILES; k++)
 			diff_file(c, TAG_FILE + k, tag, true);
 		if (!same_tag(c->old, c->next, tag) &&
@@ -106,12 +116,15 @@ static void diff_deleted_tags(struct change *c)
 
 static void diff_tags(struct change *c)
 {
-	_cleanup_index_ struct snapshot_index *x = snapshot_index(c->next);
+	_cleanup_index_ struct snapshot_index *x = snapshot_index(c->next),
+					      *y = snapshot_index(c->old);
 
 	for (size_t i = 0; i < x->ntags; i++) {
 		const char *tag = x->tags[i].name;
 		struct layout_attr attr;
 
+		if (is_kept(c, y, &x->tags[i]))
+			continue;
 		if (!same_tag(c->old, c->next, tag)) {
 			snapshot_attr(c->next, KIND_TAG, tag, &attr);
 			change_add(c, STEP_CREATE, KIND_TAG, tag, attr.ino);

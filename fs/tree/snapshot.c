@@ -130,6 +130,11 @@ void snapshot_unref(struct snapshot *v)
 
 /* ---- what a version looks like ---- */
 
+static const struct snapshot_tag *find_tag(const struct snapshot_index *x, const char *name)
+{
+	return map_get(&x->by_name, name);
+}
+
 /* Measures one file: whether it is there, its size, and a hash to tell changes by. */
 static void measure(struct snapshot_file *f, enum kind kind, const struct scan_value *object,
 	const struct attr_elements *tag, int64_t mtime)
@@ -263,8 +268,44 @@ static void measure_whole(struct snapshot_file *f, const struct object *o,
 		.mtime = mtime};
 }
 
-/* What a version looks like by itself. */
-static struct snapshot_index *index_new(struct snapshot *v, int64_t mtime)
+/* The element, in the text of another version; NULL: nowhere. */
+static bool same_element(const struct scan_value *element, const struct object *o, size_t at)
+{
+	if (!element || at == SNAPSHOT_NOWHERE)
+		return !element && at == SNAPSHOT_NOWHERE;
+	return element->len <= o->len - at && memcmp(element->p, o->text + at, element->len) == 0;
+}
+
+/* A version, to say again of another one what is the same in both. */
+struct earlier {
+	const struct snapshot *v;
+	const struct snapshot_index *index;
+};
+
+/*
+ * The files of a tag tell of its elements alone: where these have the same bytes, so have they.
+ * (An element that names its tag is an object, whose bytes tell where it ends.)
+ */
+static void measure_tag(struct snapshot_tag *t, const struct scan_value *object,
+	const struct attr_elements *elements, const struct earlier *earlier, int64_t mtime)
+{
+	const struct snapshot_tag *old = earlier ? find_tag(earlier->index, t->name) : NULL;
+	bool same = old && same_element(elements->spec, earlier->v->object, old->spec_at) &&
+		    same_element(elements->status, earlier->v->object, old->status_at);
+
+	for (unsigned i = 0; i < TAG_FILES; i++)
+		if (!same)
+			measure(&t->files[i], TAG_FILE + i, object, elements, mtime);
+		else if (old->files[i].there)
+			t->files[i] = (struct snapshot_file){.there = true,
+				.size = old->files[i].size,
+				.hash = old->files[i].hash,
+				.mtime = mtime};
+}
+
+/* What a version looks like by itself. `earlier`: another one, or NULL. */
+static struct snapshot_index *index_new(
+	struct snapshot *v, const struct earlier *earlier, int64_t mtime)
 {
 	struct snapshot_index *x = xcalloc(1, sizeof(*x));
 	_cleanup_scan_ struct scan scan = SCAN_INIT;
@@ -283,8 +324,7 @@ static struct snapshot_index *index_new(struct snapshot *v, int64_t mtime)
 
 		t->cookie = ++x->counter;
 		t->mtime = mtime;
-		for (unsigned i = 0; i < TAG_FILES; i++)
-			measure(&t->files[i], TAG_FILE + i, scan.values, &elements, mtime);
+		measure_tag(t, scan.values, &elements, earlier, mtime);
 	}
 	x->mtime = x->tags_mtime = mtime;
 	atomic_init(&x->refs, 1);
@@ -344,9 +384,10 @@ static void new_tag(struct snapshot_index *x, struct snapshot_tag *t, int64_t no
 }
 
 static struct snapshot_index *index_follow(
-	struct snapshot *v, const struct snapshot_index *old, const char *went, int64_t now)
+	struct snapshot *v, const struct earlier *earlier, const char *went, int64_t now)
 {
-	struct snapshot_index *x = index_new(v, now);
+	const struct snapshot_index *old = earlier->index;
+	struct snapshot_index *x = index_new(v, earlier, now);
 	size_t kept = 0;
 
 	x->counter = old->counter;
@@ -354,7 +395,7 @@ static struct snapshot_index *index_follow(
 	for (unsigned i = 0; i < STREAM_FILES; i++)
 		follow_file(&x->files[i], &old->files[i], now, &x->counter);
 	for (size_t k = 0; k < x->ntags; k++) {
-		const struct snapshot_tag *before = map_get(&old->by_name, x->tags[k].name);
+		const struct snapshot_tag *before = find_tag(old, x->tags[k].name);
 
 		if (before && went && streq(before->name, went))
 			before = NULL;
@@ -381,7 +422,7 @@ struct snapshot_index *snapshot_index(struct snapshot *v)
 	x = find_recent(v->indexes, v);
 	if (x)
 		return x;
-	x = index_new(v, v->object->newest);
+	x = index_new(v, NULL, v->object->newest);
 	index_names(x);
 	keep_recent(v->indexes, v, x);
 	return x;
@@ -399,15 +440,24 @@ struct snapshot *snapshot_new(struct object *object, struct snapshot *old, const
 	if (old) {
 		_cleanup_index_ struct snapshot_index *before = snapshot_index(old);
 
-		v->index = index_follow(v, before, went, now);
+		v->index = index_follow(v, &(struct earlier){old, before}, went, now);
 		index_names(v->index);
 	}
 	return v;
 }
 
-static const struct snapshot_tag *find_tag(const struct snapshot_index *x, const char *name)
+bool snapshot_has_tag(const struct snapshot_index *x, const struct snapshot_tag *t)
 {
-	return map_get(&x->by_name, name);
+	const struct snapshot_tag *same = find_tag(x, t->name);
+	bool has = same && same->born == t->born;
+
+	for (unsigned i = 0; has && i < TAG_FILES; i++) {
+		const struct snapshot_file *a = &same->files[i], *b = &t->files[i];
+
+		has = a->there == b->there &&
+		      (!a->there || (a->born == b->born && a->mtime == b->mtime));
+	}
+	return has;
 }
 
 unsigned snapshot_tag_cookie(struct snapshot *v, const char *tag)

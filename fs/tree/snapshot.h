@@ -104,6 +104,9 @@ static inline void cleanup_snapshot_index(struct snapshot_index **x)
 /* The index of the first tag after the cookie; ntags where there is none. */
 size_t snapshot_tag_after(const struct snapshot_index *x, uint64_t cookie);
 
+/* Whether the tag, with all its files, is the same in another version of the same generation. */
+bool snapshot_has_tag(const struct snapshot_index *x, const struct snapshot_tag *t);
+
 /* The cookie of the tag, 0 where there is none. */
 unsigned snapshot_tag_cookie(struct snapshot *v, const char *tag);
 
