@@ -1,5 +1,6 @@
 #include "client/cut.h"
 
+#include <endian.h>
 #include <errno.h>
 
 static void skip_spaces(struct cut *c)
@@ -40,24 +41,29 @@ int cut_next(struct cut *c, char bracket)
 	return 1;
 }
 
-/* Of eight bytes none is a quote, a backslash, a control character or part of a longer one. */
-static bool is_ordinary(uint64_t word)
+/*
+ * Of eight bytes, the first in the lowest: the lowest bit that is set is in the first byte that is a
+ * quote, a backslash, a control character or part of a longer one. (A byte above may be set for no
+ * reason of its own.)
+ */
+static uint64_t find_special(uint64_t word)
 {
 	const uint64_t ones = UINT64_MAX / 0xff, high = ones << 7;
 
-	return !((word | (word - ones * 0x20) | ((word ^ ones * '"') - ones) |
-			 ((word ^ ones * '\\') - ones)) &
-		 high);
+	return (word | (word - ones * 0x20) | ((word ^ ones * '"') - ones) |
+		       ((word ^ ones * '\\') - ones)) &
+	       high;
 }
 
 const char *cut_skip_ordinary(const char *p, const char *end)
 {
-	uint64_t word;
+	uint64_t word, special;
 
 	for (; (size_t)(end - p) >= sizeof(word); p += sizeof(word)) {
 		memcpy(&word, p, sizeof(word));
-		if (!is_ordinary(word))
-			break;
+		special = find_special(le64toh(word));
+		if (special)
+			return p + __builtin_ctzll(special) / 8;
 	}
 	while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
 		*p != '\\')
