@@ -98,7 +98,7 @@ static bool note_left_out(const struct intake *in, const char *text, size_t len)
 	return true;
 }
 
-/* The echo of what we saved ourselves is no news. */
+/* The echo of what we saved ourselves is no news. `ret_version` NULL: it isn't wanted. */
 static bool is_held(const struct intake *in, const char *text, size_t len, char **ret_version)
 {
 	_cleanup_free_ char *key = NULL;
@@ -109,7 +109,8 @@ static bool is_held(const struct intake *in, const char *text, size_t len, char 
 	key = xasprintf("%s/%s", id.ns, id.name);
 	if (!store_holds(in->store, key, id.version))
 		return false;
-	set_string(ret_version, id.version);
+	if (ret_version)
+		set_string(ret_version, id.version);
 	return true;
 }
 
@@ -287,26 +288,76 @@ static int event_type(const struct piece *type, enum intake_event *ret)
 	return -EBADMSG;
 }
 
-int intake_event(const struct intake *in, const char *text, size_t len, struct event *ret)
+/* What an event's line holds. */
+struct line {
+	struct piece type, object;
+	struct object *plain; /* the object, where it could be taken as it stands */
+};
+
+static void line_release(struct line *l)
 {
-	struct piece key, value, type = {0}, object = {0};
+	object_unref(l->plain);
+}
+
+static bool brings_object(const struct piece *type)
+{
+	enum intake_event what;
+
+	return type->p && event_type(type, &what) == 0 && what == INTAKE_OBJECT;
+}
+
+/*
+ * The object of an event: most streams are plain, and are read where they stand, without looking for
+ * their end first.
+ */
+static int read_object(const struct intake *in, struct cut *c, struct line *ret)
+{
+	struct piece rest = {c->p, c->end - c->p};
+	_cleanup_scan_ struct scan scan = SCAN_INIT;
+
+	object_unref(steal_ptr(ret->plain)); /* of two the last one counts */
+	if (in->kind == INTAKE_STREAMS && brings_object(&ret->type) &&
+		!is_held(in, rest.p, rest.len, NULL))
+		ret->plain = object_from_plain(&scan, rest.p, rest.len,
+			in->api->resources->streams.api_version, &rest.len);
+	if (!ret->plain)
+		return cut_value(c, &ret->object);
+	c->p += rest.len;
+	ret->object = rest;
+	return 0;
+}
+
+static int read_line(const struct intake *in, const char *text, size_t len, struct line *ret)
+{
 	struct cut c = CUT_INIT(text, len);
+	struct piece key, value;
 	int r = cut_enter(&c, '{');
 
 	while (r == 0 && (r = cut_next(&c, '}')) > 0) {
 		r = cut_key(&c, &key);
-		if (r == 0)
+		if (r == 0 && cut_is(&key, "object"))
+			r = read_object(in, &c, ret);
+		else if (r == 0)
 			r = cut_value(&c, &value);
 		if (r == 0 && cut_is(&key, "type"))
-			type = value;
-		else if (r == 0 && cut_is(&key, "object"))
-			object = value;
+			ret->type = value;
 	}
+	return r;
+}
+
+int intake_event(const struct intake *in, const char *text, size_t len, struct event *ret)
+{
+	_cleanup_(line_release) struct line line = {0};
+	int r = read_line(in, text, len, &line);
+
 	if (r == 0)
-		r = event_type(&type, &ret->type);
-	if (r < 0 || (!object.p && ret->type != INTAKE_ERROR))
+		r = event_type(&line.type, &ret->type);
+	if (r < 0 || (!line.object.p && ret->type != INTAKE_ERROR))
 		return -EBADMSG;
-	if (ret->type == INTAKE_OBJECT)
-		return take_object(in, &object, ret);
-	return take_notice(in, &object, ret);
+	if (line.plain && ret->type == INTAKE_OBJECT) {
+		put_object(in, steal_ptr(line.plain), &ret->taken.version, &ret->taken.why);
+		return 0;
+	}
+	return ret->type == INTAKE_OBJECT ? take_object(in, &line.object, ret)
+					  : take_notice(in, &line.object, ret);
 }

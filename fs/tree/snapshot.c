@@ -282,10 +282,38 @@ struct earlier {
 	const struct snapshot_index *index;
 };
 
+/* A file of the same part: what measure would find. */
+static void measure_again(struct snapshot_file *f, const struct snapshot_file *same, int64_t mtime)
+{
+	if (same->there)
+		*f = (struct snapshot_file){
+			.there = true, .size = same->size, .hash = same->hash, .mtime = mtime};
+}
+
 /*
- * The files of a tag tell of its elements alone: where these have the same bytes, so have they.
- * (An element that names its tag is an object, whose bytes tell where it ends.)
+ * A file tells of its part of the object alone (layout_put): where that has the same bytes, so has
+ * the file. (Parts are objects, whose bytes tell where they end.)
  */
+static void measure_stream(struct snapshot_index *x, const struct object *o,
+	const struct scan_value *object, const struct earlier *earlier, int64_t mtime)
+{
+	for (unsigned i = 0; i < STREAM_FILES; i++) {
+		enum patch_view view = layout[STREAM_FILE + i].view;
+		const struct scan_value *part = attr_part(view, object, NULL);
+		bool is_text = part->p >= o->text && part->p < o->text + o->len;
+
+		x->parts[i] = is_text ? (size_t)(part->p - o->text) : SNAPSHOT_NOWHERE;
+		if (view == PATCH_IMAGESTREAM)
+			measure_whole(&x->files[i], o, object, mtime);
+		else if (earlier && same_element(is_text ? part : NULL, earlier->v->object,
+					    earlier->index->parts[i]))
+			measure_again(&x->files[i], &earlier->index->files[i], mtime);
+		else
+			measure(&x->files[i], STREAM_FILE + i, object, NULL, mtime);
+	}
+}
+
+/* An element that names its tag is an object, too. */
 static void measure_tag(struct snapshot_tag *t, const struct scan_value *object,
 	const struct attr_elements *elements, const struct earlier *earlier, int64_t mtime)
 {
@@ -294,13 +322,10 @@ static void measure_tag(struct snapshot_tag *t, const struct scan_value *object,
 		    same_element(elements->status, earlier->v->object, old->status_at);
 
 	for (unsigned i = 0; i < TAG_FILES; i++)
-		if (!same)
+		if (same)
+			measure_again(&t->files[i], &old->files[i], mtime);
+		else
 			measure(&t->files[i], TAG_FILE + i, object, elements, mtime);
-		else if (old->files[i].there)
-			t->files[i] = (struct snapshot_file){.there = true,
-				.size = old->files[i].size,
-				.hash = old->files[i].hash,
-				.mtime = mtime};
 }
 
 /* What a version looks like by itself. `earlier`: another one, or NULL. */
@@ -311,11 +336,7 @@ static struct snapshot_index *index_new(
 	_cleanup_scan_ struct scan scan = SCAN_INIT;
 
 	scan_read_own(&scan, v->object->text, v->object->len);
-	for (unsigned i = 0; i < STREAM_FILES; i++)
-		if (layout[STREAM_FILE + i].view == PATCH_IMAGESTREAM)
-			measure_whole(&x->files[i], v->object, scan.values, mtime);
-		else
-			measure(&x->files[i], STREAM_FILE + i, scan.values, NULL, mtime);
+	measure_stream(x, v->object, scan.values, earlier, mtime);
 	collect_tags(x, v, scan.values);
 	for (size_t k = 0; k < x->ntags; k++) {
 		struct snapshot_tag *t = &x->tags[k];

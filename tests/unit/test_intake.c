@@ -320,6 +320,14 @@ static void test_events(void **state)
 		{"{\"object\":" ITEM("a", "1", "8") ",\"type\":\"MODIFIED\"}", INTAKE_OBJECT, "8",
 			"8"},
 		{EVENT("MODIFIED", ITEM("a", "1", "6")), INTAKE_OBJECT, "8", "6"}, /* late */
+		/* of two members of one name the last one counts, as for jansson */
+		{"{\"type\":\"ADDED\",\"object\":" ITEM("b", "2", "8") ",\"object\":" ITEM(
+			 "a", "1", "8") "}",
+			INTAKE_OBJECT, "8", "8"},
+		{"{\"type\":\"ADDED\",\"object\":" ITEM("b", "2", "8") ",\"type\":\"BOOKMARK\"}",
+			INTAKE_BOOKMARK, "8", "8"},
+		{"{\"type\":\"ADDED\", \"object\" : " ITEM("a", "1", "8") " }", INTAKE_OBJECT, "8",
+			"8"},
 		{EVENT("BOOKMARK", "{\"metadata\":{\"resourceVersion\":\"20\"}}"), INTAKE_BOOKMARK,
 			"8", "20"},
 		{EVENT("BOOKMARK", "{}"), INTAKE_BOOKMARK, "8", NULL},
@@ -373,9 +381,10 @@ static void test_no_events(void **state)
 {
 	static const char *const texts[] = {"", "{}", "[]", "null", "x", "<html>",
 		"{\"type\":\"ADDED\"}", "{\"object\":{}}", EVENT("added", "{}"),
-		EVENT("OTHER", "{}"), EVENT("ADDED", "01"), EVENT("ADDED", "{\"a\":}"),
-		EVENT("DELETED", "7"), EVENT("BOOKMARK", "[]"), "{\"type\":7,\"object\":{}}",
-		"{\"kind\":\"Status\",\"code\":410}"};
+		EVENT("OTHER", "{}"), EVENT("ADDED", ITEM("a", "1", "5") "7"),
+		"{\"type\":\"ADDED\",\"object\":" ITEM("a", "1", "5"), EVENT("ADDED", "01"),
+		EVENT("ADDED", "{\"a\":}"), EVENT("DELETED", "7"), EVENT("BOOKMARK", "[]"),
+		"{\"type\":7,\"object\":{}}", "{\"kind\":\"Status\",\"code\":410}"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
 		_cleanup_event_ struct event e = {0};
