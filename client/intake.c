@@ -60,7 +60,7 @@ static int put_namespace(
 
 /* What names an object and its version, as far as that can be seen without parsing. */
 struct identity {
-	char ns[OBJECT_NAME_MAX + 1], name[OBJECT_NAME_MAX + 1];
+	char key[2 * OBJECT_NAME_MAX + 2]; /* NAMESPACE/NAME */
 	char version[OBJECT_VERSION_MAX + 1];
 };
 
@@ -74,12 +74,16 @@ static bool cut_text(const struct piece *object, const char *name, char *ret, si
 /* False where the whole text has to be read to know. */
 static bool cut_identity(const char *text, size_t len, struct identity *ret)
 {
+	char name[OBJECT_NAME_MAX + 1];
 	struct piece metadata;
 
-	return cut_find(text, len, "metadata", &metadata) &&
-	       cut_text(&metadata, "namespace", ret->ns, sizeof(ret->ns)) &&
-	       cut_text(&metadata, "name", ret->name, sizeof(ret->name)) &&
-	       cut_text(&metadata, "resourceVersion", ret->version, sizeof(ret->version));
+	if (!cut_find(text, len, "metadata", &metadata) ||
+		!cut_text(&metadata, "namespace", ret->key, OBJECT_NAME_MAX + 1) ||
+		!cut_text(&metadata, "name", name, sizeof(name)) ||
+		!cut_text(&metadata, "resourceVersion", ret->version, sizeof(ret->version)))
+		return false;
+	strcat(strcat(ret->key, "/"), name);
+	return true;
 }
 
 /*
@@ -88,26 +92,21 @@ static bool cut_identity(const char *text, size_t len, struct identity *ret)
  */
 static bool note_left_out(const struct intake *in, const char *text, size_t len)
 {
-	_cleanup_free_ char *key = NULL;
 	struct identity id;
 
 	if (!cut_identity(text, len, &id))
 		return false;
-	key = xasprintf("%s/%s", id.ns, id.name);
-	store_saw(in->store, key, in->list);
+	store_saw(in->store, id.key, in->list);
 	return true;
 }
 
 /* The echo of what we saved ourselves is no news. `ret_version` NULL: it isn't wanted. */
 static bool is_held(const struct intake *in, const char *text, size_t len, char **ret_version)
 {
-	_cleanup_free_ char *key = NULL;
 	struct identity id;
 
-	if (in->list || !cut_identity(text, len, &id))
-		return false;
-	key = xasprintf("%s/%s", id.ns, id.name);
-	if (!store_holds(in->store, key, id.version))
+	if (in->list || !cut_identity(text, len, &id) ||
+		!store_holds(in->store, id.key, id.version))
 		return false;
 	if (ret_version)
 		set_string(ret_version, id.version);

@@ -434,10 +434,12 @@ void op_fill_open(struct mount *m, struct handle *f, uint64_t ino, struct fuse_f
 
 void op_key(const struct place *path, char ret[2 * NAME_SIZE])
 {
+	char *end = stpcpy(ret, path->ns);
+
 	if (path->kind == KIND_NAMESPACE)
-		snprintf(ret, 2 * NAME_SIZE, "%s", path->ns);
-	else
-		snprintf(ret, 2 * NAME_SIZE, "%s/%s", path->ns, path->stream);
+		return;
+	*end++ = '/';
+	strcpy(end, path->stream);
 }
 
 /* The step of the file is shown, if it is still to be. */

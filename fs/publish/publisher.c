@@ -264,21 +264,31 @@ static void count(struct publisher *p, uint64_t *counter)
 
 /* ---- steps ---- */
 
+/* The end of the path with the name added. */
+static char *add_name(char *path, char *end, const char *name)
+{
+	if (end != path)
+		*end++ = '/';
+	return stpcpy(end, name);
+}
+
 /* Below the mountpoint: the directory, and the whole path. */
 static void place_text(
 	const struct place *path, char directory[ANNOUNCER_PATH], char text[ANNOUNCER_PATH])
 {
-	bool tag = path->kind > KIND_TAG;
-	const char *tags = path->kind >= KIND_TAG ? "/tags" : "";
+	char *end = directory;
 
-	directory[0] = '\0';
-	if (path->kind == KIND_STREAM)
-		snprintf(directory, ANNOUNCER_PATH, "%s", path->ns);
-	else if (path->kind > KIND_STREAM)
-		snprintf(directory, ANNOUNCER_PATH, "%s/%s%s%s%s", path->ns, path->stream, tags,
-			tag ? "/" : "", tag ? path->tag : "");
-	snprintf(text, ANNOUNCER_PATH, "%s%s%s", directory, directory[0] ? "/" : "",
-		layout_name(path));
+	*end = '\0';
+	if (path->kind >= KIND_STREAM)
+		end = add_name(directory, end, path->ns);
+	if (path->kind > KIND_STREAM)
+		end = add_name(directory, end, path->stream);
+	if (path->kind >= KIND_TAG)
+		end = add_name(directory, end, "tags");
+	if (path->kind > KIND_TAG)
+		end = add_name(directory, end, path->tag);
+	end = stpcpy(text, directory);
+	add_name(text, end, layout_name(path));
 }
 
 /* Of one name that people made or hid, and of which shown knows nothing. */
