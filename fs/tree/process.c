@@ -141,10 +141,26 @@ static bool is_hidden(pid_t tid)
 	return readlink(path, target, sizeof(target)) < 0 && errno == EACCES;
 }
 
+/*
+ * Whether the caller has its memory, and with it a program: who ends gives it up before its files
+ * (do_exit). One call, where /proc/TID/stat takes four and the kernel counts for it. False also where
+ * we may not know.
+ */
+static bool has_program(pid_t tid)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/%d/exe", tid);
+	char target[1];
+
+	return tid > 0 && process_sight() != PROCESS_NO_PROC &&
+	       readlink(path, target, sizeof(target)) > 0;
+}
+
 bool process_is_killed(pid_t tid)
 {
 	unsigned long flags, exit_code;
 
+	if (has_program(tid))
+		return false;
 	if (!stat_field(tid, 9, &flags) || !(flags & PF_EXITING) || !(flags & PF_SIGNALED))
 		return false;
 	/* exit() of one thread takes the others along as if by a signal: the code tells. */
