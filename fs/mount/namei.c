@@ -124,6 +124,19 @@ int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct s
 	return 0;
 }
 
+int namei_check(struct mount *m, const struct place *path, uint64_t ino)
+{
+	_cleanup_view_ struct snapshot *v =
+		path->kind > KIND_STREAM ? shown_snapshot_at(m->shown, path) : NULL;
+	struct layout_attr attr;
+	struct stat st;
+
+	if (v && snapshot_stamp(v, path->kind, path->tag, &attr) == 0 &&
+		inode_at(m->inodes, attr.ino, NULL) == ino)
+		return 0;
+	return namei_stat(m, path, ino, &st);
+}
+
 /* Where a real child of that name is. False where the directory has none of that name. */
 static bool child_path(const struct place *dir, const char *name, struct place *ret)
 {

@@ -44,6 +44,8 @@ void name_release(struct name *n);
 
 /* Attributes of an inode, also of one that is gone but open. -ENOENT. */
 int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct stat *ret);
+/* 0 where it has any, without counting a size that nobody asked for (imagestream.yaml). -ENOENT. */
+int namei_check(struct mount *m, const struct place *path, uint64_t ino);
 
 /* Of what is never looked up here: a selection or a link in one. -ENOENT. */
 int namei_place(struct mount *m, const struct place *path, struct stat *ret);

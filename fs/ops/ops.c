@@ -514,7 +514,8 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 		return;
 	}
 	if (inode_get(m->inodes, id, &path, &ino))
-		r = namei_stat(m, &path, ino, &st);
+		r = op_is_announcer(req) ? namei_check(m, &path, ino)
+					 : namei_stat(m, &path, ino, &st);
 	if (r == 0 && op_is_announcer(req)) {
 		open_announced(req, id, &path, fi);
 		return;
