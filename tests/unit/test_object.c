@@ -140,6 +140,56 @@ static void test_nul(void **state)
 	assert_int_equal(o->len, strlen(o->text));
 }
 
+/* Of the tags that one alone; what else there is stays. */
+static void test_one_tag(void **state)
+{
+#define TAGS(spec, status)                                                                         \
+	"{\"metadata\":{" METADATA ",\"labels\":{\"tags\":\"x\"}},\"spec\":{\"lookupPolicy\":{},"  \
+	"\"tags\":" spec "},\"status\":{\"tags\":" status ",\"url\":\"u\"},\"tags\":[1]}"
+	static const struct {
+		const char *tag;
+		size_t len;
+		const char *text, *left;
+	} rows[] = {
+		{"b", 1, TAGS("[{\"name\":\"a\"},{\"k\":0,\"name\":\"b\"}]", "[{\"tag\":\"b\"}]"),
+			TAGS("[{\"k\":0,\"name\":\"b\"}]", "[{\"tag\":\"b\"}]")},
+		{"c", 1, TAGS("[{\"name\":\"a\"}]", "[{\"tag\":\"b\"}]"), TAGS("[]", "[]")},
+		{"a\"\\", 3, TAGS("[{\"name\":\"a\\\"\\\\\"}]", "[{\"tag\":\"a\"}]"),
+			TAGS("[{\"name\":\"a\\\"\\\\\"}]", "[]")},
+		{"a\0b", 3, TAGS("[{\"name\":\"a\"},{\"name\":\"a\\u0000b\"}]", "null"),
+			TAGS("[{\"name\":\"a\\u0000b\"}]", "null")},
+		/* twice, and such that have no name: then the list is none by name */
+		{"a", 1, TAGS("[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"a\",\"z\":1}]", "{}"),
+			TAGS("[{\"name\":\"a\"},{\"name\":\"a\",\"z\":1}]", "{}")},
+		{"a", 1, TAGS("[{},7,{\"name\":\"b\"},{\"name\":5}]", "[{\"name\":\"a\"}]"),
+			TAGS("[{},7,{\"name\":5}]", "[{\"name\":\"a\"}]")},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_object_ struct object *o = from(rows[i].text), *left = from(rows[i].left);
+		_cleanup_json_ json_t *json = object_parse_tag(o, rows[i].tag, rows[i].len);
+		_cleanup_json_ json_t *expected = object_parse(left);
+
+		assert_true(json_equal(json, expected));
+	}
+#undef TAGS
+}
+
+static void test_no_tags(void **state)
+{
+	static const char *const texts[] = {"{\"metadata\":{" METADATA "}}",
+		"{\"metadata\":{" METADATA "},\"spec\":null,\"status\":[{\"tags\":[1]}]}",
+		"{\"metadata\":{" METADATA "},\"spec\":{},\"status\":\"tags\"}"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		_cleanup_object_ struct object *o = from(texts[i]);
+		_cleanup_json_ json_t *json = object_parse_tag(o, "a", 1);
+		_cleanup_json_ json_t *expected = object_parse(o);
+
+		assert_true(json_equal(json, expected));
+	}
+}
+
 static void test_text_survives(void **state)
 {
 	static const char text[] =
@@ -536,6 +586,8 @@ int main(void)
 		cmocka_unit_test(test_key_order),
 		cmocka_unit_test(test_integers),
 		cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_one_tag),
+		cmocka_unit_test(test_no_tags),
 		cmocka_unit_test(test_text_survives),
 		cmocka_unit_test(test_from_text),
 		cmocka_unit_test(test_from_bad_text),
