@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int64_t clock_moved;  /* ns ahead of the real time */
-static int64_t clock_frozen; /* realtime ns, or 0: it runs */
+static _Atomic int64_t clock_moved;  /* ns ahead of the real time */
+static _Atomic int64_t clock_frozen; /* realtime ns, or 0: it runs */
 
 int clock_gettime(clockid_t clock, struct timespec *ret)
 {
