@@ -239,8 +239,6 @@ static CURLcode on_tls_context(CURL *easy, void *context, void *arg)
 	t->tls = context;
 	SSL_CTX_up_ref(t->tls);
 	SSL_CTX_set_info_callback(t->tls, on_tls_event);
-	/* Curl's wish: a buffer of 17 KB made and freed for each record, to save memory. */
-	SSL_CTX_clear_mode(t->tls, SSL_MODE_RELEASE_BUFFERS);
 	curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	return trust_authority(t);
 }

@@ -100,17 +100,24 @@ static bool note_left_out(const struct intake *in, const char *text, size_t len)
 	return true;
 }
 
-/* The echo of what we saved ourselves is no news. `ret_version` NULL: it isn't wanted. */
+/* The echo of what we saved ourselves is no news. */
 static bool is_held(const struct intake *in, const char *text, size_t len, char **ret_version)
 {
 	struct identity id;
 
 	if (in->list || !cut_identity(text, len, &id) ||
-		!store_holds(in->store, id.key, id.version))
+		!store_holds(in->store, id.key, id.version, true))
 		return false;
-	if (ret_version)
-		set_string(ret_version, id.version);
+	set_string(ret_version, id.version);
 	return true;
+}
+
+/* The same of a text that may be cut off. */
+static bool seems_held(const struct intake *in, const char *text, size_t len)
+{
+	struct identity id;
+
+	return cut_identity(text, len, &id) && store_holds(in->store, id.key, id.version, false);
 }
 
 /* Takes the reference over. As store_put, and why. */
@@ -316,7 +323,7 @@ static int read_object(const struct intake *in, struct cut *c, struct line *ret)
 
 	object_unref(steal_ptr(ret->plain)); /* of two the last one counts */
 	if (in->kind == INTAKE_STREAMS && brings_object(&ret->type) &&
-		!is_held(in, rest.p, rest.len, NULL))
+		!seems_held(in, rest.p, rest.len))
 		ret->plain = object_from_plain(&scan, rest.p, rest.len,
 			in->api->resources->streams.api_version, &rest.len);
 	if (!ret->plain)

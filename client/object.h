@@ -96,7 +96,7 @@ json_t *object_parse(const struct object *o);
 /*
  * The same without the other tags, in spec as in status: what is asked of one tag, or sent to change
  * it, costs no more where there are ten thousand of them. (Elements that have no name stay: a list
- * that has such is none by name.)
+ * that has such is none by name. That another's name stands twice isn't seen.)
  */
 json_t *object_parse_tag(const struct object *o, const char *tag, size_t len);
 

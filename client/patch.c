@@ -24,7 +24,6 @@ struct type {
 	const char *key;	     /* KEYED */
 	const struct type *element;  /* KEYED */
 	bool unique;		     /* KEYED: patch_check insists on one element a key */
-	const char *noted; /* PLAIN: a member that the server sets by itself, too; NULL: none */
 };
 
 struct field {
@@ -34,7 +33,6 @@ struct field {
 };
 
 static const struct type plain = {.kind = PLAIN};
-static const struct type annotations = {.noted = MANIFEST_IMPORT_ANNOTATION};
 static const struct type atom = {.kind = ATOM};
 static const struct type set = {.kind = SET};
 static const struct type server = {.kind = SERVER};
@@ -70,7 +68,7 @@ static const struct type owners = {.kind = KEYED, .key = "uid", .element = &plai
 
 static const struct field metadata_file_fields[] = {
 	{"labels", &plain, 0},
-	{"annotations", &annotations, 0},
+	{"annotations", &plain, 0},
 	{"finalizers", &set, 0},
 	{"ownerReferences", &owners, 0},
 	{"resourceVersion", &server, 0},
@@ -81,7 +79,6 @@ static const struct field metadata_file_fields[] = {
 static const struct type metadata_file = {.fields = metadata_file_fields, .others_refused = true};
 
 static const struct field metadata_fields[] = {
-	{"annotations", &annotations, 0},
 	{"finalizers", &set, 0},
 	{"ownerReferences", &owners, 0},
 	{"resourceVersion", &server, 0},
@@ -661,6 +658,21 @@ static void take_over(json_t *object, const json_t *base, const char *const *nam
 		set_member(object, *names, keep(json_object_get(base, *names)));
 }
 
+/* When the server looked at another object's images says nothing of this one. */
+static void take_over_check(json_t *fields, const json_t *old)
+{
+	const json_t *notes = json_object_get(fields, "annotations");
+	json_t *check = json_object_get(
+		       json_object_get(old, "annotations"), MANIFEST_IMPORT_ANNOTATION),
+	       *copy;
+
+	if (!is_map(notes) || (!check && !json_object_get(notes, MANIFEST_IMPORT_ANNOTATION)))
+		return;
+	copy = copy_object(notes);
+	set_member(copy, MANIFEST_IMPORT_ANNOTATION, keep(check));
+	json_object_set_new(fields, "annotations", copy);
+}
+
 json_t *patch_adopt(
 	const struct patch_file *f, enum patch_text text, const json_t *base, const json_t *mine)
 {
@@ -678,8 +690,10 @@ json_t *patch_adopt(
 	if (text == PATCH_TEXT_OWN || !metadata_of(f, mine))
 		return result;
 	fields = copy_object(metadata_of(f, mine));
-	if (text == PATCH_TEXT_FOREIGN)
+	if (text == PATCH_TEXT_FOREIGN) {
 		take_over(fields, old, names);
+		take_over_check(fields, old);
+	}
 	if (names_another(old, fields, "uid"))
 		take_over(fields, old, manifest_ties);
 	take_over(fields, old, manifest_server_fields);
@@ -749,24 +763,9 @@ static json_t *overlay(const struct type *type, const json_t *theirs, const json
 
 json_t *patch_copy(const struct patch_file *f, const json_t *theirs, const json_t *mine)
 {
-	_cleanup_json_ json_t *text = patch_adopt(f, PATCH_TEXT_FOREIGN, theirs, mine),
-			      *shown = NULL;
-	const json_t *fields = metadata_of(f, text),
-		     *notes = json_object_get(fields, "annotations");
+	_cleanup_json_ json_t *text = patch_adopt(f, PATCH_TEXT_FOREIGN, theirs, mine);
+	_cleanup_json_ json_t *shown = with_name(f, text);
 
-	if (json_object_get(notes, MANIFEST_IMPORT_ANNOTATION)) {
-		json_t *left = without(notes, MANIFEST_IMPORT_ANNOTATION),
-		       *other = copy_object(fields);
-
-		json_object_set_new(other, "annotations", left);
-		if (f->view == PATCH_IMAGESTREAM) {
-			json_object_set_new(text, "metadata", other);
-		} else {
-			json_decref(text);
-			text = other;
-		}
-	}
-	shown = with_name(f, text);
 	return overlay(views[f->view].type, theirs, shown);
 }
 
@@ -995,26 +994,6 @@ static json_t *merge_import(const struct sides *s)
 	return is_zero(s->mine) && !is_zero(s->base) ? json_integer(0) : keep(s->theirs);
 }
 
-/* Who takes it away asks for an import; else what the server noted meanwhile stands. */
-static json_t *merge_noted(const struct sides *s)
-{
-	if (equal(&plain, s->mine, s->base))
-		return keep(s->theirs);
-	return is_blank(s->mine)		   ? NULL
-	       : equal(&plain, s->theirs, s->base) ? keep(s->mine)
-						   : keep(s->theirs);
-}
-
-static json_t *merge_member(json_t *conflicts, const struct path *path, const struct type *type,
-	const char *key, const struct sides *member)
-{
-	struct path at = path_member(path, key);
-
-	return type->noted && streq(key, type->noted)
-		       ? merge_noted(member)
-		       : merge(conflicts, &at, find_field(type, key)->type, member);
-}
-
 static json_t *merge_maps(
 	json_t *conflicts, const struct path *path, const struct type *type, const struct sides *s)
 {
@@ -1024,10 +1003,12 @@ static json_t *merge_maps(
 	json_t *value;
 
 	json_object_foreach(keys, key, value) {
+		const struct field *field = find_field(type, key);
+		struct path at = path_member(path, key);
 		struct sides member = sides_get(s, key, strlen(key));
 
-		if (!find_field(type, key)->refused && !contains(type->together, key))
-			set_member(result, key, merge_member(conflicts, path, type, key, &member));
+		if (!field->refused && !contains(type->together, key))
+			set_member(result, key, merge(conflicts, &at, field->type, &member));
 	}
 	if (type->together)
 		merge_together(conflicts, path, type, s, result);

@@ -24,8 +24,6 @@
  * - metadata.resourceVersion, metadata.generation, metadata.managedFields, spec.generation and
  *   spec.tags[].generation aren't compared and stay as they currently are. In labels, annotations
  *   and status history these names mean nothing special;
- * - the annotation openshift.io/image.dockerRepositoryCheck, which the server sets by itself, is
- *   never in conflict: where both changed it, the server's stands, unless `mine` takes it away;
  * - `"generation": 0` in a tag asks for a new import (api-facts 2.4). It is an edit where the base
  *   doesn't show it, and the only generation that is ever taken from the user.
  */
@@ -91,8 +89,9 @@ enum patch_text patch_text(
 
 /*
  * The text as far as it counts: what doesn't is as the base has it. Of a manifest that is the
- * status and what only a server sets; of a foreign text all that ties it to the other object, and
- * the whole of its status.
+ * status and what only a server sets; of a foreign text all that ties it to the other object, when
+ * the server looked at that one's images (openshift.io/image.dockerRepositoryCheck), and the whole of
+ * its status.
  */
 json_t *patch_adopt(
 	const struct patch_file *f, enum patch_text text, const json_t *base, const json_t *mine);
@@ -157,8 +156,8 @@ int patch_conflict_text(const json_t *conflicts, struct buf *out);
  * PATCH_MERGE. *ret_body is what patch_body gives for PATCH_STRATEGIC, which had to be tried anyway;
  * NULL for the others.
  */
-enum patch_form patch_form(const struct patch_file *f, const json_t *current, const json_t *merged,
-	json_t **ret_body);
+enum patch_form patch_form(
+	const struct patch_file *f, const json_t *current, const json_t *merged, json_t **ret_body);
 
 /*
  * The body that turns `current` (a whole object, as just received) into one that shows `merged`,

@@ -343,7 +343,7 @@ int store_put_answer(struct store *s, struct object *o, uint64_t asked)
 	return put(s, o, 0, asked);
 }
 
-bool store_holds(struct store *s, const char *key, const char *resource_version)
+bool store_holds(struct store *s, const char *key, const char *resource_version, bool told)
 {
 	struct entry *e;
 	int order = -1;
@@ -352,7 +352,7 @@ bool store_holds(struct store *s, const char *key, const char *resource_version)
 	e = map_get(&s->streams, key);
 	if (e)
 		order = rv_compare(e->object->resource_version, resource_version);
-	if (order == 0) {
+	if (order == 0 && told) {
 		e->heard = ++s->clock;
 		e->answered = false;
 	}

@@ -65,9 +65,9 @@ int store_put_answer(struct store *s, struct object *o, uint64_t asked);
 
 /*
  * Whether the key's object is held in this version or a newer one, so that an event brings nothing.
- * That it is there was told with that.
+ * `told`: it is an event, and by that the server has told that the object is there.
  */
-bool store_holds(struct store *s, const char *key, const char *resource_version);
+bool store_holds(struct store *s, const char *key, const char *resource_version, bool told);
 
 /* The list holds the key, but not in a form that can be taken in: what is held stays. */
 void store_saw(struct store *s, const char *key, uint64_t list);

@@ -126,8 +126,8 @@ int namei_stat(struct mount *m, const struct place *path, uint64_t ino, struct s
 
 int namei_check(struct mount *m, const struct place *path, uint64_t ino)
 {
-	_cleanup_view_ struct snapshot *v =
-		path->kind > KIND_STREAM ? shown_snapshot_at(m->shown, path) : NULL;
+	bool is_file = layout_is_stream_file(path->kind) || layout_is_tag_file(path->kind);
+	_cleanup_view_ struct snapshot *v = is_file ? shown_snapshot_at(m->shown, path) : NULL;
 	struct layout_attr attr;
 	struct stat st;
 

@@ -15,9 +15,8 @@ struct update;
 
 /*
  * What the change makes of the current object (`json` is its tree, by update_parse): 1 and
- * *ret_merged (as
- * patch_body takes it; NULL may be meant), 0 when there is nothing to send, or -errno after
- * update_refuse.
+ * *ret_merged (as patch_body takes it; NULL may be meant), 0 when there is nothing to send, or
+ * -errno after update_refuse.
  */
 typedef int update_decide(
 	struct update *e, struct object *current, const json_t *json, json_t **ret_merged);

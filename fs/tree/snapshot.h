@@ -44,8 +44,8 @@ struct snapshot_index {
 	atomic_uint refs;
 	struct snapshot_file files[STREAM_FILES];
 	size_t parts[STREAM_FILES]; /* where what they show begins in the text; SNAPSHOT_NOWHERE */
-	int64_t mtime, tags_mtime; /* of STREAM/ and STREAM/tags/ */
-	unsigned counter;	   /* the last cookie given */
+	int64_t mtime, tags_mtime;  /* of STREAM/ and STREAM/tags/ */
+	unsigned counter;	    /* the last cookie given */
 	size_t ntags;
 	struct snapshot_tag *tags; /* by cookie */
 	struct map by_name;

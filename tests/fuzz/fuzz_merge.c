@@ -202,7 +202,8 @@ static void check_body(const struct patch_file *f, const json_t *current, const 
 
 	again = patch_body(f, form, current, merged);
 	fields = json_object_get(again, "metadata");
-	if (!again || (body && !json_equal(body, again)) || !json_str(fields, "resourceVersion") || !json_str(fields, "uid"))
+	if (!again || (body && !json_equal(body, again)) || !json_str(fields, "resourceVersion") ||
+		!json_str(fields, "uid"))
 		abort();
 }
 

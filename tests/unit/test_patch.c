@@ -567,22 +567,49 @@ static void nulls_that_the_user_wrote_are_dropped(void **state)
 		"{'from':null}", "{'name':'a'}");
 }
 
-/* What the import controller notes is nobody's edit. */
-static void the_servers_annotation(void **state)
+static void adopts(enum patch_text text, const struct patch_file *f, const char *base,
+	const char *mine, const char *expected)
 {
-#define CHECKED(time)                                                                              \
-	"{'annotations':{'openshift.io/image.dockerRepositoryCheck':'" time "','a':'1'}}"
-	merges(&metadata_file, "{'annotations':{'a':'1'}}", CHECKED("2"), CHECKED("3"),
-		CHECKED("2"));
-	merges(&metadata_file, CHECKED("1"), CHECKED("2"), CHECKED("3"), CHECKED("2"));
-	merges(&metadata_file, CHECKED("1"), CHECKED("1"), CHECKED("3"), CHECKED("3"));
-	merges(&metadata_file, CHECKED("1"), CHECKED("2"), CHECKED("1"), CHECKED("2"));
-	merges(&metadata_file, CHECKED("1"), CHECKED("2"), "{'annotations':{'a':'1'}}",
-		"{'annotations':{'a':'1'}}"); /* to have it imported anew */
-	merges(&whole_file, "{'metadata':{}}", "{'metadata':" CHECKED("2") "}",
-		"{'metadata':" CHECKED("3") "}", "{'metadata':" CHECKED("2") "}");
-	clashes(&metadata_file, "{}", "{'annotations':{'a':'1'}}", "{'annotations':{'a':'2'}}",
-		"[{'path':'metadata.annotations.a','theirs':'1','mine':'2'}]");
+	_cleanup_json_ json_t *b = parse(base), *m = parse(mine);
+	_cleanup_json_ json_t *result = patch_adopt(f, text, b, m);
+
+	assert_json(result, expected);
+}
+
+/* What of another object's text is kept from this one. */
+static void another_objects_text(void **state)
+{
+#define OWN	      "'name':'s','namespace':'n','uid':'u','resourceVersion':'7'"
+#define OTHER	      "'name':'t','namespace':'m','uid':'x','resourceVersion':'9'"
+#define NOTES(notes)  ",'annotations':{" notes "}"
+#define CHECKED(time) "'openshift.io/image.dockerRepositoryCheck':'" time "'"
+	static const struct {
+		const char *base, *mine, *expected;
+	} rows[] = {
+		{NOTES("'k':'1'"), NOTES("'l':'2'"), NOTES("'l':'2'")},
+		{NOTES(CHECKED("2")), NOTES("'l':'2'," CHECKED("1")),
+			NOTES("'l':'2'," CHECKED("2"))},
+		{NOTES("'k':'1'"), NOTES("'l':'2'," CHECKED("1")), NOTES("'l':'2'")},
+		{NOTES(CHECKED("2")), NOTES("'l':'2'"), NOTES("'l':'2'," CHECKED("2"))},
+		{NOTES(CHECKED("2")), "", NOTES(CHECKED("2"))},
+		{NOTES(CHECKED("2")), ",'annotations':'x'", ",'annotations':'x'"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *base = xasprintf("{" OWN "%s}", rows[i].base);
+		_cleanup_free_ char *mine = xasprintf("{" OTHER "%s}", rows[i].mine);
+		_cleanup_free_ char *expected = xasprintf("{" OWN "%s}", rows[i].expected);
+		_cleanup_free_ char *base_whole = xasprintf("{'metadata':%s,'spec':{'x':1}}", base);
+		_cleanup_free_ char *mine_whole = xasprintf("{'metadata':%s,'spec':{'x':2}}", mine);
+		_cleanup_free_ char *whole = xasprintf("{'metadata':%s,'spec':{'x':2}}", expected);
+
+		adopts(PATCH_TEXT_FOREIGN, &metadata_file, base, mine, expected);
+		adopts(PATCH_TEXT_FOREIGN, &whole_file, base_whole, mine_whole, whole);
+		adopts(PATCH_TEXT_OWN, &metadata_file, base, mine, mine);
+	}
+#undef OWN
+#undef OTHER
+#undef NOTES
 #undef CHECKED
 }
 
@@ -2486,7 +2513,7 @@ int main(void)
 		cmocka_unit_test(what_a_request_cannot_change_stays_theirs),
 		cmocka_unit_test(unknown_fields_survive),
 		cmocka_unit_test(nulls_that_the_user_wrote_are_dropped),
-		cmocka_unit_test(the_servers_annotation),
+		cmocka_unit_test(another_objects_text),
 		cmocka_unit_test(conflicts_of_several_places),
 		cmocka_unit_test(conflict_text_for_a_person),
 		cmocka_unit_test(conflict_text_is_cut_between_characters),

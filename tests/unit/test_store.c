@@ -257,9 +257,11 @@ static void test_sweep(void **state)
 	put(told, "shop/watched", "22", 0); /* came while the list was read */
 	put(told, "shop/watched", "4", list);
 	store_saw(told->store, "shop/broken", list);
-	assert_true(store_holds(told->store, "shop/echoed", "5"));
-	assert_false(store_holds(told->store, "shop/echoed", "6"));
-	assert_false(store_holds(told->store, "shop/none", "6"));
+	assert_true(store_holds(told->store, "shop/echoed", "5", true));
+	assert_false(store_holds(told->store, "shop/echoed", "6", true));
+	assert_false(store_holds(told->store, "shop/none", "6", true));
+	assert_true(
+		store_holds(told->store, "shop/old", "5", false)); /* which tells nothing of it */
 	store_delete(told->store, "shop/deleted", "23");
 	put(told, "shop/deleted", "5", list); /* the list was asked for before */
 	assert_told(told, "+shop/ahead +shop/changed +shop/fresh +shop/watched -shop/deleted");
