@@ -458,12 +458,16 @@ static bool show_announced(struct mount *m, const struct place *path, enum step_
  * has and closes it. From here on they are shown, in their size, and the kernel drops the pages of
  * the old ones. A file that comes where a process has begun one is announced so, too.
  */
-static void open_announced(
-	fuse_req_t req, fuse_ino_t id, const struct place *path, struct fuse_file_info *fi)
+static void open_announced(fuse_req_t req, fuse_ino_t id, uint64_t ino, const struct place *path,
+	struct fuse_file_info *fi)
 {
 	struct mount *m = op_mount(req);
 	_cleanup_view_ struct snapshot *snapshot = NULL;
 
+	if (namei_check(m, path, ino) < 0) {
+		fuse_reply_err(req, ENOENT);
+		return;
+	}
 	if (show_announced(m, path, STEP_CREATE) || show_announced(m, path, STEP_WRITE)) {
 		snapshot = shown_snapshot_at(m->shown, path);
 		if (snapshot)
@@ -507,19 +511,21 @@ static void op_open(fuse_req_t req, fuse_ino_t id, struct fuse_file_info *fi)
 	struct handle *f = NULL;
 	struct stat st;
 	uint64_t ino;
-	int r = -ENOENT;
+	int r;
 
 	if (m->noopen) {
 		fuse_reply_err(req, ENOSYS); /* from the first one on the kernel asks no more */
 		return;
 	}
-	if (inode_get(m->inodes, id, &path, &ino))
-		r = op_is_announcer(req) ? namei_check(m, &path, ino)
-					 : namei_stat(m, &path, ino, &st);
-	if (r == 0 && op_is_announcer(req)) {
-		open_announced(req, id, &path, fi);
+	if (!inode_get(m->inodes, id, &path, &ino)) {
+		fuse_reply_err(req, ENOENT);
 		return;
 	}
+	if (op_is_announcer(req)) {
+		open_announced(req, id, ino, &path, fi);
+		return;
+	}
+	r = namei_stat(m, &path, ino, &st);
 	if (r == 0) {
 		op_mode_to_open(m, &path, &st);
 		r = op_may(req, path.kind, &st, mask);

@@ -286,9 +286,8 @@ static void place_text(
 	if (path->kind >= KIND_TAG)
 		end = add_name(directory, end, "tags");
 	if (path->kind > KIND_TAG)
-		end = add_name(directory, end, path->tag);
-	end = stpcpy(text, directory);
-	add_name(text, end, layout_name(path));
+		add_name(directory, end, path->tag);
+	add_name(text, stpcpy(text, directory), layout_name(path));
 }
 
 /* Of one name that people made or hid, and of which shown knows nothing. */

@@ -213,8 +213,10 @@ static int send_form(struct update *e, enum patch_form form, const json_t *patch
 	} else if (!patch) {
 		whole = object_cache_get(e->mount->cache, current);
 	}
-	if (!patch)
-		request.body = body = patch_body(&e->file, form, whole, merged);
+	if (!patch) {
+		body = patch_body(&e->file, form, whole, merged);
+		request.body = body;
+	}
 	return update_send(e, &request, ret_answer);
 }
 
