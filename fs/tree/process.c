@@ -132,13 +132,19 @@ bool process_descends(pid_t tid, const struct process_id *ancestor)
 #define PF_EXITING  0x00000004ul /* include/linux/sched.h */
 #define PF_SIGNALED 0x00000400ul
 
-/* Whether the kernel hides from us what only the process's owner may know (ptrace(2)). */
-static bool is_hidden(pid_t tid)
+/* 0 where the caller has a program that we may know of; else -errno. */
+static int find_program(pid_t tid)
 {
 	_cleanup_free_ char *path = xasprintf("/proc/%d/exe", tid);
 	char target[1];
 
-	return readlink(path, target, sizeof(target)) < 0 && errno == EACCES;
+	return readlink(path, target, sizeof(target)) < 0 ? -errno : 0;
+}
+
+/* Whether the kernel hides from us what only the process's owner may know (ptrace(2)). */
+static bool is_hidden(pid_t tid)
+{
+	return find_program(tid) == -EACCES;
 }
 
 /*
@@ -148,11 +154,7 @@ static bool is_hidden(pid_t tid)
  */
 static bool has_program(pid_t tid)
 {
-	_cleanup_free_ char *path = xasprintf("/proc/%d/exe", tid);
-	char target[1];
-
-	return tid > 0 && process_sight() != PROCESS_NO_PROC &&
-	       readlink(path, target, sizeof(target)) > 0;
+	return tid > 0 && process_sight() != PROCESS_NO_PROC && find_program(tid) == 0;
 }
 
 bool process_is_killed(pid_t tid)

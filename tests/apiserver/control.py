@@ -69,8 +69,9 @@ class Control:
         if request.groups:
             headers["impersonate-group"] = request.groups
         entry = {"method": request.method, "path": request.path, "query": request.raw_query,
-                 "headers": headers, "time": time.time(), "status": None, "sni": request.sni, "port": request.port,
-                 "host": request.headers.get("host"), "certificate": request.certificate_user}
+                 "headers": headers, "time": time.time(), "status": None, "sni": request.sni,
+                 "port": request.port, "host": request.headers.get("host"),
+                 "certificate": request.certificate_user}
         if request.method in WRITES:
             entry["body"] = request.body.decode("utf-8", "replace")
         with self.lock:

@@ -182,7 +182,7 @@ class Server:
 # What the program says by default, of what becomes of it: tests that look for it do so themselves.
 NOTICE = re.compile(r"Z imagestreamfs: (the watch of .* is lost: |/\S+ is watched again, after |"
                     r"credentials were renewed$|credentials are (refused|accepted again) by |rights in .* are (lost|won): |"
-                    r".+ wasn't saved: |the announcer has ended |"
+                    r"(\S+|[^ /]+/[^ /]+/tags/.+) wasn't saved: |the announcer has ended |"
                     r"\S+ has no project that )")
 
 
